@@ -1,0 +1,28 @@
+//! What the engine's HTTP API says, version 1: every request and answer body.
+//!
+//! Owns the shapes and the paths' version. Leaves serving to `engine` and calling to `cli` and `operator`. A field is
+//! only ever added, and optional; anything else is a new version beside this one.
+
+mod branch;
+mod engine;
+mod problem;
+mod session;
+mod source;
+
+pub use branch::{
+    BaseView, BranchConnection, BranchPhase, BranchView, CopyPhase, CopyProgress, EnsureBranch,
+    ExtendBranch, Freshness, SourceRef, SpecView,
+};
+pub use engine::{EngineView, InstallationView, StopEngine, VolumeView};
+pub use problem::{Problem, ProblemKind};
+pub use session::{JoinSession, SessionId, SessionView};
+pub use source::{AddSource, SOURCE_NAME_BYTES_MAX, SourceName, SourceNameError, SourceView};
+
+/// The version that every path begins with.
+pub const API_VERSION: &str = "v1";
+
+/// How often a session says that it lives.
+pub const HEARTBEAT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// The silence after which a session counts as gone: three missed heartbeats, within the promised 15 s.
+pub const HEARTBEAT_GRACE: std::time::Duration = std::time::Duration::from_secs(13);

@@ -1,0 +1,73 @@
+//! The engine itself: what it is, where it works, with which servers.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{ByteSize, PgMajor, Ttl};
+
+/// The volume that bases and branches live on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeView {
+    /// How files are cloned: `reflink` or `plain copy`.
+    pub kind: String,
+    /// The filesystem's name, as the kernel has it.
+    pub filesystem: String,
+    /// Free space.
+    pub free_bytes: ByteSize,
+    /// Free space below which no base is copied and no branch is made.
+    pub floor_bytes: ByteSize,
+}
+
+/// One PostgreSQL that the engine found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstallationView {
+    /// Its major version.
+    pub major: PgMajor,
+    /// Its full version, as `postgres --version` says it; none where only clients are there.
+    pub version: Option<String>,
+    /// The folder of its programs.
+    pub bin: String,
+    /// Whether servers can be made and run from it.
+    pub server: bool,
+    /// Whether it has `pg_dump`.
+    pub pg_dump: bool,
+    /// Whether it has `psql`.
+    pub psql: bool,
+}
+
+/// Everything told of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EngineView {
+    /// The version of the program.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// Its data directory.
+    pub data_dir: String,
+    /// The account that servers run as; none: the engine's own.
+    pub server_account: Option<String>,
+    /// The volume.
+    pub volume: VolumeView,
+    /// The servers found, oldest first.
+    pub installations: Vec<InstallationView>,
+    /// The longest TTL that is granted.
+    pub ttl_max_seconds: Ttl,
+    /// Branches by now.
+    pub branches: u32,
+    /// The most branches that may exist.
+    pub branches_max: u32,
+    /// Bases by now.
+    pub bases: u32,
+}
+
+/// Stops the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopEngine {
+    /// Whether the branches' servers stop as well. They start again with the engine; their data stays.
+    pub servers: bool,
+}

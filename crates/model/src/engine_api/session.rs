@@ -1,0 +1,51 @@
+//! Sessions as the engine sees them: who holds a branch, and that they still live.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::BranchName;
+
+/// Names one session: chosen at random by the one who runs it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String)]
+pub struct SessionId(pub String);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Holds branches for a session; every heartbeat sends the same again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinSession {
+    /// The branches that it holds.
+    pub branches: Vec<BranchName>,
+    /// Who runs it: `user@host`.
+    pub owner: String,
+    /// The process that runs it.
+    pub pid: u32,
+    /// The program that it runs, without arguments, which may hold secrets.
+    pub program: String,
+}
+
+/// Everything told of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    /// Its id.
+    pub id: SessionId,
+    /// Who runs it: `user@host`.
+    pub owner: String,
+    /// The process that runs it.
+    pub pid: u32,
+    /// The program that it runs.
+    pub program: String,
+    /// When it joined.
+    #[schema(value_type = String, format = DateTime)]
+    pub joined_at: Timestamp,
+}

@@ -1,0 +1,25 @@
+//! The words of Bough as types: ids, specs that no file format shaped, and what the engine's API says.
+//!
+//! Owns the meaning of each word and the rules a value must meet. Leaves to others: reading files
+//! (`config`), doing anything (`engine`, `supervisor`), showing anything (`cli`). No I/O, no async here.
+
+pub mod branch_id;
+pub mod copy;
+pub mod engine_api;
+pub mod exit_code;
+pub mod pg_url;
+pub mod pg_version;
+pub mod secret;
+pub mod size;
+pub mod target;
+pub mod ttl;
+
+pub use branch_id::{BranchId, BranchName, Namespace};
+pub use copy::{CopyMode, CopySpec, TableFilter};
+pub use exit_code::ExitCode;
+pub use pg_url::PgUrl;
+pub use pg_version::PgMajor;
+pub use secret::Secret;
+pub use size::ByteSize;
+pub use target::{TargetKind, TargetRef};
+pub use ttl::Ttl;

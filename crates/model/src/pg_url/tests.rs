@@ -1,0 +1,146 @@
+//! Connection strings as users have them.
+
+use super::*;
+
+fn url(text: &str) -> PgUrl {
+    PgUrl::parse(text).unwrap()
+}
+
+fn branch() -> Address {
+    Address {
+        host: "127.0.0.1".to_owned(),
+        port: 40001,
+    }
+}
+
+#[test]
+fn only_the_address_changes() {
+    for (text, rewritten) in [
+        (
+            "postgres://u:p%40s@db:5432/inventory",
+            "postgres://u:p%40s@127.0.0.1:40001/inventory",
+        ),
+        (
+            "postgresql://u@db/inv?sslmode=disable&x=1",
+            "postgresql://u@127.0.0.1:40001/inv?sslmode=disable&x=1",
+        ),
+        (
+            "postgresql+asyncpg://u:p@[::1]:5432/d",
+            "postgresql+asyncpg://u:p@127.0.0.1:40001/d",
+        ),
+        (
+            "jdbc:postgresql://db:5432/d?user=u&password=p",
+            "jdbc:postgresql://127.0.0.1:40001/d?user=u&password=p",
+        ),
+        (
+            "postgres://u:p@a:1,b:2/d",
+            "postgres://u:p@127.0.0.1:40001/d",
+        ),
+        (
+            "postgres:///d?host=/run/pg&port=5433&user=u",
+            "postgres://127.0.0.1:40001/d?user=u",
+        ),
+        (
+            "host=db user=u password='a \\' b' dbname=d",
+            "host=127.0.0.1 user=u password='a \\' b' dbname=d port=40001",
+        ),
+    ] {
+        assert_eq!(url(text).with_address(&branch()).reveal(), rewritten);
+    }
+}
+
+#[test]
+fn parts_are_decoded() {
+    let parsed = url("postgres://us%20er:p%2Fw@db.example:6543/da%74a?options=-c%20x%3D1");
+    assert_eq!(parsed.user().as_deref(), Some("us er"));
+    assert_eq!(parsed.password().unwrap().reveal(), "p/w");
+    assert_eq!(parsed.database().as_deref(), Some("data"));
+    assert_eq!(
+        parsed.address(),
+        Address {
+            host: "db.example".to_owned(),
+            port: 6543
+        }
+    );
+    assert_eq!(
+        parsed.options(),
+        vec![("options".to_owned(), "-c x=1".to_owned())]
+    );
+    assert_eq!(url("postgres://u@h").database().as_deref(), Some("u"));
+    assert_eq!(url("postgres://u@h").address().port, 5432);
+    assert_eq!(url("postgres://u@%2Frun%2Fpg/d").address().host, "/run/pg");
+    assert_eq!(
+        url("jdbc:postgresql://h/d?user=a&password=b")
+            .password()
+            .unwrap()
+            .reveal(),
+        "b"
+    );
+}
+
+#[test]
+fn several_hosts_pair_with_ports() {
+    let hosts = |text: &str| {
+        url(text)
+            .addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        hosts("postgres://u@a:1,b,[::1]:3/d"),
+        ["a:1", "b:5432", "[::1]:3"]
+    );
+    assert_eq!(hosts("host=a,b port=7"), ["a:7", "b:7"]);
+    assert_eq!(hosts("host=a,b port=7,8"), ["a:7", "b:8"]);
+}
+
+#[test]
+fn no_password_is_shown() {
+    for text in [
+        "postgres://u:hunter2@h/d",
+        "postgres://h/d?user=u&password=hunter2",
+        "host=h user=u password=hunter2",
+        "postgres://u:hunter2@h/d?sslpassword=hunter2",
+    ] {
+        assert!(!url(text).redacted().contains("hunter2"), "{text}");
+        assert!(!format!("{:?}", url(text)).contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn broken_texts_are_refused_without_being_shown() {
+    for bad in [
+        "",
+        "mysql://u:hunter2@h/d",
+        "postgres://u:hunter2@h:0/d",
+        "postgres://u:hunter2@h:port/d",
+        "postgres://u:hunter2%zz@h/d",
+        "postgres://u:hunter2@[::1/d",
+        "host=h password='hunter2",
+        "hunter2",
+    ] {
+        let error = PgUrl::parse(bad).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{bad}");
+    }
+}
+
+#[test]
+fn parts_make_a_url_that_parses_back() {
+    let made = PgUrl::from_parts(
+        &branch(),
+        "Ünder score",
+        Some(&Secret::new("p@:/? ")),
+        "my db",
+    );
+    let back = url(&made.reveal());
+    assert_eq!(back.user().as_deref(), Some("Ünder score"));
+    assert_eq!(back.password().unwrap().reveal(), "p@:/? ");
+    assert_eq!(back.database().as_deref(), Some("my db"));
+    let other = back.with_database("ö").with_param("sslmode", "disable");
+    assert_eq!(other.database().as_deref(), Some("ö"));
+    assert_eq!(
+        url(&other.reveal()).param("sslmode").as_deref(),
+        Some("disable")
+    );
+}
