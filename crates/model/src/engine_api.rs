@@ -11,7 +11,7 @@ mod source;
 
 pub use branch::{
     BaseView, BranchConnection, BranchPhase, BranchView, CopyPhase, CopyProgress, EnsureBranch,
-    ExtendBranch, Freshness, SourceRef, SpecView,
+    EnsuredBranch, ExtendBranch, Freshness, SourceRef, SpecView,
 };
 pub use engine::{EngineView, InstallationView, StopEngine, VolumeView};
 pub use problem::{Problem, ProblemKind};
