@@ -1,0 +1,80 @@
+//! The resolved configuration: plain data, every default filled in.
+
+use crate::branch::DbBranch;
+use crate::diagnostic::{Diagnostic, Unsupported, Weight};
+use crate::environment::{EnvRules, Magic};
+use crate::fs::Fs;
+use crate::network::Network;
+use crate::root::CopyTarget;
+use crate::target::Target;
+
+/// Who chose the session's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// The command line or the environment.
+    Given,
+    /// The file.
+    File,
+    /// Nobody.
+    Random,
+}
+
+/// The session's key: what branches without an id are found again by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionKey {
+    /// The key.
+    pub text: String,
+    /// Who chose it.
+    pub origin: KeyOrigin,
+}
+
+impl SessionKey {
+    pub(crate) fn new(text: &str, origin: KeyOrigin) -> Self {
+        Self {
+            text: text.to_owned(),
+            origin,
+        }
+    }
+}
+
+/// Everything that a configuration file says, or leaves to its defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Whose place is taken.
+    pub target: Target,
+    /// Whether an operator is used: `Some(true)` demands one, `Some(false)` forbids it.
+    pub operator: Option<bool>,
+    /// The kubeconfig's context.
+    pub kube_context: Option<String>,
+    /// The kubeconfig.
+    pub kubeconfig: Option<String>,
+    /// The session's key.
+    pub key: SessionKey,
+    /// How the process takes part in the target's network.
+    pub network: Network,
+    /// Whose files the process sees.
+    pub fs: Fs,
+    /// Which variables it gets.
+    pub env: EnvRules,
+    /// Whether a copy of the target is made for the session.
+    pub copy_target: CopyTarget,
+    /// Whether the process sees the target's host name.
+    pub hostname: bool,
+    /// What the format does unasked.
+    pub magic: Magic,
+    /// The branches of the session.
+    pub branches: Vec<DbBranch>,
+    /// What its author should know, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+    /// What reads well and this version cannot do.
+    pub unsupported: Vec<Unsupported>,
+}
+
+impl Config {
+    /// What forbids a run, of [`Config::unsupported`].
+    pub fn refused(&self) -> impl Iterator<Item = &Unsupported> {
+        self.unsupported
+            .iter()
+            .filter(|unsupported| unsupported.weight == Weight::Refused)
+    }
+}

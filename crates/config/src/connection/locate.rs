@@ -1,0 +1,285 @@
+//! Finding the source: the connection string that an environment leads to.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
+use model::PgUrl;
+use model::pg_url::PgUrlError;
+
+use super::{Connection, Origin, Param};
+use crate::decode::nearest;
+use crate::environment::Environment;
+
+/// The source as the target's environment names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceConnection {
+    /// How the target connects.
+    pub url: PgUrl,
+    /// The variables that said so: the first of each list.
+    pub variables: Vec<String>,
+}
+
+/// Why the source cannot be found. No value is ever shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LocateError {
+    /// The environment has no such variable.
+    #[error("{variable} is not in the target's environment")]
+    Missing {
+        /// The variable.
+        variable: String,
+        /// The nearest name that is there.
+        nearest: Option<String>,
+    },
+    /// The variable is there and empty.
+    #[error("{variable} is empty in the target's environment")]
+    Empty {
+        /// The variable.
+        variable: String,
+    },
+    /// The value is not UTF-8.
+    #[error("the value of {variable} in the target's environment is not UTF-8")]
+    NotText {
+        /// The variable.
+        variable: String,
+    },
+    /// The value is no connection string of PostgreSQL.
+    #[error(
+        "the value of {variable} in the target's environment is no connection string of PostgreSQL"
+    )]
+    NotAUrl {
+        /// The variable.
+        variable: String,
+        /// Why.
+        #[source]
+        source: PgUrlError,
+    },
+    /// The values of several variables do not make a connection.
+    #[error("the values of {} do not make a connection", variables.join(", "))]
+    NotAConnection {
+        /// The variables.
+        variables: Vec<String>,
+        /// Why.
+        #[source]
+        source: PgUrlError,
+    },
+    /// The pattern finds nothing.
+    #[error(
+        "the pattern {pattern:?} finds nothing in the value of {variable} in the target's environment"
+    )]
+    NoMatch {
+        /// The variable.
+        variable: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// Something without which no connection can be made or led elsewhere is not named.
+    #[error("the connection's params name no {param}")]
+    NoParam {
+        /// What is missing.
+        param: Param,
+    },
+    /// A parameter that this engine does not know.
+    #[error("the connection's params name {param}, which means nothing for PostgreSQL")]
+    UnknownParam {
+        /// The parameter.
+        param: Param,
+    },
+    /// Only a cluster can give the value.
+    #[error("{what} can be read in a cluster only")]
+    ClusterOnly {
+        /// The Secret, by name.
+        what: String,
+    },
+}
+
+impl LocateError {
+    /// What the file's author can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing {
+                nearest: Some(name),
+                ..
+            } => Some(format!("did you mean {name}?")),
+            Self::Missing { nearest: None, .. } => Some(
+                "name a variable that the target has, or give its value as \"value\"".to_owned(),
+            ),
+            Self::NoParam { param } => Some(format!(
+                "add {:?} to \"params\": without it the process cannot be led to the branch",
+                param.as_str()
+            )),
+            Self::ClusterOnly { .. } => {
+                Some("name a variable, or give the value as \"value\"".to_owned())
+            }
+            Self::UnknownParam { .. } => Some(
+                "its parameters are host, port, user, password, database and sslmode".to_owned(),
+            ),
+            Self::Empty { .. }
+            | Self::NotText { .. }
+            | Self::NotAUrl { .. }
+            | Self::NotAConnection { .. }
+            | Self::NoMatch { .. } => None,
+        }
+    }
+}
+
+/// A variable's value, literals first.
+pub(super) fn value_of(origin: &Origin, environment: &Environment) -> Result<String, LocateError> {
+    match origin {
+        Origin::Variable {
+            literal: Some(literal),
+            ..
+        } => Ok(literal.reveal().to_owned()),
+        Origin::Variable { name, .. } => read(name, environment),
+        Origin::Pattern { name, pattern } => {
+            let value = read(name, environment)?;
+            match pattern.find(&value) {
+                Some(range) => Ok(value[range].to_owned()),
+                None => Err(LocateError::NoMatch {
+                    variable: name.clone(),
+                    pattern: pattern.as_str().to_owned(),
+                }),
+            }
+        }
+        Origin::Secret { name, key, .. } => Err(LocateError::ClusterOnly {
+            what: format!("the key {key:?} of the Secret {name:?}"),
+        }),
+        Origin::GcpSecretManager { reference, .. } => Err(LocateError::ClusterOnly {
+            what: format!("the secret {reference:?} of Google's Secret Manager"),
+        }),
+    }
+}
+
+/// A variable of the environment, as text and not empty.
+pub(super) fn read(name: &str, environment: &Environment) -> Result<String, LocateError> {
+    let variable = || name.to_owned();
+    let Some(value) = environment.get(OsStr::new(name)) else {
+        let there: Vec<&str> = environment.keys().filter_map(|key| key.to_str()).collect();
+        return Err(LocateError::Missing {
+            variable: variable(),
+            nearest: nearest(name, there).map(str::to_owned),
+        });
+    };
+    match value.to_str() {
+        None => Err(LocateError::NotText {
+            variable: variable(),
+        }),
+        Some("") => Err(LocateError::Empty {
+            variable: variable(),
+        }),
+        Some(text) => Ok(text.to_owned()),
+    }
+}
+
+/// The name that errors use for an origin.
+pub(super) fn name_of(origin: &Origin) -> String {
+    origin.variable().unwrap_or("the Secret").to_owned()
+}
+
+/// Splits `host:port` and `[v6]:port`, where a host variable holds both.
+pub(super) fn split_host_port(value: &str) -> Option<(&str, &str)> {
+    let (host, port) = value.rsplit_once(':')?;
+    let is_port = !port.is_empty() && port.chars().all(|c| c.is_ascii_digit());
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(host) if is_port => Some((host, port)),
+        // More than one colon is an IPv6 address without a port, a comma several hosts.
+        None if is_port && !host.contains([':', ',', '/']) && !host.is_empty() => {
+            Some((host, port))
+        }
+        Some(_) | None => None,
+    }
+}
+
+impl Connection {
+    /// The source's connection string, from `environment` (the target's) or from the file's own values.
+    ///
+    /// # Errors
+    /// [`LocateError`] names the variable; its value is never shown.
+    pub fn locate(&self, environment: &Environment) -> Result<SourceConnection, LocateError> {
+        match self {
+            Self::Url(origins) => {
+                let first = origins.first().expect("a url names at least one origin");
+                let value = value_of(first, environment)?;
+                let url = PgUrl::parse(&value).map_err(|source| LocateError::NotAUrl {
+                    variable: name_of(first),
+                    source,
+                })?;
+                Ok(SourceConnection {
+                    url,
+                    variables: vec![name_of(first)],
+                })
+            }
+            Self::Params(params) => locate_params(params, environment),
+        }
+    }
+}
+
+/// The first value of each param.
+pub(super) fn read_params(
+    params: &BTreeMap<Param, Vec<Origin>>,
+    environment: &Environment,
+) -> Result<BTreeMap<Param, String>, LocateError> {
+    params
+        .iter()
+        .map(|(param, origins)| {
+            if matches!(param, Param::Other(_)) {
+                return Err(LocateError::UnknownParam {
+                    param: param.clone(),
+                });
+            }
+            let first = origins.first().expect("a param names at least one origin");
+            Ok((param.clone(), value_of(first, environment)?))
+        })
+        .collect()
+}
+
+fn locate_params(
+    params: &BTreeMap<Param, Vec<Origin>>,
+    environment: &Environment,
+) -> Result<SourceConnection, LocateError> {
+    let mut values = read_params(params, environment)?;
+    if !values.contains_key(&Param::Port)
+        && let Some(both) = values.get(&Param::Host).cloned()
+        && let Some((host, port)) = split_host_port(&both)
+    {
+        values.insert(Param::Host, host.to_owned());
+        values.insert(Param::Port, port.to_owned());
+    }
+    for param in [Param::Host, Param::Port, Param::User] {
+        if !values.contains_key(&param) {
+            return Err(LocateError::NoParam { param });
+        }
+    }
+    let variables: Vec<String> = params
+        .values()
+        .filter_map(|origins| origins.first().map(name_of))
+        .collect();
+    let pairs: Vec<String> = values
+        .iter()
+        .map(|(param, value)| format!("{}={}", libpq_key(param), quote(value)))
+        .collect();
+    match PgUrl::parse(&pairs.join(" ")) {
+        Ok(url) => Ok(SourceConnection { url, variables }),
+        Err(source) => Err(LocateError::NotAConnection { variables, source }),
+    }
+}
+
+/// The keyword of a connection string (PostgreSQL documentation, section 34.1.2).
+fn libpq_key(param: &Param) -> &str {
+    match param {
+        Param::Database => "dbname",
+        Param::Host
+        | Param::Port
+        | Param::User
+        | Param::Password
+        | Param::SslMode
+        | Param::Other(_) => param.as_str(),
+    }
+}
+
+/// Quotes a value as section 34.1.1.1 says.
+fn quote(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}

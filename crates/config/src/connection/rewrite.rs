@@ -1,0 +1,231 @@
+//! Leading the process to the branch: the variables of a connection with the branch's address in them.
+//!
+//! Owns what changes: host and port, the database where it differs, and `query_params`. Every other byte of a value
+//! stays. Anything that would leave a variable pointing elsewhere is an error.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use model::pg_url::{Address, PgUrlError};
+use model::{PgUrl, Secret};
+
+use super::locate::{LocateError, name_of, read, read_params, split_host_port, value_of};
+use super::{Connection, Origin, Param};
+use crate::environment::Environment;
+
+/// Where the process is to connect instead of the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination<'a> {
+    /// The branch's address.
+    pub address: &'a Address,
+    /// The branch's database, where the variables shall name another than they do.
+    pub database: Option<&'a str>,
+    /// Further parameters for URLs.
+    pub query_params: &'a BTreeMap<String, String>,
+}
+
+/// Why the variables cannot be led to the branch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RewriteError {
+    /// A value cannot be found.
+    #[error("cannot find a value of the connection")]
+    Locate(#[from] LocateError),
+    /// A further variable holds no connection string.
+    #[error("the value of {variable} is no connection string of PostgreSQL")]
+    NotAUrl {
+        /// The variable.
+        variable: String,
+        /// Why.
+        #[source]
+        source: PgUrlError,
+    },
+    /// A further variable leads to a database that is not branched.
+    #[error("{variable} names another database than {first}: only one database is branched")]
+    OtherDatabase {
+        /// The variable.
+        variable: String,
+        /// The one that the branch is made from.
+        first: String,
+    },
+    /// Two parts of one value overlap.
+    #[error("two params are read from the same part of {variable}")]
+    Overlap {
+        /// The variable.
+        variable: String,
+    },
+}
+
+impl Connection {
+    /// The variables of this connection as the process must have them to reach the branch.
+    ///
+    /// # Errors
+    /// [`RewriteError`] names the variable that would still lead elsewhere.
+    pub fn rewrite(
+        &self,
+        environment: &Environment,
+        branch: &Destination<'_>,
+    ) -> Result<BTreeMap<String, Secret>, RewriteError> {
+        match self {
+            Self::Url(origins) => rewrite_urls(origins, environment, branch),
+            Self::Params(params) => rewrite_params(params, environment, branch),
+        }
+    }
+}
+
+fn lead_to(url: &PgUrl, branch: &Destination<'_>) -> PgUrl {
+    let mut led = url.with_address(branch.address);
+    if let Some(database) = branch
+        .database
+        .filter(|name| url.database().as_deref() != Some(*name))
+    {
+        led = led.with_database(database);
+    }
+    for (key, value) in branch.query_params {
+        led = led.with_param(key, value);
+    }
+    led
+}
+
+/// Each variable keeps its own user, options and spelling; one that the target does not have gets the first's.
+fn rewrite_urls(
+    origins: &[Origin],
+    environment: &Environment,
+    branch: &Destination<'_>,
+) -> Result<BTreeMap<String, Secret>, RewriteError> {
+    let mut variables = BTreeMap::new();
+    let mut first: Option<(String, PgUrl)> = None;
+    for origin in origins {
+        let value = match (value_of(origin, environment), &first) {
+            (Ok(value), _) => value,
+            (Err(LocateError::Missing { .. } | LocateError::Empty { .. }), Some((_, url))) => {
+                url.reveal()
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let url = PgUrl::parse(&value).map_err(|source| RewriteError::NotAUrl {
+            variable: name_of(origin),
+            source,
+        })?;
+        let (first_name, first_url) = first.get_or_insert_with(|| (name_of(origin), url.clone()));
+        if first_url.database() != url.database() {
+            return Err(RewriteError::OtherDatabase {
+                variable: name_of(origin),
+                first: first_name.clone(),
+            });
+        }
+        if let Some(name) = origin.variable() {
+            variables.insert(name.to_owned(), Secret::new(lead_to(&url, branch).reveal()));
+        }
+    }
+    Ok(variables)
+}
+
+/// What happens to one variable.
+#[derive(Default)]
+struct Edits {
+    /// The whole value.
+    whole: Option<String>,
+    /// Parts of the value that it has.
+    parts: Vec<(Range<usize>, String)>,
+}
+
+fn rewrite_params(
+    params: &BTreeMap<Param, Vec<Origin>>,
+    environment: &Environment,
+    branch: &Destination<'_>,
+) -> Result<BTreeMap<String, Secret>, RewriteError> {
+    let source = read_params(params, environment)?;
+    let mut edits: BTreeMap<&str, Edits> = BTreeMap::new();
+    for (param, origins) in params {
+        let wanted = wanted_value(param, &source, branch);
+        for origin in origins {
+            match origin {
+                Origin::Variable { name, .. } => {
+                    let edit = edits.entry(name).or_default();
+                    if edit.whole.as_ref().is_some_and(|whole| *whole != wanted) {
+                        return Err(RewriteError::Overlap {
+                            variable: name.clone(),
+                        });
+                    }
+                    edit.whole = Some(wanted.clone());
+                }
+                Origin::Pattern { name, pattern } => {
+                    let value = read(name, environment)?;
+                    let range = pattern.find(&value).ok_or_else(|| LocateError::NoMatch {
+                        variable: name.clone(),
+                        pattern: pattern.as_str().to_owned(),
+                    })?;
+                    let text = bracket_if_needed(&value, &range, &wanted);
+                    edits.entry(name).or_default().parts.push((range, text));
+                }
+                Origin::Secret { .. } | Origin::GcpSecretManager { .. } => {
+                    value_of(origin, environment)?;
+                }
+            }
+        }
+    }
+    edits
+        .into_iter()
+        .map(|(name, edit)| {
+            let value = apply_edits(name, edit, environment)?;
+            Ok((name.to_owned(), Secret::new(value)))
+        })
+        .collect()
+}
+
+/// What a param's variables shall say: the branch's address, and of the rest what the source's first one says.
+fn wanted_value(
+    param: &Param,
+    source: &BTreeMap<Param, String>,
+    branch: &Destination<'_>,
+) -> String {
+    let own = source.get(param).cloned().unwrap_or_default();
+    match param {
+        Param::Host => {
+            let holds_port = !source.contains_key(&Param::Port) && split_host_port(&own).is_some();
+            if holds_port {
+                branch.address.to_string()
+            } else {
+                branch.address.host.clone()
+            }
+        }
+        Param::Port => branch.address.port.to_string(),
+        Param::Database => branch.database.map_or(own, str::to_owned),
+        Param::User | Param::Password | Param::SslMode | Param::Other(_) => own,
+    }
+}
+
+/// An IPv6 address within a larger text stands in brackets (RFC 3986 section 3.2.2).
+fn bracket_if_needed(value: &str, range: &Range<usize>, wanted: &str) -> String {
+    let is_bare_v6 = wanted.parse::<std::net::Ipv6Addr>().is_ok();
+    if is_bare_v6 && !value[..range.start].ends_with('[') && *range != (0..value.len()) {
+        format!("[{wanted}]")
+    } else {
+        wanted.to_owned()
+    }
+}
+
+fn apply_edits(name: &str, edit: Edits, environment: &Environment) -> Result<String, RewriteError> {
+    let overlap = || RewriteError::Overlap {
+        variable: name.to_owned(),
+    };
+    let Edits { whole, mut parts } = edit;
+    if let Some(whole) = whole {
+        return if parts.is_empty() {
+            Ok(whole)
+        } else {
+            Err(overlap())
+        };
+    }
+    let mut value = read(name, environment)?;
+    parts.sort_by_key(|(range, _)| (range.start, range.end));
+    parts.dedup();
+    if parts.windows(2).any(|pair| pair[0].0.end > pair[1].0.start) {
+        return Err(overlap());
+    }
+    // From the end, so that earlier places stay where they are.
+    for (range, text) in parts.into_iter().rev() {
+        value.replace_range(range, &text);
+    }
+    Ok(value)
+}

@@ -1,0 +1,495 @@
+//! Every shape in which a file names the source: a variable, several, parts of variables, Secrets, literals.
+//!
+//! Owns telling the shapes apart and the words for what fits none.
+
+use std::collections::BTreeMap;
+
+use model::Secret;
+use regex::Regex;
+
+use super::{Connection, Origin, Param, ValuePattern, VariableKind};
+use crate::decode::{
+    Decode, OneOrMany, Record, Report, Word, nearest, quoted, record, report_kind, words,
+};
+use crate::environment::report_bad_pattern;
+use crate::tree::{Node, Value};
+
+words! {
+    /// Where a variable is defined on its target.
+    enum WrittenKind : "\"env\" or \"env_from\"" {
+        /// In the container's `env`.
+        Env = "env",
+        /// In what the container takes whole.
+        EnvFrom = "env_from",
+    }
+}
+
+impl WrittenKind {
+    fn resolve(kind: Option<Self>) -> VariableKind {
+        match kind {
+            None => VariableKind::Any,
+            Some(Self::Env) => VariableKind::Env,
+            Some(Self::EnvFrom) => VariableKind::EnvFrom,
+        }
+    }
+}
+
+words! {
+    /// What a `url` object describes.
+    enum SourceType : "\"env\", \"env_from\", \"secret\" or \"gcp_secret_manager\"" {
+        /// A variable.
+        Env = "env",
+        /// A variable of what the container takes whole.
+        EnvFrom = "env_from",
+        /// A Secret.
+        Secret = "secret",
+        /// A secret of Google's.
+        GcpSecretManager = "gcp_secret_manager",
+    }
+}
+
+record! {
+    /// `{"type": "env", "variable": ...}`.
+    struct EnvObject {
+        /// Says which shape this is.
+        kind as "type": SourceType,
+        /// The variable.
+        variable: VariableName,
+        /// The container that has it.
+        container: Option<String>,
+        /// A value in place of the target's.
+        value: Option<Secret>,
+    }
+}
+
+record! {
+    /// `{"type": "env_from", "variable": ...}`.
+    struct EnvFromObject {
+        /// Says which shape this is.
+        kind as "type": SourceType,
+        /// The variable.
+        variable: VariableName,
+        /// The container that has it.
+        container: Option<String>,
+    }
+}
+
+record! {
+    /// `{"type": "secret", "name": ..., "key": ...}`.
+    struct SecretObject {
+        /// Says which shape this is.
+        kind as "type": SourceType,
+        /// The Secret.
+        name: String,
+        /// Its key.
+        key: String,
+        /// The variable that the process reads.
+        env_var_name: Option<VariableName>,
+    }
+}
+
+record! {
+    /// `{"type": "gcp_secret_manager", "secret_ref": ...}`.
+    struct GcpObject {
+        /// Says which shape this is.
+        kind as "type": SourceType,
+        /// The resource name.
+        secret_ref: String,
+        /// The variable that the process reads.
+        env_var_name: Option<VariableName>,
+    }
+}
+
+record! {
+    /// A param that names a variable.
+    struct VariableParam {
+        /// The variable.
+        env_var_name: Option<VariableName>,
+        /// The same.
+        variable: Option<VariableName>,
+        /// A value in place of the target's.
+        value: Option<Secret>,
+        /// Which part of the variable it is.
+        value_pattern: Option<String>,
+    }
+}
+
+record! {
+    /// A param that names a Secret.
+    struct SecretParam {
+        /// The Secret.
+        secret: String,
+        /// Its key.
+        key: String,
+        /// The variable that the process reads.
+        env_var_name: Option<VariableName>,
+    }
+}
+
+record! {
+    /// A param that names a secret of Google's.
+    struct GcpParam {
+        /// The resource name.
+        gcp_secret_manager: String,
+        /// The variable that the process reads.
+        env_var_name: Option<VariableName>,
+    }
+}
+
+record! {
+    /// `{"type"?, "url": "VARIABLE" or [...]}`.
+    struct FlatUrl {
+        /// Where the variables are defined.
+        kind as "type": Option<WrittenKind>,
+        /// The variables.
+        url: OneOrMany<VariableName>,
+    }
+}
+
+record! {
+    /// `{"url": {...}}`.
+    struct UrlObject {
+        /// The object.
+        url: Origin,
+    }
+}
+
+record! {
+    /// `{"type"?, "params": {...}}`.
+    struct ByParams {
+        /// Where the variables are defined.
+        kind as "type": Option<WrittenKind>,
+        /// The params.
+        params: BTreeMap<String, Option<OneOrMany<ParamOrigin>>>,
+    }
+}
+
+/// The keys of all shapes together.
+const KEYS: [&str; 3] = ["url", "params", "type"];
+
+/// The name of a variable. Whoever writes the connection string itself is told so, and it is not repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VariableName(pub(crate) String);
+
+impl Decode for VariableName {
+    const EXPECTED: &'static str = "the name of a variable";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let Some(name) = node.text() else {
+            return report_kind(node, Self::EXPECTED, report);
+        };
+        if looks_like_value(name) {
+            report
+                .problem(
+                    node,
+                    "this is a value, and the name of a variable is expected",
+                )
+                .hint("name the variable that holds it, such as \"DATABASE_URL\"");
+            return None;
+        }
+        if name.is_empty() || name.contains(|c: char| c.is_control() || c.is_whitespace()) {
+            report.problem(
+                node,
+                "this is no name of a variable: it is empty or holds a blank",
+            );
+            return None;
+        }
+        Some(Self(name.to_owned()))
+    }
+}
+
+fn looks_like_value(text: &str) -> bool {
+    text.contains("://") || text.contains(['=', '@'])
+}
+
+/// A variable of a value beside a connection (`iam_auth`): any of the `url` objects.
+pub(crate) struct WrittenVariable;
+
+impl Decode for WrittenVariable {
+    const EXPECTED: &'static str = "an object with a \"type\"";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        Origin::decode(node, report).map(|_| Self)
+    }
+}
+
+/// The `url` objects.
+impl Decode for Origin {
+    const EXPECTED: &'static str =
+        "an object such as {\"type\": \"env\", \"variable\": \"DATABASE_URL\"}";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        if !matches!(node.tree.value, Value::Object(_)) {
+            return report_kind(node, Self::EXPECTED, report);
+        }
+        let Some(kind) = node.get("type") else {
+            report
+                .problem(node, "the key \"type\" is missing")
+                .hint(format!("expected {}", SourceType::EXPECTED));
+            return None;
+        };
+        let variable = |VariableName(name), kind, container, literal| Self::Variable {
+            name,
+            kind,
+            container,
+            literal,
+        };
+        match SourceType::decode_word(&kind, SourceType::EXPECTED, report)? {
+            SourceType::Env => EnvObject::decode(node, report)
+                .map(|env| variable(env.variable, VariableKind::Env, env.container, env.value)),
+            SourceType::EnvFrom => EnvFromObject::decode(node, report)
+                .map(|env| variable(env.variable, VariableKind::EnvFrom, env.container, None)),
+            SourceType::Secret => SecretObject::decode(node, report).map(|secret| Self::Secret {
+                name: secret.name,
+                key: secret.key,
+                variable: secret.env_var_name.map(|VariableName(name)| name),
+            }),
+            SourceType::GcpSecretManager => {
+                GcpObject::decode(node, report).map(|secret| Self::GcpSecretManager {
+                    reference: secret.secret_ref,
+                    variable: secret.env_var_name.map(|VariableName(name)| name),
+                })
+            }
+        }
+    }
+}
+
+/// One origin of a param; the kind of its variable is said once for all params.
+#[derive(Debug, Clone, PartialEq)]
+struct ParamOrigin(Origin);
+
+impl Decode for ParamOrigin {
+    const EXPECTED: &'static str = "the name of a variable or an object with \"env_var_name\"";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let origin = match node.tree.value {
+            Value::Text(_) => {
+                let VariableName(name) = VariableName::decode(node, report)?;
+                Origin::Variable {
+                    name,
+                    kind: VariableKind::Any,
+                    container: None,
+                    literal: None,
+                }
+            }
+            Value::Object(_) if node.get("secret").is_some() => {
+                let secret = SecretParam::decode(node, report)?;
+                Origin::Secret {
+                    name: secret.secret,
+                    key: secret.key,
+                    variable: secret.env_var_name.map(|VariableName(name)| name),
+                }
+            }
+            Value::Object(_) if node.get("gcp_secret_manager").is_some() => {
+                let secret = GcpParam::decode(node, report)?;
+                Origin::GcpSecretManager {
+                    reference: secret.gcp_secret_manager,
+                    variable: secret.env_var_name.map(|VariableName(name)| name),
+                }
+            }
+            Value::Object(_) => read_variable_param(node, report)?,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) => {
+                return report_kind(node, Self::EXPECTED, report);
+            }
+        };
+        Some(Self(origin))
+    }
+}
+
+fn read_variable_param(node: &Node<'_>, report: &mut Report) -> Option<Origin> {
+    let param = VariableParam::decode(node, report)?;
+    let name = match (param.env_var_name, param.variable) {
+        (Some(VariableName(name)), None) | (None, Some(VariableName(name))) => name,
+        (Some(_), Some(_)) => {
+            report
+                .problem(
+                    node,
+                    "\"variable\" is another word for \"env_var_name\": both are given",
+                )
+                .hint("keep \"env_var_name\"");
+            return None;
+        }
+        (None, None) => {
+            report
+                .problem(node, "the key \"env_var_name\" is missing")
+                .hint("name the variable that the process reads the value from");
+            return None;
+        }
+    };
+    let Some(written) = param.value_pattern else {
+        return Some(Origin::Variable {
+            name,
+            kind: VariableKind::Any,
+            container: None,
+            literal: param.value,
+        });
+    };
+    let at = node.get("value_pattern")?;
+    if param.value.is_some() {
+        report
+            .problem(&at, "\"value\" and \"value_pattern\" exclude each other")
+            .hint("a value that the file gives whole needs no pattern");
+        return None;
+    }
+    let pattern = match Regex::new(&written) {
+        Ok(regex) => ValuePattern::new(regex),
+        Err(error) => {
+            report_bad_pattern(&at.path, at.tree.span.clone(), &error, report);
+            return None;
+        }
+    };
+    if pattern.is_none() {
+        report
+            .problem(
+                &at,
+                "the pattern has no group: nothing says which part is the value",
+            )
+            .hint("put the part in parentheses, such as \"^([^:]+):\"");
+    }
+    pattern.map(|pattern| Origin::Pattern { name, pattern })
+}
+
+fn with_kind(origin: Origin, kind: VariableKind) -> Origin {
+    match origin {
+        Origin::Variable {
+            name,
+            kind: _,
+            container,
+            literal,
+        } => Origin::Variable {
+            name,
+            kind,
+            container,
+            literal,
+        },
+        other @ (Origin::Pattern { .. }
+        | Origin::Secret { .. }
+        | Origin::GcpSecretManager { .. }) => other,
+    }
+}
+
+impl Decode for Connection {
+    const EXPECTED: &'static str = "an object such as {\"url\": \"DATABASE_URL\"}";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        if !matches!(node.tree.value, Value::Object(_)) {
+            let found = node.kind();
+            let finding =
+                report.problem(node, format!("expected {}, found {found}", Self::EXPECTED));
+            if let Some(name) = node.text().filter(|text| !looks_like_value(text)) {
+                finding.hint(format!("write {{\"url\": {name:?}}}"));
+            }
+            return None;
+        }
+        let present = |key: &str| node.get(key).filter(|value| !value.is_null());
+        match (present("url"), present("params")) {
+            (Some(_), Some(params)) => {
+                report
+                    .problem(&params, "\"url\" and \"params\" exclude each other")
+                    .hint("keep one of them");
+                None
+            }
+            (Some(url), None) if matches!(url.tree.value, Value::Object(_)) => {
+                UrlObject::decode(node, report).map(|object| Self::Url(vec![object.url]))
+            }
+            (Some(url), None) => read_flat_url(node, &url, report),
+            (None, Some(params)) => read_params(node, &params, report),
+            (None, None) => {
+                report_shapeless(node, report);
+                None
+            }
+        }
+    }
+}
+
+fn report_shapeless(node: &Node<'_>, report: &mut Report) {
+    let misspelt = node.members().iter().find_map(|member| {
+        let near = nearest(&member.key, KEYS)?;
+        (near != member.key).then_some((member, near))
+    });
+    match misspelt {
+        Some((member, near)) => {
+            report
+                .problem_at(
+                    node.path_to(&member.key),
+                    &member.key_span,
+                    format!("a connection has no key {:?}", member.key),
+                )
+                .hint(format!("did you mean {near:?}?"));
+        }
+        None => {
+            report
+                .problem(node, "the connection names neither \"url\" nor \"params\"")
+                .hint("write {\"url\": \"DATABASE_URL\"} with the variable that the process reads");
+        }
+    }
+}
+
+fn read_flat_url(node: &Node<'_>, url: &Node<'_>, report: &mut Report) -> Option<Connection> {
+    let FlatUrl {
+        kind,
+        url: OneOrMany(names),
+    } = FlatUrl::decode(node, report)?;
+    if names.is_empty() {
+        report.problem(url, "the list names no variable");
+        return None;
+    }
+    let origins = names
+        .into_iter()
+        .map(|VariableName(name)| Origin::Variable {
+            name,
+            kind: WrittenKind::resolve(kind),
+            container: None,
+            literal: None,
+        });
+    Some(Connection::Url(origins.collect()))
+}
+
+fn read_params(node: &Node<'_>, params: &Node<'_>, report: &mut Report) -> Option<Connection> {
+    let ByParams {
+        kind,
+        params: written,
+    } = ByParams::decode(node, report)?;
+    let written: BTreeMap<String, OneOrMany<ParamOrigin>> = written
+        .into_iter()
+        .filter_map(|(key, origins)| Some((key, origins?)))
+        .collect();
+    if written.is_empty() {
+        report
+            .problem(params, "\"params\" names no variable")
+            .hint(format!(
+                "its keys are {}",
+                quoted(&["host", "port", "user", "password", "database"])
+            ));
+        return None;
+    }
+    let mut origins = BTreeMap::new();
+    for (key, OneOrMany(list)) in written {
+        if list.is_empty() {
+            let empty = params.get(&key)?;
+            report.problem(&empty, "the list names no variable");
+            return None;
+        }
+        let list = list
+            .into_iter()
+            .map(|ParamOrigin(origin)| with_kind(origin, WrittenKind::resolve(kind)));
+        origins.insert(Param::from_key(&key), list.collect());
+    }
+    Some(Connection::Params(origins))
+}
+
+/// The keys of every shape, for the words that an excerpt may show.
+pub(crate) fn vocabulary() -> Vec<&'static str> {
+    [
+        EnvObject::KEYS,
+        SecretObject::KEYS,
+        GcpObject::KEYS,
+        VariableParam::KEYS,
+        GcpParam::KEYS,
+        ByParams::KEYS,
+        &[
+            "host", "port", "user", "password", "database", "sslmode", "url", "secret",
+        ],
+    ]
+    .concat()
+}

@@ -1,0 +1,145 @@
+//! `feature.network.incoming`: what comes to the target and whether the process gets it or a copy.
+
+use std::collections::HashSet;
+
+use super::http_filter::{HttpFilter, http_filter};
+use super::tls_delivery::TlsDelivery;
+use crate::decode::{Decode, Report, Word, defaults, record, report_kind, words};
+use crate::tree::{Node, Value};
+
+words! {
+    /// Who gets what comes to the target.
+    pub enum IncomingMode: "\"mirror\", \"steal\" or \"off\"" {
+        /// The target answers, the process gets a copy.
+        Mirror = "mirror",
+        /// The process answers.
+        Steal = "steal",
+        /// The target alone.
+        Off = "off",
+    }
+}
+
+words! {
+    /// What happens when somebody else steals from the target already.
+    pub enum ConcurrentSteal: "\"abort\", \"continue\" or \"override\"" {
+        /// This session ends.
+        Abort = "abort",
+        /// Both go on.
+        Continue = "continue",
+        /// The other one ends.
+        Override = "override",
+    }
+}
+
+record! {
+    /// What comes to the target.
+    pub struct Incoming {
+        /// Who gets it.
+        mode: IncomingMode = IncomingMode::Mirror,
+        /// Which HTTP requests are meant; all without.
+        http_filter: HttpFilter [http_filter] = HttpFilter::default(),
+        /// Pairs of the process's port and the target's.
+        port_mapping: Vec<(u16, u16)> = Vec::new(),
+        /// Whether connections from the target's own machine are left alone.
+        ignore_localhost: bool = false,
+        /// Ports of the process that stay its own.
+        ignore_ports: Vec<u16> = Vec::new(),
+        /// Pairs of the port that the process asks for and the one that it gets here.
+        listen_ports: Vec<(u16, u16)> = Vec::new(),
+        /// What happens when somebody else steals already.
+        on_concurrent_steal: ConcurrentSteal = ConcurrentSteal::Abort,
+        /// The only ports that take part.
+        ports: Option<Vec<u16>>,
+        /// The old name of `tls_delivery`.
+        https_delivery: Option<TlsDelivery>,
+        /// How stolen TLS comes to the process.
+        tls_delivery: Option<TlsDelivery>,
+    }
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl Incoming {
+    pub(super) fn off() -> Self {
+        Self::of_mode(IncomingMode::Off)
+    }
+
+    fn of_mode(mode: IncomingMode) -> Self {
+        Self {
+            mode,
+            ..Self::default()
+        }
+    }
+}
+
+const EXPECTED: &str = "a mode, true, false or an object";
+
+/// Reads a mode, `true` (mirror), `false` (off) or an object.
+pub(super) fn incoming(node: &Node<'_>, report: &mut Report) -> Option<Incoming> {
+    match node.tree.value {
+        Value::Bool(true) => Some(Incoming::default()),
+        Value::Bool(false) => Some(Incoming::off()),
+        Value::Text(_) => IncomingMode::decode_word(node, EXPECTED, report).map(Incoming::of_mode),
+        Value::Object(_) => {
+            let incoming = Incoming::decode(node, report)?;
+            check(&incoming, node, report);
+            Some(incoming)
+        }
+        Value::Null | Value::Number(_) | Value::List(_) => report_kind(node, EXPECTED, report),
+    }
+}
+
+fn check(incoming: &Incoming, node: &Node<'_>, report: &mut Report) {
+    for (key, pairs) in [
+        ("port_mapping", &incoming.port_mapping),
+        ("listen_ports", &incoming.listen_ports),
+    ] {
+        if let Some(list) = node.get(key) {
+            check_pairs(pairs, &list, report);
+        }
+    }
+    if let (Some(_), false, Some(ports)) = (
+        &incoming.ports,
+        incoming.ignore_ports.is_empty(),
+        node.get("ports"),
+    ) {
+        report
+            .problem(&ports, "\"ports\" and \"ignore_ports\" exclude each other")
+            .hint("keep one of them");
+    }
+    if incoming.https_delivery.is_some()
+        && let Some(old) = node.get("https_delivery")
+    {
+        if incoming.tls_delivery.is_some() {
+            report
+                .problem(
+                    &old,
+                    "\"https_delivery\" is the old name of \"tls_delivery\": both are given",
+                )
+                .hint("keep \"tls_delivery\"");
+        } else {
+            report
+                .warning(
+                    &old,
+                    "\"https_delivery\" is the old name of \"tls_delivery\"",
+                )
+                .hint("write \"tls_delivery\"");
+        }
+    }
+}
+
+/// Each port stands once on its side: otherwise who gets a connection would be chance.
+fn check_pairs(pairs: &[(u16, u16)], list: &Node<'_>, report: &mut Report) {
+    let (mut firsts, mut seconds) = (HashSet::new(), HashSet::new());
+    for ((first, second), item) in pairs.iter().zip(list.items()) {
+        let (is_new_first, is_new_second) = (firsts.insert(first), seconds.insert(second));
+        if !(is_new_first && is_new_second) {
+            let port = if is_new_first { second } else { first };
+            report.problem(&item, format!("the port {port} is in another pair already"));
+        }
+    }
+}

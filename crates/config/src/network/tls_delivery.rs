@@ -1,0 +1,27 @@
+//! `tls_delivery`: how TLS connections that were stolen come to the process.
+
+use crate::decode::{record, words};
+
+words! {
+    /// What the process speaks.
+    pub enum DeliveryProtocol: "\"tcp\" or \"tls\"" {
+        /// Plain TCP.
+        Tcp = "tcp",
+        /// TLS.
+        Tls = "tls",
+    }
+}
+
+record! {
+    /// How stolen TLS comes to the process.
+    pub struct TlsDelivery {
+        /// What the process speaks.
+        protocol: DeliveryProtocol = DeliveryProtocol::Tls,
+        /// Files of certificates to trust; any certificate without.
+        trust_roots: Option<Vec<String>>,
+        /// The name to ask for.
+        server_name: Option<String>,
+        /// A file with the one certificate to expect.
+        server_cert: Option<String>,
+    }
+}

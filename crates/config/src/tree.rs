@@ -1,0 +1,156 @@
+//! The tree that every file format is read into: values with the place they stand at.
+//!
+//! Owns the tree, walking it by name, and the search for keys given twice. Leaves making it to `format` and meaning to
+//! `decode`. It has no `Debug`: a file may hold passwords.
+
+use std::collections::HashMap;
+
+use crate::decode::Report;
+use crate::text::Span;
+
+/// A value and where it stands in the text.
+pub(crate) struct Tree {
+    pub(crate) span: Span,
+    pub(crate) value: Value,
+}
+
+/// What a value is, as written.
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    /// The digits as written: whoever wants a number says which kind.
+    Number(String),
+    Text(String),
+    List(Vec<Tree>),
+    Object(Vec<Member>),
+}
+
+/// A key with its value.
+pub(crate) struct Member {
+    pub(crate) key: String,
+    pub(crate) key_span: Span,
+    pub(crate) value: Tree,
+}
+
+/// A value with the path that leads to it, such as `feature.db_branches[0].copy.mode`; the root's is empty.
+#[derive(Clone)]
+pub(crate) struct Node<'t> {
+    pub(crate) path: String,
+    pub(crate) tree: &'t Tree,
+}
+
+impl<'t> Node<'t> {
+    pub(crate) fn root(tree: &'t Tree) -> Self {
+        Self {
+            path: String::new(),
+            tree,
+        }
+    }
+
+    /// The path of a key of this object, whether or not it is there.
+    pub(crate) fn path_to(&self, key: &str) -> String {
+        let plain = !key.is_empty()
+            && key
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
+        match (plain, self.path.is_empty()) {
+            (true, true) => key.to_owned(),
+            (true, false) => format!("{}.{key}", self.path),
+            (false, _) => format!("{}[{key:?}]", self.path),
+        }
+    }
+
+    /// The members of an object; none for any other value.
+    pub(crate) fn members(&self) -> &'t [Member] {
+        match &self.tree.value {
+            Value::Object(members) => members,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
+                &[]
+            }
+        }
+    }
+
+    /// The value of a key: the first where it is given twice.
+    pub(crate) fn get(&self, key: &str) -> Option<Node<'t>> {
+        let member = self.members().iter().find(|member| member.key == key)?;
+        Some(Node {
+            path: self.path_to(key),
+            tree: &member.value,
+        })
+    }
+
+    /// Walks down several keys.
+    pub(crate) fn find(&self, keys: &[&str]) -> Option<Node<'t>> {
+        keys.iter()
+            .try_fold(self.clone(), |node, key| node.get(key))
+    }
+
+    /// The entries of a list; none for any other value.
+    pub(crate) fn items(&self) -> Vec<Node<'t>> {
+        match &self.tree.value {
+            Value::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, tree)| Node {
+                    path: format!("{}[{index}]", self.path),
+                    tree,
+                })
+                .collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// The text of a string; none for any other value.
+    pub(crate) fn text(&self) -> Option<&'t str> {
+        match &self.tree.value {
+            Value::Text(text) => Some(text),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => {
+                None
+            }
+        }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.tree.value, Value::Null)
+    }
+
+    /// What the value is, for errors: never its content.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.tree.value {
+            Value::Null => "null",
+            Value::Bool(_) => "true or false",
+            Value::Number(_) => "a number",
+            Value::Text(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Object(_) => "an object",
+        }
+    }
+}
+
+/// Reports every key that an object has twice.
+pub(crate) fn report_duplicates(node: &Node<'_>, report: &mut Report) {
+    let mut first_spans: HashMap<&str, &Span> = HashMap::new();
+    for member in node.members() {
+        if let Some(first) = first_spans.get(member.key.as_str()) {
+            report
+                .problem_at(
+                    node.path_to(&member.key),
+                    &member.key_span,
+                    format!("the key {:?} is given twice", member.key),
+                )
+                .also_at(first);
+        } else {
+            first_spans.insert(&member.key, &member.key_span);
+        }
+        let child = Node {
+            path: node.path_to(&member.key),
+            tree: &member.value,
+        };
+        report_duplicates(&child, report);
+    }
+    for item in node.items() {
+        report_duplicates(&item, report);
+    }
+}

@@ -1,0 +1,321 @@
+//! What people get wrong, and what they are told: each with its place, a caret, and what to write instead.
+
+use std::path::Path;
+
+use config::{Diagnostic, Surroundings};
+
+fn show(diagnostics: &[Diagnostic]) -> String {
+    let show = |diagnostic: &Diagnostic| {
+        let mut lines = vec![diagnostic.to_string()];
+        lines.extend(
+            diagnostic
+                .excerpt
+                .to_string()
+                .lines()
+                .map(|line| format!("  | {line}")),
+        );
+        lines.extend(diagnostic.hint.iter().map(|hint| format!("  hint: {hint}")));
+        lines.join("\n")
+    };
+    diagnostics.iter().map(show).collect::<Vec<_>>().join("\n")
+}
+
+fn errors(file: &str, text: &str) -> String {
+    let surroundings = Surroundings::new("/nowhere", "random");
+    match config::read_text(Path::new(file), text, &surroundings) {
+        Ok(_) => "accepted".to_owned(),
+        Err(rejected) => show(&rejected.errors),
+    }
+}
+
+fn of_branch(keys: &str) -> String {
+    let text = format!(
+        "{{\n  \"target\": \"deployment/inventory\",\n  \"feature\": {{\"db_branches\": [\n    {{\n      {keys}\n    }}\n  ]}}\n}}"
+    );
+    errors("mirrord.json", &text)
+}
+
+#[test]
+fn a_misspelt_key() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\n  \"feature\": {\n    \"netwrok\": {\"incoming\": \"mirror\"}\n  }\n}"), @r#"
+    mirrord.json:3:5: feature.netwrok: "feature" has no key "netwrok"
+      | "netwrok": {"incoming": "mirror"}
+      | ^^^^^^^^^
+      hint: did you mean "network"?
+    "#);
+}
+
+#[test]
+fn a_misspelt_word() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"feature": {"network": {"incoming": "miror"}}}"#), @r#"
+    mirrord.json:1:38: feature.network.incoming: "miror" is none of "mirror", "steal", "off"
+      | {"feature": {"network": {"incoming": "miror"}}}
+      |                                      ^^^^^^^
+      hint: did you mean "mirror"?
+    "#);
+}
+
+#[test]
+fn several_mistakes_at_once() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{
+  "target": "deployments/inventory",
+  "feature": {
+    "fs": "disabled",
+    "env": {"include": "A", "exclude": "B"},
+    "network": {"outgoing": "yes"}
+  },
+  "operater": true
+}"#), @r#"
+    mirrord.json:2:13: target: "deployments" in "deployments/inventory" is not a kind of target: expected one of pod, deployment, deploy, rollout, job, cronjob, statefulset, service, replicaset, label
+      | "target": "deployments/inventory",
+      |           ^^^^^^^^^^^^^^^^^^^^^^^
+      hint: did you mean "deployment"?
+    mirrord.json:4:11: feature.fs: "disabled" is none of "local", "localwithoverrides", "read", "write"
+      | "fs": "disabled",
+      |       ^^^^^^^^^^
+    mirrord.json:5:12: feature.env: "include" and "exclude" exclude each other
+      | "env": {"include": "A", "exclude": "B"},
+      |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      hint: keep one of them
+    mirrord.json:6:29: feature.network.outgoing: expected true, false or an object, found a string
+      | "network": {"outgoing": "yes"}
+      |                         ^^^^^
+    mirrord.json:8:3: operater: the file has no key "operater"
+      | "operater": true
+      | ^^^^^^^^^^
+      hint: did you mean "operator"?
+    "#);
+}
+
+#[test]
+fn a_key_at_the_wrong_level() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"target": "pod/a", "network": {"incoming": "steal"}}"#), @r#"
+    mirrord.json:1:21: network: the file has no key "network"
+      | {"target": "pod/a", "network": {"incoming": "steal"}}
+      |                     ^^^^^^^^^
+      hint: "network" stands under "feature"
+    "#);
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"feature": {"operator": true}}"#), @r#"
+    mirrord.json:1:14: feature.operator: "feature" has no key "operator"
+      | {"feature": {"operator": true}}
+      |              ^^^^^^^^^^
+      hint: "operator" stands at the root of the file
+    "#);
+}
+
+#[test]
+fn a_comma_too_few() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\n  \"target\": \"pod/a\"\n  \"operator\": true\n}"), @r#"
+    mirrord.json:2:20: a comma is missing here
+      | "target": "***/***"
+      |                    ^
+    "#);
+}
+
+#[test]
+fn a_quote_too_few() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\n  \"target: \"pod/a\"\n}"), @r#"
+    mirrord.json:2:13: 'p' is not expected here
+      | "target: "***/***"
+      |           ^^^
+    "#);
+}
+
+#[test]
+fn an_object_that_is_not_closed() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\n  \"feature\": {\"env\": true\n"), @r#"
+    mirrord.json:2:14: the object is not closed
+      | "feature": {"env": true
+      |            ^
+      hint: add "}"
+    "#);
+}
+
+#[test]
+fn a_key_given_twice() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\n  \"target\": \"pod/a\",\n  \"target\": \"pod/b\"\n}"), @r#"
+    mirrord.json:3:3: target: the key "target" is given twice (first on line 2)
+      | "target": "pod/b"
+      | ^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_format_that_is_not_read() {
+    insta::assert_snapshot!(errors("mirrord.yaml", "target: pod/a\n"), @r#"
+    mirrord.yaml:1:1: YAML files are not read yet: see docs/roadmap.md
+      | target: ***/***
+      | ^
+    "#);
+    insta::assert_snapshot!(errors("mirrord.jsonc", "{}"), @r#"
+    mirrord.jsonc:1:1: the extension "jsonc" is not that of a configuration file
+      | {}
+      | ^
+    "#);
+}
+
+#[test]
+fn an_empty_file() {
+    insta::assert_snapshot!(errors("mirrord.json", ""), @r#"
+    mirrord.json:1:1: the file is empty
+      | 
+      | ^
+      hint: the smallest configuration is {}
+    "#);
+}
+
+#[test]
+fn a_namespace_beside_the_workload() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"target": {"deployment": "a", "namespace": "n"}}"#), @r#"
+    mirrord.json:1:13: target.deployment: "deployment" does not stand beside "namespace"
+      | {"target": {"deployment": "a", "namespace": "n"}}
+      |             ^^^^^^^^^^^^
+      hint: put the workload under "path": {"path": {...}, "namespace": ...}
+    "#);
+}
+
+#[test]
+fn the_other_spelling_of_a_kind() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"target": {"path": {"statefulset": "a"}}}"#), @r#"
+    mirrord.json:1:22: target.path.statefulset: "target.path" has no key "statefulset"
+      | {"target": {"path": {"statefulset": "a"}}}
+      |                      ^^^^^^^^^^^^^
+      hint: did you mean "stateful_set"?
+    "#);
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"target": "svc/a"}"#), @r#"
+    mirrord.json:1:12: target: "svc" in "svc/a" is not a kind of target: expected one of pod, deployment, deploy, rollout, job, cronjob, statefulset, service, replicaset, label
+      | {"target": "svc/a"}
+      |            ^^^^^^^
+      hint: did you mean "service"?
+    "#);
+}
+
+#[test]
+fn a_type_of_database_that_is_none() {
+    insta::assert_snapshot!(of_branch(r#""type": "postgres", "connection": {"url": "DATABASE_URL"}"#), @r#"
+    mirrord.json:5:15: feature.db_branches[0].type: "postgres" is no type of database
+      | "type": "postgres", "connection": {"url": "DATABASE_URL"}
+      |         ^^^^^^^^^^
+      hint: did you mean "pg"?
+    "#);
+}
+
+#[test]
+fn a_connection_that_is_a_string() {
+    insta::assert_snapshot!(of_branch(r#""type": "pg", "connection": "DATABASE_URL""#), @r#"
+    mirrord.json:5:35: feature.db_branches[0].connection: expected an object such as {"url": "DATABASE_URL"}, found a string
+      | "type": "pg", "connection": "DATABASE_URL"
+      |                             ^^^^^^^^^^^^^^
+      hint: write {"url": "DATABASE_URL"}
+    "#);
+}
+
+#[test]
+fn a_connection_string_where_a_variable_is_named() {
+    let url = r#""type": "pg", "connection": {"url": "postgres://shop:hunter2@db/shop"}"#;
+    insta::assert_snapshot!(of_branch(url), @r#"
+    mirrord.json:5:43: feature.db_branches[0].connection.url: this is a value, and the name of a variable is expected
+      | "type": "pg", "connection": {"url": "***"}
+      |                                     ^^^^^
+      hint: name the variable that holds it, such as "DATABASE_URL"
+    "#);
+    let bare = r#""type": "pg", "connection": "postgres://shop:hunter2@db/shop""#;
+    insta::assert_snapshot!(of_branch(bare), @r#"
+    mirrord.json:5:35: feature.db_branches[0].connection: expected an object such as {"url": "DATABASE_URL"}, found a string
+      | "type": "pg", "connection": "***"
+      |                             ^^^^^
+    "#);
+}
+
+#[test]
+fn a_connection_that_is_missing() {
+    insta::assert_snapshot!(of_branch(r#""type": "pg", "id": "x""#), @r#"
+    mirrord.json:4:5: feature.db_branches[0]: the key "connection" is missing
+      | {
+      | ^
+      hint: add "connection": an object such as {"url": "DATABASE_URL"}
+    "#);
+}
+
+#[test]
+fn a_version_that_is_a_fraction() {
+    insta::assert_snapshot!(of_branch(r#""type": "pg", "version": 15.10, "connection": {"url": "U"}"#), @r#"
+    mirrord.json:5:32: feature.db_branches[0].version: 15.10 is a number, and a version is none: 15.10 would be 15.1
+      | "type": "pg", "version": 15.10, "connection": {"url": "U"}
+      |                          ^^^^^
+      hint: quote it: "15.10"
+    "#);
+}
+
+#[test]
+fn a_copy_that_says_two_things() {
+    insta::assert_snapshot!(
+        of_branch(r#""type": "pg", "connection": {"url": "U"}, "copy": {"mode": "all", "tables": {"users": {}}}"#), @r#"
+    mirrord.json:5:83: feature.db_branches[0].copy.tables: "tables" and the mode "all" exclude each other
+      | "type": "pg", "connection": {"url": "U"}, "copy": {"mode": "all", "tables": {"users": {}}}
+      |                                                                             ^^^^^^^^^^^^^
+      hint: write "mode": "schema" to have rows of these tables alone
+    "#);
+}
+
+#[test]
+fn a_ttl_given_twice() {
+    insta::assert_snapshot!(
+        of_branch(r#""type": "pg", "connection": {"url": "U"}, "ttl_secs": 300, "ttl_mins": 5"#), @r#"
+    mirrord.json:5:78: feature.db_branches[0].ttl_mins: "ttl_secs" and "ttl_mins" exclude each other
+      | "type": "pg", "connection": {"url": "U"}, "ttl_secs": 300, "ttl_mins": 5
+      |                                                                        ^
+      hint: keep one of them
+    "#);
+}
+
+#[test]
+fn a_pattern_without_a_group() {
+    insta::assert_snapshot!(of_branch(
+        r#""type": "pg", "connection": {"params": {"host": {"env_var_name": "SPRING_URL", "value_pattern": "//[^:]+"}}}"#
+    ), @r#"
+    mirrord.json:5:103: feature.db_branches[0].connection.params.host.value_pattern: the pattern has no group: nothing says which part is the value
+      | "type": "pg", "connection": {"params": {"host": {"env_var_name": "SPRING_URL", "value_pattern": "//[^:]+"}}}
+      |                                                                                                 ^^^^^^^^^
+      hint: put the part in parentheses, such as "^([^:]+):"
+    "#);
+}
+
+#[test]
+fn a_variable_that_would_not_arrive() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{
+  "target": "deployment/inventory",
+  "feature": {
+    "env": {"exclude": ["DATABASE_*", "OTHER"]},
+    "db_branches": [{"type": "pg", "id": "x", "connection": {"url": "DATABASE_URL"}}]
+  }
+}"#), @r#"
+    mirrord.json:4:24: feature.env.exclude: feature.db_branches[0] needs DATABASE_URL, and this excludes it
+      | "env": {"exclude": ["DATABASE_*", "OTHER"]},
+      |                    ^^^^^^^^^^^^^^^^^^^^^^^
+      hint: remove it from "exclude"
+    "#);
+}
+
+#[test]
+fn a_literal_password_is_not_shown() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{
+  "feature": {
+    "env": {"override": {"DATABASE_URL": "postgres://shop:hunter2@db/shop", "PGPASSWORD": "hunter2", "PORT": 1}},
+    "db_branches": [{"type": "pg", "id": "x", "connection": {"url": "DATABASE_URL"}}]
+  }
+}"#), @r#"
+    mirrord.json:3:110: feature.env.override.PORT: expected a string, found a number
+      | "env": {"override": {"DATABASE_URL": "***", "PGPASSWORD": "***", "PORT": 1}},
+      |                                                                          ^
+    "#);
+}
+
+#[test]
+fn a_variable_of_a_template_that_is_not_there() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\n  \"target\": \"deployment/{{ servce }}\"\n}"), @r#"
+    mirrord.json:2:28: template: Variable `servce` is not defined. Available variables: key
+      | "target": "***/{{ servce }}"
+      |                   ^^^^^^
+    "#);
+}

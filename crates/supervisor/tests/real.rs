@@ -1,0 +1,20 @@
+//! The supervisor around real programs, in processes of their own: `supervise` (tests/driver) runs each.
+//!
+//! Needs `sh`, `bash`, `python3`, `setsid` and `stty`, which a Debian with python3 has.
+
+#![cfg(test)]
+
+#[path = "real/driver.rs"]
+mod driver;
+#[path = "real/end.rs"]
+mod end;
+#[path = "real/inheritance.rs"]
+mod inheritance;
+#[path = "real/job_control.rs"]
+mod job_control;
+#[path = "real/pty.rs"]
+mod pty;
+#[path = "real/signals.rs"]
+mod signals;
+#[path = "real/stop.rs"]
+mod stop;

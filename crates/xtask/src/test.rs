@@ -1,0 +1,209 @@
+//! `cargo xtask test`: everything that `check` lints, then every test of the workspace against real servers.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::places::{Places, workspace};
+use crate::tally::Tally;
+use crate::{check, console, drivers, postgres, tools};
+
+/// Programs that tests start: the variable that tells them where, the package, the program.
+const BINARIES: [(&str, &str, &str); 2] = [
+    ("BOUGH_BIN", "bough", "bough"),
+    ("INVENTORY_BIN", "metalmart", "inventory"),
+];
+
+/// Runs all, or with `only` those tests whose name contains it, without lints.
+///
+/// # Errors
+/// When something cannot be got or built, a lint fails, or a test does.
+pub(crate) fn run(places: &Places, only: Option<&str>) -> Result<()> {
+    let root = postgres::ensure(places, &postgres::all_majors())?;
+    let path = postgres::search_path(root, std::env::var_os(postgres::PATH_VARIABLE))?;
+    if only.is_none() {
+        check::lints(places)?;
+    }
+    let mut environment = drivers::ensure(places)?;
+    environment.push((postgres::PATH_VARIABLE, path));
+    console::note("building the programs that tests start");
+    for (variable, package, program) in BINARIES {
+        environment.push((variable, build(package, program, Profile::Debug)?.into()));
+    }
+    console::note("tests");
+    run_tests(&environment, only)
+}
+
+/// A line of `cargo build --message-format=json`, as far as we look at it.
+#[derive(Debug, Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    target: Option<Target>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// How a program is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quickly, for tests and the demo.
+    Debug,
+    /// As users get it, for measurements.
+    Release,
+}
+
+/// Builds a program and gives the place of its file, which depends on the caller's target directory.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn build(package: &str, program: &str, profile: Profile) -> Result<PathBuf> {
+    let mut command = tools::cargo();
+    command.args([
+        "build",
+        "--package",
+        package,
+        "--bin",
+        program,
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    match profile {
+        Profile::Debug => {}
+        Profile::Release => drop(command.arg("--release")),
+    }
+    let output = command
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.with_context(|| format!("run cargo build for {program}"))?;
+    ensure!(output.status.success(), "{program} does not build");
+    executable(&String::from_utf8_lossy(&output.stdout), program)
+        .with_context(|| format!("cargo named no file for {program}"))
+}
+
+fn executable(messages: &str, program: &str) -> Option<PathBuf> {
+    let parsed = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let mut artifacts = parsed.filter(|message| message.reason == "compiler-artifact");
+    artifacts.find_map(|message| {
+        message
+            .executable
+            .filter(|_| message.target.is_some_and(|target| target.name == program))
+    })
+}
+
+/// Runs the tests, passes their output on, and ends with one line that sums all binaries up.
+fn run_tests(environment: &[(&str, OsString)], only: Option<&str>) -> Result<()> {
+    let mut command = tools::cargo();
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .current_dir(workspace());
+    command.args(only.map(|filter| ["--", filter]).iter().flatten());
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    let (tally, succeeded) = pass_through(&mut command, &mut io::stdout())?;
+    console::result(&tally.to_string())?;
+    verdict(tally, succeeded)
+}
+
+/// Runs a command to its end and copies its output to `out`; gives what it counts, and whether the command succeeded.
+fn pass_through(command: &mut Command, out: &mut impl Write) -> Result<(Tally, bool)> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.context("run cargo test")?;
+    let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
+    let (mut tally, mut line) = (Tally::default(), Vec::new());
+    // Bytes, since a test may print any.
+    let read_all = loop {
+        line.clear();
+        match output.read_until(b'\n', &mut line) {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error),
+        }
+        tally.add(&String::from_utf8_lossy(&line));
+        if let Err(error) = out.write_all(&line).and_then(|()| out.flush()) {
+            break Err(error);
+        }
+    };
+    // Closed before waiting: a child that still writes then ends instead of blocking for ever.
+    drop(output);
+    let status = child.wait().context("wait for cargo test")?;
+    read_all.context("pass the tests' output on")?;
+    Ok((tally, status.success()))
+}
+
+fn verdict(tally: Tally, succeeded: bool) -> Result<()> {
+    if !succeeded || tally.failed > 0 {
+        bail!("tests failed");
+    }
+    ensure!(tally.passed > 0, "no test ran");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_named_programs_file_is_found() {
+        let messages = concat!(
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"build-script\"},\"executable\":\"/t/build-script\"}\n",
+            "not json\n",
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"bough\"},\"executable\":null}\n",
+            "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"bough\"},\"executable\":\"/t/bough\"}\n",
+            "{\"reason\":\"build-finished\",\"success\":true}\n",
+        );
+        assert_eq!(executable(messages, "bough"), Some("/t/bough".into()));
+        assert_eq!(executable(messages, "inventory"), None);
+    }
+
+    #[test]
+    fn output_is_counted_and_the_status_kept() {
+        let script =
+            "echo 'test result: ok. 3 passed; 0 failed; 0 ignored'; printf '\\377\\n'; exit 1";
+        let mut shown = Vec::new();
+        let mut command = Command::new("sh");
+        let (tally, succeeded) =
+            pass_through(command.args(["-c", script]), &mut shown).expect("it ran");
+        assert_eq!((tally.passed, tally.failed, succeeded), (3, 0, false));
+        assert!(shown.ends_with(b"ignored\n\xff\n"), "{shown:?}");
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_does_not_block_the_tests() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut endless = Command::new("yes");
+        assert!(pass_through(&mut endless, &mut Closed).is_err());
+    }
+
+    #[test]
+    fn only_passed_tests_and_a_good_end_are_success() {
+        let tally = |passed, failed| Tally { passed, failed };
+        assert!(verdict(tally(1, 0), true).is_ok());
+        assert!(
+            verdict(tally(1, 0), false).is_err(),
+            "a binary that did not build or crashed"
+        );
+        assert!(verdict(tally(1, 1), true).is_err());
+        assert!(verdict(tally(0, 0), true).is_err(), "nothing ran");
+    }
+}

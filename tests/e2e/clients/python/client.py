@@ -1,0 +1,14 @@
+"""A Python service in small: connects by DATABASE_URL with psycopg, changes a row, and says what it then sees, and where."""
+
+import json
+import os
+
+import psycopg
+
+with psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=60) as connection:
+    connection.execute(
+        "UPDATE products SET stock_quantity = stock_quantity - %s WHERE product_id = %s", (7, "1")
+    )
+    query = "SELECT stock_quantity, current_setting('cluster_name') FROM products WHERE product_id = %s"
+    stock, cluster_name = connection.execute(query, ("1",)).fetchone()
+print(json.dumps({"stock": stock, "cluster_name": cluster_name}))

@@ -1,0 +1,20 @@
+//! User stories over the built programs: `bough` (`BOUGH_BIN`) and the inventory service (`INVENTORY_BIN`), real
+//! PostgreSQL servers, one data directory a story. `cargo xtask test` builds the programs and gets the servers.
+//!
+//! `story` is one user's machine, `engine_api` asks the engine without `bough`, `traces` looks for what was left
+//! behind: each story ends with it.
+
+mod engine_api;
+mod story;
+mod traces;
+
+mod clients;
+mod crash;
+mod errors;
+mod local;
+mod readme;
+mod reuse;
+mod secrets;
+mod source_untouched;
+mod verbs;
+mod walk_through;
