@@ -1,0 +1,307 @@
+//! The engine as a whole: what its parts share, in which order they start, and how they end.
+//!
+//! Owns composition. `run` is the one entry: lock, catalogue, volume, servers found, branches brought back, API served
+//! until a signal or a request ends it. The branches' servers go on; the next engine adopts them.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::engine_api::{EngineView, Problem, VolumeView};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::store::Bases;
+use crate::branch::clone_turns::CloneTurns;
+use crate::branch::registry::Registry;
+use crate::catalogue::{Catalogue, CatalogueError};
+use crate::clock::Clock;
+use crate::http::problem_of;
+use crate::layout::{Layout, LayoutError};
+use crate::leftovers::{LeftoversError, remove_leftovers};
+use crate::named_sources::NamedSources;
+use crate::postgres::account::{AccountError, ServerAccount};
+use crate::postgres::binaries::{Installation, Installations, Lookup};
+use crate::settings::{Limits, Settings};
+use crate::volume::{Volume, VolumeError};
+
+/// How long answers under way may take once the engine is ending.
+const FAREWELL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Why an engine could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory")]
+    Layout(#[from] LayoutError),
+    /// Another engine serves this data directory.
+    #[error("another engine serves {path}")]
+    Running {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A file of the engine's own cannot be used.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The catalogue cannot be opened.
+    #[error("cannot read what branches there are")]
+    Catalogue(#[from] CatalogueError),
+    /// The volume cannot be used.
+    #[error("cannot use the volume")]
+    Volume(#[from] VolumeError),
+    /// What an earlier engine left cannot be removed.
+    #[error("cannot tidy up after an earlier engine")]
+    Leftovers(#[from] LeftoversError),
+    /// There is nobody to run servers as.
+    #[error("cannot run servers")]
+    Account(#[from] AccountError),
+    /// The branches cannot be brought back.
+    #[error("cannot bring back the branches: {}", .0.detail)]
+    Recovery(Box<Problem>),
+    /// The API cannot be served.
+    #[error("cannot serve the API on {path}")]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What every part of the engine may use.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where things lie.
+    pub layout: Layout,
+    /// The limits.
+    pub limits: Limits,
+    /// What survives a crash.
+    pub catalogue: Arc<Catalogue>,
+    /// The time.
+    pub clock: Clock,
+    /// Who servers run as.
+    pub account: ServerAccount,
+    /// The servers found.
+    pub installations: Arc<Installations>,
+    /// How directories are cloned.
+    pub volume: Arc<dyn Volume>,
+    /// The copies of sources.
+    pub bases: Bases,
+    /// Who works on a branch's files.
+    pub clone_turns: Arc<CloneTurns>,
+    /// The sources that have names.
+    pub sources: NamedSources,
+    /// This boot of the machine (`/proc/sys/kernel/random/boot_id`, random(4)).
+    pub boot_id: String,
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct App {
+    /// What its parts share.
+    pub shared: Arc<Shared>,
+    /// The branches.
+    pub branches: Registry,
+    /// Cancelled when the engine is to end.
+    pub ending: CancellationToken,
+    started_at: Timestamp,
+    _lock: File,
+}
+
+impl App {
+    /// Starts everything but the API.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing of the data directory is changed when it is `Running` or `Catalogue`.
+    pub async fn start(settings: Settings) -> Result<Self, EngineError> {
+        let layout = Layout::make(&settings.data_dir)?;
+        let lock = lock(&layout)?;
+        let clock = Clock::start();
+        let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
+        let account = ServerAccount::choose(settings.server_account.as_deref())?;
+        let installations = Arc::new(Installations::discover(&lookup(&settings)).await);
+        let volume: Arc<dyn Volume> = Arc::from(crate::volume::probe(&layout.volume())?);
+        tracing::info!(volume = volume.kind(), account = ?account, "starting");
+        let boot_id = read_boot_id()?;
+        remove_leftovers(&layout, &catalogue).await?;
+        let bases = Bases::open(crate::base::store::Parts {
+            layout: layout.clone(),
+            catalogue: Arc::clone(&catalogue),
+            clock,
+            account: account.clone(),
+            installations: Arc::clone(&installations),
+            limits: settings.limits.clone(),
+        })?;
+        let sources = NamedSources::open(Arc::clone(&catalogue))?;
+        let limits = settings.limits;
+        let shared = Arc::new(Shared {
+            layout,
+            limits,
+            catalogue,
+            clock,
+            account,
+            installations,
+            volume,
+            bases,
+            clone_turns: Arc::default(),
+            sources,
+            boot_id,
+        });
+        let branches = Registry::new(Arc::clone(&shared));
+        branches
+            .recover()
+            .await
+            .map_err(|problem| EngineError::Recovery(Box::new(problem)))?;
+        shared.bases.start_dropping_idle();
+        Ok(Self {
+            shared,
+            branches,
+            ending: CancellationToken::new(),
+            started_at: clock.now(),
+            _lock: lock,
+        })
+    }
+
+    /// What is told of this engine.
+    ///
+    /// # Errors
+    /// [`Problem`] when the volume cannot be asked.
+    pub fn view(&self) -> Result<EngineView, Problem> {
+        let shared = &self.shared;
+        let volume_dir = shared.layout.volume();
+        let volume = VolumeView {
+            kind: shared.volume.kind().to_owned(),
+            filesystem: crate::volume::filesystem_name(&volume_dir),
+            free_bytes: crate::volume::free_space(&volume_dir)
+                .map_err(|error| problem_of(&error))?,
+            floor_bytes: shared.limits.free_floor_bytes,
+        };
+        let installations = shared.installations.found.iter().map(Installation::view);
+        Ok(EngineView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            data_dir: shared.layout.root().display().to_string(),
+            server_account: shared
+                .account
+                .is_switched()
+                .then(|| shared.account.name.clone()),
+            volume,
+            installations: installations.collect(),
+            ttl_max_seconds: shared.limits.ttl_max_seconds,
+            branches: u32::try_from(self.branches.count()).unwrap_or(u32::MAX),
+            branches_max: shared.limits.branches_max,
+            bases: u32::try_from(shared.bases.count()).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+/// Runs an engine until SIGTERM, SIGINT or a request ends it.
+///
+/// # Errors
+/// [`EngineError`] says what could not be had.
+pub async fn run(settings: Settings) -> Result<(), EngineError> {
+    let app = Arc::new(App::start(settings).await?);
+    let socket = app.shared.layout.api_socket();
+    let serve = |source| EngineError::Serve {
+        path: socket.clone(),
+        source,
+    };
+    let listener = listen(&socket).await.map_err(serve)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(serve)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(serve)?;
+    tracing::info!(socket = %socket.display(), "ready");
+    let stopping = Arc::clone(&app);
+    let ended = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stopping.ending.cancelled() => {}
+        }
+        tracing::info!("ending; the branches' servers go on");
+        stopping.ending.cancel();
+    };
+    let ending = app.ending.clone();
+    let serving = axum::serve(listener, crate::http::router(app)).with_graceful_shutdown(ended);
+    let served = tokio::select! {
+        served = serving.into_future() => served,
+        () = async { ending.cancelled().await; tokio::time::sleep(FAREWELL_TIME_MAX).await } => Ok(()),
+    };
+    let removed = std::fs::remove_file(&socket);
+    served.and(removed).map_err(|source| EngineError::Serve {
+        path: socket.clone(),
+        source,
+    })
+}
+
+/// Listens on `socket`, 0600 from its first moment. The lock is held, so a file that is there is a dead engine's.
+async fn listen(socket: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(socket).await.is_ok() {
+        return Err(io::Error::from(io::ErrorKind::AddrInUse));
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let nascent = socket.with_extension("sock.new");
+    match std::fs::remove_file(&nascent) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&nascent)?;
+    std::fs::set_permissions(&nascent, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&nascent, socket)?;
+    Ok(listener)
+}
+
+/// Takes the lock that makes this engine the only one of its data directory. It ends with the process.
+fn lock(layout: &Layout) -> Result<File, EngineError> {
+    let path = layout.lock();
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = file.map_err(|source| EngineError::File {
+        path: path.clone(),
+        source,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(EngineError::Running {
+            path: layout.root().to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(EngineError::File { path, source }),
+    }
+}
+
+fn lookup(settings: &Settings) -> Lookup {
+    let data_dir = Some(settings.data_dir.clone());
+    Lookup {
+        roots: settings.postgres_path.clone(),
+        data_dir,
+        path: settings.path.clone(),
+    }
+}
+
+fn read_boot_id() -> Result<String, EngineError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| EngineError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,43 @@
+//! Bases: copies of sources that branches are cloned from, never served.
+//!
+//! `copy` makes one, `store` knows them all, finds a fresh one and drops the stale.
+
+pub mod copy;
+pub mod store;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a base: the key of what it is a copy of, and a number that grows with each copy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BaseName {
+    key: String,
+    number: u64,
+}
+
+impl BaseName {
+    /// The `number`th copy of what `key` stands for: 16 hexadecimal digits.
+    pub fn new(key: &str, number: u64) -> Self {
+        Self {
+            key: key.to_owned(),
+            number,
+        }
+    }
+
+    /// What it is a copy of.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Which copy of that it is.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl fmt::Display for BaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.key, self.number)
+    }
+}

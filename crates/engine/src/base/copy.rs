@@ -1,0 +1,423 @@
+//! Copying a source into a base: one consistent moment of it, logically, with read rights alone.
+//!
+//! ```text
+//!  plan ──▶ cluster ──▶ roles, database ──▶ snapshot ──▶ dump ──▶ load ──▶ finish ──▶ seal
+//!  refuse   initdb,     as the source's     position in   pg_dump within it,  settings,   clean
+//!  early    start                           the same      rows through        ANALYZE     shutdown
+//!                                           transaction   filters
+//! ```
+//!
+//! Owns the order, and that nothing is left running when it fails or is dropped. At most two connections to the source at
+//! a time, both read-only, for a bounded time. Each step is a file: `plan` refuses what cannot work before anything is
+//! made, `cluster` runs the base's server, `roles` and `database` write statements, `dump` runs `pg_dump`, `script` takes
+//! what it writes apart, `load` runs that, `rows` copies through filters. Leaves the directory, and giving it its name, to
+//! `store`.
+
+mod cluster;
+mod database;
+mod dump;
+mod dump_args;
+mod error;
+mod load;
+mod pattern;
+mod plan;
+mod progress;
+mod roles;
+mod rows;
+mod script;
+mod tables;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::engine_api::{CopyPhase, CopyProgress};
+use model::{ByteSize, CopyMode, CopySpec, PgMajor, Secret};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+pub use dump_args::{SpecError, check_spec};
+pub use error::CopyError;
+pub use script::ScriptError;
+
+use crate::clock::Clock;
+use crate::postgres::account::ServerAccount;
+use crate::postgres::binaries::Installations;
+use crate::postgres::connect::{ConnInfo, Session, conninfo};
+use crate::postgres::settings::SemanticSettings;
+use crate::source::position::Position;
+use crate::source::{SourceAccess, SourceError, row};
+use cluster::Cluster;
+use dump::{Order, Part};
+use load::{Leniency, LoadError, Loader};
+use plan::Plan;
+use progress::Progress;
+
+/// What the volume has, measured by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskBudget {
+    /// Free space.
+    pub free: ByteSize,
+    /// Free space that must stay.
+    pub floor: ByteSize,
+}
+
+/// A base to copy.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyRequest<'a> {
+    /// The source.
+    pub access: &'a SourceAccess,
+    /// What of it.
+    pub copy: &'a CopySpec,
+    /// The base's version; none: the source's.
+    pub version: Option<PgMajor>,
+    /// An existing empty directory: the data directory becomes `data` in it, the server's log `server.log`.
+    pub directory: &'a Path,
+    /// The directory of the base's socket; made with mode 0700.
+    pub socket_dir: &'a Path,
+    /// The programs.
+    pub installations: &'a Installations,
+    /// As whom the base's server runs.
+    pub account: &'a ServerAccount,
+    /// What the volume has.
+    pub disk: DiskBudget,
+    /// How long the copy may take, and with it hold a snapshot open on the source.
+    pub duration_max: Duration,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl CopyRequest<'_> {
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn copies_extensions(&self) -> bool {
+        self.copy.mode != CopyMode::Empty
+    }
+}
+
+/// A base that was copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedBase {
+    /// Where the source stood.
+    pub position: Position,
+    /// When that was.
+    pub taken_at: Timestamp,
+    /// The source's version.
+    pub source_major: PgMajor,
+    /// The base's version, and that of its branches.
+    pub major: PgMajor,
+    /// The database.
+    pub database: String,
+    /// Its owner.
+    pub owner: String,
+    /// Who we were on the source.
+    pub source_user: String,
+    /// Login roles that cannot log in on a branch: their passwords cannot be read, or they have none.
+    pub roles_without_password: Vec<String>,
+    /// Login roles whose passwords go on working.
+    pub roles_with_verifier: Vec<String>,
+    /// What the base does not have as the source has it, a sentence each.
+    pub notes: Vec<String>,
+    /// The password of `bough_admin`.
+    pub admin_password: Secret,
+    /// The source's settings that branches take over.
+    pub settings: SemanticSettings,
+    /// The base on its disk.
+    pub size_bytes: ByteSize,
+}
+
+/// Copies a source. `progress` says how far it is from the start on.
+///
+/// A future that is dropped leaves nothing running but a server that is ending: call [`sweep`] on the data directory before
+/// removing it.
+///
+/// # Errors
+/// [`CopyError`]. What was made is the caller's to remove.
+///
+/// [`sweep`]: crate::postgres::server::sweep
+pub async fn copy(
+    request: &CopyRequest<'_>,
+    progress: &watch::Sender<Option<CopyProgress>>,
+) -> Result<CopiedBase, CopyError> {
+    let mut progress = Progress::begin(progress, request.disk.free, request.clock.now());
+    let copied = tokio::time::timeout(request.duration_max, copy_all(request, &mut progress));
+    let seconds = request.duration_max.as_secs();
+    copied.await.unwrap_or(Err(CopyError::TimedOut { seconds }))
+}
+
+async fn copy_all(
+    request: &CopyRequest<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<CopiedBase, CopyError> {
+    let source = request.access.connect().await.map_err(SourceError::from)?;
+    let plan = plan::make(request, &source, progress).await?;
+    let mut notes = first_notes(request, &plan);
+    progress.phase(CopyPhase::Preparing);
+    let cluster = Cluster::make(request, &plan, &mut notes).await?;
+    make_database(&cluster, &plan).await?;
+    let base = cluster.connect(&plan.facts.database).await?;
+    drop_what_is_gone(&base, &plan).await?;
+    let position = Position::begin(&source).await?;
+    let taken_at = request.clock.now();
+    progress.phase(CopyPhase::Copying);
+    copy_content(request, &plan, &source, &base, &mut notes, progress).await?;
+    // The source is needed no more.
+    drop(source);
+    drop(base);
+    progress.phase(CopyPhase::Sealing);
+    finish(&cluster, &plan, &mut notes).await?;
+    let (admin_password, settings) = cluster.seal().await?;
+    let known = request
+        .access
+        .url
+        .password()
+        .map(|_| plan.facts.session_user.as_str());
+    let login_roles = roles::login_roles(&plan.roles, known);
+    Ok(CopiedBase {
+        position,
+        taken_at,
+        source_major: plan.facts.major,
+        major: plan.major(),
+        database: plan.facts.database.clone(),
+        owner: plan.roles.database.owner.clone(),
+        source_user: plan.facts.session_user.clone(),
+        roles_without_password: login_roles.without_password,
+        roles_with_verifier: login_roles.with_verifier,
+        notes,
+        admin_password,
+        settings,
+        size_bytes: measure(&request.data())?,
+    })
+}
+
+/// What is known to be otherwise before the copy begins.
+fn first_notes(request: &CopyRequest<'_>, plan: &Plan<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let facts = &plan.facts;
+    let url_user = request.access.url.user();
+    if url_user.as_deref() != Some(facts.session_user.as_str()) {
+        notes.push(format!(
+            "the source knows the URL's user as {}: a pooler or proxy may stand between",
+            facts.session_user
+        ));
+    }
+    if request.copy.mode == CopyMode::Empty {
+        return notes;
+    }
+    if !facts.tablespaces.is_empty() {
+        notes.push(format!(
+            "the tablespaces {} became the standard one",
+            facts.tablespaces.join(", ")
+        ));
+    }
+    if !facts.subscriptions.is_empty() {
+        notes.push(format!(
+            "the subscriptions {} were left out",
+            facts.subscriptions.join(", ")
+        ));
+    }
+    if facts
+        .extensions
+        .iter()
+        .any(|extension| extension.name == "pg_cron")
+    {
+        notes.push("the jobs of pg_cron were left out".to_owned());
+    }
+    notes
+}
+
+/// Makes the roles and the database as the source has them.
+async fn make_database(cluster: &Cluster<'_>, plan: &Plan<'_>) -> Result<(), CopyError> {
+    let admin = cluster.connect(database::MAINTENANCE).await?;
+    for statement in roles::create(&plan.roles) {
+        let made = admin.batch_execute(&statement).await;
+        made.map_err(|source| CopyError::of_base("make the source's roles", source))?;
+    }
+    for statement in database::create(&plan.facts, &plan.roles.database) {
+        let made = admin.batch_execute(&statement).await;
+        made.map_err(|source| CopyError::Database {
+            database: plan.facts.database.clone(),
+            encoding: plan.facts.encoding.clone(),
+            locale: database::describe_locale(&plan.facts.collation),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// A new database has a schema and a language that the source may have dropped.
+async fn drop_what_is_gone(base: &Session, plan: &Plan<'_>) -> Result<(), CopyError> {
+    for object in &plan.facts.dropped {
+        let dropped = base.batch_execute(&format!("DROP {object}")).await;
+        dropped.map_err(|source| CopyError::of_base(format!("drop {object}"), source))?;
+    }
+    Ok(())
+}
+
+/// Structure and rows, out of the transaction that is open on the source.
+async fn copy_content(
+    request: &CopyRequest<'_>,
+    plan: &Plan<'_>,
+    source: &Session,
+    base: &Session,
+    notes: &mut Vec<String>,
+    progress: &mut Progress<'_>,
+) -> Result<(), CopyError> {
+    let Some(dumper) = plan.dumper else {
+        return Ok(());
+    };
+    rows::hold(source, &plan.tables).await?;
+    let snapshot = row(source, "snapshot", "SELECT pg_export_snapshot()")
+        .await?
+        .text(0)?;
+    let connection = connection(request, plan, source)?;
+    let order = Order {
+        installation: dumper,
+        connection: &connection,
+        snapshot: &snapshot,
+        copy: request.copy,
+        tables: &plan.tables,
+    };
+    let mut loader = Loader::new(
+        base,
+        Leniency {
+            mode: request.copy.mode,
+            rows_selected: request.copy.mode != CopyMode::All,
+            through_roots: plan.selection.through_roots,
+        },
+    );
+    if request.copy.mode == CopyMode::All {
+        let condition = plan.selection.rows_condition();
+        let begun = rows::unchanged(source, &condition);
+        load_part(&order, Part::Whole, &mut loader, progress, begun).await?;
+    } else {
+        load_part(&order, Part::BeforeRows, &mut loader, progress, async {
+            Ok(())
+        })
+        .await?;
+        rows::copy(
+            source,
+            base,
+            &plan.tables,
+            plan.selection.row_security,
+            progress,
+        )
+        .await?;
+        load_part(&order, Part::AfterRows, &mut loader, progress, async {
+            Ok(())
+        })
+        .await?;
+    }
+    notes.append(&mut loader.notes);
+    Ok(())
+}
+
+/// The source's connection for `pg_dump`: the server that answered us, whose snapshot it is.
+fn connection(
+    request: &CopyRequest<'_>,
+    plan: &Plan<'_>,
+    source: &Session,
+) -> Result<ConnInfo, CopyError> {
+    let peer = source.peer().expect("a source's session has a peer");
+    let settings = &request.access.settings;
+    let settings = settings
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let database = request
+        .access
+        .database
+        .clone()
+        .or_else(|| request.access.url.database());
+    let database = database.unwrap_or_else(|| plan.facts.database.clone());
+    let described = conninfo(&request.access.url, &database, settings, peer);
+    Ok(described.map_err(SourceError::from)?)
+}
+
+async fn load_part(
+    order: &Order<'_>,
+    part: Part,
+    loader: &mut Loader<'_>,
+    progress: &mut Progress<'_>,
+    begun: impl Future<Output = Result<(), CopyError>>,
+) -> Result<(), CopyError> {
+    let mut dump = order.start(part)?;
+    match loader.load(&mut dump.stdout, progress, begun).await {
+        Ok(()) => dump.finish().await,
+        // Its own words say why its output ended early.
+        Err(LoadError::Cut(error)) => {
+            dump.finish().await?;
+            Err(error.into())
+        }
+        Err(LoadError::Failed(error)) => {
+            dump.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+/// Statistics first, settings last: a database may be read-only by its own setting.
+async fn finish(
+    cluster: &Cluster<'_>,
+    plan: &Plan<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(), CopyError> {
+    let name = &plan.facts.database;
+    let base = cluster.connect(name).await?;
+    if let Err(source) = base.batch_execute("ANALYZE").await {
+        if error::is_full(&source) || source.as_db_error().is_none() {
+            return Err(CopyError::of_base("gather statistics", source));
+        }
+        // An index's own function may fail; autovacuum gathers the rest on the branch.
+        notes.push("statistics could not be gathered for every table".to_owned());
+    }
+    drop(base);
+    let admin = cluster.connect(database::MAINTENANCE).await?;
+    for statement in database::finish(name, &plan.roles.database) {
+        let done = admin.batch_execute(&statement).await;
+        done.map_err(|source| CopyError::of_base("give the database its rights", source))?;
+    }
+    for setting in &plan.roles.settings {
+        let Some(statement) = roles::set(setting, name) else {
+            notes.push(format!(
+                "the default setting of {} was left out",
+                setting.name
+            ));
+            continue;
+        };
+        if let Err(source) = admin.batch_execute(&statement).await {
+            if source.as_db_error().is_none() || error::is_full(&source) {
+                return Err(CopyError::of_base("set the defaults of roles", source));
+            }
+            // The transaction of a list's statement is open yet.
+            let ended = admin.batch_execute("ROLLBACK").await;
+            ended.map_err(|source| CopyError::of_base("set the defaults of roles", source))?;
+            notes.push(format!(
+                "the default setting of {} is not possible here",
+                setting.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a directory has on its disk.
+fn measure(path: &Path) -> Result<ByteSize, CopyError> {
+    let failed = |source| CopyError::Measure {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    // Blocks of 512 bytes, whatever the filesystem's own (stat(2)).
+    let mut size = metadata.blocks() * 512;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).map_err(failed)? {
+            size += measure(&entry.map_err(failed)?.path())?.0;
+        }
+    }
+    Ok(ByteSize(size))
+}

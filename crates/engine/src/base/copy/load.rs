@@ -1,0 +1,385 @@
+//! Loading a dump into the base, statement by statement, as it is written.
+//!
+//! Owns what of a dump is left out or done otherwise than it says: rows come frozen, so that no branch has to rewrite
+//! them; settings that an older server does not know are passed over; credentials for foreign servers stay away; and
+//! constraints that a selection of rows cannot meet are told rather than fatal. Leaves the lexical rules to `script`.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use model::CopyMode;
+use model::engine_api::CopyPhase;
+use tokio::io::AsyncReadExt as _;
+use tokio_postgres::CopyInSink;
+use tokio_postgres::error::SqlState;
+
+use super::error::{CopyError, is_full};
+use super::progress::Progress;
+use super::script::{Entry, Piece, ScriptError, Splitter};
+use crate::postgres::connect::Session;
+
+/// Bytes asked of `pg_dump` at a time: what a pipe holds.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Characters of a statement that stand for it where no comment names its object.
+const SHOWN_CHARS: usize = 60;
+
+/// What a load may pass over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leniency {
+    /// The copy mode: an empty copy may lack what its tables refer to.
+    pub(super) mode: CopyMode,
+    /// Whether rows were selected, so that foreign keys may find no partner.
+    pub(super) rows_selected: bool,
+    /// Whether rows of partitions come through their root, which takes none frozen.
+    pub(super) through_roots: bool,
+}
+
+/// Why a load ended early: the base's fault, or the dump's.
+#[derive(Debug)]
+pub(super) enum LoadError {
+    /// `pg_dump` ended too early or its pipe broke; why, it says itself.
+    Cut(ScriptError),
+    /// Anything else.
+    Failed(CopyError),
+}
+
+impl From<CopyError> for LoadError {
+    fn from(error: CopyError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Loads dumps into one base.
+pub(super) struct Loader<'a> {
+    base: &'a Session,
+    leniency: Leniency,
+    /// Tables that this load made and that are therefore empty, as the dump writes their names.
+    made: HashSet<String>,
+    rows: Option<Rows>,
+    entry: Option<Entry>,
+    pub(super) notes: Vec<String>,
+}
+
+/// A COPY in progress.
+struct Rows {
+    table: String,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    in_transaction: bool,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(base: &'a Session, leniency: Leniency) -> Self {
+        Self {
+            base,
+            leniency,
+            made: HashSet::new(),
+            rows: None,
+            entry: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Loads all that `dump` writes. `begun` is awaited once the first bytes are there: `pg_dump` holds all its locks
+    /// by then.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub(super) async fn load(
+        &mut self,
+        dump: &mut (impl tokio::io::AsyncRead + Unpin),
+        progress: &mut Progress<'_>,
+        begun: impl Future<Output = Result<(), CopyError>>,
+    ) -> Result<(), LoadError> {
+        let mut splitter = Splitter::new();
+        let mut begun = Some(begun);
+        loop {
+            splitter.input().reserve(READ_BYTES);
+            let count = dump.read_buf(splitter.input()).await.unwrap_or(0);
+            if count == 0 {
+                splitter.finish();
+            } else if let Some(begun) = begun.take() {
+                begun.await?;
+            }
+            while let Some(piece) = next(&mut splitter)? {
+                self.take(piece, progress).await?;
+            }
+            if count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take(&mut self, piece: Piece, progress: &mut Progress<'_>) -> Result<(), CopyError> {
+        match piece {
+            Piece::Statement { text, entry } => {
+                if entry != self.entry {
+                    announce(entry.as_ref(), progress);
+                    self.entry = entry;
+                }
+                self.execute(&text).await
+            }
+            Piece::CopyStart { text } => self.begin_rows(&text, progress).await,
+            Piece::CopyData { data, rows } => {
+                progress.add(data.len() as u64, rows);
+                let Rows { table, sink, .. } = self.rows.as_mut().expect("rows come within a COPY");
+                let sent = sink.send(data).await;
+                sent.map_err(|source| refused(format!("rows of {table}"), source))
+            }
+            Piece::CopyEnd => self.end_rows().await,
+            Piece::Meta { line } => check_command(&line),
+        }
+    }
+
+    async fn begin_rows(
+        &mut self,
+        copy: &str,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), CopyError> {
+        let (table, rest) = copy_target(copy);
+        progress.table(&shown(table));
+        let refuse = |source| refused(format!("rows of {}", shown(table)), source);
+        let is_frozen = self.made.contains(table) && !self.leniency.through_roots;
+        let statement = if is_frozen {
+            let begin = format!("BEGIN; TRUNCATE ONLY {table}");
+            self.base.batch_execute(&begin).await.map_err(refuse)?;
+            format!("COPY {table}{rest} WITH (FREEZE)")
+        } else {
+            format!("COPY {table}{rest}")
+        };
+        let sink = self.base.copy_in(&statement).await.map_err(refuse)?;
+        self.rows = Some(Rows {
+            table: shown(table),
+            sink: Box::pin(sink),
+            in_transaction: is_frozen,
+        });
+        Ok(())
+    }
+
+    async fn end_rows(&mut self) -> Result<(), CopyError> {
+        let mut rows = self.rows.take().expect("rows end within a COPY");
+        let what = format!("rows of {}", rows.table);
+        let ended = rows.sink.as_mut().finish().await;
+        ended.map_err(|source| refused(what.clone(), source))?;
+        if rows.in_transaction {
+            let committed = self.base.batch_execute("COMMIT").await;
+            committed.map_err(|source| refused(what, source))?;
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, statement: &str) -> Result<(), CopyError> {
+        if statement.starts_with("CREATE USER MAPPING ") {
+            self.note("was left out, for it may hold live credentials", None);
+            return Ok(());
+        }
+        let Err(source) = self.base.batch_execute(statement).await else {
+            self.made.extend(made_table(statement).map(str::to_owned));
+            return Ok(());
+        };
+        let code = source.code().cloned();
+        if statement.starts_with("SET ") && code == Some(SqlState::UNDEFINED_OBJECT) {
+            return Ok(());
+        }
+        if statement.starts_with("SECURITY LABEL ")
+            && code == Some(SqlState::INVALID_PARAMETER_VALUE)
+        {
+            self.note("was left out", Some(&source));
+            return Ok(());
+        }
+        if self.leniency.rows_selected && code == Some(SqlState::FOREIGN_KEY_VIOLATION) {
+            return self.add_unvalidated(statement).await;
+        }
+        if self.may_lack(code.as_ref()) {
+            self.note("was left out", Some(&source));
+            return Ok(());
+        }
+        Err(refused(self.describe(statement), source))
+    }
+
+    /// Adds a foreign key for new rows alone, since the selected ones do not meet it.
+    async fn add_unvalidated(&mut self, statement: &str) -> Result<(), CopyError> {
+        let unvalidated = format!("{} NOT VALID;", statement.trim_end_matches(';'));
+        let added = self.base.batch_execute(&unvalidated).await;
+        added.map_err(|source| refused(self.describe(statement), source))?;
+        self.note(
+            "does not hold for the copied rows, some of which refer to rows that were left out",
+            None,
+        );
+        Ok(())
+    }
+
+    /// Whether the failure is that an empty copy has not what a table's dependant refers to.
+    fn may_lack(&self, code: Option<&SqlState>) -> bool {
+        const DEPENDANTS: [&str; 6] = [
+            "FK CONSTRAINT",
+            "POLICY",
+            "PUBLICATION TABLE",
+            "RULE",
+            "STATISTICS",
+            "TRIGGER",
+        ];
+        let kind = self.entry.as_ref().map(|entry| entry.kind.as_str());
+        let is_dependant = kind.is_some_and(|kind| DEPENDANTS.contains(&kind));
+        let missing = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::UNDEFINED_OBJECT,
+            SqlState::INVALID_SCHEMA_NAME,
+        ];
+        self.leniency.mode == CopyMode::Empty
+            && is_dependant
+            && code.is_some_and(|code| missing.contains(code))
+    }
+
+    fn note(&mut self, what: &str, source: Option<&tokio_postgres::Error>) {
+        let object = self
+            .entry
+            .as_ref()
+            .map_or_else(|| "a statement".to_owned(), describe_entry);
+        let why = source.and_then(tokio_postgres::Error::as_db_error);
+        let why = why
+            .map(|error| format!(": {}", error.message()))
+            .unwrap_or_default();
+        self.notes.push(format!("{object} {what}{why}"));
+    }
+
+    fn describe(&self, statement: &str) -> String {
+        match &self.entry {
+            Some(entry) => describe_entry(entry),
+            None => statement.chars().take(SHOWN_CHARS).collect(),
+        }
+    }
+}
+
+fn next(splitter: &mut Splitter) -> Result<Option<Piece>, LoadError> {
+    splitter.next().map_err(|error| match error {
+        ScriptError::Truncated { .. } => LoadError::Cut(error),
+        ScriptError::TooLong | ScriptError::Encoding => LoadError::Failed(error.into()),
+    })
+}
+
+fn refused(what: String, source: tokio_postgres::Error) -> CopyError {
+    if is_full(&source) {
+        CopyError::DiskFull { what, source }
+    } else {
+        CopyError::Statement { what, source }
+    }
+}
+
+/// The phase changes with what a statement makes.
+fn announce(entry: Option<&Entry>, progress: &mut Progress<'_>) {
+    const AFTER_ROWS: [&str; 4] = [
+        "CONSTRAINT",
+        "FK CONSTRAINT",
+        "INDEX",
+        "MATERIALIZED VIEW DATA",
+    ];
+    if entry.is_some_and(|entry| AFTER_ROWS.contains(&entry.kind.as_str())) {
+        progress.phase(CopyPhase::Indexing);
+    }
+}
+
+/// `pg_dump` writes two commands of psql's, which keep psql from running others; nothing runs any here.
+fn check_command(line: &str) -> Result<(), CopyError> {
+    let command = line.split_whitespace().next().unwrap_or_default();
+    match command {
+        "\\restrict" | "\\unrestrict" => Ok(()),
+        other => Err(CopyError::Command {
+            command: other.to_owned(),
+        }),
+    }
+}
+
+fn describe_entry(entry: &Entry) -> String {
+    format!("{} {}", entry.kind.to_lowercase(), entry.name)
+}
+
+/// `COPY name (columns) FROM stdin;` in two: the name, and the rest without the semicolon.
+fn copy_target(copy: &str) -> (&str, &str) {
+    let body = copy
+        .strip_prefix("COPY ")
+        .unwrap_or(copy)
+        .trim_end_matches(';');
+    body.split_at(name_end(body))
+}
+
+/// The name that a `CREATE TABLE` of the dump makes.
+fn made_table(statement: &str) -> Option<&str> {
+    let rest = statement.strip_prefix("CREATE TABLE ");
+    let rest = rest.or_else(|| statement.strip_prefix("CREATE UNLOGGED TABLE "))?;
+    Some(&rest[..name_end(rest)])
+}
+
+/// Where a qualified name ends: at the first blank outside of quotes.
+fn name_end(text: &str) -> usize {
+    let mut is_quoted = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            c if c.is_whitespace() && !is_quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// A name of the dump's without its quotes, for people.
+fn shown(name: &str) -> String {
+    name.replace('"', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_of_a_copy_is_told_from_its_columns() {
+        for (copy, name, rest) in [
+            (
+                "COPY public.t (a, b) FROM stdin;",
+                "public.t",
+                " (a, b) FROM stdin",
+            ),
+            (
+                "COPY public.\"t (x) FROM\" (a) FROM stdin;",
+                "public.\"t (x) FROM\"",
+                " (a) FROM stdin",
+            ),
+            (
+                "COPY \"S \"\"q\".t  FROM stdin;",
+                "\"S \"\"q\".t",
+                "  FROM stdin",
+            ),
+        ] {
+            assert_eq!(copy_target(copy), (name, rest));
+        }
+    }
+
+    #[test]
+    fn tables_that_the_dump_makes_are_known_by_its_own_spelling() {
+        assert_eq!(
+            made_table("CREATE TABLE public.\"Order Items\" (\n    id integer\n);"),
+            Some("public.\"Order Items\"")
+        );
+        assert_eq!(
+            made_table("CREATE UNLOGGED TABLE public.t (\n);"),
+            Some("public.t")
+        );
+        assert_eq!(made_table("CREATE FOREIGN TABLE public.t (\n)"), None);
+        assert_eq!(made_table("ALTER TABLE public.t OWNER TO x;"), None);
+    }
+
+    #[test]
+    fn only_the_two_known_commands_are_passed_over() {
+        assert!(check_command("\\restrict abc").is_ok());
+        assert!(check_command("\\unrestrict abc").is_ok());
+        let refused = check_command("\\! touch /tmp/x").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the dump has the command \"\\\\!\", which is not SQL"
+        );
+    }
+}

@@ -1,0 +1,470 @@
+//! Every base by its name: finds one that holds what was committed before the request, copies one where there is none,
+//! drops those that nobody needs.
+//!
+//! Owns which base is fresh, that one source is copied once at a time, and that nothing half made survives. `copy`
+//! does the copying; `source::position` says whether the source has moved.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use model::engine_api::{CopyProgress, Freshness, ProblemKind};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, watch};
+
+use super::BaseName;
+use super::copy::{CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
+use crate::branch::record::Spec;
+use crate::catalogue::{Catalogue, CatalogueError, Record};
+use crate::clock::Clock;
+use crate::layout::Layout;
+use crate::postgres::account::ServerAccount;
+use crate::postgres::binaries::Installations;
+use crate::postgres::server::{ServerError, sweep};
+use crate::settings::Limits;
+use crate::source::{SourceAccess, SourceError};
+use crate::volume::{VolumeError, free_space, remove_tree};
+
+/// How often bases are looked over for idle ones: a fraction of the shortest sensible idle time.
+const IDLE_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Why no fresh base could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// The source could not be asked whether it has moved.
+    #[error("cannot ask the source whether it has moved")]
+    Ask(#[source] SourceError),
+    /// The copy failed.
+    #[error("cannot copy the source")]
+    Copy(#[source] Box<CopyError>),
+    /// Files could not be made, moved or removed.
+    #[error("cannot keep the base {name}")]
+    Keep {
+        /// The base.
+        name: BaseName,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The volume failed.
+    #[error("cannot use the volume")]
+    Volume(#[from] VolumeError),
+    /// What a copy left running could not be ended.
+    #[error("cannot end what a copy left running")]
+    Sweep(#[from] ServerError),
+    /// The catalogue failed.
+    #[error("cannot journal the base")]
+    Catalogue(#[from] CatalogueError),
+}
+
+impl BaseError {
+    /// One thing to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Ask(error) => error.hint(),
+            Self::Copy(error) => error.hint(),
+            Self::Keep { .. } | Self::Volume(_) | Self::Sweep(_) | Self::Catalogue(_) => None,
+        }
+    }
+
+    /// Whether dropping other bases could help.
+    fn wants_room(&self) -> bool {
+        match self {
+            Self::Copy(error) => error.kind() == ProblemKind::LimitPassed,
+            Self::Volume(error) => error.is_full(),
+            Self::Ask(_) | Self::Keep { .. } | Self::Sweep(_) | Self::Catalogue(_) => false,
+        }
+    }
+}
+
+/// What is kept of a base.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BaseRecord {
+    name: BaseName,
+    copied: CopiedBase,
+    last_used: Timestamp,
+}
+
+impl Record for BaseRecord {
+    const TABLE: &'static str = "bases";
+
+    fn key(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// Keeps a base from being dropped for as long as it lives.
+#[derive(Debug, Clone)]
+pub struct BasePin(#[expect(dead_code, reason = "its count is what matters")] Arc<()>);
+
+/// A base as a request gets it.
+#[derive(Debug)]
+pub struct FreshBase {
+    /// Its name.
+    pub name: BaseName,
+    /// What was copied.
+    pub copied: CopiedBase,
+    /// How it is known to be fresh.
+    pub freshness: Freshness,
+    /// Keeps it.
+    pub pin: BasePin,
+}
+
+/// What the store works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where bases lie.
+    pub layout: Layout,
+    /// Where they are journaled.
+    pub catalogue: Arc<Catalogue>,
+    /// The time.
+    pub clock: Clock,
+    /// Who servers run as.
+    pub account: ServerAccount,
+    /// The servers found.
+    pub installations: Arc<Installations>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+#[derive(Debug)]
+struct Known {
+    record: BaseRecord,
+    pin: Arc<()>,
+}
+
+/// Requests for copies of the same thing take turns, and all see the progress of the one that copies.
+#[derive(Debug)]
+struct Family {
+    turn: tokio::sync::Mutex<()>,
+    progress_tx: watch::Sender<Option<CopyProgress>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    copies: Semaphore,
+    known: Mutex<BTreeMap<BaseName, Known>>,
+    families: Mutex<BTreeMap<String, Arc<Family>>>,
+}
+
+/// The store of bases.
+#[derive(Debug, Clone)]
+pub struct Bases(Arc<Inner>);
+
+/// What a base is a copy of: two specs with the same key can share one. 16 hexadecimal digits.
+fn key(spec: &Spec) -> String {
+    // The user decides what can be read, so another user's copy is another base. The password decides nothing.
+    let text = serde_json::to_string(&spec.view()).expect("a spec is plain data");
+    Sha256::digest(text)
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+impl Bases {
+    /// The bases of the catalogue whose files are there.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] when it cannot be read.
+    pub fn open(parts: Parts) -> Result<Self, CatalogueError> {
+        let records = parts.catalogue.all::<BaseRecord>()?;
+        let whole = records
+            .into_iter()
+            .filter(|record| parts.layout.base(&record.name).is_dir());
+        let known = whole
+            .map(|record| {
+                (
+                    record.name.clone(),
+                    Known {
+                        record,
+                        pin: Arc::default(),
+                    },
+                )
+            })
+            .collect();
+        let copies = Semaphore::new(usize::try_from(parts.limits.copies_max.max(1)).unwrap_or(1));
+        Ok(Self(Arc::new(Inner {
+            parts,
+            copies,
+            known: Mutex::new(known),
+            families: Mutex::default(),
+        })))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<BaseName, Known>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn family(&self, key: &str) -> Arc<Family> {
+        let mut families = self
+            .0
+            .families
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            Arc::new(Family {
+                turn: tokio::sync::Mutex::default(),
+                progress_tx: watch::Sender::new(None),
+            })
+        };
+        Arc::clone(families.entry(key.to_owned()).or_insert_with(new))
+    }
+
+    /// How many bases there are.
+    pub fn count(&self) -> usize {
+        self.known().len()
+    }
+
+    /// The progress of the copy that `spec` would wait for.
+    pub fn progress(&self, spec: &Spec) -> watch::Receiver<Option<CopyProgress>> {
+        self.family(&key(spec)).progress_tx.subscribe()
+    }
+
+    /// Keeps a base by name; none when it is gone.
+    pub fn pin(&self, name: &BaseName) -> Option<BasePin> {
+        self.known()
+            .get(name)
+            .map(|known| BasePin(Arc::clone(&known.pin)))
+    }
+
+    /// A base that holds everything committed before this call: the newest one where the source has not moved since,
+    /// else a new copy. Calls for the same thing take turns; dropping the future ends its copy and leaves nothing.
+    ///
+    /// # Errors
+    /// [`BaseError`] when the source cannot be asked or copied.
+    pub async fn fresh(&self, spec: &Spec) -> Result<FreshBase, BaseError> {
+        let key = key(spec);
+        let family = self.family(&key);
+        let access = SourceAccess {
+            url: spec.url(),
+            database: spec.database.clone(),
+            settings: spec.connection_settings.clone(),
+        };
+        let _turn = family.turn.lock().await;
+        if let Some(fresh) = self.unmoved(&key, &access).await? {
+            return Ok(fresh);
+        }
+        let _place = self
+            .0
+            .copies
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let copied = match self.copy(&key, &access, spec, &family.progress_tx).await {
+            Err(error) if error.wants_room() && self.drop_unpinned(|_| true).await > 0 => {
+                tracing::warn!(%error, "dropped the bases that nobody uses, and copying again");
+                self.copy(&key, &access, spec, &family.progress_tx).await
+            }
+            result => result,
+        };
+        family.progress_tx.send_replace(None);
+        let fresh = copied?;
+        let (key, number) = (fresh.name.key(), fresh.name.number());
+        self.drop_unpinned(|record| record.name.key() == key && record.name.number() < number)
+            .await;
+        Ok(fresh)
+    }
+
+    async fn unmoved(
+        &self,
+        key: &str,
+        access: &SourceAccess,
+    ) -> Result<Option<FreshBase>, BaseError> {
+        let newest = {
+            let known = self.known();
+            let of_key = known
+                .values()
+                .filter(|known| known.record.name.key() == key);
+            let newest = of_key.max_by_key(|known| known.record.name.number());
+            newest.map(|known| (known.record.clone(), BasePin(Arc::clone(&known.pin))))
+        };
+        let Some((mut record, pin)) = newest else {
+            return Ok(None);
+        };
+        let position = access.position().await.map_err(BaseError::Ask)?;
+        if !position.unmoved_since(&record.copied.position) {
+            return Ok(None);
+        }
+        record.last_used = self.0.parts.clock.now();
+        self.0.parts.catalogue.put(&record).await?;
+        if let Some(known) = self.known().get_mut(&record.name) {
+            known.record.last_used = record.last_used;
+        }
+        Ok(Some(FreshBase {
+            name: record.name,
+            copied: record.copied,
+            freshness: Freshness::Unmoved,
+            pin,
+        }))
+    }
+
+    async fn copy(
+        &self,
+        key: &str,
+        access: &SourceAccess,
+        spec: &Spec,
+        progress_tx: &watch::Sender<Option<CopyProgress>>,
+    ) -> Result<FreshBase, BaseError> {
+        let parts = &self.0.parts;
+        let newest = self
+            .known()
+            .keys()
+            .filter(|name| name.key() == key)
+            .map(BaseName::number)
+            .max();
+        let name = BaseName::new(key, newest.unwrap_or(0) + 1);
+        let keep = |source| BaseError::Keep {
+            name: name.clone(),
+            source,
+        };
+        // A base that was never journaled may lie there from before a crash.
+        let last = parts.layout.base(&name);
+        remove_tree(&last)?;
+        let making = Making::begin(parts, &name.to_string()).await?;
+        let free = free_space(&parts.layout.volume())?;
+        let request = CopyRequest {
+            access,
+            copy: &spec.copy,
+            version: spec.version,
+            directory: &making.directory,
+            socket_dir: &making.socket_dir,
+            installations: &parts.installations,
+            account: &parts.account,
+            disk: DiskBudget {
+                free,
+                floor: parts.limits.free_floor_bytes,
+            },
+            duration_max: parts.limits.copy_time_max(),
+            clock: parts.clock,
+        };
+        let copied = copy(&request, progress_tx)
+            .await
+            .map_err(|error| BaseError::Copy(Box::new(error)))?;
+        std::fs::rename(&making.directory, &last).map_err(keep)?;
+        let record = BaseRecord {
+            name: name.clone(),
+            copied: copied.clone(),
+            last_used: parts.clock.now(),
+        };
+        parts.catalogue.put(&record).await?;
+        let pin = Arc::new(());
+        self.known().insert(
+            name.clone(),
+            Known {
+                record,
+                pin: Arc::clone(&pin),
+            },
+        );
+        Ok(FreshBase {
+            name,
+            copied,
+            freshness: Freshness::Copied,
+            pin: BasePin(pin),
+        })
+    }
+
+    /// Drops the bases that nobody holds and `unwanted` picks; answers how many. The record goes first: files
+    /// without one are removed at the next start.
+    async fn drop_unpinned(&self, unwanted: impl Fn(&BaseRecord) -> bool) -> usize {
+        let names: Vec<BaseName> = {
+            let mut known = self.known();
+            let drop =
+                |known: &Known| Arc::strong_count(&known.pin) == 1 && unwanted(&known.record);
+            let names: Vec<BaseName> = known
+                .values()
+                .filter(|known| drop(known))
+                .map(|known| known.record.name.clone())
+                .collect();
+            known.retain(|name, _| !names.contains(name));
+            names
+        };
+        for name in &names {
+            if let Err(error) = self.remove(name).await {
+                tracing::error!(base = %name, %error, "cannot remove a base that nobody uses");
+            }
+        }
+        names.len()
+    }
+
+    async fn remove(&self, name: &BaseName) -> Result<(), BaseError> {
+        self.0
+            .parts
+            .catalogue
+            .remove::<BaseRecord>(&name.to_string())
+            .await?;
+        let directory = self.0.parts.layout.base(name);
+        let removed = tokio::task::spawn_blocking(move || remove_tree(&directory)).await;
+        removed.unwrap_or(Ok(()))?;
+        tracing::info!(base = %name, "dropped");
+        Ok(())
+    }
+
+    /// Begins to drop bases that no request used for the time that the limits name. Ends with the engine.
+    pub fn start_dropping_idle(&self) {
+        let weak = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(IDLE_LOOK_INTERVAL).await;
+                let Some(inner) = weak.upgrade() else { return };
+                let idle = SignedDuration::from_secs(
+                    i64::try_from(inner.parts.limits.base_idle_seconds).unwrap_or(i64::MAX),
+                );
+                let now = inner.parts.clock.now();
+                Bases(inner)
+                    .drop_unpinned(|record| now.duration_since(record.last_used) >= idle)
+                    .await;
+            }
+        });
+    }
+}
+
+/// A directory in which something is put together. Dropping it ends what still runs there and removes it.
+#[derive(Debug)]
+struct Making {
+    directory: PathBuf,
+    socket_dir: PathBuf,
+}
+
+impl Making {
+    async fn begin(parts: &Parts, name: &str) -> Result<Self, BaseError> {
+        let making = Self {
+            directory: parts.layout.making_of(name),
+            socket_dir: parts.layout.socket_dir(name),
+        };
+        clear(&making.directory).await?;
+        std::fs::create_dir(&making.directory).map_err(|source| VolumeError::File {
+            what: "make",
+            path: making.directory.clone(),
+            source,
+        })?;
+        Ok(making)
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let (directory, socket_dir) = (self.directory.clone(), self.socket_dir.clone());
+        tokio::spawn(async move {
+            let removed = remove_tree(&socket_dir).map_err(BaseError::Volume);
+            if let Err(error) = removed.and(clear(&directory).await) {
+                tracing::error!(directory = %directory.display(), %error, "cannot clear what a copy left");
+            }
+        });
+    }
+}
+
+/// Ends every server that works in `directory` and removes it.
+///
+/// # Errors
+/// [`BaseError::Sweep`] or [`BaseError::Volume`].
+pub async fn clear(directory: &Path) -> Result<(), BaseError> {
+    sweep(&directory.join("data")).await?;
+    let directory = directory.to_owned();
+    let removed = tokio::task::spawn_blocking(move || remove_tree(&directory)).await;
+    removed.unwrap_or(Ok(()))?;
+    Ok(())
+}

@@ -1,0 +1,463 @@
+//! One task a branch: takes requests and the outcomes of work, steps the state, journals it, publishes the view.
+//!
+//! Owns the record, the door and the handle of the server. A state is journaled before its work begins, so a killed
+//! engine finds the work in the journal and does it again. Dropping the task leaves the server running: the next
+//! engine adopts it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use model::engine_api::{BranchView, CopyProgress, JoinSession, Problem, ProblemKind, SessionId};
+use model::{BranchName, Ttl};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::hold::Joined;
+use super::record::{BranchRecord, Spec};
+use super::state::{Event, Failure, State};
+use super::work::{self, Outcome};
+use crate::app::Shared;
+use crate::base::store::BasePin;
+use crate::door::{Behind, Counts, Door};
+use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::server::{Server, StopMode};
+use crate::postgres::settings::socket_path;
+
+/// Requests that wait for one branch; more senders wait in turn.
+pub(super) const REQUESTS_MAX: usize = 64;
+
+/// How long the driver waits before it tries a failed journal write again: a full disk takes somebody's time.
+const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// A server that was ready this long is forgiven its earlier ends.
+const RESTART_FORGIVEN_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a branch is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// The branch of this spec, made anew where it failed.
+    Ensure {
+        spec: Box<Spec>,
+        ttl: Ttl,
+        reply: oneshot::Sender<Result<BranchView, Problem>>,
+    },
+    /// A session joins, or says that it lives.
+    Join {
+        id: SessionId,
+        join: JoinSession,
+        reply: oneshot::Sender<Result<BranchView, Problem>>,
+    },
+    /// A session leaves. Answers none when it was not there.
+    Leave {
+        id: SessionId,
+        reply: oneshot::Sender<Option<BranchView>>,
+    },
+    /// A new TTL.
+    Extend {
+        ttl: Ttl,
+        reply: oneshot::Sender<Result<BranchView, Problem>>,
+    },
+    /// Fresh data.
+    Reset {
+        reply: oneshot::Sender<Result<BranchView, Problem>>,
+    },
+    /// The branch is to go; the view's channel closes when it is gone.
+    Delete { reply: oneshot::Sender<()> },
+    /// How to connect: the record, which holds secrets.
+    Connection {
+        reply: oneshot::Sender<Result<BranchRecord, Problem>>,
+    },
+    /// Stops the server with the engine; the answer comes when it has stopped.
+    StopServer { reply: oneshot::Sender<()> },
+}
+
+/// The one that drives a branch.
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    record: BranchRecord,
+    door: Door,
+    server: Option<Arc<Server>>,
+    /// Keeps the base from being dropped while it is cloned.
+    pin: Option<BasePin>,
+    requests_rx: mpsc::Receiver<Request>,
+    view_tx: watch::Sender<BranchView>,
+    progress_rx: watch::Receiver<Option<CopyProgress>>,
+    /// Set once the server was stopped on purpose: its end is no event.
+    stopped: bool,
+}
+
+/// What the rest of the engine holds of a driver.
+#[derive(Debug, Clone)]
+pub(super) struct Handle {
+    pub(super) requests_tx: mpsc::Sender<Request>,
+    pub(super) view_rx: watch::Receiver<BranchView>,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Driver {
+    /// A driver for a record that is journaled, and its handle.
+    pub(super) fn new(shared: Arc<Shared>, record: BranchRecord, door: Door) -> (Self, Handle) {
+        let (requests_tx, requests_rx) = mpsc::channel(REQUESTS_MAX);
+        let (view_tx, view_rx) = watch::channel(record.view(None, 1));
+        let progress_rx = shared.bases.progress(&record.spec);
+        let handle = Handle {
+            requests_tx,
+            view_rx,
+            counts: Arc::clone(door.counts()),
+        };
+        let driver = Self {
+            shared,
+            record,
+            door,
+            server: None,
+            pin: None,
+            requests_rx,
+            view_tx,
+            progress_rx,
+            stopped: false,
+        };
+        (driver, handle)
+    }
+
+    /// Drives the branch until nothing is left of it. Those who watch its view learn of the end when what is given
+    /// back is dropped.
+    pub(super) async fn run(mut self) -> Self {
+        while self.record.state != State::Gone {
+            self.drive_one_state().await;
+        }
+        if let Err(error) = self
+            .shared
+            .catalogue
+            .remove::<BranchRecord>(self.record.name.as_str())
+            .await
+        {
+            // The record says `Gone` or `Deleting`: the next start removes it.
+            tracing::error!(branch = %self.record.name, %error, "a branch that is gone stays in the catalogue");
+        }
+        self
+    }
+
+    /// Does the work of the state until its outcome, a request or the clock changes the state.
+    async fn drive_one_state(&mut self) {
+        let work = self.record.state.work();
+        let brief = work::Brief {
+            record: self.record.clone(),
+            server: self.server.clone(),
+            pin: self.pin.clone(),
+        };
+        let mut working = Box::pin(work::perform(work, brief, Arc::clone(&self.shared)));
+        loop {
+            let deadline = self.record.hold.next_deadline();
+            let changed = tokio::select! {
+                outcome = &mut working, if !self.stopped => self.take(outcome).await,
+                request = self.requests_rx.recv() => match request {
+                    Some(request) => self.answer(request).await,
+                    // The registry holds a sender for as long as the engine runs.
+                    None => std::future::pending().await,
+                },
+                () = self.shared.clock.wait_until(deadline) => self.look_at_the_clock().await,
+                () = next_progress(&mut self.progress_rx) => {
+                    self.publish();
+                    false
+                }
+            };
+            if changed {
+                return;
+            }
+        }
+    }
+
+    /// Turns an outcome into the next state; tries the journal until it takes it.
+    async fn take(&mut self, outcome: Outcome) -> bool {
+        let event = match outcome {
+            Outcome::BaseFound { base, pin, origin } => {
+                self.pin = Some(pin);
+                self.record.origin = Some(*origin);
+                Event::BaseReady(base)
+            }
+            Outcome::BaseGone => Event::BaseGone,
+            Outcome::Cloned => Event::Cloned,
+            Outcome::Started(server) => {
+                self.server = Some(server);
+                Event::Started
+            }
+            Outcome::ServerExited => {
+                self.server = None;
+                Event::ServerExited {
+                    forgiven: self.was_ready_long(),
+                }
+            }
+            Outcome::Removed => {
+                self.server = None;
+                Event::Removed
+            }
+            Outcome::Failed(failure) => Event::Failed(failure),
+        };
+        loop {
+            match self.step(event.clone()).await {
+                Ok(()) => return true,
+                Err(problem) => {
+                    tracing::error!(branch = %self.record.name, detail = %problem.detail, "cannot go on");
+                    tokio::time::sleep(JOURNAL_RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn was_ready_long(&self) -> bool {
+        let ready_at = self.record.ready_at.unwrap_or(Timestamp::MAX);
+        self.shared.clock.now().duration_since(ready_at) >= RESTART_FORGIVEN_AFTER
+    }
+
+    /// Steps the state, journals it, and only then lets it be seen.
+    async fn step(&mut self, event: Event) -> Result<(), Problem> {
+        let next = self
+            .record
+            .state
+            .step(event)
+            .map_err(|denied| Problem::new(ProblemKind::Conflict, denied.to_string()))?;
+        let now = self.shared.clock.now();
+        let mut record = BranchRecord {
+            state: next,
+            ..self.record.clone()
+        };
+        match &record.state {
+            State::AwaitingBase => {
+                record.hold.unsettle();
+                record.origin = None;
+            }
+            State::Ready { .. } => {
+                record.hold.settle(now);
+                record.ready_at = Some(now);
+                record.boot_id.clone_from(&self.shared.boot_id);
+            }
+            State::Failed(_) => record.hold.settle(now),
+            State::Cloning { .. }
+            | State::Starting { .. }
+            | State::Failing(_)
+            | State::Deleting(_)
+            | State::Gone => {}
+        }
+        match self.shared.catalogue.put(&record).await {
+            Ok(()) => {}
+            // Deleting frees the very space that a full disk lacks for the journal.
+            Err(error)
+                if matches!(
+                    record.state,
+                    State::Deleting(_) | State::Failing(_) | State::Gone
+                ) =>
+            {
+                tracing::error!(branch = %record.name, %error, "removing without the journal");
+            }
+            Err(error) => return Err(crate::http::problem_of(&error)),
+        }
+        tracing::info!(branch = %record.name, state = record.state.word(), "stepped");
+        self.record = record;
+        self.enter();
+        Ok(())
+    }
+
+    /// What follows at once from the state that was entered.
+    fn enter(&mut self) {
+        let behind = match (&self.record.state, &self.server) {
+            (State::Ready { .. }, Some(_)) => {
+                let directory = self.shared.layout.socket_dir(self.record.name.as_str());
+                Behind::Open(socket_path(&directory))
+            }
+            (_, _) => Behind::Closed,
+        };
+        self.door.lead_to(behind);
+        if self.record.state.base().is_none() {
+            self.pin = None;
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let progress = self.progress_rx.borrow_and_update().clone();
+        let record = &self.record;
+        self.view_tx
+            .send_modify(|view| *view = record.view(progress, view.generation + 1));
+    }
+
+    /// Expiry and silent sessions. True when the state changed.
+    async fn look_at_the_clock(&mut self) -> bool {
+        let now = self.shared.clock.now();
+        if self.record.hold.drop_silent(now) {
+            tracing::warn!(branch = %self.record.name, "a session fell silent");
+            self.keep().await;
+        }
+        let expired = self.record.hold.expires_at().is_some_and(|at| at <= now);
+        expired && self.step(Event::Expired).await.is_ok()
+    }
+
+    /// Journals a change that is no step. A lost one costs a grace or a TTL counted anew, so it is only told.
+    async fn keep(&mut self) {
+        if let Err(error) = self.shared.catalogue.put(&self.record).await {
+            tracing::error!(branch = %self.record.name, %error, "cannot journal");
+        }
+        self.publish();
+    }
+
+    fn view(&self) -> BranchView {
+        self.view_tx.borrow().clone()
+    }
+
+    /// Answers a request. True when the state changed.
+    async fn answer(&mut self, request: Request) -> bool {
+        // A caller that has gone away wants no answer.
+        match request {
+            Request::Ensure { spec, ttl, reply } => {
+                let (changed, answer) = self.ensure(*spec, ttl).await;
+                let _ = reply.send(answer);
+                changed
+            }
+            Request::Join { id, join, reply } => {
+                let _ = reply.send(self.join(&id, &join).await);
+                false
+            }
+            Request::Leave { id, reply } => {
+                let left = self.record.hold.leave(&id, self.shared.clock.now());
+                if left {
+                    self.keep().await;
+                }
+                let _ = reply.send(left.then(|| self.view()));
+                false
+            }
+            Request::Extend { ttl, reply } => {
+                self.record.hold.extend(ttl, self.shared.clock.now());
+                self.keep().await;
+                let _ = reply.send(Ok(self.view()));
+                false
+            }
+            Request::Reset { reply } => {
+                let stepped = self.step(Event::ResetAsked).await;
+                let changed = stepped.is_ok();
+                let _ = reply.send(stepped.map(|()| self.view()));
+                changed
+            }
+            Request::Delete { reply } => {
+                let stepped = self.step(Event::DeleteAsked).await;
+                let _ = reply.send(());
+                stepped.is_ok()
+            }
+            Request::Connection { reply } => {
+                let _ = reply.send(self.connection());
+                false
+            }
+            Request::StopServer { reply } => {
+                self.stop_server().await;
+                let _ = reply.send(());
+                false
+            }
+        }
+    }
+
+    async fn ensure(&mut self, spec: Spec, ttl: Ttl) -> (bool, Result<BranchView, Problem>) {
+        let (asked, existing) = (spec.view(), self.record.spec.view());
+        if asked != existing {
+            let detail = format!(
+                "the id {:?} is taken in namespace {} by a branch of a different spec",
+                self.record.id.as_str(),
+                self.record.namespace
+            );
+            let mut problem = Problem::new(ProblemKind::SpecDiffers, detail)
+                .with_hint("choose another id, or destroy that branch first");
+            problem.asked = Some(Box::new(asked));
+            problem.existing = Some(Box::new(existing));
+            return (false, Err(problem));
+        }
+        let new_password = spec.url != self.record.spec.url;
+        self.record.spec = spec;
+        self.record.hold.extend(ttl, self.shared.clock.now());
+        if matches!(self.record.state, State::Failed(_)) {
+            let stepped = self.step(Event::Rebuild).await;
+            return (stepped.is_ok(), stepped.map(|()| self.view()));
+        }
+        self.keep().await;
+        if new_password
+            && matches!(self.record.state, State::Ready { .. })
+            && let Err(failure) = work::accept_application(&self.record, &self.shared).await
+        {
+            return (false, Err(problem_of_failure(failure)));
+        }
+        (false, Ok(self.view()))
+    }
+
+    async fn join(&mut self, id: &SessionId, join: &JoinSession) -> Result<BranchView, Problem> {
+        if matches!(
+            self.record.state,
+            State::Deleting(super::state::AfterRemoval::Gone) | State::Gone
+        ) {
+            return Err(Problem::new(
+                ProblemKind::NotFound,
+                format!("the branch {} is being deleted", self.record.name),
+            ));
+        }
+        let joined = self.record.hold.join(id, join, self.shared.clock.now());
+        match joined.map_err(|error| Problem::new(ProblemKind::LimitPassed, error.to_string()))? {
+            Joined::New => self.keep().await,
+            Joined::Again => {}
+        }
+        Ok(self.view())
+    }
+
+    fn connection(&self) -> Result<BranchRecord, Problem> {
+        if matches!(self.record.state, State::Ready { .. }) {
+            return Ok(self.record.clone());
+        }
+        let detail = format!(
+            "the branch {} is {}",
+            self.record.id,
+            self.record.state.word()
+        );
+        Err(Problem::new(ProblemKind::Conflict, detail)
+            .with_hint("wait until `bough db-branches status` says ready"))
+    }
+
+    /// Stops the server cleanly; its data stays for the next engine.
+    async fn stop_server(&mut self) {
+        self.stopped = true;
+        self.door.lead_to(Behind::Closed);
+        if let Some(server) = self.server.take()
+            && let Err(error) = server.stop(StopMode::Fast).await
+        {
+            tracing::error!(branch = %self.record.name, %error, "cannot stop a branch's server");
+        }
+    }
+}
+
+fn problem_of_failure(failure: Failure) -> Problem {
+    let mut problem = Problem::new(ProblemKind::Internal, failure.message);
+    problem.hint = failure.hint;
+    problem
+}
+
+/// Ends at the next news of the base's copy; never, once there can be none.
+async fn next_progress(progress_rx: &mut watch::Receiver<Option<CopyProgress>>) {
+    if progress_rx.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// A random identity: what a branch's server answers to `SHOW cluster_name`, so at most 63 bytes of ASCII.
+pub(super) fn random_identity() -> String {
+    let bytes: [u8; 16] = rand::random();
+    bytes.iter().fold("bough-".to_owned(), |text, byte| {
+        format!("{text}{byte:02x}")
+    })
+}
+
+/// Opens the door of a branch at its port; the role of the engine never gets through it.
+pub(super) async fn open_door(wanted: Option<u16>, name: &BranchName) -> Result<Door, Problem> {
+    let seed = name.as_str().bytes().fold(0_u64, |seed, byte| {
+        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
+    Door::open(wanted, seed, ADMIN_ROLE).await.map_err(|error| {
+        Problem::new(ProblemKind::LimitPassed, error.to_string())
+            .with_hint("destroy branches that nobody needs")
+    })
+}
+
+#[cfg(test)]
+mod tests;

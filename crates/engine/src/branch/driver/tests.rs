@@ -1,0 +1,258 @@
+//! The crash test: for every step of creation and deletion, do that many, drop the engine before or after its journal
+//! took the last one, start another, and look at the machine. Real PostgreSQL on both sides.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fixtures::{Binaries, TempDir, TestPostgres, sql};
+use model::engine_api::{BranchPhase, EnsureBranch, SourceRef};
+use model::{BranchId, BranchName, CopySpec, Namespace, Secret, Ttl};
+
+use super::super::work;
+use super::*;
+use crate::app::App;
+use crate::branch::hold::Hold;
+use crate::settings::{Limits, Settings};
+
+/// How long anything may take on a busy machine before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The states from the request to the branch that answers, and from the deletion to nothing.
+const STEPS_TO_READY: usize = 3;
+
+fn source() -> TestPostgres {
+    let source = TestPostgres::start(16).unwrap();
+    let setup = "CREATE ROLE app LOGIN PASSWORD 'app secret'; CREATE DATABASE shop OWNER app";
+    for statement in setup.split(';') {
+        source.execute("postgres", statement).unwrap();
+    }
+    source
+        .execute(
+            "shop",
+            "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)",
+        )
+        .unwrap();
+    source
+        .execute("shop", "ALTER TABLE t OWNER TO app")
+        .unwrap();
+    source
+}
+
+fn settings(data_dir: &Path) -> Settings {
+    // The fixtures know where servers and clients are; the engine is told the same folders.
+    let roots = [16, 17].map(|major| Binaries::find(major).unwrap().bin().to_owned());
+    Settings {
+        data_dir: data_dir.to_owned(),
+        postgres_path: roots.to_vec(),
+        path: None,
+        server_account: None,
+        limits: Limits {
+            free_floor_bytes: model::ByteSize(0),
+            ..Limits::default()
+        },
+    }
+}
+
+/// An engine over `data_dir`, once the one before it has let go.
+async fn start_engine(data_dir: &Path) -> App {
+    let started = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match App::start(settings(data_dir)).await {
+                Ok(app) => return app,
+                Err(crate::EngineError::Running { .. } | crate::EngineError::Catalogue(_)) => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{}", crate::http::chain(&error)),
+            }
+        }
+    });
+    started.await.expect("the engine before has let go")
+}
+
+fn request(source: &TestPostgres) -> EnsureBranch {
+    EnsureBranch {
+        id: BranchId::new("crash").unwrap(),
+        namespace: Namespace::default(),
+        source: SourceRef::Url(Secret::new(source.url("app", "app secret", "shop"))),
+        database: None,
+        copy: CopySpec::all(),
+        version: None,
+        connection_settings: std::collections::BTreeMap::new(),
+        ttl: Ttl(300),
+    }
+}
+
+/// A driver whose record is journaled, as the registry makes it, and nobody to run it.
+async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
+    let SourceRef::Url(url) = &request.source else {
+        panic!("the test asks by URL")
+    };
+    let name = BranchName::of(&request.namespace, &request.id);
+    let door = open_door(None, &name).await.unwrap();
+    let record = BranchRecord {
+        name,
+        id: request.id.clone(),
+        namespace: request.namespace.clone(),
+        spec: Spec::of(request, url).unwrap(),
+        state: State::AwaitingBase,
+        hold: Hold::new(request.ttl),
+        identity: random_identity(),
+        port: door.port(),
+        created_at: app.shared.clock.now(),
+        ready_at: None,
+        origin: None,
+        boot_id: app.shared.boot_id.clone(),
+    };
+    app.shared.catalogue.put(&record).await.unwrap();
+    Driver::new(Arc::clone(&app.shared), record, door)
+}
+
+/// Does the work of the state, and loses its outcome: a crash between the doing and the journal.
+async fn do_and_forget(driver: &Driver) {
+    let brief = work::Brief {
+        record: driver.record.clone(),
+        server: driver.server.clone(),
+        pin: driver.pin.clone(),
+    };
+    let working = work::perform(
+        driver.record.state.work(),
+        brief,
+        Arc::clone(&driver.shared),
+    );
+    tokio::time::timeout(PATIENCE, working)
+        .await
+        .expect("the work ends");
+}
+
+async fn wait_for(app: &App, name: &BranchName, phase: BranchPhase) {
+    let mut view_rx = app.branches.watch(name).unwrap();
+    let reached = view_rx.wait_for(|view| {
+        assert_ne!(
+            (view.phase, phase),
+            (BranchPhase::Failed, BranchPhase::Ready),
+            "{:?}",
+            view.message
+        );
+        view.phase == phase
+    });
+    tokio::time::timeout(PATIENCE, reached)
+        .await
+        .expect("in time")
+        .unwrap();
+}
+
+fn processes_below(data_dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let cwds = entries.filter_map(|entry| std::fs::read_link(entry.path().join("cwd")).ok());
+    cwds.filter(|cwd| cwd.starts_with(data_dir)).collect()
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// What must be left of a branch that is gone: nothing. Its base may stay.
+fn assert_nothing_left(data_dir: &Path) {
+    assert_eq!(processes_below(data_dir), Vec::<PathBuf>::new());
+    for directory in ["volume/branches", "volume/making", "run"] {
+        assert_eq!(
+            names_in(&data_dir.join(directory)),
+            Vec::<String>::new(),
+            "{directory}"
+        );
+    }
+}
+
+async fn assert_answers(app: &App, name: &BranchName) {
+    let url = app
+        .branches
+        .connection(name)
+        .await
+        .unwrap()
+        .connection()
+        .url;
+    let url = url.reveal().to_owned();
+    let count =
+        tokio::task::spawn_blocking(move || sql::query_value(&url, "SELECT count(*) FROM t"))
+            .await
+            .unwrap();
+    assert_eq!(count.unwrap(), "1000");
+    let view = app.branches.get(name).unwrap();
+    let branches = app.shared.layout.branches();
+    assert_eq!(names_in(&branches), [name.to_string()]);
+    assert!(
+        !processes_below(&branches.join(name.as_str())).is_empty(),
+        "{view:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_survives_a_crash_at_every_step() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    for journaled in 0..=STEPS_TO_READY {
+        for forgets in [false, true] {
+            if forgets && journaled == STEPS_TO_READY {
+                continue;
+            }
+            let root = TempDir::new().unwrap();
+            let app = start_engine(root.path()).await;
+            let (mut driver, handle) = idle_driver(&app, &request(&source)).await;
+            let name = driver.record.name.clone();
+            for _ in 0..journaled {
+                driver.drive_one_state().await;
+            }
+            if forgets {
+                do_and_forget(&driver).await;
+            }
+            let (identity, port) = (driver.record.identity.clone(), driver.record.port);
+            drop((driver, handle, app));
+
+            let app = start_engine(root.path()).await;
+            wait_for(&app, &name, BranchPhase::Ready).await;
+            let view = app.branches.get(&name).unwrap();
+            assert_eq!(
+                (view.identity, view.endpoint),
+                (identity, Some(format!("127.0.0.1:{port}")))
+            );
+            assert_answers(&app, &name).await;
+            app.branches.delete(&name).await.unwrap();
+            assert_nothing_left(root.path());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_and_reset_survive_a_crash_at_every_step() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    for event in [Event::DeleteAsked, Event::ResetAsked] {
+        for forgets in [false, true] {
+            let root = TempDir::new().unwrap();
+            let app = start_engine(root.path()).await;
+            let (mut driver, handle) = idle_driver(&app, &request(&source)).await;
+            let name = driver.record.name.clone();
+            for _ in 0..STEPS_TO_READY {
+                driver.drive_one_state().await;
+            }
+            driver.step(event.clone()).await.unwrap();
+            if forgets {
+                do_and_forget(&driver).await;
+            }
+            drop((driver, handle, app));
+
+            let app = start_engine(root.path()).await;
+            if event == Event::ResetAsked {
+                wait_for(&app, &name, BranchPhase::Ready).await;
+                assert_answers(&app, &name).await;
+                app.branches.delete(&name).await.unwrap();
+            } else if let Ok(mut view_rx) = app.branches.watch(&name) {
+                while view_rx.changed().await.is_ok() {}
+            }
+            assert!(app.branches.get(&name).is_err());
+            assert_nothing_left(root.path());
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Who holds a branch, and when it expires once nobody does. Pure: `now` is an argument.
+//!
+//! Owns sessions, their heartbeats and the TTL. Leaves acting on an expiry to `driver`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use model::Ttl;
+use model::engine_api::{HEARTBEAT_GRACE, JoinSession, SessionId, SessionView};
+use serde::{Deserialize, Serialize};
+
+/// Sessions that may hold one branch at once: a bound on its record, far above a team's size.
+pub const SESSIONS_MAX: usize = 256;
+
+/// One session's hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    owner: String,
+    pid: u32,
+    program: String,
+    joined_at: Timestamp,
+    last_seen: Timestamp,
+}
+
+/// The holds on one branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    ttl: Ttl,
+    sessions: BTreeMap<SessionId, Held>,
+    /// Since when the branch has been usable without a session; none while it is held or being made.
+    idle_since: Option<Timestamp>,
+}
+
+/// A session too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{SESSIONS_MAX} sessions hold this branch already")]
+pub struct TooManySessions;
+
+/// What a session's call changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// It was not there before: worth a journal entry.
+    New,
+    /// A heartbeat.
+    Again,
+}
+
+impl Hold {
+    /// A branch that is being made and that no session holds yet.
+    pub fn new(ttl: Ttl) -> Self {
+        Self {
+            ttl,
+            sessions: BTreeMap::new(),
+            idle_since: None,
+        }
+    }
+
+    /// How long the branch outlives its last session.
+    pub fn ttl(&self) -> Ttl {
+        self.ttl
+    }
+
+    /// Whether a session holds the branch.
+    pub fn is_held(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// A session joins, or says that it lives.
+    ///
+    /// # Errors
+    /// [`TooManySessions`] beyond [`SESSIONS_MAX`].
+    pub fn join(
+        &mut self,
+        id: &SessionId,
+        join: &JoinSession,
+        now: Timestamp,
+    ) -> Result<Joined, TooManySessions> {
+        self.idle_since = None;
+        if let Some(held) = self.sessions.get_mut(id) {
+            held.last_seen = now;
+            return Ok(Joined::Again);
+        }
+        if self.sessions.len() >= SESSIONS_MAX {
+            return Err(TooManySessions);
+        }
+        let (owner, program) = (join.owner.clone(), join.program.clone());
+        let held = Held {
+            owner,
+            pid: join.pid,
+            program,
+            joined_at: now,
+            last_seen: now,
+        };
+        self.sessions.insert(id.clone(), held);
+        Ok(Joined::New)
+    }
+
+    /// A session leaves; true when it was there. The TTL counts from the last one's leaving.
+    pub fn leave(&mut self, id: &SessionId, now: Timestamp) -> bool {
+        let was_there = self.sessions.remove(id).is_some();
+        if was_there && self.sessions.is_empty() {
+            self.idle_since = Some(now);
+        }
+        was_there
+    }
+
+    /// The branch can be used from `now` on: without a session its TTL counts from here.
+    pub fn settle(&mut self, now: Timestamp) {
+        if self.sessions.is_empty() && self.idle_since.is_none() {
+            self.idle_since = Some(now);
+        }
+    }
+
+    /// The branch is being made again: its TTL stands still.
+    pub fn unsettle(&mut self) {
+        self.idle_since = None;
+    }
+
+    /// A new TTL, counted from `now` where nobody holds the branch.
+    pub fn extend(&mut self, ttl: Ttl, now: Timestamp) {
+        self.ttl = ttl;
+        self.idle_since = self.idle_since.map(|_| now);
+    }
+
+    /// After a restart of the engine: sessions could not be heard meanwhile, so each gets a full grace, and no
+    /// time of the record may lie in the future.
+    pub fn recover(&mut self, now: Timestamp) {
+        for held in self.sessions.values_mut() {
+            held.last_seen = now;
+        }
+        self.idle_since = self.idle_since.map(|since| since.min(now));
+    }
+
+    /// Drops the sessions that fell silent; true when there was one. Their TTL counts from when they were last seen.
+    pub fn drop_silent(&mut self, now: Timestamp) -> bool {
+        let before = self.sessions.len();
+        let latest = self.sessions.values().map(|held| held.last_seen).max();
+        self.sessions
+            .retain(|_, held| now < after(held.last_seen, HEARTBEAT_GRACE));
+        if before > 0 && self.sessions.is_empty() {
+            self.idle_since = latest;
+        }
+        self.sessions.len() < before
+    }
+
+    /// When the branch expires; none while it is held or being made.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.idle_since
+            .map(|since| after(since, self.ttl.duration()))
+    }
+
+    /// When to look again: the first session's grace or the expiry.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let silences = self
+            .sessions
+            .values()
+            .map(|held| after(held.last_seen, HEARTBEAT_GRACE));
+        silences.chain(self.expires_at()).min()
+    }
+
+    /// The sessions, for the view.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let view = |(id, held): (&SessionId, &Held)| SessionView {
+            id: id.clone(),
+            owner: held.owner.clone(),
+            pid: held.pid,
+            program: held.program.clone(),
+            joined_at: held.joined_at,
+        };
+        self.sessions.iter().map(view).collect()
+    }
+}
+
+fn after(start: Timestamp, span: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+    start.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + seconds).unwrap()
+    }
+
+    fn id(name: &str) -> SessionId {
+        SessionId(name.to_owned())
+    }
+
+    fn join() -> JoinSession {
+        JoinSession {
+            branches: vec![],
+            owner: "a@b".to_owned(),
+            pid: 1,
+            program: "x".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_ttl_counts_from_the_last_session() {
+        let mut hold = Hold::new(Ttl(300));
+        assert_eq!(hold.expires_at(), None);
+        hold.settle(at(0));
+        assert_eq!(hold.expires_at(), Some(at(300)));
+        assert_eq!(hold.join(&id("a"), &join(), at(10)), Ok(Joined::New));
+        assert_eq!(hold.join(&id("b"), &join(), at(11)), Ok(Joined::New));
+        assert_eq!(hold.expires_at(), None);
+        assert!(hold.leave(&id("a"), at(20)));
+        assert_eq!(hold.expires_at(), None);
+        assert!(hold.leave(&id("b"), at(30)));
+        assert!(!hold.leave(&id("b"), at(40)));
+        assert_eq!(hold.expires_at(), Some(at(330)));
+    }
+
+    #[test]
+    fn a_silent_session_is_dropped_within_fifteen_seconds() {
+        let mut hold = Hold::new(Ttl(300));
+        hold.join(&id("a"), &join(), at(0)).unwrap();
+        assert_eq!(hold.join(&id("a"), &join(), at(4)), Ok(Joined::Again));
+        assert!(!hold.drop_silent(at(16)));
+        assert!(hold.next_deadline().unwrap() <= at(4 + 15));
+        assert!(hold.drop_silent(at(19)));
+        assert_eq!(hold.expires_at(), Some(at(304)));
+    }
+
+    #[test]
+    fn a_restart_gives_sessions_their_grace_and_trusts_no_future() {
+        let mut hold = Hold::new(Ttl(300));
+        hold.join(&id("a"), &join(), at(0)).unwrap();
+        hold.recover(at(1000));
+        assert!(!hold.drop_silent(at(1001)));
+        let mut idle = Hold::new(Ttl(300));
+        idle.settle(at(5000));
+        idle.recover(at(1000));
+        assert_eq!(idle.expires_at(), Some(at(1300)));
+    }
+
+    #[test]
+    fn an_extension_counts_from_now() {
+        let mut hold = Hold::new(Ttl(10));
+        hold.settle(at(0));
+        hold.extend(Ttl(600), at(5));
+        assert_eq!(hold.expires_at(), Some(at(605)));
+    }
+
+    #[test]
+    fn sessions_are_bounded() {
+        let mut hold = Hold::new(Ttl(10));
+        for n in 0..SESSIONS_MAX {
+            hold.join(&id(&n.to_string()), &join(), at(0)).unwrap();
+        }
+        assert_eq!(
+            hold.join(&id("one more"), &join(), at(0)),
+            Err(TooManySessions)
+        );
+    }
+}

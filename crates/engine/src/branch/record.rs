@@ -1,0 +1,205 @@
+//! What is journaled of a branch, and the view of it that everybody may see.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use model::engine_api::{
+    BaseView, BranchConnection, BranchPhase, BranchView, CopyProgress, EnsureBranch, SpecView,
+};
+use model::pg_url::Address;
+use model::{BranchId, BranchName, ByteSize, CopySpec, Namespace, PgMajor, PgUrl, Secret};
+use serde::{Deserialize, Serialize};
+
+use super::hold::Hold;
+use super::state::State;
+use crate::catalogue::Record;
+
+/// What a branch is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The source's connection string, password included.
+    pub url: Secret,
+    /// The database within the source.
+    pub database: Option<String>,
+    /// What is copied.
+    pub copy: CopySpec,
+    /// The branch's major version, where one was asked for.
+    pub version: Option<PgMajor>,
+    /// Settings for every connection to the source.
+    pub connection_settings: BTreeMap<String, String>,
+}
+
+impl Spec {
+    /// The spec of a request whose source is a URL by now.
+    ///
+    /// # Errors
+    /// Why the URL is none.
+    pub fn of(request: &EnsureBranch, url: &Secret) -> Result<Self, model::pg_url::PgUrlError> {
+        PgUrl::parse(url.reveal())?;
+        Ok(Self {
+            url: url.clone(),
+            database: request.database.clone(),
+            copy: request.copy.clone(),
+            version: request.version,
+            connection_settings: request.connection_settings.clone(),
+        })
+    }
+
+    /// The connection string.
+    pub fn url(&self) -> PgUrl {
+        PgUrl::parse(self.url.reveal()).expect("a spec is made of a URL that parses")
+    }
+
+    /// The source's database as the request names it.
+    pub fn database(&self) -> String {
+        self.database
+            .clone()
+            .or_else(|| self.url().database())
+            .unwrap_or_default()
+    }
+
+    /// What two requests must have in common to mean the same branch; no secret in it.
+    pub fn view(&self) -> SpecView {
+        let url = self.url();
+        let addresses: Vec<String> = url.addresses().iter().map(ToString::to_string).collect();
+        SpecView {
+            source: addresses.join(","),
+            database: self.database(),
+            user: url.user().unwrap_or_default(),
+            copy: self.copy.clone(),
+            version: self.version,
+            connection_settings: self.connection_settings.clone(),
+        }
+    }
+}
+
+/// What is known of the base once the branch was cloned from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// For the view.
+    pub base: BaseView,
+    /// The major version of the branch's server.
+    pub version: PgMajor,
+    /// The database's name in the branch.
+    pub database: String,
+    /// The password of the engine's own role.
+    pub admin_password: Secret,
+    /// The source's semantic settings, for the server's configuration.
+    pub server_settings: BTreeMap<String, String>,
+    /// The base on disk.
+    pub size_bytes: ByteSize,
+}
+
+/// Everything journaled of a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchRecord {
+    /// The resource name.
+    pub name: BranchName,
+    /// The id.
+    pub id: BranchId,
+    /// Where the id counts.
+    pub namespace: Namespace,
+    /// What it is made from.
+    pub spec: Spec,
+    /// Where it stands.
+    pub state: State,
+    /// Who holds it.
+    pub hold: Hold,
+    /// What its server answers to `SHOW cluster_name`.
+    pub identity: String,
+    /// Its door's port.
+    pub port: u16,
+    /// When it was first asked for.
+    pub created_at: Timestamp,
+    /// When it last became ready.
+    pub ready_at: Option<Timestamp>,
+    /// What it was cloned from.
+    pub origin: Option<Origin>,
+    /// The boot of the machine that its server's memory belongs to.
+    pub boot_id: String,
+}
+
+impl Record for BranchRecord {
+    const TABLE: &'static str = "branches";
+
+    fn key(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// The phase of a state.
+pub fn phase(state: &State) -> BranchPhase {
+    match state {
+        State::AwaitingBase => BranchPhase::Copying,
+        State::Cloning { .. } => BranchPhase::Cloning,
+        State::Starting { .. } => BranchPhase::Starting,
+        State::Ready { .. } => BranchPhase::Ready,
+        State::Failing(_) | State::Failed(_) => BranchPhase::Failed,
+        State::Deleting(_) | State::Gone => BranchPhase::Deleting,
+    }
+}
+
+impl BranchRecord {
+    /// How to connect to this branch: the source's own URL with the door's address, and with the database where the
+    /// request named another.
+    pub fn connection(&self) -> BranchConnection {
+        let address = Address {
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            port: self.port,
+        };
+        let source = self.spec.url();
+        let moved = source.with_address(&address);
+        let url = match &self.origin {
+            Some(origin) if source.database().as_deref() != Some(&origin.database) => {
+                moved.with_database(&origin.database)
+            }
+            Some(_) | None => moved,
+        };
+        BranchConnection {
+            host: address.host,
+            port: address.port,
+            database: url.database().unwrap_or_default(),
+            user: url.user().unwrap_or_default(),
+            url: Secret::new(url.reveal()),
+            identity: self.identity.clone(),
+        }
+    }
+
+    /// The view of this record; `progress` is of the base's copy, `generation` grows with each view.
+    pub fn view(&self, progress: Option<CopyProgress>, generation: u64) -> BranchView {
+        let failure = match &self.state {
+            State::Failing(failure) | State::Failed(failure) => Some(failure),
+            State::AwaitingBase
+            | State::Cloning { .. }
+            | State::Starting { .. }
+            | State::Ready { .. }
+            | State::Deleting(_)
+            | State::Gone => None,
+        };
+        let phase = phase(&self.state);
+        BranchView {
+            name: self.name.clone(),
+            id: self.id.clone(),
+            namespace: self.namespace.clone(),
+            phase,
+            spec: self.spec.view(),
+            ttl_seconds: self.hold.ttl(),
+            created_at: self.created_at,
+            ready_at: self.ready_at,
+            expires_at: self.hold.expires_at(),
+            sessions: self.hold.sessions(),
+            endpoint: (phase == BranchPhase::Ready).then(|| format!("127.0.0.1:{}", self.port)),
+            identity: self.identity.clone(),
+            version: self.origin.as_ref().map(|origin| origin.version),
+            base: self.origin.as_ref().map(|origin| origin.base.clone()),
+            progress: progress.filter(|_| phase == BranchPhase::Copying),
+            connections: 0,
+            connections_total: 0,
+            disk_bytes: None,
+            message: failure.map(|failure| failure.message.clone()),
+            hint: failure.and_then(|failure| failure.hint.clone()),
+            generation,
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Every branch by its name: finds the driver that a request is for, makes new ones, brings back old ones.
+//!
+//! Owns the set of living drivers and the limit on their number. Leaves every decision about one branch to its driver.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::engine_api::{
+    BranchView, EnsureBranch, EnsuredBranch, JoinSession, Problem, ProblemKind, SessionId,
+    SessionView, SourceRef,
+};
+use model::{BranchName, Namespace, Secret, Ttl};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::driver::{Driver, Handle, Request, open_door, random_identity};
+use super::hold::Hold;
+use super::record::{BranchRecord, Spec};
+use super::state::{AfterRemoval, Failure, State};
+use crate::app::Shared;
+use crate::base::copy::check_spec;
+use crate::http::problem_of;
+
+/// How often a request tries again that met a branch at the very end of its deletion.
+const ENSURE_TRIES_MAX: usize = 8;
+
+/// The living branches.
+#[derive(Debug)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    handles: Arc<Mutex<BTreeMap<BranchName, Handle>>>,
+    /// Held while a branch is added, so that one name never has two drivers.
+    adding: tokio::sync::Mutex<()>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let (adding, tasks) = (tokio::sync::Mutex::new(()), Mutex::new(JoinSet::new()));
+        Self {
+            shared,
+            handles: Arc::default(),
+            adding,
+            tasks,
+        }
+    }
+
+    /// Brings back every branch of the journal after a restart of the engine.
+    ///
+    /// # Errors
+    /// [`Problem`] when the journal cannot be read.
+    pub async fn recover(&self) -> Result<(), Problem> {
+        let records = self
+            .shared
+            .catalogue
+            .all::<BranchRecord>()
+            .map_err(|error| problem_of(&error))?;
+        for record in records {
+            let record = recover_record(record, &self.shared);
+            let door = open_door(Some(record.port), &record.name).await?;
+            let moved = door.port() != record.port;
+            let record = BranchRecord {
+                port: door.port(),
+                ..record
+            };
+            if moved {
+                tracing::warn!(branch = %record.name, port = record.port, "its port was taken: the branch has a new one");
+                self.shared
+                    .catalogue
+                    .put(&record)
+                    .await
+                    .map_err(|error| problem_of(&error))?;
+            }
+            self.start(record, door);
+        }
+        Ok(())
+    }
+
+    fn start(&self, record: BranchRecord, door: crate::door::Door) -> Handle {
+        let name = record.name.clone();
+        let (driver, handle) = Driver::new(Arc::clone(&self.shared), record, door);
+        lock(&self.handles).insert(name.clone(), handle.clone());
+        let handles = Arc::clone(&self.handles);
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            // Out of the list first: whoever waited for the end must not find it there.
+            let ended = driver.run().await;
+            lock(&handles).remove(&name);
+            drop(ended);
+        });
+        handle
+    }
+
+    fn handle(&self, name: &BranchName) -> Result<Handle, Problem> {
+        let found = lock(&self.handles).get(name).cloned();
+        found.ok_or_else(|| Problem::new(ProblemKind::NotFound, format!("no branch {name}")))
+    }
+
+    /// The branch that `request` asks for: the living one, or a new one that is being made.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `SpecDiffers`, `LimitPassed`, `BadRequest` or `NotFound`.
+    pub async fn ensure(&self, request: &EnsureBranch) -> Result<EnsuredBranch, Problem> {
+        self.check_ttl(request.ttl)?;
+        let url = self.shared.source_url(&request.source)?;
+        let spec = Spec::of(request, &url).map_err(|error| {
+            Problem::new(
+                ProblemKind::BadRequest,
+                format!("the source's URL is {error}"),
+            )
+        })?;
+        check_spec(&spec.copy).map_err(|error| {
+            let problem = Problem::new(ProblemKind::BadRequest, error.to_string());
+            Problem {
+                hint: error.hint(),
+                ..problem
+            }
+        })?;
+        let name = BranchName::of(&request.namespace, &request.id);
+        let _adding = self.adding.lock().await;
+        for _ in 0..ENSURE_TRIES_MAX {
+            let Ok(handle) = self.handle(&name) else {
+                let branch = self.add(request, &name, spec).await?;
+                return Ok(EnsuredBranch {
+                    reused: false,
+                    branch,
+                });
+            };
+            let failed = handle.view_rx.borrow().phase == model::engine_api::BranchPhase::Failed;
+            if handle.view_rx.borrow().phase == model::engine_api::BranchPhase::Deleting {
+                gone(handle.view_rx).await;
+                continue;
+            }
+            let (reply, answer_rx) = oneshot::channel();
+            let asked = Request::Ensure {
+                spec: Box::new(spec.clone()),
+                ttl: request.ttl,
+                reply,
+            };
+            if let Some(branch) = ask(&handle.requests_tx, asked, answer_rx).await {
+                return Ok(EnsuredBranch {
+                    reused: !failed,
+                    branch: branch?,
+                });
+            }
+        }
+        Err(Problem::new(
+            ProblemKind::Conflict,
+            format!("the branch {} is being deleted", request.id),
+        ))
+    }
+
+    async fn add(
+        &self,
+        request: &EnsureBranch,
+        name: &BranchName,
+        spec: Spec,
+    ) -> Result<BranchView, Problem> {
+        let max = self.shared.limits.branches_max;
+        let count = self.count();
+        if u32::try_from(count).unwrap_or(u32::MAX) >= max {
+            let detail = format!("there are {count} branches, and this engine holds at most {max}");
+            return Err(Problem::new(ProblemKind::LimitPassed, detail).with_hint(
+                "destroy branches that nobody needs: `bough db-branches -A status` shows them",
+            ));
+        }
+        let door = open_door(None, name).await?;
+        let record = BranchRecord {
+            name: name.clone(),
+            id: request.id.clone(),
+            namespace: request.namespace.clone(),
+            spec,
+            state: State::AwaitingBase,
+            hold: Hold::new(request.ttl),
+            identity: random_identity(),
+            port: door.port(),
+            created_at: self.shared.clock.now(),
+            ready_at: None,
+            origin: None,
+            boot_id: self.shared.boot_id.clone(),
+        };
+        self.shared
+            .catalogue
+            .put(&record)
+            .await
+            .map_err(|error| problem_of(&error))?;
+        let handle = self.start(record, door);
+        let view = handle.view_rx.borrow().clone();
+        Ok(view)
+    }
+
+    fn check_ttl(&self, ttl: Ttl) -> Result<(), Problem> {
+        let max = self.shared.limits.ttl_max_seconds;
+        if ttl <= max {
+            return Ok(());
+        }
+        let detail = format!("a TTL of {ttl} is above this engine's maximum of {max}");
+        let hint = format!(
+            "ask for at most {} seconds, or set `ttl_max_seconds` in the engine's engine.toml",
+            max.0
+        );
+        Err(Problem::new(ProblemKind::LimitPassed, detail).with_hint(hint))
+    }
+
+    /// How many branches there are.
+    pub fn count(&self) -> usize {
+        lock(&self.handles).len()
+    }
+
+    /// The branches of one namespace, or all.
+    pub fn list(&self, namespace: Option<&Namespace>) -> Vec<BranchView> {
+        let handles: Vec<Handle> = lock(&self.handles).values().cloned().collect();
+        let views = handles.iter().map(|handle| self.with_measures(handle));
+        let mut views: Vec<BranchView> = views
+            .filter(|view| namespace.is_none_or(|wanted| view.namespace == *wanted))
+            .collect();
+        views.sort_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
+        views
+    }
+
+    /// One branch.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound`.
+    pub fn get(&self, name: &BranchName) -> Result<BranchView, Problem> {
+        Ok(self.with_measures(&self.handle(name)?))
+    }
+
+    /// The view with what is measured when it is asked for.
+    fn with_measures(&self, handle: &Handle) -> BranchView {
+        let mut view = handle.view_rx.borrow().clone();
+        view.connections = handle.counts.active();
+        view.connections_total = handle.counts.total();
+        if view.phase == model::engine_api::BranchPhase::Ready {
+            view.disk_bytes = Some(crate::volume::disk_usage(
+                &self.shared.layout.branch(&view.name),
+            ));
+        }
+        view
+    }
+
+    /// Every change of one branch from now on; the channel closes when the branch is gone.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound`.
+    pub fn watch(&self, name: &BranchName) -> Result<watch::Receiver<BranchView>, Problem> {
+        Ok(self.handle(name)?.view_rx)
+    }
+
+    /// The record of a ready branch, secrets included.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound`, or `Conflict` where it is not ready.
+    pub async fn connection(&self, name: &BranchName) -> Result<BranchRecord, Problem> {
+        self.ask(name, |reply| Request::Connection { reply })
+            .await?
+    }
+
+    /// Gives a branch fresh data under the same address.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound` or `Conflict`.
+    pub async fn reset(&self, name: &BranchName) -> Result<BranchView, Problem> {
+        self.ask(name, |reply| Request::Reset { reply }).await?
+    }
+
+    /// Gives a branch a new TTL.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound` or `LimitPassed`.
+    pub async fn extend(&self, name: &BranchName, ttl: Ttl) -> Result<BranchView, Problem> {
+        self.check_ttl(ttl)?;
+        self.ask(name, |reply| Request::Extend { ttl, reply })
+            .await?
+    }
+
+    /// Deletes a branch; ends when nothing is left of it.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound`.
+    pub async fn delete(&self, name: &BranchName) -> Result<(), Problem> {
+        let view_rx = self.handle(name)?.view_rx;
+        self.ask(name, |reply| Request::Delete { reply }).await?;
+        gone(view_rx).await;
+        Ok(())
+    }
+
+    /// A session joins its branches, or says that it lives.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound` when one of the branches is gone.
+    pub async fn join(
+        &self,
+        id: &SessionId,
+        join: &JoinSession,
+    ) -> Result<Vec<BranchView>, Problem> {
+        let mut views = Vec::new();
+        for name in &join.branches {
+            let request = |reply| Request::Join {
+                id: id.clone(),
+                join: join.clone(),
+                reply,
+            };
+            views.push(self.ask(name, request).await??);
+        }
+        Ok(views)
+    }
+
+    /// A session leaves every branch that it holds; answers with them.
+    pub async fn leave(&self, id: &SessionId) -> Vec<BranchView> {
+        let names: Vec<BranchName> = lock(&self.handles).keys().cloned().collect();
+        let mut left = Vec::new();
+        for name in names {
+            // A branch that went meanwhile is left as well.
+            if let Ok(Some(view)) = self
+                .ask(&name, |reply| Request::Leave {
+                    id: id.clone(),
+                    reply,
+                })
+                .await
+            {
+                left.push(view);
+            }
+        }
+        left
+    }
+
+    /// Every session, once each.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let views = lock(&self.handles)
+            .values()
+            .map(|handle| handle.view_rx.borrow().sessions.clone())
+            .collect::<Vec<_>>();
+        let by_id: BTreeMap<SessionId, SessionView> = views
+            .into_iter()
+            .flatten()
+            .map(|session| (session.id.clone(), session))
+            .collect();
+        by_id.into_values().collect()
+    }
+
+    /// Stops every server cleanly; the branches stay.
+    pub async fn stop_servers(&self) {
+        let handles: Vec<Handle> = lock(&self.handles).values().cloned().collect();
+        let stops = handles.into_iter().map(|handle| async move {
+            let (reply, answer_rx) = oneshot::channel();
+            ask(
+                &handle.requests_tx,
+                Request::StopServer { reply },
+                answer_rx,
+            )
+            .await
+        });
+        futures_util::future::join_all(stops).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        name: &BranchName,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Problem> {
+        let handle = self.handle(name)?;
+        let (reply, answer_rx) = oneshot::channel();
+        let answer = ask(&handle.requests_tx, request(reply), answer_rx).await;
+        answer.ok_or_else(|| {
+            Problem::new(ProblemKind::NotFound, format!("the branch {name} is gone"))
+        })
+    }
+}
+
+/// Sends a request and waits for its answer; none when the driver has ended.
+async fn ask<T>(
+    requests_tx: &mpsc::Sender<Request>,
+    request: Request,
+    answer_rx: oneshot::Receiver<T>,
+) -> Option<T> {
+    requests_tx.send(request).await.ok()?;
+    answer_rx.await.ok()
+}
+
+/// Ends when the branch is gone: its driver drops the view's channel.
+async fn gone(mut view_rx: watch::Receiver<BranchView>) {
+    while view_rx.changed().await.is_ok() {}
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a record of an earlier engine means to this one.
+fn recover_record(mut record: BranchRecord, shared: &Shared) -> BranchRecord {
+    record.hold.recover(shared.clock.now());
+    let rebooted = record.boot_id != shared.boot_id;
+    record.state = match record.state {
+        State::Starting { .. } | State::Ready { .. } if rebooted => State::Failing(Failure {
+            message: "the branch was lost when the machine restarted: branches keep their data in memory first".to_owned(),
+            hint: Some("ask for it again: it is made anew".to_owned()),
+        }),
+        // The server may have outlived the engine: starting adopts it.
+        State::Ready { base, restarts } => State::Starting { base, restarts },
+        State::Gone => State::Deleting(AfterRemoval::Gone),
+        state @ (State::AwaitingBase
+        | State::Cloning { .. }
+        | State::Starting { .. }
+        | State::Failing(_)
+        | State::Failed(_)
+        | State::Deleting(_)) => state,
+    };
+    record
+}
+
+impl Shared {
+    /// The connection string that a request means.
+    fn source_url(&self, source: &SourceRef) -> Result<Secret, Problem> {
+        match source {
+            SourceRef::Url(url) => Ok(url.clone()),
+            SourceRef::Name(name) => self.sources.url(name),
+        }
+    }
+}

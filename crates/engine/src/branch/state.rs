@@ -1,0 +1,247 @@
+//! The life of a branch as a pure machine: what state follows which event, and what each state has to do.
+//!
+//! ```text
+//!                 BaseReady           Cloned            Started
+//! AwaitingBase ------------> Cloning --------> Starting --------> Ready
+//!   ^  |                        |                 ^  |              |
+//!   |  |                        |                 |  |  ServerExited (at most RESTARTS_MAX in a row)
+//!   |  +-----------+------------+                 |  +--------------+
+//!   |   Failed(why)|                              +-----------------+
+//!   |              v        Removed               Failed(why), too many restarts, machine restarted
+//!   |           Failing -------------> Failed <--- (through Failing)
+//!   |                                    |
+//!   +------------------------------------+ Rebuild
+//!   |
+//!   |  ResetAsked (Ready, Failed)  -> Deleting { Anew } --Removed--> AwaitingBase
+//!   |  DeleteAsked, Expired (any)  -> Deleting { Gone } --Removed--> Gone
+//! ```
+//!
+//! Owns the transitions alone: no time, no files, no processes. `driver` performs the work that a state names and feeds
+//! the event back; `hold` says when a branch has expired. Every state's work may be done twice, so a crash between
+//! the doing and the journal costs time and nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::BaseName;
+
+/// Restarts of a server that ended by itself before the branch counts as failed. A server that was ready for
+/// `RESTART_FORGIVEN_AFTER` starts the count anew.
+pub const RESTARTS_MAX: u32 = 3;
+
+/// Why a branch failed, in words for its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What was tried and why it failed.
+    pub message: String,
+    /// One thing to do about it.
+    pub hint: Option<String>,
+}
+
+/// What comes after the removal of a branch's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AfterRemoval {
+    /// Nothing: the branch is forgotten.
+    Gone,
+    /// The same branch with fresh data.
+    Anew,
+}
+
+/// Where a branch stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// A fresh base is being found or copied.
+    AwaitingBase,
+    /// The base's files are being cloned.
+    Cloning {
+        /// The base.
+        base: BaseName,
+    },
+    /// The server is being started.
+    Starting {
+        /// The base that the files came from.
+        base: BaseName,
+        /// How often the server has ended by itself in a row.
+        restarts: u32,
+    },
+    /// The server answers.
+    Ready {
+        /// The base that the files came from.
+        base: BaseName,
+        /// How often the server has ended by itself in a row.
+        restarts: u32,
+    },
+    /// Leftovers of a failure are being removed.
+    Failing(Failure),
+    /// Nothing is left but the reason.
+    Failed(Failure),
+    /// Server, files and directory are being removed.
+    Deleting(AfterRemoval),
+    /// Nothing is left.
+    Gone,
+}
+
+/// What can happen to a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A base that holds everything committed before the request.
+    BaseReady(BaseName),
+    /// The base was dropped before anything was cloned from it.
+    BaseGone,
+    /// The clone stands under its final name.
+    Cloned,
+    /// The server answers and accepts the application's user.
+    Started,
+    /// The work of this state failed for good.
+    Failed(Failure),
+    /// A ready branch's server ended without having been asked to.
+    ServerExited {
+        /// It had been ready long enough that earlier ends do not count.
+        forgiven: bool,
+    },
+    /// Everything on disk is gone.
+    Removed,
+    /// A request for a failed branch.
+    Rebuild,
+    /// Fresh data wanted.
+    ResetAsked,
+    /// The branch is to go.
+    DeleteAsked,
+    /// Its TTL has passed.
+    Expired,
+}
+
+/// What a state has to do. Each may be done again after a crash with the same result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Find or copy a fresh base. Ends in `BaseReady` or `Failed`.
+    AwaitBase,
+    /// Clone the base. Ends in `Cloned` or `Failed`.
+    Clone(BaseName),
+    /// Start the server, or adopt the living one. Ends in `Started` or `Failed`.
+    Start,
+    /// Keep the door open and watch the server. Ends in `ServerExited`.
+    Serve,
+    /// Stop the server and remove every file. Ends in `Removed`.
+    Remove,
+    /// Wait for a request.
+    Rest,
+    /// End the driver.
+    Finish,
+}
+
+/// An event that means nothing in a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a branch that is {state} does not take {event:?}")]
+pub struct Denied {
+    /// The state's word.
+    pub state: &'static str,
+    /// The event.
+    pub event: Event,
+}
+
+impl State {
+    /// What this state has to do.
+    pub fn work(&self) -> Work {
+        match self {
+            Self::AwaitingBase => Work::AwaitBase,
+            Self::Cloning { base } => Work::Clone(base.clone()),
+            Self::Starting { .. } => Work::Start,
+            Self::Ready { .. } => Work::Serve,
+            Self::Failing(_) | Self::Deleting(_) => Work::Remove,
+            Self::Failed(_) => Work::Rest,
+            Self::Gone => Work::Finish,
+        }
+    }
+
+    /// The state's word in logs and refusals.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::AwaitingBase => "awaiting its base",
+            Self::Cloning { .. } => "being cloned",
+            Self::Starting { .. } => "starting",
+            Self::Ready { .. } => "ready",
+            Self::Failing(_) => "failing",
+            Self::Failed(_) => "failed",
+            Self::Deleting(_) => "being deleted",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// The base that the branch's files came from or are coming from.
+    pub fn base(&self) -> Option<&BaseName> {
+        match self {
+            Self::Cloning { base } | Self::Starting { base, .. } | Self::Ready { base, .. } => {
+                Some(base)
+            }
+            Self::AwaitingBase
+            | Self::Failing(_)
+            | Self::Failed(_)
+            | Self::Deleting(_)
+            | Self::Gone => None,
+        }
+    }
+
+    /// The state after `event`.
+    ///
+    /// # Errors
+    /// [`Denied`] where the event means nothing in this state; the state stays.
+    pub fn step(&self, event: Event) -> Result<Self, Denied> {
+        match (self, event) {
+            // Removal, once begun, always ends; a wish for less than it is no news.
+            (Self::Deleting(_), Event::DeleteAsked | Event::Expired) => {
+                Ok(Self::Deleting(AfterRemoval::Gone))
+            }
+            (Self::Deleting(AfterRemoval::Anew), Event::Removed) => Ok(Self::AwaitingBase),
+            (Self::Deleting(AfterRemoval::Gone), Event::Removed) => Ok(Self::Gone),
+            (Self::Gone, event) => Err(self.deny(event)),
+            (_, Event::DeleteAsked | Event::Expired) => Ok(Self::Deleting(AfterRemoval::Gone)),
+
+            (Self::AwaitingBase, Event::BaseReady(base)) => Ok(Self::Cloning { base }),
+            (Self::Cloning { .. }, Event::BaseGone) => Ok(Self::AwaitingBase),
+            (Self::Cloning { base }, Event::Cloned) => Ok(Self::Starting {
+                base: base.clone(),
+                restarts: 0,
+            }),
+            (Self::Starting { base, restarts }, Event::Started) => Ok(Self::Ready {
+                base: base.clone(),
+                restarts: *restarts,
+            }),
+            (Self::Ready { base, restarts }, Event::ServerExited { forgiven }) => {
+                let restarts = if forgiven { 1 } else { restarts + 1 };
+                if restarts > RESTARTS_MAX {
+                    return Ok(Self::Failing(Failure {
+                        message: format!("the branch's server ended by itself {restarts} times in a row"),
+                        hint: Some("see its log with `bough engine logs`, or ask for it again: it is made anew".to_owned()),
+                    }));
+                }
+                Ok(Self::Starting {
+                    base: base.clone(),
+                    restarts,
+                })
+            }
+            (
+                Self::AwaitingBase
+                | Self::Cloning { .. }
+                | Self::Starting { .. }
+                | Self::Ready { .. },
+                Event::Failed(failure),
+            ) => Ok(Self::Failing(failure)),
+            (Self::Failing(failure), Event::Removed) => Ok(Self::Failed(failure.clone())),
+            (Self::Failed(_), Event::Rebuild) => Ok(Self::AwaitingBase),
+            (Self::Ready { .. } | Self::Failed(_), Event::ResetAsked) => {
+                Ok(Self::Deleting(AfterRemoval::Anew))
+            }
+            (_, event) => Err(self.deny(event)),
+        }
+    }
+
+    fn deny(&self, event: Event) -> Denied {
+        Denied {
+            state: self.word(),
+            event,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

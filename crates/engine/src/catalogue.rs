@@ -1,0 +1,329 @@
+//! What survives a crash: branches, bases and named sources, each a JSON record under its name in one embedded store.
+//!
+//! Owns durability and the format's version. A record is on disk when a write returns. Leaves the meaning of records
+//! to those who keep them.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The version of everything in the store. A change that an older program would misread counts it up.
+const FORMAT: &str = "1";
+
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+const FORMAT_KEY: &str = "format";
+
+/// Something that is kept under a name.
+pub trait Record: Serialize + DeserializeOwned {
+    /// The table's name.
+    const TABLE: &'static str;
+
+    /// The record's name in its table.
+    fn key(&self) -> String;
+}
+
+/// Why the catalogue could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The file cannot be opened, or is not a store.
+    #[error("cannot open the catalogue {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "the catalogue {path} has format {found}, and this program knows {FORMAT}: use the newer bough that wrote it"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: String,
+    },
+    /// A record is not what its table holds.
+    #[error("the record {key:?} of the catalogue's table {table} cannot be read")]
+    Record {
+        /// The table.
+        table: &'static str,
+        /// The record's name.
+        key: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A transaction failed: the disk is full or broken.
+    #[error("cannot {what} the catalogue's table {table}")]
+    Transaction {
+        /// What was tried.
+        what: &'static str,
+        /// The table.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// The thread that wrote ended early.
+    #[error("the write to the catalogue's table {table} was interrupted")]
+    Interrupted {
+        /// The table.
+        table: &'static str,
+    },
+}
+
+/// The open store.
+#[derive(Debug)]
+pub struct Catalogue {
+    database: Database,
+}
+
+impl Catalogue {
+    /// Opens the store at `path`, readable by its owner alone, or makes it.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] when the file is no store, is held by another engine, or was written by a newer program.
+    pub fn open(path: &Path) -> Result<Self, CatalogueError> {
+        let open = |source: Box<dyn std::error::Error + Send + Sync>| CatalogueError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
+        let file = file.map_err(|error| open(Box::new(error)))?;
+        let backend = FileBackend::new(file).map_err(|error| open(Box::new(error)))?;
+        let database = Database::builder()
+            .create_with_backend(backend)
+            .map_err(|error| open(Box::new(error)))?;
+        let catalogue = Self { database };
+        match catalogue.format().map_err(|error| open(Box::new(error)))? {
+            None => catalogue
+                .write_format()
+                .map_err(|error| open(Box::new(error)))?,
+            Some(found) if found == FORMAT => {}
+            Some(found) => {
+                return Err(CatalogueError::Newer {
+                    path: path.to_owned(),
+                    found,
+                });
+            }
+        }
+        Ok(catalogue)
+    }
+
+    fn format(&self) -> Result<Option<String>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        match transaction.open_table(META) {
+            Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|value| value.value().to_owned())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_format(&self) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Every record of one kind, by name.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] names the table, and the record where one cannot be read.
+    pub fn all<R: Record>(&self) -> Result<Vec<R>, CatalogueError> {
+        let texts = self
+            .texts(R::TABLE)
+            .map_err(|error| CatalogueError::Transaction {
+                what: "read",
+                table: R::TABLE,
+                source: Box::new(error),
+            })?;
+        let read = |(key, text): (String, String)| {
+            serde_json::from_str(&text).map_err(|source| CatalogueError::Record {
+                table: R::TABLE,
+                key,
+                source,
+            })
+        };
+        texts.into_iter().map(read).collect()
+    }
+
+    fn texts(&self, table: &'static str) -> Result<Vec<(String, String)>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(TableDefinition::<&str, &str>::new(table)) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let pairs = table
+            .iter()?
+            .map(|pair| pair.map(|(key, text)| (key.value().to_owned(), text.value().to_owned())));
+        Ok(pairs.collect::<Result<_, _>>()?)
+    }
+
+    /// Writes a record in place of the one of its name.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] names the table.
+    pub async fn put<R: Record>(self: &Arc<Self>, record: &R) -> Result<(), CatalogueError> {
+        let key = record.key();
+        let text = serde_json::to_string(record);
+        let text = text.map_err(|source| CatalogueError::Record {
+            table: R::TABLE,
+            key: key.clone(),
+            source,
+        })?;
+        self.write("write", R::TABLE, key, Some(text)).await
+    }
+
+    /// Removes the record of this name; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] names the table.
+    pub async fn remove<R: Record>(self: &Arc<Self>, key: &str) -> Result<(), CatalogueError> {
+        self.write("remove from", R::TABLE, key.to_owned(), None)
+            .await
+    }
+
+    async fn write(
+        self: &Arc<Self>,
+        what: &'static str,
+        table: &'static str,
+        key: String,
+        text: Option<String>,
+    ) -> Result<(), CatalogueError> {
+        let catalogue = Arc::clone(self);
+        let written =
+            tokio::task::spawn_blocking(move || catalogue.commit(table, &key, text.as_deref()))
+                .await;
+        match written {
+            Ok(result) => result.map_err(|error| CatalogueError::Transaction {
+                what,
+                table,
+                source: Box::new(error),
+            }),
+            Err(_) => Err(CatalogueError::Interrupted { table }),
+        }
+    }
+
+    fn commit(
+        &self,
+        table: &'static str,
+        key: &str,
+        text: Option<&str>,
+    ) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(TableDefinition::<&str, &str>::new(table))?;
+            match text {
+                Some(text) => table.insert(key, text)?,
+                None => table.remove(key)?,
+            };
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Thing {
+        name: String,
+        size: u64,
+    }
+
+    impl Record for Thing {
+        const TABLE: &'static str = "things";
+
+        fn key(&self) -> String {
+            self.name.clone()
+        }
+    }
+
+    fn thing(name: &str, size: u64) -> Thing {
+        Thing {
+            name: name.to_owned(),
+            size,
+        }
+    }
+
+    #[tokio::test]
+    async fn records_survive_and_are_private() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("catalogue.redb");
+        {
+            let catalogue = Arc::new(Catalogue::open(&path).unwrap());
+            assert_eq!(catalogue.all::<Thing>().unwrap(), []);
+            catalogue.put(&thing("a", 1)).await.unwrap();
+            catalogue.put(&thing("b", 2)).await.unwrap();
+            catalogue.put(&thing("a", 3)).await.unwrap();
+            catalogue.remove::<Thing>("b").await.unwrap();
+            catalogue.remove::<Thing>("never there").await.unwrap();
+        }
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            Catalogue::open(&path).unwrap().all::<Thing>().unwrap(),
+            [thing("a", 3)]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_catalogue_is_refused_and_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("catalogue.redb");
+        std::fs::write(&path, "not a store".repeat(1000)).unwrap();
+        assert!(matches!(
+            Catalogue::open(&path),
+            Err(CatalogueError::Open { .. })
+        ));
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .starts_with("not a store")
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("catalogue.redb");
+        {
+            let catalogue = Catalogue::open(&path).unwrap();
+            let transaction = catalogue.database.begin_write().unwrap();
+            transaction
+                .open_table(META)
+                .unwrap()
+                .insert(FORMAT_KEY, "2")
+                .unwrap();
+            transaction.commit().unwrap();
+        }
+        assert!(
+            matches!(Catalogue::open(&path), Err(CatalogueError::Newer { found, .. }) if found == "2")
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! The door of a branch: a loopback port that stays the same, in front of a server that has only a Unix socket.
+//!
+//! Owns the listener, the reading of the first packet, the refusal of the engine's own role, and the counts. Leaves
+//! authentication to the server behind it. TLS is answered with "no" (protocol section 55.2.10): the bytes never leave
+//! the machine.
+
+pub mod startup;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use startup::{FirstPacket, decode, fatal_response, packet_length};
+
+/// How long a client may take for its first packet (PostgreSQL's own `authentication_timeout` default).
+const STARTUP_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Requests for encryption that are answered before a session must begin: TLS and GSSAPI, once each.
+const ENCRYPTION_REQUESTS_MAX: usize = 2;
+
+/// Connections that one door relays at once: above any server's `max_connections`, below a process's descriptors.
+pub const CONNECTIONS_MAX: u32 = 512;
+
+/// Bytes that wait in each direction of a relayed connection.
+const RELAY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long the door waits before it accepts again after the kernel refused it a descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Ports that doors are given: below the kernel's usual range for outgoing connections (from 32768), which would
+/// otherwise take a branch's port while the engine is down.
+const PORTS: std::ops::Range<u16> = 20_432..30_432;
+
+/// No port of the range is free.
+#[derive(Debug, thiserror::Error)]
+#[error("no free port on 127.0.0.1 from {} to {}", PORTS.start, PORTS.end - 1)]
+pub struct NoPort;
+
+/// What a door counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    active: AtomicU32,
+    total: AtomicU64,
+}
+
+impl Counts {
+    /// Sessions relayed at this moment.
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Sessions since the door was made.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// Where the door leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    /// A server listens on this Unix socket.
+    Open(PathBuf),
+    /// Nobody is there; clients wait, as for a server that is starting.
+    Closed,
+}
+
+/// An open door. Dropping it closes the port and every connection through it.
+#[derive(Debug)]
+pub struct Door {
+    port: u16,
+    behind_tx: watch::Sender<Behind>,
+    counts: Arc<Counts>,
+    _tasks: JoinSet<()>,
+}
+
+impl Door {
+    /// Opens a door at `wanted`, or, where that is taken or none, at the first free port from a place in the range
+    /// that `seed` chooses. `refused_user` never gets through.
+    ///
+    /// # Errors
+    /// [`NoPort`] when the whole range is taken.
+    pub async fn open(
+        wanted: Option<u16>,
+        seed: u64,
+        refused_user: &'static str,
+    ) -> Result<Self, NoPort> {
+        let listener = listen(wanted, seed).await?;
+        let port = listener.local_addr().map_err(|_| NoPort)?.port();
+        let (behind_tx, behind_rx) = watch::channel(Behind::Closed);
+        let counts = Arc::new(Counts::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(
+            listener,
+            behind_rx,
+            Arc::clone(&counts),
+            refused_user,
+        ));
+        Ok(Self {
+            port,
+            behind_tx,
+            counts,
+            _tasks: tasks,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has counted.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// Leads to another server, or to none. Connections that stand are cut: their server is gone.
+    pub fn lead_to(&self, behind: Behind) {
+        self.behind_tx.send_if_modified(|old| {
+            let changed = *old != behind;
+            *old = behind;
+            changed
+        });
+    }
+}
+
+async fn listen(wanted: Option<u16>, seed: u64) -> Result<TcpListener, NoPort> {
+    let size = PORTS.end - PORTS.start;
+    let first = u16::try_from(seed % u64::from(size)).unwrap_or_default();
+    let range = (0..size).map(|step| PORTS.start + (first + step) % size);
+    for port in wanted.into_iter().chain(range) {
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            return Ok(listener);
+        }
+    }
+    Err(NoPort)
+}
+
+async fn accept(
+    listener: TcpListener,
+    behind_rx: watch::Receiver<Behind>,
+    counts: Arc<Counts>,
+    refused_user: &'static str,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => {
+                    let (behind_rx, counts) = (behind_rx.clone(), Arc::clone(&counts));
+                    connections.spawn(async move {
+                        if let Err(error) = serve(client, behind_rx, &counts, refused_user).await {
+                            tracing::debug!(%error, "a connection through a door ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a door cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Counts one session while it lives.
+struct Counted<'a>(&'a Counts);
+
+impl<'a> Counted<'a> {
+    fn new(counts: &'a Counts) -> Self {
+        counts.active.fetch_add(1, Ordering::Relaxed);
+        counts.total.fetch_add(1, Ordering::Relaxed);
+        Self(counts)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(
+    mut client: TcpStream,
+    mut behind_rx: watch::Receiver<Behind>,
+    counts: &Counts,
+    refused_user: &str,
+) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let begun = tokio::time::timeout(STARTUP_TIME_MAX, begin(&mut client, &mut behind_rx)).await;
+    let (packet, first, socket) = begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    if let FirstPacket::Startup { user, .. } = &first {
+        if user == refused_user {
+            return refuse(
+                client,
+                "28000",
+                &format!("role \"{user}\" is the engine's own"),
+            )
+            .await;
+        }
+        if counts.active() >= CONNECTIONS_MAX {
+            return refuse(
+                client,
+                "53300",
+                "too many connections through this branch's door",
+            )
+            .await;
+        }
+    }
+    let mut server = UnixStream::connect(&socket).await?;
+    server.write_all(&packet).await?;
+    if first == FirstPacket::CancelRequest {
+        // The server answers a cancel request with nothing but the end of the connection.
+        server.shutdown().await?;
+        return client.shutdown().await;
+    }
+    let _counted = Counted::new(counts);
+    tokio::select! {
+        relayed = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, RELAY_BUFFER_BYTES, RELAY_BUFFER_BYTES) => {
+            relayed.map(drop)
+        }
+        _ = behind_rx.changed() => Ok(()),
+    }
+}
+
+/// Answers requests for encryption, reads the packet that says what the client wants, and waits for a server.
+async fn begin(
+    client: &mut TcpStream,
+    behind_rx: &mut watch::Receiver<Behind>,
+) -> io::Result<(Vec<u8>, FirstPacket, PathBuf)> {
+    for _ in 0..=ENCRYPTION_REQUESTS_MAX {
+        let packet = read_packet(client).await?;
+        match decode(&packet).map_err(invalid)? {
+            FirstPacket::SslRequest | FirstPacket::GssencRequest => client.write_all(b"N").await?,
+            first @ (FirstPacket::CancelRequest | FirstPacket::Startup { .. }) => {
+                let socket = wait_for_server(behind_rx).await?;
+                return Ok((packet, first, socket));
+            }
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "too many requests for encryption",
+    ))
+}
+
+async fn wait_for_server(behind_rx: &mut watch::Receiver<Behind>) -> io::Result<PathBuf> {
+    let open = behind_rx
+        .wait_for(|behind| matches!(behind, Behind::Open(_)))
+        .await;
+    match open.map(|behind| behind.clone()) {
+        Ok(Behind::Open(socket)) => Ok(socket),
+        Ok(Behind::Closed) | Err(_) => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
+    }
+}
+
+async fn read_packet(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut header = [0; 4];
+    client.read_exact(&mut header).await?;
+    let mut packet = vec![0; packet_length(header).map_err(invalid)?];
+    packet[..4].copy_from_slice(&header);
+    client.read_exact(&mut packet[4..]).await?;
+    Ok(packet)
+}
+
+fn invalid(error: startup::StartupError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+async fn refuse(mut client: TcpStream, sqlstate: &str, message: &str) -> io::Result<()> {
+    client.write_all(&fatal_response(sqlstate, message)).await?;
+    client.shutdown().await
+}
+
+#[cfg(test)]
+mod tests;

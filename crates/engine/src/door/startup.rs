@@ -1,0 +1,182 @@
+//! The first packet of a PostgreSQL connection (documentation sections 55.2.1 and 55.7): total decoding, no I/O.
+
+/// Bytes that a first packet may have (`MAX_STARTUP_PACKET_LENGTH` of PostgreSQL).
+pub const STARTUP_BYTES_MAX: usize = 10_000;
+
+const CANCEL_REQUEST: u32 = 80_877_102;
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+
+/// What a client begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FirstPacket {
+    /// Asks for TLS.
+    SslRequest,
+    /// Asks for GSSAPI encryption.
+    GssencRequest,
+    /// Asks to cancel another connection's query.
+    CancelRequest,
+    /// Begins a session of protocol 3 with these parameters.
+    Startup {
+        /// The role.
+        user: String,
+        /// The database; the user's name where none is named.
+        database: String,
+    },
+}
+
+/// Why a packet is none of the protocol's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartupError {
+    /// The length is impossible.
+    #[error("a first packet of {0} bytes")]
+    Length(usize),
+    /// The version is none that is spoken.
+    #[error("protocol version {}.{}", .0 >> 16, .0 & 0xffff)]
+    Version(u32),
+    /// The parameters are not pairs of NUL-ended texts, or name no user.
+    #[error("malformed start-up parameters")]
+    Parameters,
+}
+
+/// The length of the packet that begins with `header`, its own four bytes counted.
+///
+/// # Errors
+/// [`StartupError::Length`] for less than a code or more than [`STARTUP_BYTES_MAX`].
+pub fn packet_length(header: [u8; 4]) -> Result<usize, StartupError> {
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if (8..=STARTUP_BYTES_MAX).contains(&length) {
+        Ok(length)
+    } else {
+        Err(StartupError::Length(length))
+    }
+}
+
+/// Reads a whole packet, its length included.
+///
+/// # Errors
+/// [`StartupError`] says which rule it breaks.
+pub fn decode(packet: &[u8]) -> Result<FirstPacket, StartupError> {
+    let code = packet
+        .get(4..8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u32::from_be_bytes);
+    match code.ok_or(StartupError::Length(packet.len()))? {
+        SSL_REQUEST => Ok(FirstPacket::SslRequest),
+        GSSENC_REQUEST => Ok(FirstPacket::GssencRequest),
+        CANCEL_REQUEST => Ok(FirstPacket::CancelRequest),
+        version if version >> 16 == 3 => decode_parameters(&packet[8..]),
+        version => Err(StartupError::Version(version)),
+    }
+}
+
+fn decode_parameters(bytes: &[u8]) -> Result<FirstPacket, StartupError> {
+    let text = bytes
+        .strip_suffix(&[0, 0])
+        .ok_or(StartupError::Parameters)?;
+    let mut texts = text
+        .split(|byte| *byte == 0)
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let (mut user, mut database) = (None, None);
+    while let Some(key) = texts.next() {
+        let value = texts.next().ok_or(StartupError::Parameters)?;
+        match key.as_str() {
+            "user" => user = Some(value),
+            "database" => database = Some(value),
+            _ => {}
+        }
+    }
+    let user = user
+        .filter(|user| !user.is_empty())
+        .ok_or(StartupError::Parameters)?;
+    let database = database
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| user.clone());
+    Ok(FirstPacket::Startup { user, database })
+}
+
+/// An ErrorResponse that ends the connection: severity FATAL, this SQLSTATE, this message.
+pub fn fatal_response(sqlstate: &str, message: &str) -> Vec<u8> {
+    let mut fields = Vec::new();
+    for (code, text) in [
+        (b'S', "FATAL"),
+        (b'V', "FATAL"),
+        (b'C', sqlstate),
+        (b'M', message),
+    ] {
+        fields.push(code);
+        fields.extend_from_slice(text.as_bytes());
+        fields.push(0);
+    }
+    fields.push(0);
+    let length = u32::try_from(fields.len() + 4).unwrap_or(u32::MAX);
+    let mut packet = vec![b'E'];
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.extend_from_slice(&fields);
+    packet
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn startup(parameters: &[u8]) -> Vec<u8> {
+        let mut packet = u32::try_from(parameters.len() + 8)
+            .unwrap()
+            .to_be_bytes()
+            .to_vec();
+        packet.extend_from_slice(&(3_u32 << 16).to_be_bytes());
+        packet.extend_from_slice(parameters);
+        packet
+    }
+
+    #[test]
+    fn a_session_names_its_user_and_database() {
+        let expected = FirstPacket::Startup {
+            user: "u".to_owned(),
+            database: "d".to_owned(),
+        };
+        assert_eq!(
+            decode(&startup(b"user\0u\0database\0d\0x\0y\0\0")),
+            Ok(expected)
+        );
+        let defaulted = FirstPacket::Startup {
+            user: "u".to_owned(),
+            database: "u".to_owned(),
+        };
+        assert_eq!(decode(&startup(b"user\0u\0\0")), Ok(defaulted));
+    }
+
+    #[test]
+    fn what_is_no_session_is_told_apart() {
+        let request = |code: u32| [8_u32.to_be_bytes(), code.to_be_bytes()].concat();
+        assert_eq!(decode(&request(SSL_REQUEST)), Ok(FirstPacket::SslRequest));
+        assert_eq!(
+            decode(&request(CANCEL_REQUEST)),
+            Ok(FirstPacket::CancelRequest)
+        );
+        assert_eq!(
+            decode(&request(2 << 16)),
+            Err(StartupError::Version(2 << 16))
+        );
+        assert_eq!(decode(&startup(b"user\0u")), Err(StartupError::Parameters));
+        assert_eq!(
+            decode(&startup(b"database\0d\0\0")),
+            Err(StartupError::Parameters)
+        );
+        assert_eq!(packet_length([0, 0, 0, 4]), Err(StartupError::Length(4)));
+        assert_eq!(
+            packet_length([0xff; 4]),
+            Err(StartupError::Length(u32::MAX as usize))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Paths below `/v1/sessions`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use model::engine_api::{BranchView, JoinSession, Problem, SessionId, SessionView};
+
+use super::{Json, Refusal};
+use crate::app::App;
+
+/// Every session that holds a branch.
+#[utoipa::path(get, path = "/v1/sessions", responses((status = 200, body = Vec<SessionView>)))]
+pub(super) async fn list(State(app): State<Arc<App>>) -> axum::Json<Vec<SessionView>> {
+    axum::Json(app.branches.sessions())
+}
+
+/// A session joins its branches, or says that it lives: the same request is its heartbeat.
+#[utoipa::path(put, path = "/v1/sessions/{id}", params(("id" = String, Path)), request_body = JoinSession,
+    responses((status = 200, body = Vec<BranchView>), (status = 404, description = "one of the branches is gone", body = Problem)))]
+pub(super) async fn join(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Json(request): Json<JoinSession>,
+) -> Result<axum::Json<Vec<BranchView>>, Refusal> {
+    Ok(axum::Json(
+        app.branches.join(&SessionId(id), &request).await?,
+    ))
+}
+
+/// A session leaves; answers with the branches that it held, whose TTL counts from now where it was the last.
+#[utoipa::path(delete, path = "/v1/sessions/{id}", params(("id" = String, Path)),
+    responses((status = 200, body = Vec<BranchView>)))]
+pub(super) async fn leave(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> axum::Json<Vec<BranchView>> {
+    axum::Json(app.branches.leave(&SessionId(id)).await)
+}

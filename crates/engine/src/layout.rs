@@ -1,0 +1,166 @@
+//! Where everything lies in the data directory.
+//!
+//! ```text
+//! DATA/engine.sock         the API (0600)
+//! DATA/engine.lock         held by the one engine
+//! DATA/engine.log          the engine's log
+//! DATA/engine.toml         its settings, where an administrator wrote them
+//! DATA/catalogue.redb      branches, bases and sources (0600)
+//! DATA/postgres/16/bin     servers that an administrator put here
+//! DATA/volume/bases/NAME/  data/, server.log
+//! DATA/volume/branches/NAME/  data/, server.log
+//! DATA/volume/making/NAME/ what is not whole yet: removed at every start
+//! DATA/run/NAME/           sockets of the servers
+//! ```
+//!
+//! Owns the names and the making of these directories. Leaves their content to those who own it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use model::BranchName;
+
+use crate::base::BaseName;
+
+/// Bytes of a Unix socket's path (unix(7): `sun_path` has 108 with its NUL).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The longest name below the data directory that a socket of ours has.
+const SOCKET_SUFFIX_BYTES: usize = "/run/pg-0123456789abcdef/.s.PGSQL.5432".len();
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// Its path leaves no room for the sockets' names.
+    #[error(
+        "the data directory {path} has a path of {bytes} bytes, and sockets in it may have {SOCKET_PATH_BYTES_MAX}"
+    )]
+    TooLong {
+        /// The data directory.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A directory could not be made or given its mode.
+    #[error("cannot make the directory {path}")]
+    Make {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The paths of one data directory.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Takes `root` for the data directory and makes what is missing. Directories that a server's account must pass
+    /// are 0711; nothing in them can be listed by others.
+    ///
+    /// # Errors
+    /// [`LayoutError`] names the directory.
+    pub fn make(root: &Path) -> Result<Self, LayoutError> {
+        let bytes = root.as_os_str().len();
+        if bytes + SOCKET_SUFFIX_BYTES > SOCKET_PATH_BYTES_MAX {
+            return Err(LayoutError::TooLong {
+                path: root.to_owned(),
+                bytes,
+            });
+        }
+        let layout = Self {
+            root: root.to_owned(),
+        };
+        let passed = [
+            layout.volume(),
+            layout.bases(),
+            layout.branches(),
+            layout.making(),
+            layout.sockets(),
+        ];
+        for path in [root.to_owned()].into_iter().chain(passed) {
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(&path);
+            made.map_err(|source| LayoutError::Make { path, source })?;
+        }
+        Ok(layout)
+    }
+
+    /// The data directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The API's socket.
+    pub fn api_socket(&self) -> PathBuf {
+        self.root.join("engine.sock")
+    }
+
+    /// The file whose lock makes one engine the only one.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("engine.lock")
+    }
+
+    /// The engine's log.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("engine.log")
+    }
+
+    /// The catalogue.
+    pub fn catalogue(&self) -> PathBuf {
+        self.root.join("catalogue.redb")
+    }
+
+    /// The volume's directory: bases and branches are below it, on one filesystem.
+    pub fn volume(&self) -> PathBuf {
+        self.root.join("volume")
+    }
+
+    /// Whole bases.
+    pub fn bases(&self) -> PathBuf {
+        self.volume().join("bases")
+    }
+
+    /// Whole clones.
+    pub fn branches(&self) -> PathBuf {
+        self.volume().join("branches")
+    }
+
+    /// What is not whole yet.
+    pub fn making(&self) -> PathBuf {
+        self.volume().join("making")
+    }
+
+    /// One base.
+    pub fn base(&self, name: &BaseName) -> PathBuf {
+        self.bases().join(name.to_string())
+    }
+
+    /// One branch.
+    pub fn branch(&self, name: &BranchName) -> PathBuf {
+        self.branches().join(name.as_str())
+    }
+
+    /// Where something of this name is put together.
+    pub fn making_of(&self, name: &str) -> PathBuf {
+        self.making().join(name)
+    }
+
+    /// The sockets' directories.
+    pub fn sockets(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// The socket directory of one server.
+    pub fn socket_dir(&self, name: &str) -> PathBuf {
+        self.sockets().join(name)
+    }
+}

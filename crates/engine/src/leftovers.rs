@@ -1,0 +1,86 @@
+//! What an earlier engine left half made: found and removed before any branch is brought back.
+//!
+//! Owns the rule that whatever no record names goes: clones and copies in the making, bases and branches that were
+//! never journaled, sockets of servers that are gone.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::store::{BaseError, BaseRecord, clear};
+use crate::branch::record::BranchRecord;
+use crate::catalogue::{Catalogue, CatalogueError, Record};
+use crate::layout::Layout;
+use crate::volume::{VolumeError, remove_tree};
+
+/// Why leftovers could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LeftoversError {
+    /// One directory.
+    #[error("cannot clear {directory}")]
+    Clear {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<BaseError>,
+    },
+    /// The volume cannot be listed, or a directory cannot be removed.
+    #[error("cannot remove leftovers")]
+    Volume(#[from] VolumeError),
+    /// The catalogue cannot be read.
+    #[error("cannot tell what is left over")]
+    Catalogue(#[from] CatalogueError),
+}
+
+/// Removes everything below the volume and the socket directory that `catalogue` does not name.
+///
+/// # Errors
+/// [`LeftoversError`] names the directory.
+pub async fn remove_leftovers(
+    layout: &Layout,
+    catalogue: &Catalogue,
+) -> Result<(), LeftoversError> {
+    let branches: Vec<String> = catalogue
+        .all::<BranchRecord>()?
+        .iter()
+        .map(Record::key)
+        .collect();
+    let bases: Vec<String> = catalogue
+        .all::<BaseRecord>()?
+        .iter()
+        .map(Record::key)
+        .collect();
+    let unnamed = [
+        strangers(&layout.making(), &[])?,
+        strangers(&layout.bases(), &bases)?,
+        strangers(&layout.branches(), &branches)?,
+    ];
+    for directory in unnamed.into_iter().flatten() {
+        tracing::info!(directory = %directory.display(), "removing what no record names");
+        let cleared = clear(&directory).await;
+        cleared.map_err(|source| LeftoversError::Clear {
+            directory,
+            source: Box::new(source),
+        })?;
+    }
+    for sockets in strangers(&layout.sockets(), &branches)? {
+        remove_tree(&sockets)?;
+    }
+    Ok(())
+}
+
+/// The entries of `directory` that are not among `names`.
+fn strangers(directory: &Path, names: &[String]) -> Result<Vec<PathBuf>, VolumeError> {
+    let list = |source| VolumeError::File {
+        what: "list",
+        path: directory.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(list)? {
+        let entry = entry.map_err(list)?;
+        if !names.iter().any(|name| entry.file_name() == name.as_str()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}

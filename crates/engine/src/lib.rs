@@ -1,0 +1,23 @@
+//! The engine: branches of databases on one machine, served over a Unix socket.
+//!
+//! Reading order: `app` (how everything is put together), `branch` (the life of one branch), `base` (copies of
+//! sources), `volume` (how files are cloned), `postgres` (servers and their programs), `source` (the shared database,
+//! which is only ever read), `door` (the way into a branch), `catalogue` (what survives a crash), `http` (the API).
+
+pub mod app;
+pub mod base;
+pub mod branch;
+pub mod catalogue;
+pub mod clock;
+pub mod door;
+pub mod http;
+pub mod layout;
+pub mod leftovers;
+pub mod named_sources;
+pub mod postgres;
+pub mod settings;
+pub mod source;
+pub mod volume;
+
+pub use app::{EngineError, run};
+pub use settings::{Limits, Settings};

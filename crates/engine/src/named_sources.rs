@@ -1,0 +1,186 @@
+//! Sources that have names: databases that branches are made from without a target.
+//!
+//! Owns their records, passwords included. Asking them who they are is `source`'s.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::engine_api::{Problem, ProblemKind, SourceName, SourceView};
+use model::{PgUrl, Secret};
+use serde::{Deserialize, Serialize};
+
+use crate::app::Shared;
+use crate::catalogue::{Catalogue, CatalogueError, Record};
+use crate::http::{chain, problem_of};
+use crate::source::SourceAccess;
+
+/// Sources that may have names at once: a bound on the catalogue, far above a company's number of databases.
+const SOURCES_MAX: usize = 1000;
+
+/// What is kept of a named source.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct NamedSource {
+    url: Secret,
+    view: SourceView,
+}
+
+impl Record for NamedSource {
+    const TABLE: &'static str = "sources";
+
+    fn key(&self) -> String {
+        self.view.name.to_string()
+    }
+}
+
+/// The named sources.
+#[derive(Debug)]
+pub struct NamedSources {
+    catalogue: Arc<Catalogue>,
+    known: Mutex<BTreeMap<SourceName, NamedSource>>,
+}
+
+impl NamedSources {
+    /// The sources that the catalogue knows.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] when it cannot be read.
+    pub fn open(catalogue: Arc<Catalogue>) -> Result<Self, CatalogueError> {
+        let records = catalogue.all::<NamedSource>()?;
+        let known = records
+            .into_iter()
+            .map(|record| (record.view.name.clone(), record))
+            .collect();
+        Ok(Self {
+            catalogue,
+            known: Mutex::new(known),
+        })
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceName, NamedSource>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every source, by name.
+    pub fn list(&self) -> Vec<SourceView> {
+        self.known()
+            .values()
+            .map(|source| source.view.clone())
+            .collect()
+    }
+
+    /// The connection string of `name`.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound`, with the names that exist.
+    pub fn url(&self, name: &SourceName) -> Result<Secret, Problem> {
+        let known = self.known();
+        known
+            .get(name)
+            .map(|source| source.url.clone())
+            .ok_or_else(|| not_found(name, &known))
+    }
+
+    /// Names the source behind `url`, after asking it who it is. The same name again is a new URL of the same
+    /// database, such as one with a new password.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `Source` where it cannot be asked, `Conflict` where the name means another database.
+    pub async fn add(
+        &self,
+        name: SourceName,
+        url: Secret,
+        shared: &Shared,
+    ) -> Result<SourceView, Problem> {
+        let parsed = PgUrl::parse(url.reveal()).map_err(|error| {
+            Problem::new(
+                ProblemKind::BadRequest,
+                format!("the source's URL is {error}"),
+            )
+        })?;
+        let access = SourceAccess {
+            url: parsed.clone(),
+            database: None,
+            settings: BTreeMap::new(),
+        };
+        let facts = access.facts().await.map_err(|error| {
+            let problem = Problem::new(
+                ProblemKind::Source,
+                format!("cannot ask the source: {}", chain(&error)),
+            );
+            Problem {
+                hint: error.hint(),
+                ..problem
+            }
+        })?;
+        let view = SourceView {
+            name: name.clone(),
+            url: parsed.redacted(),
+            database: facts.database.clone(),
+            user: facts.session_user.clone(),
+            version: facts.major,
+            system_identifier: facts
+                .system_identifier
+                .clone()
+                .unwrap_or_else(|| "unknown".to_owned()),
+            added_at: shared.clock.now(),
+        };
+        self.check_room(&view)?;
+        let record = NamedSource {
+            url,
+            view: view.clone(),
+        };
+        self.catalogue
+            .put(&record)
+            .await
+            .map_err(|error| problem_of(&error))?;
+        self.known().insert(name, record);
+        Ok(view)
+    }
+
+    fn check_room(&self, view: &SourceView) -> Result<(), Problem> {
+        let known = self.known();
+        if let Some(old) = known.get(&view.name).map(|source| &source.view) {
+            let same = (&old.system_identifier, &old.database)
+                == (&view.system_identifier, &view.database);
+            if !same {
+                let detail = format!(
+                    "the name {} means the database {} at {}",
+                    view.name, old.database, old.url
+                );
+                return Err(Problem::new(ProblemKind::Conflict, detail)
+                    .with_hint("choose another name, or remove that source first"));
+            }
+        } else if known.len() >= SOURCES_MAX {
+            let detail = format!("there are {SOURCES_MAX} named sources already");
+            return Err(Problem::new(ProblemKind::LimitPassed, detail)
+                .with_hint("remove those that nobody needs"));
+        }
+        Ok(())
+    }
+
+    /// Forgets `name`.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound`, with the names that exist.
+    pub async fn remove(&self, name: &SourceName) -> Result<(), Problem> {
+        {
+            let known = self.known();
+            known.get(name).ok_or_else(|| not_found(name, &known))?;
+        }
+        self.catalogue
+            .remove::<NamedSource>(name.as_str())
+            .await
+            .map_err(|error| problem_of(&error))?;
+        self.known().remove(name);
+        Ok(())
+    }
+}
+
+fn not_found(name: &SourceName, known: &BTreeMap<SourceName, NamedSource>) -> Problem {
+    let problem = Problem::new(ProblemKind::NotFound, format!("no source is named {name}"));
+    if known.is_empty() {
+        return problem.with_hint("add one with `bough source add URL --name NAME`");
+    }
+    let names: Vec<&str> = known.keys().map(SourceName::as_str).collect();
+    problem.with_hint(format!("the named sources are {}", names.join(", ")))
+}

@@ -1,0 +1,332 @@
+//! Connecting: to servers of ours through their sockets, and to sources by URL.
+//!
+//! Owns addresses, their order, TLS and what a failure means to a user. A connection to a source changes nothing of
+//! its session, since a pooler may hand the session to somebody else: whoever reads does so in a read-only
+//! transaction with settings that end with it ([`Session::begin_read`]). Leaves what is asked to `source` and `base`.
+
+mod conninfo;
+mod error;
+mod resolver;
+mod target;
+mod tls;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+use model::pg_url::Address;
+use model::{PgUrl, Secret};
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::AbortHandle;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub use conninfo::{ConnInfo, conninfo};
+pub use error::{ConnectError, Wish};
+pub use target::quote_option;
+use target::{Attempt, Target};
+
+use super::settings::{SOCKET_PORT, socket_path};
+
+/// The name that our connections show in `pg_stat_activity`.
+pub const APPLICATION_NAME: &str = "bough";
+
+/// How long a connection to a server of ours may take; it answers in milliseconds.
+const LOCAL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long our reads wait for a lock on a source: behind somebody's ALTER TABLE it is better to fail than to stand in
+/// the way of those who queue after us.
+pub const LOCK_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// When the silence of a source is looked into, and how often: a dead one is seen after idle + count * interval, 75 s.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_COUNT: u32 = 3;
+
+/// Which server of a source answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The address as the URL has it.
+    pub address: Address,
+    /// The one that its name stood for; none for a Unix socket.
+    pub ip: Option<IpAddr>,
+    /// Whether TLS protects the connection.
+    pub is_tls: bool,
+}
+
+/// A connection; it closes when dropped.
+pub struct Session {
+    client: Client,
+    peer: Option<Peer>,
+    connection: AbortHandle,
+}
+
+impl Session {
+    /// The server that answered; none for a server of ours.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
+    }
+
+    /// Begins a transaction that sees one moment and cannot write, without time-outs of the source's own (a copy may
+    /// take longer than they allow) but with one on locks. All of it ends with the transaction.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn begin_read(&self) -> Result<(), tokio_postgres::Error> {
+        let lock_time_ms = LOCK_TIME_MAX.as_millis();
+        let begin = format!(
+            "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+             SET LOCAL statement_timeout = 0; \
+             SET LOCAL idle_in_transaction_session_timeout = 0; \
+             SET LOCAL lock_timeout = {lock_time_ms}; \
+             SET LOCAL search_path = pg_catalog; \
+             SET LOCAL DateStyle = ISO; \
+             SET LOCAL IntervalStyle = postgres; \
+             SET LOCAL extra_float_digits = 3; \
+             SET LOCAL lc_monetary = 'C'"
+        );
+        self.client.batch_execute(&begin).await
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Closes the socket even when the other side does not answer.
+        self.connection.abort();
+    }
+}
+
+/// Connects to a server of ours.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect_local(
+    socket_dir: &Path,
+    database: &str,
+    user: &str,
+    password: &Secret,
+) -> Result<Session, ConnectError> {
+    let path = socket_path(socket_dir);
+    let address = Address {
+        host: socket_dir.display().to_string(),
+        port: SOCKET_PORT,
+    };
+    let mut config = Config::new();
+    config
+        .user(user)
+        .password(password.reveal())
+        .dbname(database)
+        .application_name(APPLICATION_NAME);
+    let connected = async {
+        let stream = UnixStream::connect(&path).await;
+        let stream = stream.map_err(|source| ConnectError::Unreachable {
+            address: address.clone(),
+            source,
+        })?;
+        let wish = Wish::new(&address, user, database);
+        handshake(stream, &config, NoTls)
+            .await
+            .map_err(|error| wish.explain(error))
+    };
+    let (client, connection) = match tokio::time::timeout(LOCAL_TIME_MAX, connected).await {
+        Ok(connected) => connected?,
+        Err(_) => {
+            let seconds = LOCAL_TIME_MAX.as_secs();
+            return Err(ConnectError::TimedOut { address, seconds });
+        }
+    };
+    Ok(Session {
+        client,
+        peer: None,
+        connection,
+    })
+}
+
+/// Connects to a source. `database` counts before the URL's; `settings` are given as `-c name=value`.
+///
+/// # Errors
+/// [`ConnectError`] of the last address that was tried.
+pub async fn connect_url<'a>(
+    url: &PgUrl,
+    database: Option<&str>,
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Session, ConnectError> {
+    let target = Target::read(url, database, settings)?;
+    let mut last = ConnectError::NoneFits {
+        wanted: target.session.as_str(),
+    };
+    for pass in target.session.passes() {
+        for (index, address) in target.addresses.iter().enumerate() {
+            match connect_address(&target, index, address).await {
+                Ok(session) if pass.accepts(&session, address).await? => return Ok(session),
+                Ok(_) => {}
+                // A wrong password or database is wrong on every host (libpq goes on only to find a living one).
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn connect_address(
+    target: &Target,
+    index: usize,
+    address: &Address,
+) -> Result<Session, ConnectError> {
+    if address.host.starts_with('/') {
+        return within(target, address, connect_socket(target, address)).await;
+    }
+    let ips = within(target, address, resolve(target, index, address)).await?;
+    let mut last = None;
+    for ip in ips {
+        for attempt in target.tls.attempts() {
+            let tried = connect_ip(target, address, ip, *attempt);
+            match within(target, address, tried).await {
+                Ok(session) => return Ok(session),
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::NoSuchHost {
+        host: address.host.clone(),
+    }))
+}
+
+/// Bounds one step by the URL's `connect_timeout`.
+async fn within<T>(
+    target: &Target,
+    address: &Address,
+    step: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let ended = tokio::time::timeout(target.connect_time_max, step).await;
+    ended.unwrap_or_else(|_| {
+        Err(ConnectError::TimedOut {
+            address: address.clone(),
+            seconds: target.connect_time_max.as_secs(),
+        })
+    })
+}
+
+async fn resolve(
+    target: &Target,
+    index: usize,
+    address: &Address,
+) -> Result<Vec<IpAddr>, ConnectError> {
+    if let Some(ip) = target.hostaddrs.get(index) {
+        return Ok(vec![*ip]);
+    }
+    let found = resolver::resolve(&address.host).await;
+    found.map_err(|source| ConnectError::Name {
+        host: address.host.clone(),
+        source,
+    })
+}
+
+async fn connect_socket(target: &Target, address: &Address) -> Result<Session, ConnectError> {
+    let path = Path::new(&address.host).join(format!(".s.PGSQL.{}", address.port));
+    let stream = UnixStream::connect(&path).await;
+    let stream = stream.map_err(|source| ConnectError::Unreachable {
+        address: address.clone(),
+        source,
+    })?;
+    let config = target.config(Attempt::Plain);
+    let shaken = handshake(stream, &config, NoTls).await;
+    let (client, connection) = shaken.map_err(|error| target.wish(address).explain(error))?;
+    Ok(Session {
+        client,
+        peer: Some(Peer {
+            address: address.clone(),
+            ip: None,
+            is_tls: false,
+        }),
+        connection,
+    })
+}
+
+async fn connect_ip(
+    target: &Target,
+    address: &Address,
+    ip: IpAddr,
+    attempt: Attempt,
+) -> Result<Session, ConnectError> {
+    let unreachable = |source| ConnectError::Unreachable {
+        address: address.clone(),
+        source,
+    };
+    let stream = TcpStream::connect(SocketAddr::new(ip, address.port)).await;
+    let stream = stream.map_err(unreachable)?;
+    prepare(&stream).map_err(unreachable)?;
+    let config = target.config(attempt);
+    let (shaken, is_tls) = match attempt {
+        Attempt::Plain => (handshake(stream, &config, NoTls).await, false),
+        Attempt::Tls | Attempt::TlsIfOffered => {
+            let tls = tls::client(target.tls, &target.certificates)?;
+            let mut make = MakeRustlsConnect::new(tls);
+            let name = target.server_name(address, ip);
+            let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut make, &name);
+            let connect = connect.unwrap_or_else(|never| match never {});
+            (handshake(stream, &config, connect).await, true)
+        }
+    };
+    let (client, connection) = shaken.map_err(|error| target.wish(address).explain(error))?;
+    Ok(Session {
+        client,
+        peer: Some(Peer {
+            address: address.clone(),
+            ip: Some(ip),
+            is_tls,
+        }),
+        connection,
+    })
+}
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT)?;
+    Ok(())
+}
+
+/// Start-up and authentication; the connection then lives in a task until its client is dropped.
+async fn handshake<S, T>(
+    stream: S,
+    config: &Config,
+    tls: T,
+) -> Result<(Client, AbortHandle), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsConnect<S>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect_raw(stream, tls).await?;
+    let task = tokio::spawn(async move {
+        // How it ended is told to whoever uses the client.
+        drop(connection.await);
+    });
+    Ok((client, task.abort_handle()))
+}

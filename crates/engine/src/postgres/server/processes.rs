@@ -1,0 +1,170 @@
+//! Which processes work in a data directory, and their end.
+//!
+//! A postmaster and all its children have the data directory as their working directory; backends lead sessions of
+//! their own, so a process group does not have them all. Where the kernel hides another account's working directory
+//! (root without CAP_SYS_PTRACE, as in many containers), a postmaster is known by `-D` and its children by their parent.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::{ServerError, number, watched};
+
+/// How long a killed process may take to be gone: the kernel frees its memory, no disk is waited for.
+const KILL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Rounds of looking and killing. The first ends the postmaster and with it all forking, so that the second finds what
+/// was forked in between.
+const ROUNDS_MAX: usize = 3;
+
+/// `ppid` and `tty_nr` (proc_pid_stat(5)), counted from the state.
+const PARENT_FIELD: usize = 1;
+const TTY_FIELD: usize = 4;
+
+/// Whether a process is a server of this data directory.
+pub(super) fn is_server_of(pid: Pid, data: &Path) -> bool {
+    let name = fs::read_to_string(format!("/proc/{}/comm", number(pid)));
+    let name = name.unwrap_or_default();
+    // A file that was replaced under a running server does not change its name.
+    matches!(name.trim_end(), "postgres" | "postmaster") && works_in(number(pid), data)
+}
+
+fn works_in(pid: u32, data: &Path) -> bool {
+    let link = format!("/proc/{pid}/cwd");
+    match fs::metadata(&link) {
+        Ok(cwd) => match fs::metadata(data) {
+            Ok(data) => (cwd.dev(), cwd.ino()) == (data.dev(), data.ino()),
+            Err(_) => was_in(&link, data),
+        },
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => has_argument(pid, data),
+        Err(_) => false,
+    }
+}
+
+/// Whether the process works in a directory that had this path and was removed.
+fn was_in(link: &str, data: &Path) -> bool {
+    let target = fs::read_link(link).unwrap_or_default();
+    target.as_os_str().to_string_lossy() == format!("{} (deleted)", data.display())
+}
+
+fn has_argument(pid: u32, data: &Path) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments: Vec<_> = line.split(|byte| *byte == 0).collect();
+    let data = data.as_os_str().as_encoded_bytes();
+    arguments
+        .windows(2)
+        .any(|pair| pair[0] == b"-D" && pair[1] == data)
+}
+
+/// Whether a process that works in the directory is the server's: one of PostgreSQL, or one without a terminal, such as
+/// a program that `COPY ... PROGRAM` started. Somebody's shell that stands in the directory is not.
+fn is_the_servers(pid: u32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    let is_postgres = matches!(
+        name.unwrap_or_default().trim_end(),
+        "postgres" | "postmaster"
+    );
+    is_postgres || stat_field(pid, TTY_FIELD) == Some(0)
+}
+
+/// Every process of a server that works in the directory, and the children of each.
+fn of(data: &Path) -> io::Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
+            all.push(pid);
+        }
+    }
+    let mut found: Vec<u32> = all
+        .iter()
+        .copied()
+        .filter(|pid| works_in(*pid, data) && is_the_servers(*pid))
+        .collect();
+    let is_child = |pid: &&u32| {
+        let parent = stat_field(**pid, PARENT_FIELD).and_then(|parent| u32::try_from(parent).ok());
+        parent.is_some_and(|parent| found.contains(&parent))
+    };
+    let hidden = |pid: &&u32| !found.contains(*pid) && is_hidden(**pid);
+    let children: Vec<u32> = all
+        .iter()
+        .filter(hidden)
+        .filter(is_child)
+        .copied()
+        .collect();
+    found.extend(children);
+    Ok(found)
+}
+
+/// Whether the kernel keeps the process's working directory from us.
+fn is_hidden(pid: u32) -> bool {
+    let seen = fs::read_link(format!("/proc/{pid}/cwd"));
+    seen.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// A number of `/proc/PID/stat`, counted from behind the second field: a name in parentheses that may hold anything.
+fn stat_field(pid: u32, field: usize) -> Option<i64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split_whitespace().nth(field)?.parse().ok()
+}
+
+/// Kills whatever works in the directory and waits until it is gone.
+pub(super) async fn kill_all(data: &Path) -> Result<(), ServerError> {
+    let look = || {
+        of(data).map_err(|source| ServerError::Look {
+            data: data.to_owned(),
+            source,
+        })
+    };
+    for _ in 0..ROUNDS_MAX {
+        let found = look()?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        for pid in found {
+            kill(pid, data).await?;
+        }
+    }
+    let pids = look()?;
+    if pids.is_empty() {
+        return Ok(());
+    }
+    Err(ServerError::Unkillable {
+        data: data.to_owned(),
+        pids,
+    })
+}
+
+async fn kill(id: u32, data: &Path) -> Result<(), ServerError> {
+    let failed = |source: io::Error| ServerError::Process {
+        what: "kill",
+        pid: id,
+        source,
+    };
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    let pid = pid.expect("/proc lists positive process ids");
+    let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(failed(errno.into())),
+    };
+    // Looked at again behind the descriptor: the number may have gone to another process since it was listed.
+    if !works_in(id, data) && !is_hidden(id) {
+        return Ok(());
+    }
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Ok(()) => {}
+        Err(Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    let pidfd = watched(pidfd).map_err(failed)?;
+    // One that does not end is found again by the next round and named in the end.
+    drop(tokio::time::timeout(KILL_TIME_MAX, pidfd.readable()).await);
+    Ok(())
+}

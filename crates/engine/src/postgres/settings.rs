@@ -1,0 +1,369 @@
+//! The whole configuration of a server of ours: `postgresql.conf`, `pg_hba.conf`, and what goes on the command line.
+//!
+//! Owns every value, with its reason. What keeps a branch apart from the world (no TCP, its own socket, no archiving,
+//! no subscriptions, its identity) is also given on the command line, which `ALTER SYSTEM` in a branch cannot
+//! override. Leaves starting to `server`, and to `source::facts` which settings of a source applications notice.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use model::PgMajor;
+
+use super::account::{AccountError, ServerAccount};
+use super::initdb::ADMIN_ROLE;
+
+/// The port in a socket's file name; every server has a socket directory of its own, so that one will do.
+pub const SOCKET_PORT: u16 = 5432;
+
+/// Bytes of a `cluster_name` (`NAMEDATALEN` less its NUL); the server cuts a longer one.
+pub const IDENTITY_BYTES_MAX: usize = 63;
+
+/// Bytes of a Unix socket's path (unix(7): `sun_path` has 108 with its NUL).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The first version with `io_method`.
+const HAS_IO_METHOD: PgMajor = PgMajor(18);
+
+/// Settings of a source that its applications notice, by name.
+pub type SemanticSettings = BTreeMap<String, String>;
+
+/// The socket in a socket directory.
+pub fn socket_path(socket_dir: &Path) -> PathBuf {
+    socket_dir.join(format!(".s.PGSQL.{SOCKET_PORT}"))
+}
+
+/// What a server is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A base under copy: only we connect, and it is loaded as fast as may be.
+    Base,
+    /// A branch: small, quick to start, for the application.
+    Branch,
+}
+
+/// Everything that a server's configuration depends on.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// What the server is for.
+    pub purpose: Purpose,
+    /// The directory of its socket; only the servers' account may enter it.
+    pub socket_dir: PathBuf,
+    /// What it answers to `SHOW cluster_name`: at most [`IDENTITY_BYTES_MAX`] printable ASCII characters.
+    pub identity: String,
+    /// The source's settings that applications notice.
+    pub semantic: SemanticSettings,
+}
+
+/// Why a configuration could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A value that cannot stand in a configuration file.
+    #[error("the value of {name} has a control character, which postgresql.conf cannot hold")]
+    Value {
+        /// The setting.
+        name: String,
+    },
+    /// An identity that the server would change.
+    #[error(
+        "the identity {identity:?} is not 1 to {IDENTITY_BYTES_MAX} printable ASCII characters"
+    )]
+    Identity {
+        /// The identity.
+        identity: String,
+    },
+    /// A socket directory whose path leaves no room for the socket's name.
+    #[error(
+        "the socket {path} has a path of {bytes} bytes, and {SOCKET_PATH_BYTES_MAX} are possible"
+    )]
+    SocketPath {
+        /// The socket.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file or directory could not be given to the servers' account.
+    #[error("cannot prepare {path} for the server")]
+    Own {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: AccountError,
+    },
+}
+
+/// The same for both purposes.
+const ALWAYS: [(&str, &str); 20] = [
+    // Whatever a branch loses in a crash of the machine is made again from its source.
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("synchronous_commit", "off"),
+    // New WAL files cost nothing where blocks are allocated late; recycled ones would keep a branch's disk.
+    ("wal_recycle", "off"),
+    ("wal_init_zero", "off"),
+    ("min_wal_size", "2MB"),
+    ("huge_pages", "off"),
+    // Standard error goes to a file that the engine gave; statements stay out of it, for they may hold secrets.
+    ("logging_collector", "off"),
+    ("log_destination", "stderr"),
+    ("log_line_prefix", "%m [%p] "),
+    ("log_statement", "none"),
+    ("log_min_duration_statement", "-1"),
+    ("log_min_error_statement", "panic"),
+    ("log_parameter_max_length_on_error", "0"),
+    ("password_encryption", "scram-sha-256"),
+    ("ssl", "off"),
+    ("session_preload_libraries", ""),
+    ("local_preload_libraries", ""),
+    ("unix_socket_permissions", "0700"),
+    ("restart_after_crash", "on"),
+];
+
+const BASE: [(&str, &str); 10] = [
+    // Rows and indexes of tables that are new in their transaction then need no WAL.
+    ("wal_level", "minimal"),
+    ("max_wal_senders", "0"),
+    ("max_connections", "20"),
+    ("shared_buffers", "64MB"),
+    ("maintenance_work_mem", "128MB"),
+    ("max_wal_size", "1GB"),
+    ("checkpoint_timeout", "1h"),
+    // Its workers would only be in the way of the load; ANALYZE comes after it.
+    ("autovacuum", "off"),
+    // A crash ends the copy rather than hiding in it.
+    ("restart_after_crash", "off"),
+    ("track_activities", "off"),
+];
+
+const BRANCH: [(&str, &str); 5] = [
+    ("wal_level", "replica"),
+    ("max_connections", "100"),
+    // With fsync, what a start's time depends on.
+    ("shared_buffers", "32MB"),
+    ("max_wal_size", "128MB"),
+    ("hot_standby", "off"),
+];
+
+impl ServerSettings {
+    /// Writes `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf` anew, and makes the socket directory.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the value or the file.
+    pub fn write(
+        &self,
+        data: &Path,
+        major: PgMajor,
+        account: &ServerAccount,
+    ) -> Result<(), SettingsError> {
+        self.check()?;
+        let own = |path: &Path, result: Result<(), AccountError>| {
+            result.map_err(|source| SettingsError::Own {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        own(&self.socket_dir, account.make_dir(&self.socket_dir))?;
+        let files = [
+            ("postgresql.conf", self.postgresql_conf(major)?),
+            ("pg_hba.conf", pg_hba_conf()),
+            ("pg_ident.conf", String::new()),
+        ];
+        for (name, text) in files {
+            let path = data.join(name);
+            write_file(&path, &text)?;
+            own(&path, account.own(&path))?;
+        }
+        Ok(())
+    }
+
+    /// What goes on the server's command line: `-c name=value`, in pairs.
+    pub fn arguments(&self) -> Vec<String> {
+        let socket_dir = self.socket_dir.display().to_string();
+        let port = SOCKET_PORT.to_string();
+        let pinned = [
+            ("listen_addresses", ""),
+            ("unix_socket_directories", &socket_dir),
+            ("port", &port),
+            ("cluster_name", &self.identity),
+            ("archive_mode", "off"),
+            ("max_logical_replication_workers", "0"),
+            ("external_pid_file", ""),
+        ];
+        let pair = |(name, value)| ["-c".to_owned(), format!("{name}={value}")];
+        pinned.into_iter().flat_map(pair).collect()
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        let printable = self
+            .identity
+            .bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte));
+        if !printable || self.identity.is_empty() || self.identity.len() > IDENTITY_BYTES_MAX {
+            return Err(SettingsError::Identity {
+                identity: self.identity.clone(),
+            });
+        }
+        let path = socket_path(&self.socket_dir);
+        let bytes = path.as_os_str().len();
+        if bytes > SOCKET_PATH_BYTES_MAX {
+            return Err(SettingsError::SocketPath { path, bytes });
+        }
+        Ok(())
+    }
+
+    fn postgresql_conf(&self, major: PgMajor) -> Result<String, SettingsError> {
+        let own: &[(&str, &str)] = match self.purpose {
+            Purpose::Base => &BASE,
+            Purpose::Branch => &BRANCH,
+        };
+        let mut values: BTreeMap<&str, &str> = ALWAYS.into_iter().collect();
+        values.extend(own.iter().copied());
+        if major >= HAS_IO_METHOD {
+            // Workers for reading ahead would be three more processes in every idle branch.
+            values.insert("io_method", "sync");
+        }
+        for (name, value) in &self.semantic {
+            let is_ours = self.purpose == Purpose::Base && values.contains_key(name.as_str());
+            if !is_ours {
+                values.insert(name, value);
+            }
+        }
+        let mut text = String::from("# Written by Bough at every start; changes are lost.\n");
+        for (name, value) in values {
+            let quoted = quote(value).ok_or_else(|| SettingsError::Value {
+                name: name.to_owned(),
+            })?;
+            writeln!(text, "{name} = {quoted}").expect("a String takes any text");
+        }
+        Ok(text)
+    }
+}
+
+/// A value in the quotes of `postgresql.conf`, whose reader undoubles quotes and takes backslash escapes; none when it
+/// has a control character.
+fn quote(value: &str) -> Option<String> {
+    if value.chars().any(char::is_control) {
+        return None;
+    }
+    let escaped = value.replace('\\', "\\\\").replace('\'', "''");
+    Some(format!("'{escaped}'"))
+}
+
+/// Who may connect: with a password, through the socket. `md5` lets both kinds of verifier in that a source may have,
+/// and a SCRAM one only by SCRAM.
+fn pg_hba_conf() -> String {
+    format!(
+        "# Written by Bough at every start; changes are lost.\n\
+         local all {ADMIN_ROLE} scram-sha-256\n\
+         local all all md5\n"
+    )
+}
+
+/// Replaces a file by a new one: the old may be shared with a base, or be a link that a branch made.
+fn write_file(path: &Path, text: &str) -> Result<(), SettingsError> {
+    let failed = |source| SettingsError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed(source)),
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(purpose: Purpose, semantic: &[(&str, &str)]) -> ServerSettings {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        ServerSettings {
+            purpose,
+            socket_dir: PathBuf::from("/run/it's here"),
+            identity: "bough-1".to_owned(),
+            semantic: semantic.iter().map(pair).collect(),
+        }
+    }
+
+    #[test]
+    fn values_cannot_leave_their_quotes() {
+        assert_eq!(quote("it's \\ here"), Some("'it''s \\\\ here'".to_owned()));
+        assert_eq!(quote("a\narchive_command = 'rm'"), None);
+        let refused =
+            settings(Purpose::Branch, &[("lc_time", "a\nb")]).postgresql_conf(PgMajor(16));
+        assert!(matches!(refused, Err(SettingsError::Value { name }) if name == "lc_time"));
+    }
+
+    #[test]
+    fn a_sources_settings_count_on_a_branch_and_never_slow_a_load() {
+        let semantic = [("wal_level", "logical"), ("TimeZone", "Europe/Berlin")];
+        let branch = settings(Purpose::Branch, &semantic)
+            .postgresql_conf(PgMajor(16))
+            .unwrap();
+        assert!(branch.contains("wal_level = 'logical'"));
+        assert!(branch.contains("TimeZone = 'Europe/Berlin'"));
+        let base = settings(Purpose::Base, &semantic)
+            .postgresql_conf(PgMajor(16))
+            .unwrap();
+        assert!(base.contains("wal_level = 'minimal'"));
+        assert!(base.contains("TimeZone = 'Europe/Berlin'"));
+        assert_eq!(base.matches("restart_after_crash").count(), 1);
+    }
+
+    #[test]
+    fn only_a_version_that_has_a_setting_gets_it() {
+        let conf = |major| {
+            settings(Purpose::Branch, &[])
+                .postgresql_conf(PgMajor(major))
+                .unwrap()
+        };
+        assert!(!conf(17).contains("io_method"));
+        assert!(conf(18).contains("io_method = 'sync'"));
+    }
+
+    #[test]
+    fn a_server_that_could_not_be_told_apart_or_reached_is_refused() {
+        let mut long = settings(Purpose::Branch, &[]);
+        long.identity = "x".repeat(IDENTITY_BYTES_MAX + 1);
+        assert!(matches!(long.check(), Err(SettingsError::Identity { .. })));
+        long.identity = "é".to_owned();
+        assert!(matches!(long.check(), Err(SettingsError::Identity { .. })));
+        let mut deep = settings(Purpose::Branch, &[]);
+        deep.socket_dir = PathBuf::from(format!("/{}", "d".repeat(SOCKET_PATH_BYTES_MAX)));
+        assert!(matches!(
+            deep.check(),
+            Err(SettingsError::SocketPath { .. })
+        ));
+    }
+
+    #[test]
+    fn what_keeps_a_branch_apart_is_on_the_command_line() {
+        let arguments = settings(Purpose::Branch, &[]).arguments();
+        for pinned in [
+            "listen_addresses=",
+            "archive_mode=off",
+            "max_logical_replication_workers=0",
+        ] {
+            let at = arguments.iter().position(|argument| argument == pinned);
+            assert_eq!(arguments[at.unwrap() - 1], "-c", "{pinned}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What an engine is told before it starts: by its caller, and by the administrator's `engine.toml`.
+//!
+//! Owns the limits with their names and defaults. Leaves the environment and the command line to `cli`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::ttl::TTL_MAX_DEFAULT;
+use model::{ByteSize, Ttl};
+use serde::Deserialize;
+
+/// Everything an engine is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The data directory, absolute. One engine serves it.
+    pub data_dir: PathBuf,
+    /// Folders in which PostgreSQL is looked for first: `DIR/MAJOR/bin` or `DIR` itself.
+    pub postgres_path: Vec<PathBuf>,
+    /// The caller's `PATH`, for `pg_config`.
+    pub path: Option<OsString>,
+    /// The account that servers run as when the engine is root.
+    pub server_account: Option<String>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// What the engine never passes. `engine.toml` in the data directory sets them under these names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The longest TTL that is granted, in seconds.
+    pub ttl_max_seconds: Ttl,
+    /// Branches that may exist at once. Each is a server with its own memory.
+    pub branches_max: u32,
+    /// Bases that are copied at once: two keep a small machine and a source responsive.
+    pub copies_max: u32,
+    /// Free space that is never used: bases must be able to go on.
+    pub free_floor_bytes: ByteSize,
+    /// How long one copy may hold its snapshot open on the source, in seconds: an old snapshot keeps the source
+    /// from removing dead rows.
+    pub copy_seconds_max: u64,
+    /// How long a base without branches is kept for the next request, in seconds.
+    pub base_idle_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ttl_max_seconds: TTL_MAX_DEFAULT,
+            branches_max: 100,
+            copies_max: 2,
+            free_floor_bytes: ByteSize(256 << 20),
+            copy_seconds_max: 6 * 3600,
+            base_idle_seconds: 24 * 3600,
+        }
+    }
+}
+
+impl Limits {
+    /// The longest copy.
+    pub fn copy_time_max(&self) -> Duration {
+        Duration::from_secs(self.copy_seconds_max)
+    }
+}
+
+/// Why `engine.toml` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not TOML, or has a key that is none.
+    #[error("cannot understand {path}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why, with line and column.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Limits {
+    /// The limits in `DATA_DIR/engine.toml`; the defaults where there is no such file.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the file: a limit that an administrator wrote is never ignored.
+    pub fn read(data_dir: &Path) -> Result<Self, SettingsError> {
+        let path = data_dir.join("engine.toml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|source| SettingsError::Parse {
+                path,
+                source: Box::new(source),
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(SettingsError::Read { path, source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_come_from_the_file_and_unknown_ones_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(Limits::read(root.path()).unwrap(), Limits::default());
+        std::fs::write(root.path().join("engine.toml"), "ttl_max_seconds = 3600\n").unwrap();
+        let limits = Limits::read(root.path()).unwrap();
+        assert_eq!(
+            limits,
+            Limits {
+                ttl_max_seconds: Ttl(3600),
+                ..Limits::default()
+            }
+        );
+        std::fs::write(root.path().join("engine.toml"), "ttl_max = 3600\n").unwrap();
+        let refused = Limits::read(root.path()).unwrap_err();
+        assert!(matches!(refused, SettingsError::Parse { .. }));
+    }
+}

@@ -1,0 +1,182 @@
+//! Sources: shared databases, which are only ever read.
+//!
+//! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`position`), whether it can be
+//! read (`access`), and its roles (`roles`). Every question is asked in a read-only transaction and by simple queries,
+//! so that nothing stays behind in a session that a pooler hands to somebody else. Leaves copying to `base::copy`.
+
+pub mod access;
+pub mod facts;
+pub mod position;
+pub mod roles;
+
+use std::collections::BTreeMap;
+
+use model::pg_version::PG_MAJOR_MIN;
+use model::{PgMajor, PgUrl};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::postgres::connect::{ConnectError, Session, connect_url};
+use facts::Facts;
+use position::Position;
+
+/// How a source is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceAccess {
+    /// Its URL, with the password.
+    pub url: PgUrl,
+    /// The database; none: the one that the URL names.
+    pub database: Option<String>,
+    /// Settings for every connection to it, such as `app.tenant` for its row security.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Why a source did not answer a question.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is no connection to it.
+    #[error("cannot connect to the source")]
+    Connect(#[from] ConnectError),
+    /// It refused a question, or went away.
+    #[error("cannot read {what} of the source")]
+    Ask {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// It is older than any version that is copied.
+    #[error("the source is PostgreSQL {major}, and {PG_MAJOR_MIN} is the oldest that is copied")]
+    TooOld {
+        /// Its version.
+        major: PgMajor,
+    },
+    /// It answered something that none of PostgreSQL's versions answers.
+    #[error("the source's {what} makes no sense: {answer:?}")]
+    Answer {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        answer: String,
+    },
+}
+
+impl SourceError {
+    /// One thing to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Connect(error) => error.hint(),
+            Self::Ask { source, .. } if source.is_closed() || source.code().is_none() => Some(
+                "the connection to the source was lost: check that it runs, and try again".into(),
+            ),
+            Self::Ask { .. } | Self::TooOld { .. } | Self::Answer { .. } => None,
+        }
+    }
+}
+
+impl SourceAccess {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says what to do about it.
+    pub async fn connect(&self) -> Result<Session, ConnectError> {
+        let settings = self
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        connect_url(&self.url, self.database.as_deref(), settings).await
+    }
+
+    /// Asks who and where the source really is.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn facts(&self) -> Result<Facts, SourceError> {
+        let session = self.connect().await?;
+        let begun = session.begin_read().await;
+        begun.map_err(asking("a moment"))?;
+        Facts::read(&session).await
+    }
+
+    /// Asks where the source stands, for comparison with an earlier [`Position`].
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn position(&self) -> Result<Position, SourceError> {
+        let session = self.connect().await?;
+        Position::begin(&session).await
+    }
+}
+
+/// Names what was asked for in an error.
+pub(crate) fn asking(what: &'static str) -> impl Fn(tokio_postgres::Error) -> SourceError {
+    move |source| SourceError::Ask { what, source }
+}
+
+/// The rows of a simple query, which one round trip brings and which leaves no prepared statement behind.
+pub(crate) async fn rows(
+    client: &Client,
+    what: &'static str,
+    query: &str,
+) -> Result<Vec<Answer>, SourceError> {
+    let messages = client.simple_query(query).await.map_err(asking(what))?;
+    let row = |message| {
+        if let SimpleQueryMessage::Row(row) = message {
+            Some(Answer { what, row })
+        } else {
+            None
+        }
+    };
+    Ok(messages.into_iter().filter_map(row).collect())
+}
+
+/// The one row of a simple query.
+pub(crate) async fn row(
+    client: &Client,
+    what: &'static str,
+    query: &str,
+) -> Result<Answer, SourceError> {
+    let mut found = rows(client, what, query).await?;
+    let none = || SourceError::Answer {
+        what,
+        answer: "no row".to_owned(),
+    };
+    found.pop().ok_or_else(none)
+}
+
+/// A row in PostgreSQL's text form.
+pub(crate) struct Answer {
+    what: &'static str,
+    row: SimpleQueryRow,
+}
+
+impl Answer {
+    /// A column, none where it is NULL.
+    pub(crate) fn get(&self, column: usize) -> Option<&str> {
+        self.row.get(column)
+    }
+
+    /// A column that is never NULL.
+    pub(crate) fn text(&self, column: usize) -> Result<String, SourceError> {
+        let found = self.get(column).map(str::to_owned);
+        found.ok_or_else(|| self.senseless("NULL"))
+    }
+
+    /// A number that is never NULL.
+    pub(crate) fn number<T: std::str::FromStr>(&self, column: usize) -> Result<T, SourceError> {
+        let text = self.get(column).unwrap_or("NULL");
+        text.parse().map_err(|_| self.senseless(text))
+    }
+
+    /// A truth value; NULL is false.
+    pub(crate) fn is(&self, column: usize) -> bool {
+        self.get(column) == Some("t")
+    }
+
+    fn senseless(&self, answer: &str) -> SourceError {
+        SourceError::Answer {
+            what: self.what,
+            answer: answer.to_owned(),
+        }
+    }
+}

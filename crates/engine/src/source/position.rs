@@ -1,0 +1,286 @@
+//! Where a source stands, and whether it has moved since.
+//!
+//! Owns the comparison. Two positions are the same only when everything that a change would move is the same: the
+//! whole text of `pg_current_snapshot()` with no transaction running in it (a commit need not move its upper bound),
+//! the cluster and its timeline (a promoted standby may count the same transactions again), every sequence (`nextval`
+//! moves no snapshot), and on a read replica the replay position (where a row may appear under an unmoved snapshot).
+//! What cannot be read counts as moved. Transaction numbers are the whole cluster's, so that work in another database
+//! counts as movement too. Leaves to `branch` what follows from it.
+
+use model::ByteSize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::error::SqlState;
+
+use super::{Answer, SourceError, asking, row, rows};
+use crate::postgres::connect::Session;
+use crate::postgres::sql;
+
+/// Sequences read by one statement: a parser's stack and a round trip each set a bound.
+const SEQUENCES_PER_STATEMENT: usize = 500;
+
+/// Where a source stood at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The position in its WAL, for people: `0/16B3748`.
+    pub lsn: String,
+    /// `pg_current_snapshot()`.
+    snapshot: String,
+    cluster: Cluster,
+    sequences: Sequences,
+}
+
+/// Which cluster, and which run of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Cluster {
+    /// None where the user may not ask.
+    system_identifier: Option<String>,
+    /// None where the user may not ask.
+    timeline: Option<String>,
+    database_oid: u32,
+    /// Seconds since 1970: a restart may follow a crash, which empties unlogged tables and moves no snapshot.
+    started_at: String,
+    /// The last checkpoint, where there are unlogged tables: a crash without a restart ends with one.
+    checkpoint: Option<String>,
+    /// In recovery: what was replayed before the snapshot was taken.
+    replayed: Option<String>,
+}
+
+/// Every sequence's value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Sequences {
+    /// SHA-256 over number, value and state of each, in hexadecimal digits.
+    Digest(String),
+    /// Some cannot be read.
+    Unreadable,
+}
+
+impl Position {
+    /// Begins a transaction that reads one moment and says where the source stands in it. The transaction stays open.
+    /// It is of no further use when a sequence vanished meanwhile, which [`Position::is_comparable`] tells.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn begin(session: &Session) -> Result<Self, SourceError> {
+        // Before the snapshot: what is replayed between the two then counts as movement.
+        let replayed = row(session, "replay position", REPLAYED).await?;
+        let replayed = replayed.get(0).map(str::to_owned);
+        session.begin_read().await.map_err(asking("a moment"))?;
+        let (lsn, timeline) = if replayed.is_some() {
+            (REPLAYED_LSN, CHECKPOINT_TIMELINE)
+        } else {
+            (INSERT_LSN, INSERT_TIMELINE)
+        };
+        let now = row(session, "position", &format!("{MOMENT}, {lsn}")).await?;
+        let [may_ask_system, may_ask_checkpoint, has_unlogged] = [now.is(3), now.is(4), now.is(5)];
+        let mut cluster = Cluster {
+            system_identifier: None,
+            timeline: None,
+            database_oid: now.number(1)?,
+            started_at: now.text(2)?,
+            checkpoint: None,
+            replayed,
+        };
+        if may_ask_system {
+            let found = row(session, "system identifier", SYSTEM_IDENTIFIER).await?;
+            cluster.system_identifier = Some(found.text(0)?);
+        }
+        if may_ask_checkpoint || timeline == INSERT_TIMELINE {
+            let found = row(session, "timeline", timeline).await?;
+            cluster.timeline = Some(found.text(0)?);
+        }
+        if has_unlogged && may_ask_checkpoint {
+            let found = row(session, "last checkpoint", CHECKPOINT).await?;
+            cluster.checkpoint = Some(found.text(0)?);
+        }
+        let sequences = if has_unlogged && !may_ask_checkpoint {
+            Sequences::Unreadable
+        } else {
+            read_sequences(session).await?
+        };
+        Ok(Self {
+            lsn: now.text(6)?,
+            snapshot: now.text(0)?,
+            cluster,
+            sequences,
+        })
+    }
+
+    /// Whether nothing has been written between `earlier` and this position, as far as that can be known.
+    pub fn unmoved_since(&self, earlier: &Self) -> bool {
+        // The position in the WAL is left out: a checkpoint or a vacuum moves it and no row.
+        self.is_comparable()
+            && !has_running(&self.snapshot)
+            && self.snapshot == earlier.snapshot
+            && self.cluster == earlier.cluster
+            && self.sequences == earlier.sequences
+    }
+
+    /// Whether a later position can ever be known to be the same.
+    pub fn is_comparable(&self) -> bool {
+        self.cluster.system_identifier.is_some()
+            && self.cluster.timeline.is_some()
+            && self.sequences != Sequences::Unreadable
+    }
+}
+
+/// Whether a snapshot (`xmin:xmax:xip,xip,...`) has transactions running in it.
+fn has_running(snapshot: &str) -> bool {
+    snapshot.rsplit(':').next() != Some("")
+}
+
+const REPLAYED: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+     THEN coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '') END";
+
+/// Columns: snapshot, database, start, two rights, unlogged tables.
+const MOMENT: &str = "SELECT pg_current_snapshot(), \
+     (SELECT oid FROM pg_database WHERE datname = current_database()), \
+     extract(epoch FROM pg_postmaster_start_time()), \
+     has_function_privilege('pg_control_system()', 'EXECUTE'), \
+     has_function_privilege('pg_control_checkpoint()', 'EXECUTE'), \
+     EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')";
+
+const REPLAYED_LSN: &str = "pg_last_wal_replay_lsn()";
+const INSERT_LSN: &str = "pg_current_wal_insert_lsn()";
+
+const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";
+const CHECKPOINT: &str = "SELECT redo_lsn FROM pg_control_checkpoint()";
+
+/// A WAL file's name begins with its timeline; the control file learns of a new one later.
+const INSERT_TIMELINE: &str = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
+const CHECKPOINT_TIMELINE: &str = "SELECT timeline_id FROM pg_control_checkpoint()";
+
+const SEQUENCES: &str = "SELECT c.oid, n.nspname, c.relname, \
+     has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT') \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY c.oid";
+
+async fn read_sequences(session: &Session) -> Result<Sequences, SourceError> {
+    let listed = rows(session, "sequences", SEQUENCES).await?;
+    if listed.iter().any(|sequence| !sequence.is(3)) {
+        return Ok(Sequences::Unreadable);
+    }
+    let mut digest = Sha256::new();
+    for some in listed.chunks(SEQUENCES_PER_STATEMENT) {
+        let select = some
+            .iter()
+            .map(select_value)
+            .collect::<Result<Vec<_>, _>>()?;
+        let query = format!("{} ORDER BY 1", select.join(" UNION ALL "));
+        match rows(session, "sequences", &query).await {
+            Ok(values) => values.iter().for_each(|value| add(&mut digest, value)),
+            // Dropped since the snapshot was taken.
+            Err(SourceError::Ask { source, .. })
+                if source.code() == Some(&SqlState::UNDEFINED_TABLE) =>
+            {
+                return Ok(Sequences::Unreadable);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let hex = digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(Sequences::Digest(hex))
+}
+
+fn select_value(sequence: &Answer) -> Result<String, SourceError> {
+    let name = sql::qualified(&sequence.text(1)?, &sequence.text(2)?);
+    let oid = sequence.number::<u32>(0)?;
+    Ok(format!(
+        "SELECT {oid}::oid, last_value, is_called FROM {name}"
+    ))
+}
+
+fn add(digest: &mut Sha256, value: &Answer) {
+    for column in 0..3 {
+        digest.update(value.get(column).unwrap_or_default());
+        digest.update(b"\0");
+    }
+}
+
+/// The size of the database on the source's disk.
+pub(crate) async fn database_size(session: &Session) -> Result<ByteSize, SourceError> {
+    let asked = "SELECT pg_database_size(current_database())";
+    let found = row(session, "database size", asked).await?;
+    Ok(ByteSize(found.number(0)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position() -> Position {
+        Position {
+            lsn: "0/16B3748".to_owned(),
+            snapshot: "740:740:".to_owned(),
+            cluster: Cluster {
+                system_identifier: Some("7412".to_owned()),
+                timeline: Some("00000001".to_owned()),
+                database_oid: 16384,
+                started_at: "1763856000.123".to_owned(),
+                checkpoint: None,
+                replayed: None,
+            },
+            sequences: Sequences::Digest("00".to_owned()),
+        }
+    }
+
+    /// The same position with one thing changed.
+    fn with(change: impl FnOnce(&mut Position)) -> Position {
+        let mut changed = position();
+        change(&mut changed);
+        changed
+    }
+
+    #[test]
+    fn an_unmoved_source_is_known_whatever_its_wal_says() {
+        assert!(position().unmoved_since(&position()));
+        assert!(with(|now| now.lsn = "0/17".to_owned()).unmoved_since(&position()));
+    }
+
+    #[test]
+    fn whatever_moves_is_seen() {
+        let changes: [fn(&mut Position); 8] = [
+            |now| now.snapshot = "741:741:".to_owned(),
+            |now| now.sequences = Sequences::Digest("01".to_owned()),
+            |now| now.cluster.system_identifier = Some("7413".to_owned()),
+            |now| now.cluster.timeline = Some("00000002".to_owned()),
+            |now| now.cluster.database_oid = 16385,
+            |now| now.cluster.started_at = "1763856001.123".to_owned(),
+            |now| now.cluster.checkpoint = Some("0/16".to_owned()),
+            |now| now.cluster.replayed = Some("0/16".to_owned()),
+        ];
+        for change in changes {
+            let changed = with(change);
+            assert!(!changed.unmoved_since(&position()), "{changed:?}");
+            assert!(!position().unmoved_since(&changed), "{changed:?}");
+            assert!(changed.unmoved_since(&changed), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_counts_as_moved() {
+        let changes: [fn(&mut Position); 4] = [
+            // One that runs may commit without moving the upper bound.
+            |now| now.snapshot = "740:742:740".to_owned(),
+            |now| now.sequences = Sequences::Unreadable,
+            |now| now.cluster.system_identifier = None,
+            |now| now.cluster.timeline = None,
+        ];
+        for change in changes {
+            let unknown = with(change);
+            assert!(!unknown.unmoved_since(&unknown), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_position_survives_the_catalogue() {
+        let stored = serde_json::to_string(&position()).unwrap();
+        let read: Position = serde_json::from_str(&stored).unwrap();
+        assert_eq!(read, position());
+    }
+}
