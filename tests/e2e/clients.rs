@@ -15,11 +15,15 @@ const TAKEN: i64 = 7;
 
 /// A place that `cargo xtask test` installed a driver at.
 fn installed(variable: &str) -> Result<OsString> {
-    std::env::var_os(variable).with_context(|| format!("{variable} is not set: run the tests by `cargo xtask test`"))
+    std::env::var_os(variable)
+        .with_context(|| format!("{variable} is not set: run the tests by `cargo xtask test`"))
 }
 
 fn source_of(language: &str, file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/clients").join(language).join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("e2e/clients")
+        .join(language)
+        .join(file)
 }
 
 /// Runs a client in a session on the branch: it must see that the stock is what the clients before it left, less what
@@ -27,11 +31,19 @@ fn source_of(language: &str, file: &str) -> PathBuf {
 fn run_client(story: &Story, program: &[&str], left: i64) -> Result<()> {
     let file = story.branch_file(|_| {})?;
     let said = story.run_session(&file, program)?.success()?;
-    let said: Value = serde_json::from_str(&said).with_context(|| format!("read what it said: {said}"))?;
+    let said: Value =
+        serde_json::from_str(&said).with_context(|| format!("read what it said: {said}"))?;
     let branch = story.branch(BRANCH)?;
     assert_eq!(said["stock"], left, "{program:?}");
-    assert_eq!(said["cluster_name"], branch["identity"], "{program:?} talked to the branch");
-    assert_eq!(stock(&story.source_url())?, (100, 0), "the source is untouched");
+    assert_eq!(
+        said["cluster_name"], branch["identity"],
+        "{program:?} talked to the branch"
+    );
+    assert_eq!(
+        stock(&story.source_url())?,
+        (100, 0),
+        "the source is untouched"
+    );
     Ok(())
 }
 
@@ -39,7 +51,9 @@ fn run_client(story: &Story, program: &[&str], left: i64) -> Result<()> {
 fn node_python_and_static_go_reach_the_branch() -> Result<()> {
     let mut story = Story::begin()?;
     story.deploy_idle()?;
-    story.env.set("NODE_PATH", installed("BOUGH_TEST_NODE_MODULES")?);
+    story
+        .env
+        .set("NODE_PATH", installed("BOUGH_TEST_NODE_MODULES")?);
     let node = source_of("node", "client.js");
     run_client(&story, &["node", text(&node)?], 100 - TAKEN)?;
 
@@ -61,10 +75,19 @@ fn text(path: &Path) -> Result<&str> {
 fn has_interpreter(path: &Path) -> Result<bool> {
     const PT_INTERP: u32 = 3;
     let bytes = std::fs::read(path)?;
-    ensure!(bytes.starts_with(b"\x7fELF\x02\x01"), "{} is such a file", path.display());
+    ensure!(
+        bytes.starts_with(b"\x7fELF\x02\x01"),
+        "{} is such a file",
+        path.display()
+    );
     let number = |at: usize, size: usize| {
         let field = bytes.get(at..at + size).context("the file is cut")?;
-        anyhow::Ok(field.iter().rev().fold(0_usize, |value, byte| value << 8 | usize::from(*byte)))
+        anyhow::Ok(
+            field
+                .iter()
+                .rev()
+                .fold(0_usize, |value, byte| value << 8 | usize::from(*byte)),
+        )
     };
     let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
     for index in 0..count {

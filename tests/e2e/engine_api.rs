@@ -24,7 +24,11 @@ pub(crate) fn request(data: &Path, method: &str, path: &str, body: &Value) -> Re
     while let Some(chunk) = answer.chunk()? {
         text.extend(chunk);
     }
-    let body = if text.is_empty() { Value::Null } else { serde_json::from_slice(&text).context("read an answer")? };
+    let body = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&text).context("read an answer")?
+    };
     Ok((answer.status, body))
 }
 
@@ -35,7 +39,9 @@ pub(crate) fn ensure_branch(data: &Path, id: &str, source_url: &str) -> Result<S
     });
     let (status, answer) = request(data, "POST", "/v1/branches", &wanted)?;
     ensure!(status == 200 || status == 201, "{status} {answer}");
-    let name = answer["branch"]["name"].as_str().context("a branch has a name")?;
+    let name = answer["branch"]["name"]
+        .as_str()
+        .context("a branch has a name")?;
     Ok(name.to_owned())
 }
 
@@ -49,9 +55,17 @@ pub(crate) struct Watch {
 impl Watch {
     /// Begins with how the branch stands.
     pub(crate) fn open(data: &Path, name: &str) -> Result<Self> {
-        let answer = open(data, "GET", &format!("/v1/branches/{name}/watch"), &Value::Null)?;
+        let answer = open(
+            data,
+            "GET",
+            &format!("/v1/branches/{name}/watch"),
+            &Value::Null,
+        )?;
         ensure!(answer.status == 200, "no watch: {}", answer.status);
-        Ok(Self { answer, buffer: Vec::new() })
+        Ok(Self {
+            answer,
+            buffer: Vec::new(),
+        })
     }
 
     /// Waits for the next change; none when the branch is gone.
@@ -59,7 +73,9 @@ impl Watch {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return serde_json::from_slice(&line).map(Some).context("read a change");
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .context("read a change");
             }
             match self.answer.chunk()? {
                 Some(chunk) => self.buffer.extend(chunk),
@@ -83,17 +99,24 @@ impl Watch {
 /// Kills the engine with SIGKILL and waits until it is gone; gives its process id.
 pub(crate) fn kill_engine(data: &Path) -> Result<i32> {
     let (_, view) = request(data, "GET", "/v1/engine", &Value::Null)?;
-    let pid = view["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).context("an engine has a pid")?;
+    let pid = view["pid"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .context("an engine has a pid")?;
     let handle = Pid::from_raw(pid).context("a pid of 0")?;
     kill_process(handle, Signal::KILL).context("kill the engine")?;
-    eventually("the engine's death", DEATH_LIMIT, || Ok(is_dead(pid).then_some(())))?;
+    eventually("the engine's death", DEATH_LIMIT, || {
+        Ok(is_dead(pid).then_some(()))
+    })?;
     Ok(pid)
 }
 
 /// Whether a process is gone, or only its entry for its parent is left.
 fn is_dead(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }
 
 /// An answer whose body is still coming.
@@ -142,23 +165,40 @@ impl Answer {
 
 fn open(data: &Path, method: &str, path: &str, body: &Value) -> Result<Answer> {
     let socket = data.join("engine.sock");
-    let mut stream = UnixStream::connect(&socket).with_context(|| format!("connect to {}", socket.display()))?;
+    let mut stream =
+        UnixStream::connect(&socket).with_context(|| format!("connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
     let length = body.len();
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )?;
-    let mut answer = Answer { status: 0, length: Some(0), is_done: false, stream: BufReader::new(stream) };
+    let mut answer = Answer {
+        status: 0,
+        length: Some(0),
+        is_done: false,
+        stream: BufReader::new(stream),
+    };
     let status_line = answer.line()?;
-    let status = status_line.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    let status = status_line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     answer.status = status.with_context(|| format!("{status_line:?} has no status"))?;
     loop {
         let line = answer.line()?;
-        let Some((name, value)) = line.split_once(':') else { break };
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
         match (name.to_ascii_lowercase().as_str(), value.trim()) {
-            ("content-length", value) => answer.length = Some(value.parse().context("read a length")?),
+            ("content-length", value) => {
+                answer.length = Some(value.parse().context("read a length")?)
+            }
             ("transfer-encoding", "chunked") => answer.length = None,
             _ => {}
         }

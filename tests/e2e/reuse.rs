@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use fixtures::{Signal, eventually, let_pass, sql};
 use serde_json::json;
 
-use crate::story::{BRANCH, NAMESPACE, Story, assert_says, stock};
+use crate::story::{BRANCH, NAMESPACE, Story, assert_says, end_session, stock};
 
 /// A session that ends is told at once; the engine acts on it within a moment.
 const MOMENT: Duration = Duration::from_secs(20);
@@ -19,19 +19,26 @@ fn an_id_comes_back_to_its_data() -> Result<()> {
     let story = Story::begin()?;
     story.deploy_idle()?;
     let file = story.branch_file(|_| {})?;
-    let (mut session, first_url) = story.start_session(&file)?;
-    sql::execute(&first_url, "UPDATE products SET stock_quantity = 7 WHERE product_id = '1'")?;
-    session.signal(Signal::TERM)?;
-    let first = session.finish(MOMENT)?.exit_code(128 + 15)?;
+    let (session, first_url) = story.start_session(&file)?;
+    sql::execute(
+        &first_url,
+        "UPDATE products SET stock_quantity = 7 WHERE product_id = '1'",
+    )?;
+    let first = end_session(session)?;
     // The source moves on meanwhile, and that is no reason to lose what the branch holds.
-    sql::execute(&story.source_url(), "UPDATE products SET stock_quantity = 55 WHERE product_id = '1'")?;
-    let (mut session, second_url) = story.start_session(&file)?;
-    assert_eq!(second_url, first_url, "the same address, user, password and database");
+    sql::execute(
+        &story.source_url(),
+        "UPDATE products SET stock_quantity = 55 WHERE product_id = '1'",
+    )?;
+    let (session, second_url) = story.start_session(&file)?;
+    assert_eq!(
+        second_url, first_url,
+        "the same address, user, password and database"
+    );
     assert_eq!(stock(&second_url)?.0, 7, "the same data");
-    session.signal(Signal::TERM)?;
-    let second = session.finish(MOMENT)?.exit_code(128 + 15)?;
-    assert_says(&first.stderr, &["new"])?;
-    assert_says(&second.stderr, &["reused"])?;
+    let second = end_session(session)?;
+    assert_says(&first, &["new"])?;
+    assert_says(&second, &["reused"])?;
     assert_eq!(story.branches()?.len(), 1);
     story.end()
 }
@@ -42,13 +49,31 @@ fn another_spec_under_the_same_id_is_refused_showing_both() -> Result<()> {
     story.deploy_idle()?;
     let file = story.branch_file(|_| {})?;
     story.run_session(&file, &["true"])?.success()?;
-    let schema = story.branch_file(|file| file["db_branches"][0]["copy"] = json!({"mode": "schema"}))?;
-    let refused = story.run_session(&schema, &["touch", "ran"])?.exit_code(4)?;
-    assert_says(&refused.stderr, &["error:", "hint:", BRANCH, "ASKED FOR", "LIVING", "schema", "all", "differs"])?;
+    let schema =
+        story.branch_file(|file| file["db_branches"][0]["copy"] = json!({"mode": "schema"}))?;
+    let refused = story
+        .run_session(&schema, &["touch", "ran"])?
+        .exit_code(4)?;
+    assert_says(
+        &refused.stderr,
+        &[
+            "error:",
+            "hint:",
+            BRANCH,
+            "ASKED FOR",
+            "LIVING",
+            "schema",
+            "all",
+            "differs",
+        ],
+    )?;
     assert!(!story.env.home().join("ran").exists(), "nothing ran");
     // The same id of another namespace is another branch.
     let elsewhere = story.create(BRANCH, &["--copy", "schema"])?;
-    assert_eq!(sql::query_value(&elsewhere, "SELECT count(*) FROM products")?, "0");
+    assert_eq!(
+        sql::query_value(&elsewhere, "SELECT count(*) FROM products")?,
+        "0"
+    );
     assert_eq!(story.branches()?.len(), 2);
     story.end()
 }
@@ -59,7 +84,10 @@ fn a_ttl_above_the_maximum_is_refused_naming_it() -> Result<()> {
     story.deploy_idle()?;
     let file = story.branch_file(|file| file["db_branches"][0]["ttl_secs"] = json!(901))?;
     let refused = story.run_session(&file, &["touch", "ran"])?.exit_code(4)?;
-    assert_says(&refused.stderr, &["error:", "hint:", "900", "ttl_max_seconds"])?;
+    assert_says(
+        &refused.stderr,
+        &["error:", "hint:", "900", "ttl_max_seconds"],
+    )?;
     assert!(!story.env.home().join("ran").exists(), "nothing ran");
     assert!(story.branches()?.is_empty());
     let most = story.branch_file(|file| file["db_branches"][0]["ttl_secs"] = json!(900))?;
@@ -72,21 +100,19 @@ fn a_branch_ends_its_ttl_after_its_last_session() -> Result<()> {
     let story = Story::begin()?;
     story.deploy_idle()?;
     let file = story.branch_file(|file| file["db_branches"][0]["ttl_secs"] = json!(2))?;
-    let (mut first, url) = story.start_session(&file)?;
-    let (mut second, _) = story.start_session(&file)?;
+    let (first, url) = story.start_session(&file)?;
+    let (second, _) = story.start_session(&file)?;
     // Longer than the TTL: sessions hold it.
     let_pass(Duration::from_secs(3));
     assert_eq!(stock(&url)?, (100, 0));
     let branch = story.branch(BRANCH)?;
     assert!(branch["expires_at"].is_null(), "{branch}");
     assert_eq!(branch["sessions"].as_array().context("sessions")?.len(), 2);
-    first.signal(Signal::TERM)?;
-    first.finish(MOMENT)?.exit_code(128 + 15)?;
+    end_session(first)?;
     let_pass(Duration::from_secs(3));
     assert_eq!(stock(&url)?, (100, 0), "the other session still holds it");
-    second.signal(Signal::TERM)?;
-    let closing = second.finish(MOMENT)?.exit_code(128 + 15)?;
-    assert_says(&closing.stderr, &["until", BRANCH])?;
+    let closing = end_session(second)?;
+    assert_says(&closing, &["until", BRANCH])?;
     story.wait_gone(BRANCH, MOMENT)?;
     assert!(sql::query(&url, "SELECT 1").is_err(), "its door is closed");
     story.end()
@@ -106,7 +132,15 @@ fn a_killed_session_is_seen() -> Result<()> {
         Ok((sessions == 0 && branch["expires_at"].is_string()).then_some(()))
     })?;
     assert_eq!(stock(&url)?, (100, 0), "the branch itself is well");
-    let extended = story.bough(&["db-branches", "-n", NAMESPACE, "extend", BRANCH, "--ttl", "600"])?;
+    let extended = story.bough(&[
+        "db-branches",
+        "-n",
+        NAMESPACE,
+        "extend",
+        BRANCH,
+        "--ttl",
+        "600",
+    ])?;
     extended.success()?;
     story.end()
 }

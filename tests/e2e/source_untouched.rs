@@ -2,10 +2,10 @@
 //! statement log holds nothing of ours but reads.
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Options, Signal, TestPostgres, sql};
+use fixtures::{Options, TestPostgres, sql};
 use regex::Regex;
 
-use crate::story::{BRANCH, LIMIT, ROLE, Story, stock};
+use crate::story::{BRANCH, ROLE, Story, end_session, stock};
 
 /// Objects whose copying could leave something in the source.
 const FURNITURE: &str = "
@@ -47,8 +47,13 @@ impl State {
             let lines = text.lines().filter(|line| !line.contains("restrict "));
             lines.collect::<Vec<_>>().join("\n")
         };
-        let globals = source.client("pg_dumpall", "postgres", &["--globals-only"])?.success()?;
-        let mut facts = source.query("postgres", "SELECT name, setting FROM pg_settings ORDER BY name")?;
+        let globals = source
+            .client("pg_dumpall", "postgres", &["--globals-only"])?
+            .success()?;
+        let mut facts = source.query(
+            "postgres",
+            "SELECT name, setting FROM pg_settings ORDER BY name",
+        )?;
         for statement in [
             "SELECT slot_name FROM pg_replication_slots",
             "SELECT datname FROM pg_database",
@@ -61,13 +66,18 @@ impl State {
         let counters = "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_all_tables
             WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 ORDER BY schemaname, relname";
         facts.extend(source.query(ROLE, counters)?);
-        Ok(Self { dump: steady(source.pg_dump(ROLE, &[])?), globals: steady(globals), facts })
+        Ok(Self {
+            dump: steady(source.pg_dump(ROLE, &[])?),
+            globals: steady(globals),
+            facts,
+        })
     }
 }
 
 /// The statements and replication commands of a part of the log, each on one line.
 fn statements(log: &str) -> Result<Vec<String>> {
-    let start = Regex::new(r"LOG:  (?:statement|execute [^:]*|received replication command): (.*)$")?;
+    let start =
+        Regex::new(r"LOG:  (?:statement|execute [^:]*|received replication command): (.*)$")?;
     let mut found: Vec<String> = Vec::new();
     let mut open = false;
     for line in log.lines() {
@@ -83,7 +93,10 @@ fn statements(log: &str) -> Result<Vec<String>> {
         }
     }
     let space = Regex::new(r"\s+")?;
-    Ok(found.iter().map(|text| space.replace_all(text, " ").trim().to_owned()).collect())
+    Ok(found
+        .iter()
+        .map(|text| space.replace_all(text, " ").trim().to_owned())
+        .collect())
 }
 
 #[test]
@@ -100,17 +113,26 @@ fn a_destroyed_branch_leaves_the_source_as_it_was() -> Result<()> {
     let log_start = story.source.log_text()?.len();
 
     let file = story.branch_file(|_| {})?;
-    let (mut session, url) = story.start_session(&file)?;
+    let (session, url) = story.start_session(&file)?;
     assert_eq!(stock(&url)?, (100, 0));
-    sql::execute(&url, "SELECT lo_unlink(blob) FROM blobs; DROP SCHEMA public CASCADE; CREATE SCHEMA wreck")?;
-    let left = sql::query_value(&url, "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace");
+    sql::execute(
+        &url,
+        "SELECT lo_unlink(blob) FROM blobs; DROP SCHEMA public CASCADE; CREATE SCHEMA wreck",
+    )?;
+    let left = sql::query_value(
+        &url,
+        "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+    );
     ensure!(left.is_err(), "the branch is destroyed");
-    session.signal(Signal::TERM)?;
-    session.finish(LIMIT)?.exit_code(128 + 15)?;
+    end_session(session)?;
     // Fresh data, and the end: both may ask the source again.
-    story.bough(&["db-branches", "-A", "reset", BRANCH])?.success()?;
+    story
+        .bough(&["db-branches", "-A", "reset", BRANCH])?
+        .success()?;
     assert_eq!(stock(&url)?, (100, 0));
-    story.bough(&["db-branches", "-A", "destroy", BRANCH])?.success()?;
+    story
+        .bough(&["db-branches", "-A", "destroy", BRANCH])?
+        .success()?;
 
     let log = story.source.log_text()?;
     let after = State::of(&story.source)?;
@@ -122,12 +144,21 @@ fn a_destroyed_branch_leaves_the_source_as_it_was() -> Result<()> {
 fn check_log(log: &str) -> Result<()> {
     let asked = statements(log)?;
     ensure!(asked.len() > 20, "the log was read: {asked:?}");
-    ensure!(asked.iter().any(|text| text.starts_with("COPY ")), "rows were copied: {asked:?}");
+    ensure!(
+        asked.iter().any(|text| text.starts_with("COPY ")),
+        "rows were copied: {asked:?}"
+    );
     let (allowed, forbidden) = (Regex::new(ALLOWED)?, Regex::new(FORBIDDEN)?);
     for statement in &asked {
         let replication = statement == "IDENTIFY_SYSTEM";
-        ensure!(allowed.is_match(statement) || replication, "not a read: {statement}");
-        ensure!(!forbidden.is_match(statement), "not only a read: {statement}");
+        ensure!(
+            allowed.is_match(statement) || replication,
+            "not a read: {statement}"
+        );
+        ensure!(
+            !forbidden.is_match(statement),
+            "not only a read: {statement}"
+        );
     }
     for trouble in ["ERROR:", "FATAL:", "PANIC:"] {
         ensure!(!log.contains(trouble), "the source was troubled:\n{log}");

@@ -9,7 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Binaries, Options, Outcome, Program, TestEnv, TestPostgres, built_binary, eventually, sql};
+use fixtures::{
+    Binaries, Options, Outcome, Program, Signal, TestEnv, TestPostgres, built_binary, eventually,
+    sql,
+};
 use serde_json::Value;
 
 use crate::traces;
@@ -61,17 +64,28 @@ impl Story {
         }
         let inventory = built_binary("INVENTORY_BIN")?;
         let mut env = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-        let mut path: OsString = inventory.parent().context("a program is in a directory")?.into();
+        let mut path: OsString = inventory
+            .parent()
+            .context("a program is in a directory")?
+            .into();
         path.push(":/usr/local/bin:/usr/bin:/bin");
         env.set("PATH", path);
         if std::env::var_os("BOUGH_POSTGRES_PATH").is_none() {
             // Where this account's own engine would look; the story's has a data directory of its own.
             let binaries = Binaries::find(source.major())?;
-            let root = binaries.bin().ancestors().nth(2).context("MAJOR/bin is in a directory")?;
+            let root = binaries
+                .bin()
+                .ancestors()
+                .nth(2)
+                .context("MAJOR/bin is in a directory")?;
             env.set("BOUGH_POSTGRES_PATH", root);
         }
         env.set("BOUGH_SOURCE_URL", url);
-        Ok(Self { env, source, files: Cell::new(0) })
+        Ok(Self {
+            env,
+            source,
+            files: Cell::new(0),
+        })
     }
 
     /// The application's URL of the shared database.
@@ -112,7 +126,9 @@ impl Story {
     pub(crate) fn branch(&self, id: &str) -> Result<Value> {
         let branches = self.branches()?;
         let found = branches.iter().find(|branch| branch["id"] == id);
-        found.cloned().with_context(|| format!("no branch {id} among {branches:?}"))
+        found
+            .cloned()
+            .with_context(|| format!("no branch {id} among {branches:?}"))
     }
 
     /// Waits until a branch is gone.
@@ -130,7 +146,9 @@ impl Story {
 
     /// Registers the target with these further words, the shared database in its environment.
     pub(crate) fn deploy(&self, words: &[&str]) -> Result<()> {
-        let mut command = self.env.command([&["local", "run", TARGET, "-n", NAMESPACE], words].concat());
+        let mut command = self
+            .env
+            .command([&["local", "run", TARGET, "-n", NAMESPACE], words].concat());
         command.env("DATABASE_URL", self.source_url());
         self.env.start(command)?.finish(LIMIT)?.success()?;
         Ok(())
@@ -165,19 +183,36 @@ impl Story {
         let mut session = self.env.start(self.exec(file, &["sh", "-c", script]))?;
         session.wait_for(LIMIT, |stdout, _| stdout.ends_with('\n'))?;
         let said = session.stdout()?;
-        let url = said.trim().strip_prefix("url=").context("the program said its URL")?.to_owned();
+        let url = said
+            .trim()
+            .strip_prefix("url=")
+            .context("the program said its URL")?
+            .to_owned();
         Ok((session, url))
     }
 
     /// Ends everything of `bough` as a user would, and looks for what stays.
     pub(crate) fn end(self) -> Result<()> {
         let branches = self.branches()?;
-        let endpoints: Vec<&str> = branches.iter().filter_map(|branch| branch["endpoint"].as_str()).collect();
-        for target in self.json(&["local", "ls"])?.as_array().context("ls is a list")? {
-            let word = |key: &str| target[key].as_str().with_context(|| format!("a target has {key}"));
-            self.bough(&["local", "stop", word("target")?, "-n", word("namespace")?])?.success()?;
+        let endpoints: Vec<&str> = branches
+            .iter()
+            .filter_map(|branch| branch["endpoint"].as_str())
+            .collect();
+        for target in self
+            .json(&["local", "ls"])?
+            .as_array()
+            .context("ls is a list")?
+        {
+            let word = |key: &str| {
+                target[key]
+                    .as_str()
+                    .with_context(|| format!("a target has {key}"))
+            };
+            self.bough(&["local", "stop", word("target")?, "-n", word("namespace")?])?
+                .success()?;
         }
-        self.bough(&["db-branches", "-A", "destroy", "--all"])?.success()?;
+        self.bough(&["db-branches", "-A", "destroy", "--all"])?
+            .success()?;
         self.bough(&["engine", "stop", "--servers"])?.success()?;
         traces::assert_none(&self.env, &endpoints)
     }
@@ -185,7 +220,18 @@ impl Story {
 
 /// A file of the shop, byte for byte as its users have it.
 pub(crate) fn shop_file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/metalmart/.mirrord").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../demo/metalmart/.mirrord")
+        .join(name)
+}
+
+/// Ends a session that [`Story::start_session`] began, whose program dies of the signal; gives what it said of itself.
+pub(crate) fn end_session(mut session: Program) -> Result<String> {
+    session.signal(Signal::TERM)?;
+    Ok(session
+        .finish(LIMIT)?
+        .exit_code(128 + Signal::TERM.as_raw())?
+        .stderr)
 }
 
 /// A port that was free a moment ago.
@@ -196,7 +242,10 @@ pub(crate) fn free_port() -> Result<u16> {
 
 /// The stock of product 1 in a database: what can be reserved, and what is.
 pub(crate) fn stock(url: &str) -> Result<(i64, i64)> {
-    let rows = sql::query(url, "SELECT stock_quantity, reserved_quantity FROM products WHERE product_id = '1'")?;
+    let rows = sql::query(
+        url,
+        "SELECT stock_quantity, reserved_quantity FROM products WHERE product_id = '1'",
+    )?;
     let number = |column: usize| rows.first()?.get(column)?.as_ref()?.parse().ok();
     let found = (number(0), number(1));
     let (Some(free), Some(reserved)) = found else {

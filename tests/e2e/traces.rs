@@ -24,8 +24,13 @@ pub(crate) fn assert_none(env: &TestEnv, endpoints: &[&str]) -> Result<()> {
     })
     .with_context(|| format!("still there: {:?} {:?}", env.processes(), working_in(root)))?;
     for endpoint in endpoints {
-        let address: SocketAddr = endpoint.parse().with_context(|| format!("{endpoint} is an address"))?;
-        ensure!(TcpStream::connect(address).is_err(), "somebody listens on {endpoint}");
+        let address: SocketAddr = endpoint
+            .parse()
+            .with_context(|| format!("{endpoint} is an address"))?;
+        ensure!(
+            TcpStream::connect(address).is_err(),
+            "somebody listens on {endpoint}"
+        );
     }
     let data = env.data_directory();
     for name in EMPTY {
@@ -37,8 +42,14 @@ pub(crate) fn assert_none(env: &TestEnv, endpoints: &[&str]) -> Result<()> {
     let files = all_files(&data)?;
     let sockets: Vec<_> = files.iter().filter(|path| is_socket(path)).collect();
     ensure!(sockets.is_empty(), "sockets still lie there: {sockets:?}");
-    let running: Vec<_> = files.iter().filter(|path| path.ends_with("postmaster.pid")).collect();
-    ensure!(running.is_empty(), "these servers were not stopped: {running:?}");
+    let running: Vec<_> = files
+        .iter()
+        .filter(|path| path.ends_with("postmaster.pid"))
+        .collect();
+    ensure!(
+        running.is_empty(),
+        "these servers were not stopped: {running:?}"
+    );
     Ok(())
 }
 
@@ -46,9 +57,17 @@ pub(crate) fn assert_none(env: &TestEnv, endpoints: &[&str]) -> Result<()> {
 pub(crate) fn working_in(root: &Path) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("list processes")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         // Gone meanwhile, or another account's.
-        let Ok(directory) = fs::read_link(entry.path().join("cwd")) else { continue };
+        let Ok(directory) = fs::read_link(entry.path().join("cwd")) else {
+            continue;
+        };
         if directory.starts_with(root) {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             found.push((pid, name.trim().to_owned()));
@@ -60,7 +79,10 @@ pub(crate) fn working_in(root: &Path) -> Result<Vec<(u32, String)>> {
 /// The names in a directory; none when it does not exist.
 pub(crate) fn entries(directory: &Path) -> Result<Vec<String>> {
     match fs::read_dir(directory) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()),
+        Ok(entries) => Ok(entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("list {}", directory.display())),
     }
@@ -72,7 +94,9 @@ pub(crate) fn all_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {
         // Files may go while they are listed.
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries.flatten() {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => open.push(entry.path()),
@@ -91,7 +115,9 @@ fn is_socket(path: &Path) -> bool {
 /// The sockets below `root` that somebody holds: the last column of proc_net_unix(5).
 fn bound_sockets(root: &Path) -> Result<Vec<String>> {
     let table = fs::read_to_string("/proc/net/unix").context("list sockets")?;
-    let paths = table.lines().filter_map(|line| line.split_whitespace().nth(7));
+    let paths = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(7));
     let ours = paths.filter(|path| Path::new(path).starts_with(root));
     Ok(ours.map(str::to_owned).collect())
 }

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Outcome, Program, Signal, eventually, http};
+use fixtures::{Program, Signal, eventually, http};
 use serde_json::Value;
 
-use crate::story::{BRANCH, LIMIT, NAMESPACE, Story, TARGET, assert_says, free_port, shop_file, stock};
+use crate::story::{
+    BRANCH, LIMIT, NAMESPACE, Story, TARGET, assert_says, free_port, shop_file, stock,
+};
 
 /// A service answers, or finishes its requests, within seconds.
 const STEP: Duration = Duration::from_secs(60);
@@ -17,7 +19,11 @@ fn told(port: u16) -> Result<(i64, i64)> {
     let response = http::get(port, "/api/inventory/1")?;
     ensure!(response.status == 200, "{response:?}");
     let product: Value = serde_json::from_str(&response.body)?;
-    let number = |key: &str| product[key].as_i64().with_context(|| format!("{key} in {product}"));
+    let number = |key: &str| {
+        product[key]
+            .as_i64()
+            .with_context(|| format!("{key} in {product}"))
+    };
     ensure!(product["product_id"] == "1", "{product}");
     Ok((number("stock_quantity")?, number("reserved_quantity")?))
 }
@@ -29,78 +35,116 @@ fn order(port: u16, verb: &str, quantity: u32) -> Result<(u16, Value)> {
     Ok((response.status, serde_json::from_str(&response.body)?))
 }
 
-fn wait_healthy(port: u16, program: Option<&mut Program>) -> Result<()> {
+fn wait_healthy(port: u16) -> Result<()> {
     let healthy = || http::get(port, "/healthz").is_ok_and(|response| response.status == 200);
-    match program {
-        // Its log tells; a program that ends meanwhile is shown with all it said.
-        Some(program) => program.wait_for(LIMIT, |_, stderr| stderr.contains("listening address="))?,
-        None => {}
-    }
     eventually("a healthy service", STEP, || Ok(healthy().then_some(())))
 }
 
 /// The service in a session with one of the shop's files.
 fn start(story: &Story, file: &Path, port: u16) -> Result<Program> {
-    let mut session = story.env.start(story.exec(file, &["inventory", "--port", &port.to_string()]))?;
-    wait_healthy(port, Some(&mut session))?;
+    let mut session = story
+        .env
+        .start(story.exec(file, &["inventory", "--port", &port.to_string()]))?;
+    // Its log tells; a program that ends meanwhile is shown with all it said.
+    session.wait_for(LIMIT, |_, stderr| stderr.contains("listening"))?;
+    wait_healthy(port)?;
     Ok(session)
 }
 
-/// Ctrl-C: the service's own end, with its own exit code.
-fn end(mut session: Program) -> Result<Outcome> {
+/// Ctrl-C: the service's own end, with its own exit code. Gives what the session said.
+fn end(mut session: Program) -> Result<String> {
     session.signal(Signal::INT)?;
-    session.finish(STEP)?.exit_code(0)
+    Ok(session.finish(STEP)?.exit_code(0)?.stderr)
 }
 
-fn walk(restore: bool) -> Result<()> {
-    let story = Story::begin()?;
-    let (deployed, port) = (free_port()?, free_port()?);
-    let deployed_port = deployed.to_string();
-    story.deploy(&["--port", &deployed_port, "--", "inventory", "--port", &deployed_port])?;
-    wait_healthy(deployed, None)?;
-    let source = story.source_url();
-
-    let session = start(&story, &shop_file("inventory.json"), port)?;
+/// A session on the shared database, which everybody sees.
+fn first_half(story: &Story, deployed: u16) -> Result<()> {
+    let port = free_port()?;
+    let session = start(story, &shop_file("inventory.json"), port)?;
     assert_eq!(told(port)?, (100, 0));
     assert_eq!(order(port, "reserve", 50)?.0, 200);
     assert_eq!(told(port)?, (50, 50));
     assert_eq!(told(deployed)?, (50, 50), "everybody sees it");
-    assert_eq!(stock(&source)?, (50, 50), "it is in the shared database itself");
+    assert_eq!(
+        stock(&story.source_url())?,
+        (50, 50),
+        "it is in the shared database itself"
+    );
     end(session)?;
-    assert!(story.branches()?.is_empty(), "nobody asked for a branch");
+    ensure!(story.branches()?.is_empty(), "nobody asked for a branch");
+    Ok(())
+}
 
+/// A session on a branch, which nobody else sees; `begins` is what the source holds.
+fn second_half(story: &Story, deployed: u16, begins: (i64, i64)) -> Result<()> {
+    let port = free_port()?;
+    let session = start(story, &shop_file("inventory-db-branch.json"), port)?;
+    assert_eq!(
+        told(port)?,
+        begins,
+        "the branch holds what the source held when it was asked for"
+    );
+    let (status, answer) = order(port, "reserve", 99)?;
+    let ends = if begins.0 >= 99 {
+        assert_eq!(status, 200, "{answer}");
+        (begins.0 - 99, begins.1 + 99)
+    } else {
+        assert_eq!(status, 409, "{answer}");
+        assert_eq!(answer["shortfall"][0]["asked"], 99);
+        assert_eq!(answer["shortfall"][0]["available"], begins.0);
+        begins
+    };
+    assert_eq!(told(port)?, ends);
+    let branch = story
+        .bough(&[
+            "db-branches",
+            "-n",
+            NAMESPACE,
+            "url",
+            BRANCH,
+            "--show-password",
+        ])?
+        .success()?;
+    assert_eq!(
+        stock(branch.trim())?,
+        ends,
+        "it is in the branch's database itself"
+    );
+    assert_eq!(told(deployed)?, begins, "nobody else sees it");
+    assert_eq!(
+        stock(&story.source_url())?,
+        begins,
+        "the shared database is untouched"
+    );
+    let said = end(session)?;
+    let address = format!("127.0.0.1:{}", story.source.port());
+    assert_says(
+        &said,
+        &["local", NAMESPACE, TARGET, &address, BRANCH, "every row"],
+    )?;
+    story
+        .bough(&["db-branches", "-n", NAMESPACE, "destroy", BRANCH])?
+        .success()?;
+    ensure!(story.branches()?.is_empty(), "it is gone");
+    assert_eq!(stock(&story.source_url())?, begins);
+    Ok(())
+}
+
+fn walk(restore: bool) -> Result<()> {
+    let story = Story::begin()?;
+    let deployed = free_port()?;
+    let port = deployed.to_string();
+    story.deploy(&["--port", &port, "--", "inventory", "--port", &port])?;
+    wait_healthy(deployed)?;
+    first_half(&story, deployed)?;
     let begins = if restore {
         assert_eq!(order(deployed, "release", 50)?.0, 200);
         (100, 0)
     } else {
         (50, 50)
     };
-    assert_eq!(stock(&source)?, begins);
-
-    let session = start(&story, &shop_file("inventory-db-branch.json"), port)?;
-    assert_eq!(told(port)?, begins, "the branch holds what the source held when it was asked for");
-    let (status, answer) = order(port, "reserve", 99)?;
-    let ends = if restore {
-        assert_eq!(status, 200, "{answer}");
-        (1, 99)
-    } else {
-        assert_eq!(status, 409, "{answer}");
-        assert_eq!(answer["shortfall"][0]["asked"], 99);
-        assert_eq!(answer["shortfall"][0]["available"], 50);
-        begins
-    };
-    assert_eq!(told(port)?, ends);
-    let branch = story.bough(&["db-branches", "-n", NAMESPACE, "url", BRANCH, "--show-password"])?.success()?;
-    assert_eq!(stock(branch.trim())?, ends, "it is in the branch's database itself");
-    assert_eq!(told(deployed)?, begins, "nobody else sees it");
-    assert_eq!(stock(&source)?, begins, "the shared database is untouched");
-    let said = end(session)?.stderr;
-    let port_of_source = format!("127.0.0.1:{}", story.source.port());
-    assert_says(&said, &["local", NAMESPACE, TARGET, &port_of_source, BRANCH, "all"])?;
-
-    story.bough(&["db-branches", "-n", NAMESPACE, "destroy", BRANCH])?.success()?;
-    assert!(story.branches()?.is_empty());
-    assert_eq!(stock(&source)?, begins);
+    assert_eq!(stock(&story.source_url())?, begins);
+    second_half(&story, deployed, begins)?;
     story.end()
 }
 

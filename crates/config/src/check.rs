@@ -13,7 +13,6 @@ use crate::environment::{Environment, Rule};
 use crate::network::IncomingMode;
 use crate::reader::Surroundings;
 use crate::root::Parts;
-use crate::target::TargetChoice;
 use crate::tree::Node;
 
 /// Checks everything but ids.
@@ -35,7 +34,6 @@ pub(crate) fn check(
             for (_, origin) in branch.connection().origins() {
                 check_rules(origin, node, parts, root, report);
             }
-            warn_without_target(branch.connection().origins(), node, parts, report);
         }
     }
 }
@@ -97,24 +95,6 @@ fn check_operator(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
                 "branches in a cluster are made by its operator: there, this file is refused",
             )
             .hint("remove \"operator\", or write true");
-    }
-}
-
-/// Without a target nothing has the variables that a connection names.
-fn warn_without_target(
-    origins: Vec<(Option<&crate::connection::Param>, &Origin)>,
-    node: &Node<'_>,
-    parts: &Parts<'_, '_>,
-    report: &mut Report,
-) {
-    let needs_target = origins.iter().any(|(_, origin)| origin.is_from_target());
-    if parts.target.choice == TargetChoice::Targetless && needs_target {
-        report
-            .warning(
-                node,
-                "there is no target whose environment could name the source",
-            )
-            .hint("give the connection's \"value\", or name a target");
     }
 }
 

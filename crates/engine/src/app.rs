@@ -21,7 +21,7 @@ use crate::branch::registry::Registry;
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clock;
 use crate::http::problem_of;
-use crate::layout::{Layout, LayoutError};
+use crate::layout::{Layout, LayoutError, Passage};
 use crate::leftovers::{LeftoversError, remove_leftovers};
 use crate::named_sources::NamedSources;
 use crate::postgres::account::{AccountError, ServerAccount};
@@ -125,11 +125,16 @@ impl App {
     /// # Errors
     /// [`EngineError`]; nothing of the data directory is changed when it is `Running` or `Catalogue`.
     pub async fn start(settings: Settings) -> Result<Self, EngineError> {
-        let layout = Layout::make(&settings.data_dir)?;
+        let account = ServerAccount::choose(settings.server_account.as_deref())?;
+        let passage = if account.is_switched() {
+            Passage::ServerAccount
+        } else {
+            Passage::Nobody
+        };
+        let layout = Layout::make(&settings.data_dir, passage)?;
         let lock = lock(&layout)?;
         let clock = Clock::start();
         let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
-        let account = ServerAccount::choose(settings.server_account.as_deref())?;
         let installations = Arc::new(Installations::discover(&lookup(&settings)).await);
         let volume: Arc<dyn Volume> = Arc::from(crate::volume::probe(&layout.volume())?);
         tracing::info!(volume = volume.kind(), account = ?account, "starting");

@@ -17,7 +17,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use model::BranchName;
@@ -43,6 +43,12 @@ pub enum LayoutError {
         /// Its length.
         bytes: usize,
     },
+    /// A directory above the data directory keeps the servers' account out.
+    #[error("the servers' account cannot pass {path}, which is above the data directory")]
+    Impassable {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A directory could not be made or given its mode.
     #[error("cannot make the directory {path}")]
     Make {
@@ -54,6 +60,30 @@ pub enum LayoutError {
     },
 }
 
+/// Who else must get through the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// Servers run as the engine does.
+    Nobody,
+    /// Servers run as another account, whose files are further in.
+    ServerAccount,
+}
+
+impl Passage {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Nobody => 0o700,
+            Self::ServerAccount => 0o711,
+        }
+    }
+}
+
+/// Whether every account may go through; what cannot be read is left to whoever tries.
+fn is_passable(directory: &Path) -> bool {
+    let mode = fs::metadata(directory).map_or(0o777, |metadata| metadata.permissions().mode());
+    mode & 0o001 != 0
+}
+
 /// The paths of one data directory.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -61,12 +91,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Takes `root` for the data directory and makes what is missing. Directories that a server's account must pass
-    /// are 0711; nothing in them can be listed by others.
+    /// Takes `root` for the data directory and makes what is missing. Where servers run as another account, it may pass
+    /// these directories and list none of them; else nobody else may enter.
     ///
     /// # Errors
     /// [`LayoutError`] names the directory.
-    pub fn make(root: &Path) -> Result<Self, LayoutError> {
+    pub fn make(root: &Path, passage: Passage) -> Result<Self, LayoutError> {
         let bytes = root.as_os_str().len();
         if bytes + SOCKET_SUFFIX_BYTES > SOCKET_PATH_BYTES_MAX {
             return Err(LayoutError::TooLong {
@@ -85,13 +115,22 @@ impl Layout {
             layout.sockets(),
         ];
         for path in [root.to_owned()].into_iter().chain(passed) {
-            let made = fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o711)
-                .create(&path);
+            let made = fs::create_dir_all(&path);
+            // A directory that another command made may have another mode.
+            let made = made.and_then(|()| {
+                fs::set_permissions(&path, fs::Permissions::from_mode(passage.mode()))
+            });
             made.map_err(|source| LayoutError::Make { path, source })?;
         }
-        Ok(layout)
+        match (
+            passage,
+            root.ancestors().skip(1).find(|above| !is_passable(above)),
+        ) {
+            (Passage::ServerAccount, Some(above)) => Err(LayoutError::Impassable {
+                path: above.to_owned(),
+            }),
+            (Passage::ServerAccount | Passage::Nobody, _) => Ok(layout),
+        }
     }
 
     /// The data directory.

@@ -234,7 +234,7 @@ fn first_notes(request: &CopyRequest<'_>, plan: &Plan<'_>) -> Vec<String> {
 /// Makes the roles and the database as the source has them.
 async fn make_database(cluster: &Cluster<'_>, plan: &Plan<'_>) -> Result<(), CopyError> {
     let admin = cluster.connect(database::MAINTENANCE).await?;
-    for statement in roles::create(&plan.roles) {
+    for statement in roles::create(&plan.roles, plan.major()) {
         let made = admin.batch_execute(&statement).await;
         made.map_err(|source| CopyError::of_base("make the source's roles", source))?;
     }

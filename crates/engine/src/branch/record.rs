@@ -12,7 +12,7 @@ use model::{BranchId, BranchName, ByteSize, CopySpec, Namespace, PgMajor, PgUrl,
 use serde::{Deserialize, Serialize};
 
 use super::hold::Hold;
-use super::state::State;
+use super::state::{AfterRemoval, State};
 use crate::catalogue::Record;
 
 /// What a branch is made from.
@@ -131,12 +131,13 @@ impl Record for BranchRecord {
 /// The phase of a state.
 pub fn phase(state: &State) -> BranchPhase {
     match state {
-        State::AwaitingBase => BranchPhase::Copying,
+        // A reset is the first step of a copy to those who hold or wait for the branch: it is not going away.
+        State::AwaitingBase | State::Deleting(AfterRemoval::Anew) => BranchPhase::Copying,
         State::Cloning { .. } => BranchPhase::Cloning,
         State::Starting { .. } => BranchPhase::Starting,
         State::Ready { .. } => BranchPhase::Ready,
         State::Failing(_) | State::Failed(_) => BranchPhase::Failed,
-        State::Deleting(_) | State::Gone => BranchPhase::Deleting,
+        State::Deleting(AfterRemoval::Gone) | State::Gone => BranchPhase::Deleting,
     }
 }
 

@@ -17,8 +17,8 @@ use super::account::{AccountError, ServerAccount};
 use super::binaries::Installation;
 use super::password;
 
-/// The superuser of every cluster of ours. Where a source has a role of this name (it is a branch itself), the two are
-/// one here.
+/// The role that we administer every cluster of ours as, beside the first superuser, who is the source's. Where a
+/// source has a role of this name (it is a branch itself), the two are one here.
 pub const ADMIN_ROLE: &str = "bough_admin";
 
 /// How long `initdb` may take: 1 to 3 s are usual, and more means that its disk does not answer.
@@ -32,6 +32,9 @@ const CHECKSUMS_BY_DEFAULT: PgMajor = PgMajor(18);
 
 /// Lines of what `initdb` said that an error keeps: the reason is in the last ones.
 const ANSWER_LINES_MAX: usize = 6;
+
+/// The C library's text of ENOSPC in the locale C. It may stand anywhere: the servers that `initdb` runs crash by it.
+const NO_SPACE: &str = "No space left on device";
 
 /// Why there is no new cluster.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,12 @@ pub enum InitdbError {
         /// The program.
         program: PathBuf,
     },
+    /// The disk is full.
+    #[error("{program} found no space left on the disk")]
+    DiskFull {
+        /// The program.
+        program: PathBuf,
+    },
     /// It failed.
     #[error("{program} failed: {answer}")]
     Failed {
@@ -81,7 +90,7 @@ pub enum InitdbError {
     },
 }
 
-/// Makes a cluster in `data`, which is new or empty, and returns the password of [`ADMIN_ROLE`].
+/// Makes a cluster in `data`, which is new or empty, whose first superuser has a name, and returns that one's password.
 ///
 /// Data checksums are off: a base is copied again rather than repaired, and hint bits then need no WAL.
 ///
@@ -91,6 +100,7 @@ pub async fn create_cluster(
     installation: &Installation,
     account: &ServerAccount,
     data: &Path,
+    superuser: &str,
 ) -> Result<Secret, InitdbError> {
     let made = account.make_dir(data);
     made.map_err(|source| InitdbError::Directory {
@@ -105,7 +115,7 @@ pub async fn create_cluster(
     command
         .arg("-D")
         .arg(data)
-        .arg(format!("--username={ADMIN_ROLE}"))
+        .arg(format!("--username={superuser}"))
         .arg(format!("--pwfile={}", file.path.display()))
         .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])
         .args(["--no-sync", "--no-instructions", &segment])
@@ -134,6 +144,10 @@ pub async fn create_cluster(
     };
     if output.status.success() {
         return Ok(password);
+    }
+    let said = [&output.stderr, &output.stdout].map(|said| String::from_utf8_lossy(said));
+    if said.iter().any(|said| said.contains(NO_SPACE)) {
+        return Err(InitdbError::DiskFull { program });
     }
     let answer = last_lines(&output.stderr, &output.stdout);
     Err(InitdbError::Failed { program, answer })

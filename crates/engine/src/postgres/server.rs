@@ -352,6 +352,17 @@ impl Unready {
         self.0.as_ref().expect("only ready() takes the server out")
     }
 
+    /// Stops it; what is dropped afterwards ends nothing.
+    ///
+    /// # Errors
+    /// As [`Server::stop`].
+    pub async fn stop(mut self, mode: StopMode) -> Result<(), ServerError> {
+        self.server().stop(mode).await?;
+        // A server that works in the directory from here on is another.
+        drop(self.0.take());
+        Ok(())
+    }
+
     /// Lets the server out: from here on it outlives its handle.
     pub fn ready(mut self) -> Server {
         self.0.take().expect("only ready() takes the server out")

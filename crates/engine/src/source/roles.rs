@@ -75,7 +75,7 @@ pub struct Membership {
     pub role: String,
     /// Whom to.
     pub member: String,
-    /// By whom; none where that was the cluster's first superuser.
+    /// By whom; none where that role is gone.
     pub grantor: Option<String>,
     /// `ADMIN`.
     pub admin: bool,
@@ -131,6 +131,8 @@ pub struct Roles {
     pub settings: Vec<DefaultSetting>,
     /// The database.
     pub database: DatabaseObject,
+    /// The cluster's first superuser, who owns all that is built in.
+    pub first_superuser: String,
     /// Whether passwords can be read at all.
     pub verifiers_readable: bool,
 }
@@ -139,10 +141,12 @@ const ROLES: &str = "SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcre
      rolbypassrls, rolconnlimit, rolvaliduntil, shobj_description(oid, 'pg_authid') \
      FROM pg_roles WHERE rolname NOT LIKE 'pg\\_%' ORDER BY rolname";
 
+/// The first superuser has the number 10 (`BOOTSTRAP_SUPERUSERID`).
+const FIRST_SUPERUSER: &str = "SELECT rolname FROM pg_roles WHERE oid = 10";
+
 const VERIFIERS: &str = "SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL";
 
-/// The first superuser has the number 10 (`BOOTSTRAP_SUPERUSERID`).
-const MEMBERSHIPS: &str = "SELECT r.rolname, m.rolname, CASE WHEN a.grantor <> 10 THEN g.rolname END, a.admin_option, \
+const MEMBERSHIPS: &str = "SELECT r.rolname, m.rolname, g.rolname, a.admin_option, \
      to_jsonb(a)->>'inherit_option', to_jsonb(a)->>'set_option' \
      FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member \
      LEFT JOIN pg_roles g ON g.oid = a.grantor \
@@ -194,6 +198,7 @@ impl Roles {
                 .map(read_setting)
                 .collect::<Result<_, _>>()?,
             database: read_database(session).await?,
+            first_superuser: row(session, "roles", FIRST_SUPERUSER).await?.text(0)?,
             verifiers_readable,
         })
     }

@@ -168,3 +168,17 @@ pub(crate) fn wait_until_ended(pid: Pid) {
 pub(crate) fn pid(text: &str) -> Pid {
     Pid::from_raw(text.trim().parse().unwrap()).unwrap()
 }
+
+/// Field `field` of /proc/PID/stat, counted from the state (0) on; none when there is no such process.
+pub(crate) fn stat_field(pid: Pid, field: usize) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let rest = &stat[stat.rfind(')')? + 2..];
+    rest.split(' ').nth(field).map(str::to_owned)
+}
+
+/// Waits until the process is in `state`, a letter of proc_pid_stat(5). Nothing tells of it, so it is looked at.
+pub(crate) fn wait_for_state(pid: Pid, state: &str) {
+    while stat_field(pid, 0).expect("it has not ended") != state {
+        std::thread::yield_now();
+    }
+}

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::driver::{LISTENER, Reader, pid, wait_until_ended};
+use crate::driver::{LISTENER, Reader, pid, stat_field, wait_until_ended};
 use crate::pty::Pty;
 
 const SUPERVISE: &str = env!("CARGO_BIN_EXE_supervise");
@@ -109,11 +109,14 @@ fn a_stop_and_a_continue_of_the_supervisor_alone_reach_the_child() {
     bash.enter(&format!("{SUPERVISE} {ECHO} </dev/tty"));
     bash.screen.until("pid ");
     let child = pid(&bash.screen.until(" .").replace('.', ""));
-    let supervisor = parent(child);
+    let supervisor = pid(&stat_field(child, 1).unwrap());
     kill_process(supervisor, Signal::TSTP).unwrap();
     bash.screen.until("Stopped ");
     bash.screen.until("prompt> ");
-    assert_eq!((state(supervisor), state(child)), ('T', 'T'));
+    assert_eq!(
+        [supervisor, child].map(|pid| stat_field(pid, 0).unwrap()),
+        ["T", "T"]
+    );
     // Continued alone, it continues the child, which then reads from the terminal in the background and stops again.
     kill_process(supervisor, Signal::CONT).unwrap();
     loop {
@@ -128,20 +131,6 @@ fn a_stop_and_a_continue_of_the_supervisor_alone_reach_the_child() {
     bash.screen.until("<hello>\r\n");
     bash.write("\x04");
     bash.screen.until("prompt> ");
-}
-
-fn stat_field(pid: rustix::process::Pid, field: usize) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
-    let rest = &stat[stat.rfind(')').unwrap() + 2..];
-    rest.split(' ').nth(field).unwrap().to_owned()
-}
-
-fn parent(child: rustix::process::Pid) -> rustix::process::Pid {
-    pid(&stat_field(child, 1))
-}
-
-fn state(of: rustix::process::Pid) -> char {
-    stat_field(of, 0).chars().next().unwrap()
 }
 
 #[test]

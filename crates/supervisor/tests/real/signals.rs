@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::driver::{LISTENER, Running, python};
+use crate::driver::{LISTENER, Running, pid, python, wait_for_state};
 
 fn listener() -> Running {
     let mut listener = Running::start(&mut python([], LISTENER), Stdio::null());
@@ -89,7 +89,7 @@ fn a_stopped_child_without_a_terminal_does_not_stop_the_supervisor() {
         ]),
         Stdio::null(),
     );
-    let _pid = child.output.line();
+    wait_for_state(pid(&child.output.line()), "T");
     // The supervisor is told to continue it, and can be told only while it runs itself.
     child.signal(Signal::CONT);
     assert_eq!(child.output.line(), "on");

@@ -18,7 +18,7 @@ use crate::postgres::control_data;
 use crate::postgres::initdb::{ADMIN_ROLE, create_cluster};
 use crate::postgres::server::{Launch, StopMode, Unready, start};
 use crate::postgres::settings::{Purpose, SemanticSettings, ServerSettings};
-use crate::postgres::sql;
+use crate::postgres::{password, sql};
 
 /// What a base answers to `SHOW cluster_name` while it is made.
 const IDENTITY: &str = "bough-base";
@@ -57,28 +57,30 @@ impl<'a> Cluster<'a> {
         plan: &Plan<'_>,
         notes: &mut Vec<String>,
     ) -> Result<Self, CopyError> {
-        let admin_password = create_cluster(plan.server, request.account, &request.data()).await?;
-        let server = launch(request, plan, SemanticSettings::new()).await?;
-        let mut cluster = Self {
-            request,
-            server,
-            admin_password,
-            settings: SemanticSettings::new(),
-        };
-        let admin = cluster.connect(MAINTENANCE).await?;
+        let superuser = &plan.roles.first_superuser;
+        let data = request.data();
+        let first_password = create_cluster(plan.server, request.account, &data, superuser).await?;
+        let mut server = launch(request, plan, SemanticSettings::new()).await?;
+        let admin_password = make_admin(request, superuser, first_password).await?;
+        let admin = connect(request, MAINTENANCE, &admin_password).await?;
         let available = available_extensions(&admin).await?;
         if request.copies_extensions() && !plan.selection.selects_extensions {
             check_extensions(plan, &available, notes)?;
         }
-        cluster.settings = try_settings(&admin, plan, notes).await?;
+        let mut settings = try_settings(&admin, plan, notes).await?;
         drop(admin);
         let preloaded = preload(plan, &available);
         if !preloaded.is_empty() && request.copies_extensions() {
-            cluster.settings.extend(preloaded.clone());
-            cluster.server.server().stop(StopMode::Fast).await?;
-            cluster.server = launch(request, plan, preloaded).await?;
+            settings.extend(preloaded.clone());
+            server.stop(StopMode::Fast).await?;
+            server = launch(request, plan, preloaded).await?;
         }
-        Ok(cluster)
+        Ok(Self {
+            request,
+            server,
+            admin_password,
+            settings,
+        })
     }
 
     /// Connects to a database of the base.
@@ -86,13 +88,7 @@ impl<'a> Cluster<'a> {
     /// # Errors
     /// [`CopyError::Connect`].
     pub(super) async fn connect(&self, database: &str) -> Result<Session, CopyError> {
-        let connected = connect_local(
-            self.request.socket_dir,
-            database,
-            ADMIN_ROLE,
-            &self.admin_password,
-        );
-        connected.await.map_err(CopyError::Connect)
+        connect(self.request, database, &self.admin_password).await
     }
 
     /// Stops the server and makes sure that the base starts without recovery.
@@ -100,12 +96,44 @@ impl<'a> Cluster<'a> {
     /// # Errors
     /// [`CopyError::NotSealed`] when it does not.
     pub(super) async fn seal(self) -> Result<(Secret, SemanticSettings), CopyError> {
-        self.server.server().stop(StopMode::Fast).await?;
+        self.server.stop(StopMode::Fast).await?;
         if !control_data::read(&self.request.data())?.is_shut_down {
             return Err(CopyError::NotSealed);
         }
         Ok((self.admin_password, self.settings))
     }
+}
+
+async fn connect(
+    request: &CopyRequest<'_>,
+    database: &str,
+    password: &Secret,
+) -> Result<Session, CopyError> {
+    let connected = connect_local(request.socket_dir, database, ADMIN_ROLE, password).await;
+    connected.map_err(CopyError::Connect)
+}
+
+/// Makes the role that we go on as. The first superuser is the source's from here on.
+async fn make_admin(
+    request: &CopyRequest<'_>,
+    superuser: &str,
+    first_password: Secret,
+) -> Result<Secret, CopyError> {
+    if superuser == ADMIN_ROLE {
+        return Ok(first_password);
+    }
+    let connected =
+        connect_local(request.socket_dir, MAINTENANCE, superuser, &first_password).await;
+    let first = connected.map_err(CopyError::Connect)?;
+    let admin_password = password::generate();
+    let statement = format!(
+        "CREATE ROLE {} WITH SUPERUSER LOGIN PASSWORD {}",
+        sql::ident(ADMIN_ROLE),
+        sql::literal(password::verifier(&admin_password).reveal())
+    );
+    let made = first.batch_execute(&statement).await;
+    made.map_err(|source| CopyError::of_base("make an administrator", source))?;
+    Ok(admin_password)
 }
 
 async fn launch(

@@ -215,7 +215,9 @@ impl CopyError {
     pub fn kind(&self) -> ProblemKind {
         match self {
             Self::Spec(_) | Self::Version { .. } | Self::NoTable { .. } => ProblemKind::BadRequest,
-            Self::NoRoom { .. } | Self::DiskFull { .. } => ProblemKind::LimitPassed,
+            Self::NoRoom { .. }
+            | Self::DiskFull { .. }
+            | Self::Initdb(InitdbError::DiskFull { .. }) => ProblemKind::LimitPassed,
             Self::Source(_)
             | Self::Access(_)
             | Self::Binaries(_)
@@ -251,7 +253,9 @@ impl CopyError {
                 Some(format!("leave version out, or ask for {source_major} or newer"))
             }
             Self::NoTable { .. } => Some("name it as schema.table".into()),
-            Self::NoRoom { .. } | Self::DiskFull { .. } => Some(
+            Self::NoRoom { .. }
+            | Self::DiskFull { .. }
+            | Self::Initdb(InitdbError::DiskFull { .. }) => Some(
                 "free disk, move the data directory, or copy less (mode schema, table filters, --exclude-table-data)"
                     .into(),
             ),

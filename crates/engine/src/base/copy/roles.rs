@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use model::PgMajor;
+
 use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::sql;
 use crate::source::roles::{DefaultSetting, Membership, Role, Roles};
@@ -46,26 +48,37 @@ fn made(roles: &Roles) -> impl Iterator<Item = &Role> {
     roles.roles.iter().filter(|role| role.name != ADMIN_ROLE)
 }
 
-/// Statements that make the roles and their memberships.
-pub(super) fn create(roles: &Roles) -> Vec<String> {
+/// The first version in which a grantor must hold the role with ADMIN.
+const CHECKS_GRANTORS: PgMajor = PgMajor(16);
+
+/// Statements that make the roles and their memberships on a server of a version.
+pub(super) fn create(roles: &Roles, major: PgMajor) -> Vec<String> {
     let mut statements = Vec::new();
     for role in made(roles) {
-        statements.push(create_role(role));
+        let is_there = role.name == roles.first_superuser;
+        statements.push(make_role(role, is_there));
         if let Some(comment) = &role.comment {
             let (name, comment) = (sql::ident(&role.name), sql::literal(comment));
             statements.push(format!("COMMENT ON ROLE {name} IS {comment}"));
         }
     }
     let known: BTreeSet<_> = made(roles).map(|role| role.name.as_str()).collect();
-    statements.extend(grant(&roles.memberships, &known));
+    let order = Order {
+        known,
+        first_superuser: &roles.first_superuser,
+        checks_grantors: major >= CHECKS_GRANTORS,
+    };
+    statements.extend(order.grant(&roles.memberships));
     statements
 }
 
-fn create_role(role: &Role) -> String {
-    let mut statement = format!("CREATE ROLE {} WITH", sql::ident(&role.name));
+/// The first superuser is there already, and stays one: PostgreSQL demands it.
+fn make_role(role: &Role, is_there: bool) -> String {
+    let verb = if is_there { "ALTER" } else { "CREATE" };
+    let mut statement = format!("{verb} ROLE {} WITH", sql::ident(&role.name));
     let may = |is: bool| is && !role.is_providers;
     for (is, word) in [
-        (may(role.is_superuser), "SUPERUSER"),
+        (may(role.is_superuser) || is_there, "SUPERUSER"),
         (role.inherits, "INHERIT"),
         (may(role.creates_roles), "CREATEROLE"),
         (may(role.creates_databases), "CREATEDB"),
@@ -83,47 +96,70 @@ fn create_role(role: &Role) -> String {
     if let Some(until) = &role.valid_until {
         write!(statement, " VALID UNTIL {}", sql::literal(until)).expect("a String takes any text");
     }
-    if let Some(verifier) = role.verifier.as_ref().filter(|_| may(true)) {
-        write!(statement, " PASSWORD {}", sql::literal(verifier.reveal()))
-            .expect("a String takes any text");
+    match role.verifier.as_ref().filter(|_| may(true)) {
+        Some(verifier) => {
+            let verifier = sql::literal(verifier.reveal());
+            write!(statement, " PASSWORD {verifier}").expect("a String takes any text");
+        }
+        // `initdb` gave it one of ours.
+        None if is_there => statement.push_str(" PASSWORD NULL"),
+        None => {}
     }
     statement
 }
 
-/// Grants, those first whose grantors need no grant themselves. A grantor must hold the role with ADMIN by then.
-fn grant(memberships: &[Membership], known: &BTreeSet<&str>) -> Vec<String> {
-    let exists = |name: &str| known.contains(name) || name.starts_with("pg_");
-    let mut waiting: Vec<_> = memberships
-        .iter()
-        .filter(|membership| exists(&membership.role) && exists(&membership.member))
-        .collect();
-    let mut admins: BTreeSet<(&str, &str)> = BTreeSet::new();
-    let mut statements = Vec::new();
-    while !waiting.is_empty() {
-        let may = |membership: &&Membership| match &membership.grantor {
-            None => true,
-            Some(grantor) => admins.contains(&(membership.role.as_str(), grantor.as_str())),
-        };
-        let (mut ready, rest): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(may);
-        // Grantors that hold no ADMIN any more: the grant counts, by whom it came does not.
-        let is_orphaned = ready.is_empty();
-        waiting = if is_orphaned {
-            ready = rest;
-            Vec::new()
-        } else {
-            rest
-        };
-        for membership in ready {
-            statements.push(grant_one(membership, is_orphaned));
-            if membership.admin {
-                admins.insert((&membership.role, &membership.member));
-            }
-        }
-    }
-    statements
+/// What the order of grants depends on.
+struct Order<'a> {
+    known: BTreeSet<&'a str>,
+    first_superuser: &'a str,
+    checks_grantors: bool,
 }
 
-fn grant_one(membership: &Membership, is_orphaned: bool) -> String {
+impl Order<'_> {
+    /// Grants, each after the one that gave its grantor the role with ADMIN; the first superuser needs none.
+    fn grant(&self, memberships: &[Membership]) -> Vec<String> {
+        let mut waiting: Vec<_> = memberships
+            .iter()
+            .filter(|membership| self.exists(&membership.role) && self.exists(&membership.member))
+            .collect();
+        let mut admins: BTreeSet<(&str, &str)> = BTreeSet::new();
+        let mut statements = Vec::new();
+        while !waiting.is_empty() {
+            let may = |membership: &&Membership| match &membership.grantor {
+                None => true,
+                Some(grantor) => {
+                    !self.checks_grantors
+                        || grantor == self.first_superuser
+                        || admins.contains(&(membership.role.as_str(), grantor.as_str()))
+                }
+            };
+            let (mut ready, rest): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(may);
+            // Grantors that hold no ADMIN any more: the grant counts, by whom it came does not.
+            let is_orphaned = ready.is_empty();
+            waiting = if is_orphaned {
+                ready = rest;
+                Vec::new()
+            } else {
+                rest
+            };
+            for membership in ready {
+                let grantor = membership.grantor.as_deref();
+                let grantor = grantor.filter(|name| !is_orphaned && self.exists(name));
+                statements.push(grant_one(membership, grantor));
+                if membership.admin {
+                    admins.insert((&membership.role, &membership.member));
+                }
+            }
+        }
+        statements
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        self.known.contains(name) || name.starts_with("pg_")
+    }
+}
+
+fn grant_one(membership: &Membership, grantor: Option<&str>) -> String {
     let (role, member) = (sql::ident(&membership.role), sql::ident(&membership.member));
     let mut options = Vec::new();
     if let Some(inherit) = membership.inherit {
@@ -138,13 +174,11 @@ fn grant_one(membership: &Membership, is_orphaned: bool) -> String {
         (true, false) => String::new(),
         (false, admin) => format!(" WITH ADMIN {admin}, {}", options.join(", ")),
     };
-    let by = match &membership.grantor {
-        Some(grantor) if !is_orphaned && !options.is_empty() && membership.set.is_some() => {
-            format!(" GRANTED BY {}", sql::ident(grantor))
-        }
-        Some(_) | None => String::new(),
-    };
-    format!("GRANT {role} TO {member}{options}{by}")
+    let by = grantor.map(|name| format!(" GRANTED BY {}", sql::ident(name)));
+    format!(
+        "GRANT {role} TO {member}{options}{}",
+        by.unwrap_or_default()
+    )
 }
 
 /// A statement that makes a default setting, in a database of this name.
@@ -212,6 +246,7 @@ mod tests {
                 comment: None,
                 rights: None,
             },
+            first_superuser: "postgres".to_owned(),
             verifiers_readable: true,
         }
     }
@@ -239,10 +274,25 @@ mod tests {
             ..role("rdsadmin")
         };
         assert_eq!(
-            create(&roles(vec![provider], Vec::new())),
+            create(&roles(vec![provider], Vec::new()), PgMajor(16)),
             [
                 "CREATE ROLE \"rdsadmin\" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION \
               NOBYPASSRLS"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_first_superuser_is_there_already() {
+        let first = Role {
+            is_superuser: true,
+            ..role("postgres")
+        };
+        assert_eq!(
+            create(&roles(vec![first], Vec::new()), PgMajor(16)),
+            [
+                "ALTER ROLE \"postgres\" WITH SUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS \
+              PASSWORD NULL"
             ]
         );
     }
@@ -257,7 +307,10 @@ mod tests {
             creates_databases: true,
             ..role("App \"1\"")
         };
-        let statements = create(&roles(vec![full, role(ADMIN_ROLE)], Vec::new()));
+        let statements = create(
+            &roles(vec![full, role(ADMIN_ROLE)], Vec::new()),
+            PgMajor(16),
+        );
         assert_eq!(
             statements,
             [
@@ -270,18 +323,18 @@ mod tests {
 
     #[test]
     fn grants_come_after_the_grants_of_their_grantors() {
-        let all = vec![role("a"), role("b"), role("c"), role("g")];
+        let all = vec![role("postgres"), role("a"), role("b"), role("c"), role("g")];
         let memberships = vec![
             membership("g", "c", Some("b"), false),
             membership("g", "b", Some("a"), true),
-            membership("g", "a", None, true),
+            membership("g", "a", Some("postgres"), true),
             membership("g", "gone", None, false),
         ];
-        let statements = create(&roles(all, memberships));
+        let statements = create(&roles(all, memberships), PgMajor(16));
         assert_eq!(
-            statements[4..],
+            statements[5..],
             [
-                "GRANT \"g\" TO \"a\" WITH ADMIN true, INHERIT true, SET false",
+                "GRANT \"g\" TO \"a\" WITH ADMIN true, INHERIT true, SET false GRANTED BY \"postgres\"",
                 "GRANT \"g\" TO \"b\" WITH ADMIN true, INHERIT true, SET false GRANTED BY \"a\"",
                 "GRANT \"g\" TO \"c\" WITH ADMIN false, INHERIT true, SET false GRANTED BY \"b\"",
             ]
@@ -297,10 +350,10 @@ mod tests {
             admin: true,
             ..membership("pg_monitor", "a", None, true)
         };
-        let statements = create(&roles(
-            vec![role("a"), role("b"), role("g")],
-            vec![orphan, old],
-        ));
+        let statements = create(
+            &roles(vec![role("a"), role("b"), role("g")], vec![orphan, old]),
+            PgMajor(16),
+        );
         assert_eq!(
             statements[3..],
             [

@@ -37,6 +37,9 @@ pub(super) async fn hold(source: &Session, tables: &[Table]) -> Result<(), CopyE
 /// # Errors
 /// [`CopyError::Changed`] names those that have not.
 pub(super) async fn unchanged(source: &Session, condition: &str) -> Result<(), CopyError> {
+    // A session learns of others' changes when it locks something that it had not locked before in its transaction. No
+    // other query of ours reads this catalogue.
+    rows(source, "catalogue", "SELECT FROM pg_catalog.pg_ts_template LIMIT 0").await?;
     rows(source, "search_path", "SET LOCAL search_path TO DEFAULT").await?;
     let query = format!(
         "SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c \
@@ -70,12 +73,13 @@ pub(super) async fn copy(
     if tables.is_empty() {
         return Ok(());
     }
-    // A filter means what it means to the user. Hidden rows are an error unless they are accepted.
-    let row_security = if row_security { "on" } else { "off" };
-    let prepare =
-        format!("SET LOCAL search_path TO DEFAULT; SET LOCAL row_security = {row_security}");
-    rows(source, "search_path", &prepare).await?;
     for table in tables {
+        // A filter means what it means to its writer, but names in rows must mean the same to every reader.
+        let path = if table.names_objects { "''" } else { "DEFAULT" };
+        // Hidden rows are an error unless they are accepted.
+        let security = if row_security { "on" } else { "off" };
+        let prepare = format!("SET LOCAL search_path TO {path}; SET LOCAL row_security = {security}");
+        rows(source, "search_path", &prepare).await?;
         copy_table(source, base, table, progress).await?;
     }
     rows(source, "search_path", "SET LOCAL search_path = pg_catalog").await?;
@@ -189,6 +193,7 @@ mod tests {
             schema: "public".to_owned(),
             name: "Orders".to_owned(),
             is_partitioned: false,
+            names_objects: false,
             columns: vec!["id".to_owned(), "a\"b".to_owned()],
             sequences: Vec::new(),
             partitions: Vec::new(),

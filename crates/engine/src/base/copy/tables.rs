@@ -25,6 +25,9 @@ pub(super) struct Table {
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) is_partitioned: bool,
+    /// Whether its rows name objects of the database (`regclass` and its kin, nested too): how such a name is written
+    /// depends on the search path, and with it what it means to the reader.
+    pub(super) names_objects: bool,
     /// Columns that take values: those that are computed do not.
     pub(super) columns: Vec<String>,
     /// Sequences of its serial and identity columns.
@@ -184,9 +187,11 @@ async fn describe(
          + coalesce((SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree({oid}) WHERE level > 0), 0)"
     );
     let size = row(session, "table size", &size).await?;
+    let names_objects = row(session, "column types", &names_objects(oid)).await?;
     let pair = |row: &Answer| Ok::<_, SourceError>((row.text(0)?, row.text(1)?));
     Ok(Table {
         oid,
+        names_objects: names_objects.is(0),
         schema: found.schema.clone(),
         name: found.name.clone(),
         is_partitioned: found.is_partitioned,
@@ -199,6 +204,23 @@ async fn describe(
         filter,
         size: ByteSize(size.number(0)?),
     })
+}
+
+/// Looks through arrays, domains, composite types and ranges.
+fn names_objects(oid: u32) -> String {
+    format!(
+        "WITH RECURSIVE types (oid) AS ( \
+           SELECT atttypid FROM pg_attribute WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped \
+         UNION \
+           SELECT inner_type.oid FROM types JOIN pg_type t ON t.oid = types.oid CROSS JOIN LATERAL ( \
+             VALUES (t.typelem), (t.typbasetype) \
+             UNION ALL SELECT atttypid FROM pg_attribute \
+               WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped \
+             UNION ALL SELECT rngsubtype FROM pg_range WHERE t.oid IN (rngtypid, rngmultitypid) \
+           ) AS inner_type (oid) WHERE inner_type.oid <> 0) \
+         SELECT EXISTS (SELECT FROM types JOIN pg_type t ON t.oid = types.oid \
+           WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname LIKE 'reg%')"
+    )
 }
 
 #[cfg(test)]

@@ -9,11 +9,15 @@ use super::open_log;
 /// Bytes from the log's end that are looked at.
 const TAIL_BYTES_MAX: u64 = 16 * 1024;
 
-/// Lines that an error shows.
+/// Lines that an error shows where none gives a reason.
 const LINES_MAX: usize = 5;
 
-/// What begins a line that says why a server ended, after the time and the process id.
-const REASONS: [&str; 4] = ["FATAL:", "PANIC:", "HINT:", "DETAIL:"];
+/// Lines around the reason that are shown with it: what is wrong in a configuration comes before it, hints after it.
+const LINES_BEFORE: usize = 2;
+const LINES_AFTER: usize = 2;
+
+/// What a line has that says why a server ended.
+const REASONS: [&str; 2] = ["FATAL:", "PANIC:"];
 
 /// The log of one start: what was in the file before is not shown.
 #[derive(Debug)]
@@ -51,8 +55,8 @@ impl LogTail {
     }
 }
 
-/// The last lines that give a reason, else the last lines. Statements are not in a log of ours (`log_statement`,
-/// `log_min_error_statement`), and with them no secrets.
+/// The first line that gives a reason with those around it, else the last lines. Statements are not in a log of ours
+/// (`log_statement`, `log_min_error_statement`), and with them no secrets.
 fn choose(text: &str) -> String {
     let lines: Vec<_> = text
         .lines()
@@ -60,13 +64,15 @@ fn choose(text: &str) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     let is_reason = |line: &&str| REASONS.iter().any(|reason| line.contains(reason));
-    let reasons: Vec<_> = lines.iter().copied().filter(is_reason).collect();
-    let shown = if reasons.is_empty() { lines } else { reasons };
+    let (from, to) = match lines.iter().position(is_reason) {
+        Some(at) => (at.saturating_sub(LINES_BEFORE), at + LINES_AFTER + 1),
+        None => (lines.len().saturating_sub(LINES_MAX), lines.len()),
+    };
+    let shown = &lines[from..to.min(lines.len())];
     if shown.is_empty() {
         return "its log says nothing".to_owned();
     }
-    let from = shown.len().saturating_sub(LINES_MAX);
-    shown[from..].join("; ")
+    shown.join("; ")
 }
 
 #[cfg(test)]
@@ -83,12 +89,10 @@ mod tests {
         let tail = LogTail::open(&path).unwrap();
         assert_eq!(tail.read(), "its log says nothing");
         let mut writer = tail.writer().unwrap();
-        writeln!(
-            writer,
-            "LOG:  starting\nFATAL:  could not map memory\nLOG:  over"
-        )
-        .unwrap();
-        assert_eq!(tail.read(), "FATAL:  could not map memory");
+        let lines = "LOG:  one\nLOG:  two\nLOG:  three\nFATAL:  no memory\nHINT:  more\nLOG:  over";
+        writeln!(writer, "{lines}\nLOG:  gone").unwrap();
+        let shown = "LOG:  two; LOG:  three; FATAL:  no memory; HINT:  more; LOG:  over";
+        assert_eq!(tail.read(), shown);
     }
 
     #[test]

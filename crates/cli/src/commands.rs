@@ -1,0 +1,38 @@
+//! The commands, one file each, and the one place that chooses among them.
+
+pub(crate) mod completions;
+pub(crate) mod db_branches;
+pub(crate) mod doctor;
+pub(crate) mod engine;
+pub(crate) mod exec;
+pub(crate) mod local;
+pub(crate) mod probe;
+pub(crate) mod source;
+pub(crate) mod verify_config;
+
+use model::ExitCode;
+
+use crate::args::Command;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// Runs a command to its end; answers with the program's exit code, which for `exec` is the child's.
+pub(crate) async fn run(
+    command: &Command,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<u8, CommandError> {
+    let exit: ExitCode = match command {
+        Command::Exec(args) => return exec::run(args, settings, ui).await,
+        Command::DbBranches(args) => db_branches::run(args, settings, ui).await?,
+        Command::Source(args) => source::run(args, settings, ui).await?,
+        Command::Local(args) => local::run(args, settings, ui).await?,
+        Command::Engine(args) => engine::run(args, settings, ui).await?,
+        Command::VerifyConfig(args) => verify_config::run(args, settings, ui)?,
+        Command::Doctor(args) => doctor::run(args, settings, ui).await?,
+        Command::Completions(args) => completions::run(args, ui)?,
+        Command::Probe(args) => probe::run(args)?,
+    };
+    Ok(exit.into())
+}

@@ -1,0 +1,44 @@
+//! `bough completions`: a shell's completion script.
+
+use clap::{Args, CommandFactory, ValueEnum};
+use clap_complete::Shell;
+use model::ExitCode;
+
+use crate::args;
+use crate::error::CommandError;
+use crate::ui::Ui;
+
+const EXAMPLES: &str = "\
+Examples:
+  bough completions bash > ~/.local/share/bash-completion/completions/bough
+  bough completions zsh > ~/.zfunc/_bough
+  bough completions fish > ~/.config/fish/completions/bough.fish";
+
+/// Write a shell's completion script
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    shell: ShellWord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ShellWord {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Writes the script to standard output.
+pub(crate) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<ExitCode, CommandError> {
+    let shell = match args.shell {
+        ShellWord::Bash => Shell::Bash,
+        ShellWord::Zsh => Shell::Zsh,
+        ShellWord::Fish => Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut args::Args::command(), "bough", &mut script);
+    ui.raw(&script)?;
+    Ok(ExitCode::Success)
+}

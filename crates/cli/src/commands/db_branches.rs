@@ -1,0 +1,104 @@
+//! `bough db-branches`: the branches of a namespace, or of all.
+
+mod connections;
+mod create;
+mod destroy;
+mod extend;
+mod psql;
+mod reset;
+mod select;
+mod status;
+mod url;
+
+use clap::{Args, Subcommand};
+use model::engine_api::BranchView;
+use model::{ExitCode, Namespace};
+
+use crate::engine_start::{self, RunningEngine};
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::Ui;
+use select::Scope;
+
+const EXAMPLES: &str = "\
+Examples:
+  bough db-branches status                             the branches of namespace `default`
+  bough db-branches -n metalmart destroy my-session    delete one
+  bough db-branches -A status -o json                  all, for a program
+  bough db-branches create try-it --source inventory   a branch without target or file";
+
+/// List, make and delete branches
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DbBranchesArgs {
+    /// Namespace of the branches [default: MIRRORD_TARGET_NAMESPACE, else `default`]
+    #[arg(short, long, value_name = "NS", global = true)]
+    namespace: Option<Namespace>,
+
+    /// Branches of every namespace
+    #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
+    all_namespaces: bool,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Status(status::StatusArgs),
+    Create(create::CreateArgs),
+    Reset(reset::ResetArgs),
+    Extend(extend::ExtendArgs),
+    #[command(visible_alias = "stop")]
+    Destroy(destroy::DestroyArgs),
+    Connections(connections::ConnectionsArgs),
+    Psql(psql::PsqlArgs),
+    Url(url::UrlArgs),
+}
+
+/// Does what the arguments ask for.
+pub(crate) async fn run(
+    args: &DbBranchesArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<ExitCode, CommandError> {
+    let scope = choose_scope(args, settings)?;
+    match &args.verb {
+        Verb::Status(args) => status::run(args, &scope, settings, ui).await?,
+        Verb::Create(args) => create::run(args, &scope, settings, ui).await?,
+        Verb::Reset(args) => reset::run(args, &scope, settings, ui).await?,
+        Verb::Extend(args) => extend::run(args, &scope, settings, ui).await?,
+        Verb::Destroy(args) => destroy::run(args, &scope, settings, ui).await?,
+        Verb::Connections(args) => connections::run(args, &scope, settings, ui).await?,
+        Verb::Psql(args) => psql::run(args, &scope, settings, ui).await?,
+        Verb::Url(args) => url::run(args, &scope, settings, ui).await?,
+    }
+    Ok(ExitCode::Success)
+}
+
+fn choose_scope(args: &DbBranchesArgs, settings: &Settings) -> Result<Scope, CommandError> {
+    if args.all_namespaces {
+        return Ok(Scope::All);
+    }
+    let namespace = settings.choose_namespace(args.namespace.as_ref())?;
+    Ok(Scope::Namespace(namespace))
+}
+
+/// The engine, and every branch that it has, by namespace and id: names that exist elsewhere make better errors.
+async fn connect(
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(RunningEngine, Vec<BranchView>), CommandError> {
+    let engine = connect_engine(settings, ui).await?;
+    let mut branches = engine.client.branches(None).await?;
+    branches.sort_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
+    Ok((engine, branches))
+}
+
+async fn connect_engine(settings: &Settings, ui: &Ui) -> Result<RunningEngine, CommandError> {
+    let engine = engine_start::connect(settings).await?;
+    if let Some(notice) = engine.version_notice() {
+        ui.warn(&notice);
+    }
+    Ok(engine)
+}

@@ -1,0 +1,205 @@
+//! `db-branches create`: a branch of a source, without target or file.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use model::engine_api::{BranchView, EnsureBranch};
+use model::{BranchId, CopyMode, CopySpec, ExitCode, Namespace, PgMajor, PgUrl, Ttl};
+use serde::Serialize;
+
+use super::select::Scope;
+use crate::branch_words;
+use crate::error::CommandError;
+use crate::readiness;
+use crate::settings::Settings;
+use crate::source_arg;
+use crate::ui::{Format, Page, Report, Ui, words};
+
+/// How long the command waits by default: some ten gigabytes on an ordinary disk.
+const WAIT_DEFAULT: &str = "600";
+
+const EXAMPLES: &str = "\
+Examples:
+  bough db-branches create try-it --source inventory
+  bough db-branches create try-it --source - < url.txt
+  eval \"$(bough db-branches create ci-7 --source inventory --copy schema -o env)\"
+
+The URL that `-o env` and `-o json` give holds the password.";
+
+/// Make a branch of a source, or find the living one of this id
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct CreateArgs {
+    /// The branch is found again by this
+    id: BranchId,
+
+    /// A source's name, its URL, or `-` for a URL on standard input [default: BOUGH_SOURCE_URL]
+    #[arg(long, value_name = "URL|NAME")]
+    source: Option<String>,
+
+    /// What is copied
+    #[arg(long, value_enum, default_value_t = CopyWord::All)]
+    copy: CopyWord,
+
+    /// Major version of the branch [default: the source's]
+    #[arg(long, value_name = "MAJOR")]
+    version: Option<PgMajor>,
+
+    /// Seconds that the branch lives after it was made or its last session left [default: 300]
+    #[arg(long, value_name = "SECS")]
+    ttl: Option<u64>,
+
+    /// Database of the source [default: the one its URL names]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+
+    /// Seconds to wait for the branch at most; the copy goes on without us
+    #[arg(long, value_name = "SECS", default_value = WAIT_DEFAULT)]
+    wait_timeout: u64,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: CreateFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CopyWord {
+    /// Structure and every row
+    All,
+    /// Structure, no rows
+    Schema,
+    /// Nothing
+    Empty,
+}
+
+impl From<CopyWord> for CopyMode {
+    fn from(word: CopyWord) -> Self {
+        match word {
+            CopyWord::All => Self::All,
+            CopyWord::Schema => Self::Schema,
+            CopyWord::Empty => Self::Empty,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum CreateFormat {
+    /// Sentences for people
+    #[default]
+    Text,
+    /// DATABASE_URL=... for a shell
+    Env,
+    /// One JSON document for programs
+    Json,
+}
+
+pub(super) async fn run(
+    args: &CreateArgs,
+    scope: &Scope,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let namespace = one_namespace(scope)?;
+    let wanted = EnsureBranch {
+        id: args.id.clone(),
+        namespace,
+        source: source_arg::resolve(args.source.as_deref(), settings, ui)?,
+        database: args.database.clone(),
+        copy: CopySpec {
+            mode: args.copy.into(),
+            ..CopySpec::default()
+        },
+        version: args.version,
+        connection_settings: std::collections::BTreeMap::new(),
+        ttl: args.ttl.map(Ttl).unwrap_or_default(),
+    };
+    let engine = super::connect_engine(settings, ui).await?;
+    let ensured = engine.client.ensure_branch(&wanted).await?;
+    let limit = Duration::from_secs(args.wait_timeout);
+    let branches = readiness::wait_until_ready(settings, ui, vec![ensured.branch], limit).await?;
+    let branch = &branches[0];
+    let connection = engine.client.connection(&branch.name).await?;
+    let report = CreateReport {
+        reused: ensured.reused,
+        branch,
+        url: connection.url.reveal(),
+    };
+    match args.output {
+        CreateFormat::Text => ui.report(&report, Format::Text)?,
+        CreateFormat::Json => ui.report(&report, Format::Json)?,
+        CreateFormat::Env => ui.report(&Assignment(report.url), Format::Text)?,
+    }
+    Ok(())
+}
+
+/// A branch is made in one namespace.
+#[derive(Debug, thiserror::Error)]
+#[error("a branch is made in one namespace: -A names all")]
+struct EveryNamespace;
+
+fn one_namespace(scope: &Scope) -> Result<Namespace, CommandError> {
+    match scope {
+        Scope::Namespace(namespace) => Ok(namespace.clone()),
+        Scope::All => {
+            let failure = CommandError::new(ExitCode::Usage, EveryNamespace);
+            Err(failure.with_hint("name it with -n"))
+        }
+    }
+}
+
+/// The new branch; the JSON form holds the password.
+#[derive(Serialize)]
+struct CreateReport<'a> {
+    reused: bool,
+    url: &'a str,
+    branch: &'a BranchView,
+}
+
+impl Report for CreateReport<'_> {
+    fn text(&self, page: Page) -> String {
+        let branch = self.branch;
+        let (id, name, namespace) = (&branch.id, &branch.name, &branch.namespace);
+        let came = if self.reused {
+            format!(
+                "lived already, made {}",
+                words::ago(branch.created_at, page.now)
+            )
+        } else {
+            "is ready".to_owned()
+        };
+        let mut text = format!("Branch {id} ({name}, namespace {namespace}) {came}.\n");
+        if let Ok(url) = PgUrl::parse(self.url) {
+            text.push_str(&format!("  url      {}\n", url.redacted()));
+        }
+        text.push_str(&format!("  holds    {}\n", branch.spec.copy.describe()));
+        if let Some(base) = &branch.base {
+            text.push_str(&format!(
+                "  fresh    {}\n",
+                branch_words::freshness(base, page.now)
+            ));
+        }
+        text.push_str(&format!(
+            "  lives    {}\n",
+            branch_words::life(branch, page.now)
+        ));
+        let word = words::shell_word(id.as_str());
+        text.push_str(&format!(
+            "  connect  bough db-branches -n {namespace} psql {word}\n"
+        ));
+        text.push_str(&format!(
+            "  delete   {}\n",
+            branch_words::destroy_command(branch)
+        ));
+        text
+    }
+}
+
+/// A shell's assignment of the branch's URL.
+#[derive(Serialize)]
+struct Assignment<'a>(&'a str);
+
+impl Report for Assignment<'_> {
+    fn text(&self, _: Page) -> String {
+        format!("DATABASE_URL={}\n", words::shell_word(self.0))
+    }
+}

@@ -1,0 +1,53 @@
+//! `db-branches extend`: more time.
+
+use clap::Args;
+use model::Ttl;
+use model::engine_api::ExtendBranch;
+
+use super::select::{self, Scope};
+use super::status::BranchesDone;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::{Format, Ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  bough db-branches extend try-it              its TTL once more, from now
+  bough db-branches extend try-it --ttl 900    another TTL, from now
+
+The engine's maximum is shown by `bough engine status`.";
+
+/// Give branches more time
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ExtendArgs {
+    /// Ids or names of branches
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+
+    /// The new TTL in seconds, counted from now [default: the branch's own]
+    #[arg(long, value_name = "SECS")]
+    ttl: Option<u64>,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) async fn run(
+    args: &ExtendArgs,
+    scope: &Scope,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let (engine, branches) = super::connect(settings, ui).await?;
+    let mut extended = Vec::with_capacity(args.names.len());
+    for branch in select::select(&args.names, scope, &branches)? {
+        let extend = ExtendBranch {
+            ttl: args.ttl.map_or(branch.ttl_seconds, Ttl),
+        };
+        extended.push(engine.client.extend_branch(&branch.name, extend).await?);
+    }
+    ui.report(&BranchesDone::new("has more time", extended), args.output)?;
+    Ok(())
+}

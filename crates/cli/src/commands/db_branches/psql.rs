@@ -1,0 +1,129 @@
+//! `db-branches psql`: the interactive terminal on a branch, in place of this program.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use model::engine_api::{BranchConnection, BranchView, InstallationView};
+use model::pg_url::Address;
+use model::{ExitCode, PgMajor, PgUrl};
+
+use super::select::{self, Scope};
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+const EXAMPLES: &str = "\
+Examples:
+  bough db-branches psql try-it
+  bough db-branches -n metalmart psql my-session -- -c 'select * from inventory'";
+
+/// Open psql on a branch
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct PsqlArgs {
+    /// Id or name of a branch
+    name: String,
+
+    /// Arguments of psql
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<OsString>,
+}
+
+/// Why psql does not run.
+#[derive(Debug, thiserror::Error)]
+enum PsqlError {
+    /// It is nowhere.
+    #[error(
+        "no psql was found: neither beside the PostgreSQL servers that the engine found nor on PATH"
+    )]
+    Absent,
+    /// It is there and does not start.
+    #[error("cannot run {0}")]
+    Exec(PathBuf, #[source] io::Error),
+    /// The engine told a connection string that is none.
+    #[error("cannot read the connection string that the engine gave")]
+    Url(#[source] model::pg_url::PgUrlError),
+}
+
+impl From<PsqlError> for CommandError {
+    fn from(error: PsqlError) -> Self {
+        match error {
+            PsqlError::Absent => Self::new(ExitCode::Internal, error)
+                .with_hint("install a client, such as Debian's postgresql-client"),
+            PsqlError::Exec(..) => Self::new(ExitCode::NotExecutable, error),
+            PsqlError::Url(_) => Self::new(ExitCode::Internal, error),
+        }
+    }
+}
+
+pub(super) async fn run(
+    args: &PsqlArgs,
+    scope: &Scope,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let (engine, branches) = super::connect(settings, ui).await?;
+    let branch = select::select_one(&args.name, scope, &branches)?;
+    let connection = engine.client.connection(&branch.name).await?;
+    let program =
+        find_psql(branch, &engine.view.installations, settings).ok_or(PsqlError::Absent)?;
+    let mut command = build_command(&program, &connection, settings)?;
+    command.args(&args.args);
+    // Answers only when it fails.
+    let error = command.exec();
+    Err(PsqlError::Exec(program, error).into())
+}
+
+/// The psql that knows the branch's version best: the oldest that is as new, else the newest, else the one on PATH.
+fn find_psql(
+    branch: &BranchView,
+    installations: &[InstallationView],
+    settings: &Settings,
+) -> Option<PathBuf> {
+    let wanted = branch.version.unwrap_or(PgMajor(0));
+    let mut known: Vec<_> = installations.iter().filter(|found| found.psql).collect();
+    known.sort_by_key(|found| found.major);
+    let best = known
+        .iter()
+        .find(|found| found.major >= wanted)
+        .or(known.last());
+    let beside = best.map(|found| Path::new(&found.bin).join("psql"));
+    beside.or_else(|| {
+        let mut folders = std::env::split_paths(settings.path()?);
+        folders.find_map(|folder| Some(folder.join("psql")).filter(|path| path.is_file()))
+    })
+}
+
+/// psql with the branch's address as its argument and the password in its environment alone.
+fn build_command(
+    program: &Path,
+    connection: &BranchConnection,
+    settings: &Settings,
+) -> Result<Command, PsqlError> {
+    let url = PgUrl::parse(connection.url.reveal()).map_err(PsqlError::Url)?;
+    let address = Address {
+        host: connection.host.clone(),
+        port: connection.port,
+    };
+    let mut target = PgUrl::from_parts(&address, &connection.user, None, &connection.database);
+    // Other parameters of the application's URL are for its driver, or demand what a branch need not have.
+    if let Some(options) = url.param("options") {
+        target = target.with_param("options", &options);
+    }
+    let mut command = Command::new(program);
+    command.arg(target.reveal()).env_clear();
+    // The caller's PG* variables speak of another server.
+    let inherited = settings
+        .environment
+        .iter()
+        .filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"PG"));
+    command.envs(inherited);
+    if let Some(password) = url.password() {
+        command.env("PGPASSWORD", password.reveal());
+    }
+    Ok(command)
+}

@@ -1,0 +1,56 @@
+//! `db-branches reset`: fresh data under the same URL.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::select::{self, Scope};
+use super::status::BranchesDone;
+use crate::error::CommandError;
+use crate::readiness;
+use crate::settings::Settings;
+use crate::ui::{Format, Ui};
+
+/// How long the command waits by default, as `create` does.
+const WAIT_DEFAULT: &str = "600";
+
+const EXAMPLES: &str = "\
+Examples:
+  bough db-branches reset try-it
+  bough db-branches -n metalmart reset a b
+
+Connections end; the URL, the sessions and the TTL stay.";
+
+/// Give branches fresh data under the same URL
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ResetArgs {
+    /// Ids or names of branches
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+
+    /// Seconds to wait for the branches at most; a copy goes on without us
+    #[arg(long, value_name = "SECS", default_value = WAIT_DEFAULT)]
+    wait_timeout: u64,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) async fn run(
+    args: &ResetArgs,
+    scope: &Scope,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let (engine, branches) = super::connect(settings, ui).await?;
+    let mut resetting = Vec::with_capacity(args.names.len());
+    for branch in select::select(&args.names, scope, &branches)? {
+        resetting.push(engine.client.reset_branch(&branch.name).await?);
+    }
+    let limit = Duration::from_secs(args.wait_timeout);
+    let branches = readiness::wait_until_ready(settings, ui, resetting, limit).await?;
+    ui.report(&BranchesDone::new("has fresh data", branches), args.output)?;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `engine stop`: the engine ended, its branches' servers with it or not.
+
+use std::time::Duration;
+
+use clap::Args;
+use model::ExitCode;
+use model::engine_api::StopEngine;
+
+use crate::clock;
+use crate::engine_start;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// How long the engine has to end: hundreds of servers may be stopped.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// How often its socket is tried meanwhile.
+const TRY_INTERVAL: Duration = Duration::from_millis(20);
+
+const EXAMPLES: &str = "\
+Examples:
+  bough engine stop              branches go on answering; the next command starts the engine again
+  bough engine stop --servers    their servers stop too, and start again with the engine";
+
+/// Stop the engine; branches keep their data
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StopArgs {
+    /// Stop the branches' servers as well
+    #[arg(long)]
+    servers: bool,
+}
+
+/// The engine goes on.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine (pid {pid}) still answers {} s after it was told to stop", STOP_WAIT_MAX.as_secs())]
+struct StillThere {
+    pid: u32,
+}
+
+pub(super) async fn run(args: &StopArgs, settings: &Settings, ui: &Ui) -> Result<(), CommandError> {
+    let Some(engine) = engine_start::find(settings).await? else {
+        ui.note("the engine is not running");
+        return Ok(());
+    };
+    let stop = StopEngine {
+        servers: args.servers,
+    };
+    engine.client.stop(stop).await?;
+    let deadline = clock::monotonic() + STOP_WAIT_MAX;
+    // Another process with another pid is an engine that somebody started meanwhile.
+    while let Some(there) = engine_start::find(settings).await?
+        && there.view.pid == engine.view.pid
+    {
+        if clock::monotonic() >= deadline {
+            let pid = engine.view.pid;
+            let failure = CommandError::new(ExitCode::Internal, StillThere { pid });
+            return Err(failure.with_hint("`bough engine logs` shows what it does"));
+        }
+        tokio::time::sleep(TRY_INTERVAL).await;
+    }
+    ui.note("the engine has stopped");
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `local logs`: what a target wrote.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use model::{ExitCode, Namespace, TargetRef};
+
+use crate::contexts::local;
+use crate::error::CommandError;
+use crate::growing_file::GrowingFile;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+const EXAMPLES: &str = "\
+Examples:
+  bough local logs deployment/inventory -n metalmart
+  bough local logs deployment/inventory -n metalmart -f    go on until Ctrl-C";
+
+/// Show what a target wrote to standard output and standard error
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct LogsArgs {
+    /// Its KIND/NAME
+    target: TargetRef,
+
+    /// Go on with what is added, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+}
+
+/// The log cannot be shown.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the target's log {path}")]
+struct LogError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+pub(super) fn run(
+    args: &LogsArgs,
+    namespace: &Namespace,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let path = local::log_path(&settings.data_dir, namespace, &args.target)
+        // No such object, as for the other commands: nothing runs that lacks a target.
+        .map_err(|error| CommandError::from(error).with_exit(ExitCode::Internal))?;
+    let failed = |source| {
+        let path = path.clone();
+        CommandError::new(ExitCode::Internal, LogError { path, source })
+    };
+    let mut log = GrowingFile::open(&path).map_err(failed)?;
+    loop {
+        for bytes in std::iter::from_fn(|| log.read().transpose()) {
+            ui.raw(&bytes.map_err(failed)?)?;
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        log.wait_for_change().map_err(failed)?;
+    }
+}

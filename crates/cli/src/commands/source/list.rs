@@ -1,0 +1,59 @@
+//! `source ls`: the named databases, without passwords.
+
+use clap::Args;
+use model::engine_api::SourceView;
+use serde::Serialize;
+
+use crate::engine_start;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::{Format, Page, Report, Table, Ui, words};
+
+const EXAMPLES: &str = "\
+Examples:
+  bough source ls
+  bough source ls -o json";
+
+/// List the named databases
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ListArgs {
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) async fn run(args: &ListArgs, settings: &Settings, ui: &Ui) -> Result<(), CommandError> {
+    let engine = engine_start::connect(settings).await?;
+    let sources = engine.client.sources().await?;
+    ui.report(&SourceList(sources), args.output)?;
+    Ok(())
+}
+
+/// Named databases.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct SourceList(pub(super) Vec<SourceView>);
+
+impl Report for SourceList {
+    fn text(&self, page: Page) -> String {
+        if self.0.is_empty() {
+            return "No source; `bough source add URL` names one.\n".to_owned();
+        }
+        let mut table = Table::new(
+            page,
+            &["NAME", "DATABASE", "USER", "VERSION", "ADDED", "URL"],
+        );
+        for source in &self.0 {
+            table.row([
+                source.name.to_string(),
+                source.database.clone(),
+                source.user.clone(),
+                source.version.to_string(),
+                words::ago(source.added_at, page.now),
+                source.url.clone(),
+            ]);
+        }
+        table.text()
+    }
+}

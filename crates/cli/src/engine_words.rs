@@ -1,0 +1,37 @@
+//! What the engine says of itself and of the machine, in words. Pure.
+
+use model::engine_api::{InstallationView, VolumeView};
+
+/// The volume's kind and filesystem.
+pub(crate) fn volume(volume: &VolumeView) -> String {
+    format!("{} on {}", volume.kind, volume.filesystem)
+}
+
+/// The account that servers run as.
+pub(crate) fn account(account: Option<&str>) -> String {
+    account.map_or_else(|| "the engine's own account".to_owned(), str::to_owned)
+}
+
+/// A line for each PostgreSQL, with what it is good for.
+pub(crate) fn installations(installations: &[InstallationView]) -> String {
+    let lines = installations.iter().map(installation);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn installation(found: &InstallationView) -> String {
+    let version = match &found.version {
+        Some(version) => version.clone(),
+        None => found.major.to_string(),
+    };
+    let parts = [
+        (found.server, "server"),
+        (found.pg_dump, "pg_dump"),
+        (found.psql, "psql"),
+    ];
+    let has: Vec<_> = parts
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, part)| *part)
+        .collect();
+    format!("{version} in {}: {}", found.bin, has.join(", "))
+}

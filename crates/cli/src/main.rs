@@ -1,0 +1,69 @@
+//! The program `bough`: arguments, settings, one command, its exit code.
+
+mod args;
+mod branch_words;
+mod clock;
+mod commands;
+mod contexts;
+mod diagnostics;
+mod doctor;
+mod engine_client;
+mod engine_start;
+mod engine_words;
+mod error;
+mod growing_file;
+mod readiness;
+#[cfg(test)]
+mod samples;
+mod session;
+mod settings;
+mod source_arg;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command, GlobalArgs};
+use crate::error::CommandError;
+use crate::settings::{Environment, Settings};
+use crate::ui::Ui;
+
+fn main() -> ExitCode {
+    let environment = Environment::read();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(message) => {
+            Ui::new(Settings::look(&GlobalArgs::default(), &environment)).usage(&message);
+            // The parser has 0 for help and version, 2 for usage: the same as ours.
+            return u8::try_from(message.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    let ui = Ui::new(Settings::look(&args.global, &environment));
+    match run(&args, environment, &ui) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            ui.error(&error);
+            error.exit().into()
+        }
+    }
+}
+
+fn run(args: &Args, environment: Environment, ui: &Ui) -> Result<u8, CommandError> {
+    if let Command::Probe(args) = &args.command {
+        // Before anything makes a second thread.
+        return commands::probe::run(args).map(u8::from);
+    }
+    let settings = Settings::resolve(&args.global, environment)?;
+    if !args.command.is_engine() {
+        ui::start_log(&settings);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::runtime)?;
+    let result = runtime.block_on(commands::run(&args.command, &settings, ui));
+    // Nothing that a command left behind may hold up its end.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,80 @@
+//! A waiting branch in words. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::engine_api::{BranchPhase, BranchView, CopyPhase, CopyProgress};
+
+use crate::ui::{ProgressLine, words};
+
+/// What a copy will take, once it is known: told before anybody waits for it.
+pub(super) fn announce(branch: &BranchView, limit: Duration) -> Option<String> {
+    let progress = branch.progress.as_ref()?;
+    let size = progress.source_size_bytes?;
+    let mut text = format!(
+        "{}: copying {} of {}, {size}",
+        branch.id, branch.spec.database, branch.spec.source
+    );
+    if let Some(needed) = progress.disk_needed_bytes {
+        text.push_str(&format!("; needs {needed} of disk here"));
+        if let Some(free) = progress.disk_free_bytes {
+            text.push_str(&format!(", {free} is free"));
+        }
+    }
+    if let Some(seconds) = progress.estimate_seconds {
+        text.push_str(&format!("; about {}", words::span(seconds)));
+    }
+    let limit = words::span(limit.as_secs());
+    text.push_str(&format!(
+        "; this command waits {limit} at most, the copy goes on without it"
+    ));
+    Some(text)
+}
+
+/// Where a branch is; none once nothing is waited for.
+pub(super) fn describe(branch: &BranchView, now: Timestamp) -> Option<ProgressLine> {
+    let id = &branch.id;
+    let plain = |step: &'static str, what: &str| ProgressLine {
+        step,
+        text: format!("{id}: {what}"),
+        done: None,
+    };
+    match (branch.phase, &branch.progress) {
+        (BranchPhase::Copying, Some(progress)) => Some(describe_copy(branch, progress, now)),
+        (BranchPhase::Copying, None) => {
+            Some(plain("checking", "asking the source whether it moved"))
+        }
+        (BranchPhase::Cloning, _) => Some(plain("cloning", "cloning files")),
+        (BranchPhase::Starting, _) => Some(plain("starting", "starting its server")),
+        (BranchPhase::Ready | BranchPhase::Failed | BranchPhase::Deleting, _) => None,
+    }
+}
+
+fn describe_copy(branch: &BranchView, progress: &CopyProgress, now: Timestamp) -> ProgressLine {
+    let (step, what) = match progress.phase {
+        CopyPhase::Inspecting => ("inspecting", "asking the source what it holds"),
+        CopyPhase::Preparing => ("preparing", "making an empty server"),
+        CopyPhase::Copying => ("copying", "copying"),
+        CopyPhase::Indexing => ("indexing", "building indexes and constraints"),
+        CopyPhase::Sealing => ("sealing", "sealing the copy's files"),
+    };
+    let mut text = format!("{}: {what}", branch.id);
+    let mut done = None;
+    if progress.phase == CopyPhase::Copying {
+        text.push_str(&format!(" {}", progress.copied_bytes));
+        if let Some(size) = progress.source_size_bytes {
+            text.push_str(&format!(" of {size}"));
+            done = Some((progress.copied_bytes.0, size.0));
+        }
+        text.push_str(&format!(", {} rows", words::count(progress.copied_rows)));
+        if let Some(table) = &progress.table {
+            text.push_str(&format!(", {table}"));
+        }
+    }
+    let spent = words::seconds_between(progress.started_at, now);
+    text.push_str(&format!(", {}", words::span(spent)));
+    if let Some(estimate) = progress.estimate_seconds {
+        text.push_str(&format!(" of about {}", words::span(estimate)));
+    }
+    ProgressLine { step, text, done }
+}

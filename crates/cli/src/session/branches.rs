@@ -1,0 +1,132 @@
+//! The branches that a session's file names: asked for, held, waited for.
+
+use model::ExitCode;
+use model::Secret;
+use model::engine_api::{BranchConnection, BranchView, EnsureBranch, EnsuredBranch, SourceRef};
+
+use super::membership::Membership;
+use super::prepare::{Plan, PlannedBranch};
+use crate::engine_client::{ClientError, EngineClient};
+use crate::engine_start;
+use crate::error::CommandError;
+use crate::readiness;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// How often branches are asked for until they are held: each try outlives one end of a branch or of the engine.
+const HOLD_TRIES_MAX: usize = 3;
+
+/// A branch that the session may use.
+#[derive(Debug)]
+pub(super) struct ReadyBranch {
+    /// What the file asks for.
+    pub(super) planned: PlannedBranch,
+    /// Whether it lived already.
+    pub(super) reused: bool,
+    /// How it stands.
+    pub(super) view: BranchView,
+    /// How to reach it.
+    pub(super) connection: BranchConnection,
+}
+
+/// Makes or finds every branch of `plan` and waits until all are ready; none without an engine where none is wanted.
+///
+/// # Errors
+/// With the exit code for branches, whatever is the matter: nothing may run then.
+pub(super) async fn obtain(
+    plan: &Plan,
+    membership: &mut Membership<'_>,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Vec<ReadyBranch>, CommandError> {
+    if plan.branches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let obtained = obtain_all(plan, membership, settings, ui).await;
+    obtained.map_err(|error| error.with_exit(ExitCode::Branch))
+}
+
+async fn obtain_all(
+    plan: &Plan,
+    membership: &mut Membership<'_>,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Vec<ReadyBranch>, CommandError> {
+    let engine = engine_start::connect(settings).await?;
+    if let Some(notice) = engine.version_notice() {
+        ui.warn(&notice);
+    }
+    let client = engine.client;
+    let ensured = ensure_and_hold(plan, membership, settings, &client).await?;
+    let reused: Vec<bool> = ensured.iter().map(|ensured| ensured.reused).collect();
+    let views = ensured.into_iter().map(|ensured| ensured.branch).collect();
+    let limits = plan
+        .branches
+        .iter()
+        .map(|branch| branch.wanted.creation_timeout);
+    let limit = limits.max().expect("there is at least one branch");
+    let views = tokio::select! {
+        views = readiness::wait_until_ready(settings, ui, views, limit) => views?,
+        loss = membership.keep() => return Err(loss.into()),
+    };
+    let mut ready = Vec::with_capacity(views.len());
+    for ((planned, view), reused) in plan.branches.iter().zip(views).zip(reused) {
+        ready.push(ReadyBranch {
+            connection: client.connection(&view.name).await?,
+            planned: planned.clone(),
+            reused,
+            view,
+        });
+    }
+    Ok(ready)
+}
+
+/// Asks for every branch and joins them at once, so that no TTL runs while they are waited for. Asking twice is asking
+/// once: an engine that went away meanwhile is started and asked again.
+async fn ensure_and_hold(
+    plan: &Plan,
+    membership: &mut Membership<'_>,
+    settings: &Settings,
+    client: &EngineClient,
+) -> Result<Vec<EnsuredBranch>, CommandError> {
+    for _ in 1..HOLD_TRIES_MAX {
+        match try_ensure_and_hold(plan, membership, client).await {
+            Err(error) if error.is_absence() => {
+                engine_start::connect(settings).await?;
+            }
+            // Its TTL ran out between being asked for and being held.
+            Err(error) if error.is_not_found() => {}
+            Ok(ensured) => return Ok(ensured),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(try_ensure_and_hold(plan, membership, client).await?)
+}
+
+async fn try_ensure_and_hold(
+    plan: &Plan,
+    membership: &mut Membership<'_>,
+    client: &EngineClient,
+) -> Result<Vec<EnsuredBranch>, ClientError> {
+    let mut ensured = Vec::with_capacity(plan.branches.len());
+    for planned in &plan.branches {
+        ensured.push(client.ensure_branch(&wanted(plan, planned)).await?);
+    }
+    let views: Vec<_> = ensured.iter().map(|e| e.branch.clone()).collect();
+    membership.join(&views).await?;
+    Ok(ensured)
+}
+
+fn wanted(plan: &Plan, planned: &PlannedBranch) -> EnsureBranch {
+    let branch = &planned.wanted;
+    EnsureBranch {
+        id: branch.id.clone(),
+        namespace: plan.namespace.clone(),
+        source: SourceRef::Url(Secret::new(planned.source.url.reveal())),
+        database: branch.database.clone(),
+        copy: branch.copy.clone(),
+        version: branch.version,
+        connection_settings: branch.connection_settings.clone(),
+        ttl: branch.ttl,
+    }
+}

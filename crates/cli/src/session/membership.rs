@@ -1,0 +1,166 @@
+//! A session's hold on its branches: joined, kept by heartbeats, left.
+//!
+//! ```text
+//! new ──join──▶ joined ──keep──▶ … ──leave──▶ left: the TTL of its branches starts
+//!                 ├── the engine is away: started again, joined again, for ENGINE_AWAY_MAX
+//!                 └── a branch is gone or failed ──▶ SessionLoss
+//! ```
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use model::engine_api::{BranchPhase, BranchView, HEARTBEAT_INTERVAL, JoinSession, SessionId};
+use model::{BranchId, BranchName};
+use tokio::time::MissedTickBehavior;
+
+use crate::clock;
+use crate::engine_client::{ClientError, EngineClient};
+use crate::engine_start;
+use crate::settings::Settings;
+
+/// How long a session goes on without an engine: a restart with hundreds of branches takes seconds.
+const ENGINE_AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// How long the end of a session may take; the engine notices a missing one by itself.
+const LEAVE_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// What a session lost that it cannot do without.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionLoss {
+    /// A branch was deleted.
+    #[error("branch {0} was deleted while the session held it")]
+    Deleted(String),
+    /// A branch does not answer any more.
+    #[error("branch {id} failed while the session held it: {message}")]
+    Failed {
+        /// The branch.
+        id: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// No engine tells what became of the branches.
+    #[error("no engine answered for {} s", ENGINE_AWAY_MAX.as_secs())]
+    Engine(#[source] ClientError),
+}
+
+/// One session's hold.
+pub(crate) struct Membership<'a> {
+    settings: &'a Settings,
+    client: EngineClient,
+    id: SessionId,
+    join: JoinSession,
+    /// The ids of the branches, in the order of `join`.
+    held: Vec<BranchId>,
+    joined: Cell<bool>,
+}
+
+impl<'a> Membership<'a> {
+    /// A hold under a new random id, by somebody who runs `program`. Nothing is held yet.
+    pub(crate) fn new(settings: &'a Settings, program: String) -> Self {
+        Self {
+            settings,
+            client: EngineClient::new(settings.engine_socket()),
+            id: SessionId(format!("{:016x}", rand::random::<u64>())),
+            join: JoinSession {
+                branches: Vec::new(),
+                owner: settings.owner.clone(),
+                pid: std::process::id(),
+                program,
+            },
+            held: Vec::new(),
+            joined: Cell::new(false),
+        }
+    }
+
+    /// Joins `branches`, so that their TTL does not run.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a refusal with `NotFound` means that one of them is gone already.
+    pub(crate) async fn join(&mut self, branches: &[BranchView]) -> Result<(), ClientError> {
+        self.join.branches = branches.iter().map(|branch| branch.name.clone()).collect();
+        self.held = branches.iter().map(|branch| branch.id.clone()).collect();
+        self.client.join_session(&self.id, &self.join).await?;
+        self.joined.set(true);
+        Ok(())
+    }
+
+    /// Sends heartbeats until something is lost. Cancel-safe.
+    pub(crate) async fn keep(&self) -> SessionLoss {
+        let mut beats = tokio::time::interval(HEARTBEAT_INTERVAL);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is at once, and joining was a heartbeat.
+        beats.tick().await;
+        let mut away_since = None;
+        loop {
+            beats.tick().await;
+            match self.client.join_session(&self.id, &self.join).await {
+                Ok(branches) => {
+                    away_since = None;
+                    if let Some(loss) = branches.iter().find_map(loss_of) {
+                        return loss;
+                    }
+                }
+                Err(error) if error.is_not_found() => return self.find_deleted().await,
+                Err(error) => {
+                    let now = clock::monotonic();
+                    if now - *away_since.get_or_insert(now) >= ENGINE_AWAY_MAX {
+                        return SessionLoss::Engine(error);
+                    }
+                    self.call_back(error).await;
+                }
+            }
+        }
+    }
+
+    /// Starts the engine where it is away. That it cannot be is only told once it was away for too long.
+    async fn call_back(&self, error: ClientError) {
+        tracing::info!(%error, "the engine did not take a heartbeat");
+        if error.is_absence()
+            && let Err(error) = engine_start::connect(self.settings).await
+        {
+            tracing::info!(%error, "the engine does not start");
+        }
+    }
+
+    /// Names the branch that a refused heartbeat was about.
+    async fn find_deleted(&self) -> SessionLoss {
+        let living = self.client.branches(None).await.unwrap_or_default();
+        let is_living = |name: &BranchName| living.iter().any(|branch| branch.name == *name);
+        let mut held = self.join.branches.iter().zip(&self.held);
+        let gone = held.find(|(name, _)| !is_living(name));
+        // A branch that was made anew under its old name does not know this session either.
+        let id = gone.map(|(_, id)| id).or(self.held.first());
+        SessionLoss::Deleted(id.map(ToString::to_string).unwrap_or_default())
+    }
+
+    /// Ends the hold; answers with the branches as they then are. Nothing where nothing is held, or nobody answers.
+    pub(crate) async fn leave(&self) -> Vec<BranchView> {
+        if !self.joined.replace(false) {
+            return Vec::new();
+        }
+        let leaving = self.client.leave_session(&self.id);
+        match tokio::time::timeout(LEAVE_WAIT_MAX, leaving).await {
+            Ok(Ok(branches)) => branches,
+            Ok(Err(error)) => {
+                tracing::info!(%error, "the engine did not hear the session's end");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+fn loss_of(branch: &BranchView) -> Option<SessionLoss> {
+    let id = branch.id.to_string();
+    match branch.phase {
+        BranchPhase::Failed => Some(SessionLoss::Failed {
+            id,
+            message: branch.message.clone().unwrap_or_default(),
+        }),
+        BranchPhase::Deleting => Some(SessionLoss::Deleted(id)),
+        BranchPhase::Copying
+        | BranchPhase::Cloning
+        | BranchPhase::Starting
+        | BranchPhase::Ready => None,
+    }
+}

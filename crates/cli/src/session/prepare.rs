@@ -1,0 +1,231 @@
+//! From a command line to a plan: the file read, the context chosen, the target found, each branch's source located.
+//!
+//! Nothing here changes anything anywhere. Precedence of the namespace: the flag, the file, MIRRORD_TARGET_NAMESPACE,
+//! `default`; of the target alike.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{
+    Config, DbBranch, Environment, LocateError, SourceConnection, Surroundings, TargetChoice,
+};
+use model::target::TargetError;
+use model::{ExitCode, Namespace, TargetRef};
+
+use super::Request;
+use crate::contexts::{self, ContextChoice, FoundTarget};
+use crate::diagnostics;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// What stands for the file in messages where there is none.
+const NO_FILE: &str = "(defaults)";
+
+/// Why a session cannot be planned.
+#[derive(Debug, thiserror::Error)]
+enum PlanError {
+    /// The working directory is gone.
+    #[error("cannot tell which directory the program is to run in")]
+    Directory,
+    /// MIRRORD_IMPERSONATED_TARGET is no target.
+    #[error("cannot use MIRRORD_IMPERSONATED_TARGET")]
+    Target(#[source] TargetError),
+    /// A branch's source is not where the file says.
+    #[error("cannot find the source of branch {id} ({path})")]
+    Source {
+        /// The branch.
+        id: String,
+        /// Where the file asks for it.
+        path: String,
+        /// Why.
+        #[source]
+        source: LocateError,
+    },
+}
+
+/// A branch of the file, with its source.
+#[derive(Debug, Clone)]
+pub(super) struct PlannedBranch {
+    /// What the file asks for.
+    pub(super) wanted: DbBranch,
+    /// Where it comes from.
+    pub(super) source: SourceConnection,
+}
+
+/// Everything that is known before anything is done.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The file, where there is one.
+    pub(super) file: Option<PathBuf>,
+    /// What it says.
+    pub(super) config: Config,
+    /// Where the target lives.
+    pub(super) context: ContextChoice,
+    /// The target's namespace, and the branches'.
+    pub(super) namespace: Namespace,
+    /// The target; none: the program runs as itself.
+    pub(super) target: Option<TargetRef>,
+    /// The target's environment.
+    pub(super) target_environment: Option<Environment>,
+    /// The caller's environment.
+    pub(super) caller: Arc<Environment>,
+    /// Where the program runs.
+    pub(super) directory: PathBuf,
+    /// The branches to be had.
+    pub(super) branches: Vec<PlannedBranch>,
+}
+
+impl Plan {
+    /// Where connections are found: the target's environment, or without a target the caller's.
+    pub(super) fn source_environment(&self) -> &Environment {
+        self.target_environment.as_ref().unwrap_or(&self.caller)
+    }
+
+    /// The file's name for messages.
+    pub(super) fn file_name(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(NO_FILE))
+    }
+}
+
+/// What a configuration file may refer to in this run.
+///
+/// # Errors
+/// When the working directory is gone.
+pub(crate) fn surroundings(settings: &Settings) -> Result<Surroundings, CommandError> {
+    let directory = settings
+        .directory
+        .clone()
+        .ok_or_else(|| CommandError::new(ExitCode::Usage, PlanError::Directory))?;
+    let random_key = format!("{:010x}", rand::random::<u64>() >> 24);
+    Ok(Surroundings {
+        environment: Arc::new(settings.environment.variables().clone()),
+        git_branch: config::git_branch(&directory),
+        key: settings.session.key.clone(),
+        ..Surroundings::new(directory, random_key)
+    })
+}
+
+/// Plans a session.
+///
+/// # Errors
+/// Exit code 2 for the file, 3 for context and target, 4 for a source that is not to be found.
+pub(super) fn prepare(
+    request: &Request<'_>,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Plan, CommandError> {
+    let file = request
+        .file
+        .clone()
+        .or_else(|| settings.session.config_file.clone());
+    let mut surroundings = surroundings(settings)?;
+    surroundings.key = request.key.clone().or(surroundings.key);
+    surroundings.target = request.target.clone();
+    surroundings.namespace = request.namespace.clone();
+    let config = read_config(file.as_deref(), surroundings.clone(), settings)?;
+    for warning in &config.warnings {
+        ui.warn(&diagnostics::describe(warning).join("\n"));
+    }
+    let name = file.as_deref().unwrap_or(Path::new(NO_FILE));
+    if let Some(refusal) = diagnostics::refusal(name, &config) {
+        return Err(refusal);
+    }
+    let context =
+        contexts::choose_context(request.context.as_deref(), config.kube_context.as_deref())?;
+    let namespace = settings.choose_namespace(config.target.namespace.as_ref())?;
+    let target = config.target.workload().cloned();
+    let found = match &target {
+        Some(target) => Some(contexts::find(&namespace, target, &settings.data_dir)?),
+        None => None,
+    };
+    if let Some(found) = &found
+        && !found.skipped.is_empty()
+    {
+        let names = found.skipped.join(", ");
+        ui.warn(&format!(
+            "variables of the target that are not UTF-8 stay out: {names}"
+        ));
+    }
+    let mut plan = Plan {
+        file,
+        context,
+        namespace,
+        target_environment: found.as_ref().map(environment_of),
+        target: found.map(|found| found.reference),
+        caller: surroundings.environment,
+        directory: surroundings.directory,
+        branches: Vec::new(),
+        config,
+    };
+    plan.branches = locate_branches(&plan)?;
+    Ok(plan)
+}
+
+fn environment_of(found: &FoundTarget) -> Environment {
+    let variables = found.environment.iter();
+    variables
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+/// Reads the file; without one, what it would say if it were empty. Where neither flag nor file names a target, the
+/// environment may.
+fn read_config(
+    file: Option<&Path>,
+    mut surroundings: Surroundings,
+    settings: &Settings,
+) -> Result<Config, CommandError> {
+    let read = |surroundings: &Surroundings| match file {
+        Some(file) => {
+            config::read(file, surroundings).map_err(|error| diagnostics::rejection(file, error))
+        }
+        None => {
+            let name = Path::new(NO_FILE);
+            config::read_text(name, "{}", surroundings)
+                .map_err(|error| diagnostics::rejection(name, error.into()))
+        }
+    };
+    let config = read(&surroundings)?;
+    match (&config.target.choice, &settings.session.target) {
+        (TargetChoice::Unset, Some(text)) => {
+            let target = text
+                .parse()
+                .map_err(|error| CommandError::new(ExitCode::Usage, PlanError::Target(error)))?;
+            surroundings.target = Some(target);
+            read(&surroundings)
+        }
+        (TargetChoice::Unset, None) | (TargetChoice::Targetless | TargetChoice::Workload(_), _) => {
+            Ok(config)
+        }
+    }
+}
+
+fn locate_branches(plan: &Plan) -> Result<Vec<PlannedBranch>, CommandError> {
+    let mut located = Vec::with_capacity(plan.config.branches.len());
+    for wanted in &plan.config.branches {
+        let source = wanted
+            .connection
+            .locate(plan.source_environment())
+            .map_err(|source| {
+                let hint = source.hint();
+                let failure = CommandError::new(
+                    ExitCode::Branch,
+                    PlanError::Source {
+                        id: wanted.id.to_string(),
+                        path: wanted.path.clone(),
+                        source,
+                    },
+                );
+                match hint {
+                    Some(hint) => failure.with_hint(hint),
+                    None => failure,
+                }
+            })?;
+        located.push(PlannedBranch {
+            wanted: wanted.clone(),
+            source,
+        });
+    }
+    Ok(located)
+}

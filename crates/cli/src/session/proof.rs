@@ -1,0 +1,292 @@
+//! The proof that a process will reach its branch: a login with its own final environment, answered by the branch's
+//! random identity. Nothing runs without it.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use config::{Connection, Environment, LocateError, Origin};
+use model::PgUrl;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+/// How long a login may take: the door is on this machine and its server runs.
+const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Values of `sslmode` with which a client gives up where there is no TLS (libpq, section 34.19).
+const TLS_MODES: [&str; 3] = ["require", "verify-ca", "verify-full"];
+
+/// Why a variable is not proven to lead to the branch. Never shows its value.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProofError {
+    /// The final environment does not hold the connection.
+    #[error("cannot read {variables} back from the program's environment")]
+    Locate {
+        /// The variables.
+        variables: String,
+        /// Why.
+        #[source]
+        source: LocateError,
+    },
+    /// The connection demands TLS.
+    #[error("{variables} demands TLS ({demand}), which branches do not speak")]
+    Tls {
+        /// The variables.
+        variables: String,
+        /// The parameter.
+        demand: String,
+    },
+    /// The login failed.
+    #[error("cannot log in to branch {id} by {variables}")]
+    Login {
+        /// The branch.
+        id: String,
+        /// The variables.
+        variables: String,
+        /// Why.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The login took too long.
+    #[error("cannot log in to branch {id} by {variables} within {} s", LOGIN_WAIT_MAX.as_secs())]
+    TimedOut {
+        /// The branch.
+        id: String,
+        /// The variables.
+        variables: String,
+    },
+    /// Another server answered.
+    #[error("{variables} does not lead to branch {id}: another server answered")]
+    Elsewhere {
+        /// The branch.
+        id: String,
+        /// The variables.
+        variables: String,
+    },
+}
+
+impl ProofError {
+    /// What can be done.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls { .. } => Some(
+                "add \"query_params\": {\"sslmode\": \"disable\"} to the branch in the configuration file",
+            ),
+            Self::Login { source, .. } if is_refused_login(source) => Some(
+                "the branch has the source's own roles; one whose password could not be read cannot log in: \
+                 `bough db-branches status ID` names them",
+            ),
+            Self::Login { .. } | Self::TimedOut { .. } => {
+                Some("`bough engine logs` shows what the engine did")
+            }
+            Self::Locate { .. } | Self::Elsewhere { .. } => None,
+        }
+    }
+}
+
+/// Whether the server answered, and did not take the user or the password.
+fn is_refused_login(error: &tokio_postgres::Error) -> bool {
+    let refusals = [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    ];
+    error.code().is_some_and(|code| refusals.contains(code))
+}
+
+/// Logs in by every variable of `connection` as `environment` has them; each must end at the server that answers
+/// `identity`.
+///
+/// # Errors
+/// [`ProofError`] for the first that does not.
+pub(crate) async fn prove(
+    id: &str,
+    identity: &str,
+    connection: &Connection,
+    environment: &Environment,
+) -> Result<(), ProofError> {
+    for single in single_connections(connection) {
+        let variables = single.variables().join(", ");
+        let found = single
+            .locate(environment)
+            .map_err(|source| ProofError::Locate {
+                variables: variables.clone(),
+                source,
+            })?;
+        if let Some(demand) = tls_demand(&found.url) {
+            return Err(ProofError::Tls { variables, demand });
+        }
+        let answer = tokio::time::timeout(LOGIN_WAIT_MAX, ask_identity(&found.url, environment));
+        let id = id.to_owned();
+        match answer.await {
+            Err(_) => return Err(ProofError::TimedOut { id, variables }),
+            Ok(Err(source)) => {
+                return Err(ProofError::Login {
+                    id,
+                    variables,
+                    source,
+                });
+            }
+            Ok(Ok(answer)) if answer.as_deref() != Some(identity) => {
+                return Err(ProofError::Elsewhere { id, variables });
+            }
+            Ok(Ok(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A connection for each way through the lists of `connection`, so that every variable is in one of them. The values
+/// are those of the environment: a literal of the file is what it was, not what the process gets.
+fn single_connections(connection: &Connection) -> Vec<Connection> {
+    let read_back = |origin: &Origin| match origin {
+        Origin::Variable {
+            name,
+            kind,
+            container,
+            literal: _,
+        } => Origin::Variable {
+            name: name.clone(),
+            kind: *kind,
+            container: container.clone(),
+            literal: None,
+        },
+        Origin::Pattern { .. } | Origin::Secret { .. } | Origin::GcpSecretManager { .. } => {
+            origin.clone()
+        }
+    };
+    match connection {
+        Connection::Url(origins) => origins
+            .iter()
+            .map(|origin| Connection::Url(vec![read_back(origin)]))
+            .collect(),
+        Connection::Params(params) => {
+            let ways = params.values().map(Vec::len).max().unwrap_or(0);
+            let way = |number: usize| {
+                let chosen = params.iter().map(|(param, origins)| {
+                    let origin = &origins[number.min(origins.len() - 1)];
+                    (param.clone(), vec![read_back(origin)])
+                });
+                Connection::Params(chosen.collect())
+            };
+            (0..ways).map(way).collect()
+        }
+    }
+}
+
+/// The parameter, if any, that forbids a connection without TLS.
+fn tls_demand(url: &PgUrl) -> Option<String> {
+    let param = |key: &'static str| url.param(key).map(|value| (key, value));
+    let demands = [
+        param("sslmode").filter(|(_, value)| TLS_MODES.contains(&value.as_str())),
+        // asyncpg's and JDBC's words for the same.
+        param("ssl").filter(|(_, value)| value == "true" || TLS_MODES.contains(&value.as_str())),
+        param("channel_binding").filter(|(_, value)| value == "require"),
+        param("sslnegotiation").filter(|(_, value)| value == "direct"),
+    ];
+    let (key, value) = demands.into_iter().flatten().next()?;
+    Some(format!("{key}={value}"))
+}
+
+/// What the server at `url` answers to `SHOW cluster_name`. What the URL leaves out comes from `environment`, as
+/// clients have it (libpq, section 34.15).
+async fn ask_identity(
+    url: &PgUrl,
+    environment: &Environment,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    let variable = |name: &str| {
+        let value = environment.get(OsStr::new(name))?.to_str()?;
+        Some(value.to_owned()).filter(|value| !value.is_empty())
+    };
+    let address = url.address();
+    let mut login = tokio_postgres::Config::new();
+    login.host(&address.host).port(address.port);
+    login.application_name("bough proof");
+    let user = url.param("user").or_else(|| variable("PGUSER"));
+    if let Some(user) = user.or_else(|| variable("USER")) {
+        login.user(user);
+    }
+    let password = url.password().map(|secret| secret.reveal().to_owned());
+    if let Some(password) = password.or_else(|| variable("PGPASSWORD")) {
+        login.password(password);
+    }
+    if let Some(database) = url.param("dbname").or_else(|| variable("PGDATABASE")) {
+        login.dbname(database);
+    }
+    if let Some(options) = url.param("options") {
+        login.options(options);
+    }
+    let (client, connection) = login.connect(NoTls).await?;
+    // Ends with the client.
+    let driver = tokio::spawn(connection);
+    let answer = client.simple_query("SHOW cluster_name").await;
+    drop(client);
+    driver.abort();
+    let row_of = |message| {
+        if let SimpleQueryMessage::Row(row) = message {
+            row.get(0).map(str::to_owned)
+        } else {
+            None
+        }
+    };
+    Ok(answer?.into_iter().find_map(row_of))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use config::Surroundings;
+
+    use super::*;
+
+    fn connection(json: &str) -> Connection {
+        let text = format!(
+            r#"{{"feature": {{"db_branches": [{{"id": "a", "type": "pg", "connection": {json}}}]}}}}"#
+        );
+        let surroundings = Surroundings::new("/", "key");
+        let config = config::read_text(Path::new("x.json"), &text, &surroundings).unwrap();
+        config.branches[0].connection.clone()
+    }
+
+    #[test]
+    fn every_variable_is_in_one_of_the_ways() {
+        let urls = connection(r#"{"url": ["A", "B"]}"#);
+        let names = |connection: &Connection| {
+            let ways = single_connections(connection);
+            let names = ways.iter().map(|way| way.variables().join(" "));
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(names(&urls), ["A", "B"]);
+        let params = r#"{"params": {"host": ["H1", "H2"], "port": "P", "user": "U"}}"#;
+        assert_eq!(names(&connection(params)), ["H1 P U", "H2 P U"]);
+    }
+
+    #[test]
+    fn literals_are_read_back_from_the_environment() {
+        let literal =
+            r#"{"url": {"type": "env", "variable": "A", "value": "postgres://u@source/d"}}"#;
+        let ways = single_connections(&connection(literal));
+        let environment: Environment = [("A".into(), "postgres://u@127.0.0.1:4/d".into())]
+            .into_iter()
+            .collect();
+        let found = ways[0].locate(&environment).unwrap();
+        assert_eq!(found.url.address().port, 4);
+    }
+
+    #[test]
+    fn demands_for_tls_are_seen_in_every_dialect() {
+        let demand = |text: &str| tls_demand(&PgUrl::parse(text).unwrap());
+        for (url, expected) in [
+            ("postgres://u@h/d", None),
+            ("postgres://u@h/d?sslmode=prefer", None),
+            ("postgres://u@h/d?sslmode=require", Some("sslmode=require")),
+            ("postgres://u@h/d?ssl=verify-full", Some("ssl=verify-full")),
+            ("jdbc:postgresql://h/d?user=u&ssl=true", Some("ssl=true")),
+            (
+                "postgres://u@h/d?channel_binding=require",
+                Some("channel_binding=require"),
+            ),
+        ] {
+            assert_eq!(demand(url).as_deref(), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What this run works with: flags over environment over defaults, resolved once.
+//!
+//! Owns every reading of the environment, of the terminal and of who runs us. Leaves the session's file to
+//! `config`, and what a command does with its own flags to the command.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use model::branch_id::NameError;
+use model::{Namespace, Secret};
+
+use crate::args::GlobalArgs;
+
+/// Where the engine of the machine's administrator keeps its data.
+const DATA_DIR_OF_ROOT: &str = "/var/lib/bough";
+
+/// The folder of an account's own data below HOME, where XDG_DATA_HOME names none.
+const DATA_HOME_DEFAULT: &str = ".local/share";
+
+/// Why no settings can be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// Nothing says where data may be kept.
+    #[error("no data directory is known: neither --data-dir nor BOUGH_DATA_DIR nor HOME is set")]
+    DataDir,
+    /// The data directory is relative and the working directory is gone.
+    #[error("cannot make the data directory {0} absolute")]
+    Absolute(PathBuf, #[source] std::io::Error),
+    /// MIRRORD_TARGET_NAMESPACE is no namespace.
+    #[error("cannot use MIRRORD_TARGET_NAMESPACE")]
+    Namespace(#[source] NameError),
+    /// A variable that must be text is not.
+    #[error("the variable {0} is not UTF-8")]
+    NotText(&'static str),
+}
+
+/// The caller's environment as it was when the program started.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// Reads the process's environment.
+    pub(crate) fn read() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// The value of `name`, where it is set and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
+        let value = self.0.get(OsStr::new(name))?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// Every variable.
+    pub(crate) fn variables(&self) -> &BTreeMap<OsString, OsString> {
+        &self.0
+    }
+
+    /// Every variable, name by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<String>, SettingsError> {
+        match self.get(name).map(OsStr::to_str) {
+            None => Ok(None),
+            Some(Some(text)) => Ok(Some(text.to_owned())),
+            Some(None) => Err(SettingsError::NotText(name)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    /// Names alone: values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl FromIterator<(OsString, OsString)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+/// How output looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// No opening, closing and progress lines; errors and warnings stay.
+    pub(crate) quiet: bool,
+    /// Colours on standard error.
+    pub(crate) colours: bool,
+    /// Standard error is a terminal: progress is drawn, not listed.
+    pub(crate) terminal: bool,
+    /// Columns that tables may take; none where no terminal shows them, so that a line is a row.
+    pub(crate) width: Option<u16>,
+}
+
+/// What a session takes from the environment where its flags say nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SessionDefaults {
+    /// The configuration file.
+    pub(crate) config_file: Option<PathBuf>,
+    /// The session's key.
+    pub(crate) key: Option<String>,
+    /// The target's namespace.
+    pub(crate) namespace: Option<String>,
+    /// The target.
+    pub(crate) target: Option<String>,
+    /// The context.
+    pub(crate) context: Option<String>,
+}
+
+/// Everything a command may ask about this run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where the engine of this account keeps its data; absolute.
+    pub(crate) data_dir: PathBuf,
+    /// Folders to look for PostgreSQL in before the usual ones.
+    pub(crate) postgres_path: Vec<PathBuf>,
+    /// The account that servers run as when the engine is root.
+    pub(crate) server_account: Option<String>,
+    /// The connection string of `source add` and `create`, kept off the process list.
+    pub(crate) source_url: Option<Secret>,
+    /// Values for sessions.
+    pub(crate) session: SessionDefaults,
+    /// How often `-v` was given.
+    pub(crate) verbose: u8,
+    /// RUST_LOG: says more than a count of `-v`, so it wins.
+    pub(crate) rust_log: Option<String>,
+    /// Who runs us: `user@host`.
+    pub(crate) owner: String,
+    /// The caller's environment.
+    pub(crate) environment: Environment,
+    /// The working directory; none where it was deleted.
+    pub(crate) directory: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Resolves flags over `environment` over defaults.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when no data directory can be named or a variable is no text.
+    pub(crate) fn resolve(
+        flags: &GlobalArgs,
+        environment: Environment,
+    ) -> Result<Self, SettingsError> {
+        let is_root = rustix::process::geteuid().is_root();
+        Ok(Self {
+            data_dir: choose_data_dir(flags.data_dir.as_deref(), &environment, is_root)?,
+            postgres_path: environment
+                .get("BOUGH_POSTGRES_PATH")
+                .map(|list| std::env::split_paths(list).collect())
+                .unwrap_or_default(),
+            server_account: environment.text("BOUGH_SERVER_ACCOUNT")?,
+            source_url: environment.text("BOUGH_SOURCE_URL")?.map(Secret::new),
+            session: session_defaults(&environment)?,
+            verbose: flags.verbose,
+            rust_log: environment.text("RUST_LOG")?,
+            owner: describe_owner(&environment),
+            environment,
+            directory: std::env::current_dir().ok(),
+        })
+    }
+
+    /// The namespace of a command that has no file: the flag, MIRRORD_TARGET_NAMESPACE, `default`.
+    ///
+    /// # Errors
+    /// [`SettingsError::Namespace`] when the variable is no namespace.
+    pub(crate) fn choose_namespace(
+        &self,
+        flag: Option<&Namespace>,
+    ) -> Result<Namespace, SettingsError> {
+        match (flag, &self.session.namespace) {
+            (Some(namespace), _) => Ok(namespace.clone()),
+            (None, Some(text)) => Namespace::new(text.clone()).map_err(SettingsError::Namespace),
+            (None, None) => Ok(Namespace::default()),
+        }
+    }
+
+    /// How output looks: needed before everything else, and never failing.
+    pub(crate) fn look(flags: &GlobalArgs, environment: &Environment) -> Look {
+        choose_look(flags, environment)
+    }
+
+    /// The engine's socket.
+    pub(crate) fn engine_socket(&self) -> PathBuf {
+        self.data_dir.join("engine.sock")
+    }
+
+    /// The engine's own log.
+    pub(crate) fn engine_log(&self) -> PathBuf {
+        self.data_dir.join("engine.log")
+    }
+
+    /// The PATH of the caller.
+    pub(crate) fn path(&self) -> Option<&OsStr> {
+        self.environment.get("PATH")
+    }
+}
+
+fn choose_data_dir(
+    flag: Option<&Path>,
+    environment: &Environment,
+    is_root: bool,
+) -> Result<PathBuf, SettingsError> {
+    let named = flag
+        .map(Path::to_path_buf)
+        .or_else(|| environment.get("BOUGH_DATA_DIR").map(PathBuf::from));
+    let home = || {
+        let home = environment
+            .get("HOME")
+            .map(|home| Path::new(home).join(DATA_HOME_DEFAULT));
+        // The XDG base directory specification has relative values ignored.
+        let xdg = environment.get("XDG_DATA_HOME").map(PathBuf::from);
+        xdg.filter(|path| path.is_absolute()).or(home)
+    };
+    let chosen = match named {
+        Some(path) => path,
+        None if is_root => PathBuf::from(DATA_DIR_OF_ROOT),
+        None => home().ok_or(SettingsError::DataDir)?.join("bough"),
+    };
+    std::path::absolute(&chosen).map_err(|error| SettingsError::Absolute(chosen, error))
+}
+
+fn session_defaults(environment: &Environment) -> Result<SessionDefaults, SettingsError> {
+    let file = ["BOUGH_CONFIG_FILE", "MIRRORD_CONFIG_FILE"];
+    Ok(SessionDefaults {
+        config_file: file
+            .iter()
+            .find_map(|name| environment.get(name))
+            .map(PathBuf::from),
+        key: environment.text("MIRRORD_KEY")?,
+        namespace: environment.text("MIRRORD_TARGET_NAMESPACE")?,
+        target: environment.text("MIRRORD_IMPERSONATED_TARGET")?,
+        context: environment.text("MIRRORD_KUBE_CONTEXT")?,
+    })
+}
+
+fn choose_look(flags: &GlobalArgs, environment: &Environment) -> Look {
+    let terminal = std::io::stderr().is_terminal();
+    let dumb = environment.get("TERM").is_none_or(|term| term == "dumb");
+    // https://no-color.org: any value but the empty one.
+    let wanted = environment.get("NO_COLOR").is_none();
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    Look {
+        quiet: flags.quiet,
+        colours: terminal && wanted && !dumb,
+        terminal: terminal && !dumb,
+        width: size.ok().map(|size| size.ws_col).filter(|width| *width > 0),
+    }
+}
+
+fn describe_owner(environment: &Environment) -> String {
+    let name = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| environment.get(name)?.to_str());
+    let uid = rustix::process::getuid().as_raw();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    match name {
+        Some(name) => format!("{name}@{host}"),
+        None => format!("uid {uid}@{host}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+            .collect()
+    }
+
+    fn data_dir(flag: Option<&str>, variables: &[(&str, &str)], is_root: bool) -> String {
+        let chosen = choose_data_dir(flag.map(Path::new), &environment(variables), is_root);
+        chosen.unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_data_directory_is_flag_then_variable_then_account() {
+        let all = [
+            ("BOUGH_DATA_DIR", "/v"),
+            ("XDG_DATA_HOME", "/x"),
+            ("HOME", "/h"),
+        ];
+        assert_eq!(data_dir(Some("/f"), &all, true), "/f");
+        assert_eq!(data_dir(None, &all, true), "/v");
+        assert_eq!(data_dir(None, &all[1..], true), "/var/lib/bough");
+        assert_eq!(data_dir(None, &all[1..], false), "/x/bough");
+        assert_eq!(data_dir(None, &all[2..], false), "/h/.local/share/bough");
+        let relative = [("XDG_DATA_HOME", "x"), ("HOME", "/h")];
+        assert_eq!(data_dir(None, &relative, false), "/h/.local/share/bough");
+        let nothing = choose_data_dir(None, &environment(&[]), false);
+        assert!(matches!(nothing, Err(SettingsError::DataDir)));
+    }
+
+    #[test]
+    fn empty_variables_count_as_unset() {
+        assert_eq!(environment(&[("NO_COLOR", "")]).get("NO_COLOR"), None);
+    }
+
+    #[test]
+    fn values_of_the_environment_are_not_shown() {
+        let text = format!("{:?}", environment(&[("PASSWORD", "hunter2")]));
+        assert!(text.contains("PASSWORD") && !text.contains("hunter2"));
+    }
+}

@@ -1,0 +1,46 @@
+//! The program as its users run it, against an engine that a test plays: every answer is the test's own.
+//!
+//! What real servers do is tested in the package `tests`.
+
+#![cfg(test)]
+
+#[path = "it/completions.rs"]
+mod completions;
+#[path = "it/db_branches.rs"]
+mod db_branches;
+#[path = "it/doctor.rs"]
+mod doctor;
+#[path = "it/engine.rs"]
+mod engine;
+#[path = "it/exec.rs"]
+mod exec;
+#[path = "it/fake_door.rs"]
+mod fake_door;
+#[path = "it/fake_engine.rs"]
+mod fake_engine;
+#[path = "it/harness.rs"]
+mod harness;
+#[path = "it/help.rs"]
+mod help;
+#[path = "it/local.rs"]
+mod local;
+#[path = "../src/samples.rs"]
+mod samples;
+#[path = "it/source.rs"]
+mod source;
+#[path = "it/verify_config.rs"]
+mod verify_config;
+
+#[test]
+fn every_file_of_this_folder_is_a_module_here() {
+    let listed = include_str!("it.rs");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_source = name.ends_with(".rs");
+        assert!(
+            !is_source || listed.contains(&format!("it/{name}")),
+            "{name} is not run"
+        );
+    }
+}

@@ -1,0 +1,434 @@
+//! `exec`: nothing runs before its branch is proven, and what runs is told on as it ended.
+
+use std::path::PathBuf;
+
+use fixtures::{Outcome, Signal};
+use model::engine_api::{BranchPhase, BranchView};
+
+use crate::fake_door::FakeDoor;
+use crate::fake_engine::Plan;
+use crate::harness::{Harness, LONG};
+use crate::samples;
+
+const PASSWORD: &str = "hunter2";
+
+/// A user whose own environment names the source, a file that wants a branch of it, and the branch's door.
+struct Session {
+    harness: Harness,
+    door: FakeDoor,
+}
+
+impl Session {
+    fn new() -> Self {
+        let branch = samples::branch("metalmart", "my-debug-session");
+        Self::with_identity(branch.identity)
+    }
+
+    fn with_identity(identity: String) -> Self {
+        let mut harness = Harness::new();
+        let door = FakeDoor::open(PASSWORD, identity);
+        let port = door.port();
+        let url = format!("postgres://app:{PASSWORD}@127.0.0.1:{port}/inventory");
+        harness.engine.script().url = url;
+        let source = format!("postgres://app:{PASSWORD}@db:5432/inventory?application_name=shop");
+        harness.env.set("DATABASE_URL", source);
+        let session = Self { harness, door };
+        session.write(FILE);
+        session
+    }
+
+    fn write(&self, text: &str) -> PathBuf {
+        let path = self.harness.env.home().join("x.json");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Runs `exec` with the file and a shell's script.
+    fn exec(&self, script: &str) -> Outcome {
+        self.exec_with("", script)
+    }
+
+    fn exec_with(&self, flags: &str, script: &str) -> Outcome {
+        let mut command = self
+            .harness
+            .command(&format!("{flags} exec -f x.json -- sh -c"));
+        command.arg(script);
+        self.harness.finish(command)
+    }
+
+    fn show(&self, outcome: &Outcome) -> String {
+        let port = self.door.port().to_string();
+        self.harness.show(outcome).replace(&port, "[PORT]")
+    }
+
+    /// Runs a program that must not start, and shows what is said instead.
+    fn refused(&self) -> String {
+        let outcome = self.exec("touch started");
+        let started = self.harness.env.home().join("started");
+        assert!(!started.exists(), "{}", self.show(&outcome));
+        self.show(&outcome)
+    }
+}
+
+const FILE: &str = r#"{
+  "target": {"namespace": "metalmart"},
+  "feature": {
+    "network": {"incoming": "mirror", "outgoing": true},
+    "fs": "local",
+    "db_branches": [{
+      "id": "my-debug-session", "type": "pg", "version": "16", "name": "inventory", "ttl_secs": 300,
+      "connection": {"url": {"type": "env", "variable": "DATABASE_URL"}}, "copy": {"mode": "all"}
+    }]
+  }
+}
+"#;
+
+#[test]
+fn the_program_reaches_its_branch_and_its_end_is_told_on() {
+    let session = Session::new();
+    let outcome = session.exec("echo $DATABASE_URL; exit 7");
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 7
+    --- stdout
+    postgres://app:hunter2@127.0.0.1:[PORT]/inventory?application_name=shop
+    --- stderr
+    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: the environment is your own
+    bough: branch my-debug-session (pg-746727604a61cacd) of db:5432/inventory as app, by DATABASE_URL: new
+    bough:   holds all: structure and every row
+    bough:   data as of 2020-09-13T12:26:40Z ([TIME] ago), position 0/16B3748; copied for this branch
+    bough:   cannot log in there, their passwords cannot be read: reporting
+    bough: x.json:4:29: feature.network.incoming: not in force yet: the target keeps its traffic, and the process is reached on this machine alone
+    bough: x.json:4:51: feature.network.outgoing: not in force yet: the process connects from this machine
+    bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
+    bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
+    bough: the fence is not in force yet: a connection that names the source's address itself reaches the source
+    bough: branch my-debug-session lives until 2096-10-02T07:06:40Z (in [TIME]); the same command comes back to it, `bough db-branches -n metalmart destroy my-debug-session` deletes it
+    "#);
+    assert_eq!(session.door.logins(), 1);
+    let id = &session.harness.engine.requests()[1];
+    let id = id.strip_prefix("PUT /v1/sessions/").unwrap();
+    assert_eq!(
+        session.harness.engine.requests(),
+        [
+            "POST /v1/branches".to_owned(),
+            format!("PUT /v1/sessions/{id}"),
+            format!("DELETE /v1/sessions/{id}"),
+        ]
+    );
+    let script = session.harness.engine.script();
+    insta::assert_snapshot!(script.requests[0].1, @r#"{"connection_settings":{},"copy":{"mode":"all"},"database":"inventory","id":"my-debug-session","namespace":"metalmart","source":{"url":"postgres://app:hunter2@db:5432/inventory?application_name=shop"},"ttl":300,"version":16}"#);
+    let join = &script.requests[1].1;
+    assert_eq!(join["program"], "sh");
+    assert!(join["owner"].as_str().unwrap().starts_with("ada@"));
+}
+
+#[test]
+fn a_branch_is_found_again_and_its_age_is_told() {
+    let session = Session::new();
+    let branch = samples::branch("metalmart", "my-debug-session");
+    session.harness.engine.script().add(branch);
+    let outcome = session.exec("true");
+    assert_eq!(outcome.status.code(), Some(0));
+    assert!(
+        session.show(&outcome).contains(": reused, made [TIME] ago"),
+        "{}",
+        session.show(&outcome)
+    );
+}
+
+#[test]
+fn quiet_leaves_the_program_alone() {
+    let session = Session::new();
+    let outcome = session.exec_with("-q", "echo out; echo err >&2");
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        ("out\n", "err\n")
+    );
+}
+
+#[test]
+fn another_server_behind_the_address_stops_everything() {
+    let session = Session::with_identity("bough-another".to_owned());
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: DATABASE_URL does not lead to branch my-debug-session: another server answered
+    "#);
+    assert!(session.harness.engine.script().sessions.is_empty());
+}
+
+#[test]
+fn a_login_that_fails_stops_everything() {
+    let mut session = Session::new();
+    session
+        .harness
+        .env
+        .set("DATABASE_URL", "postgres://app:wrong@db:5432/inventory");
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: cannot log in to branch my-debug-session by DATABASE_URL: db error: FATAL: password authentication failed for user "app"
+    hint: the branch has the source's own roles; one whose password could not be read cannot log in: `bough db-branches status ID` names them
+    "#);
+}
+
+#[test]
+fn a_url_that_demands_tls_stops_everything_until_the_file_says_otherwise() {
+    let mut session = Session::new();
+    let url = format!("postgres://app:{PASSWORD}@db:5432/inventory?sslmode=require");
+    session.harness.env.set("DATABASE_URL", url);
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: DATABASE_URL demands TLS (sslmode=require), which branches do not speak
+    hint: add "query_params": {"sslmode": "disable"} to the branch in the configuration file
+    "#);
+    let params = r#""ttl_secs": 300, "query_params": {"sslmode": "disable"}"#;
+    session.write(&FILE.replace(r#""ttl_secs": 300"#, params));
+    let outcome = session.exec("echo $DATABASE_URL");
+    assert!(
+        outcome.stdout.ends_with("/inventory?sslmode=disable\n"),
+        "{}",
+        session.show(&outcome)
+    );
+}
+
+#[test]
+fn a_branch_that_fails_stops_everything() {
+    let session = Session::new();
+    let plan = Plan::Failed("cannot copy inventory: no space left");
+    session.harness.engine.script().plans.push_back(plan);
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    my-debug-session: asking the source whether it moved
+    error: branch my-debug-session could not be made: cannot copy inventory: no space left
+    hint: look at the source
+    "#);
+}
+
+#[test]
+fn a_branch_that_takes_too_long_stops_everything_and_goes_on() {
+    let session = Session::new();
+    let timeout = r#""ttl_secs": 300, "creation_timeout_secs": 1"#;
+    session.write(&FILE.replace(r#""ttl_secs": 300"#, timeout));
+    let plan = Plan::Phases(vec![BranchPhase::Copying]);
+    session.harness.engine.script().plans.push_back(plan);
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    my-debug-session: asking the source whether it moved
+    error: not ready after 1 s: branch my-debug-session (copying)
+    hint: the copy goes on in the engine: the same command waits on for it, and `bough db-branches status` shows how far it is
+    "#);
+    let script = session.harness.engine.script();
+    assert!(script.sessions.is_empty());
+    assert_eq!(script.branches.len(), 1);
+}
+
+#[test]
+fn a_variable_that_is_not_there_stops_everything() {
+    let mut session = Session::new();
+    session.harness.env.unset("DATABASE_URL");
+    session
+        .harness
+        .env
+        .set("DATABASE_URI", "postgres://db/inventory");
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: cannot find the source of branch my-debug-session (feature.db_branches[0]): DATABASE_URL is not in the target's environment
+    hint: did you mean DATABASE_URI?
+    "#);
+}
+
+#[test]
+fn a_wrong_file_exits_with_2_and_every_error() {
+    let session = Session::new();
+    let wrong = FILE
+        .replace("\"fs\"", "\"fz\"")
+        .replace("\"all\"", "\"everything\"");
+    session.write(&wrong);
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: cannot use the configuration file x.json: 2 errors
+    x.json:5:5: feature.fz: "feature" has no key "fz"
+        "fz": "local",
+        ^^^^
+        hint: did you mean "fs"?
+    x.json:8:92: feature.db_branches[0].copy.mode: "everything" is none of "empty", "schema", "all"
+        "connection": {"url": {"type": "env", "variable": "DATABASE_URL"}}, "copy": {"mode": "everything"}
+                                                                                             ^^^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_file_that_is_not_there_exits_with_2() {
+    let session = Session::new();
+    let outcome = session.harness.run("exec -f y.json -- true");
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: cannot read the configuration file y.json: No such file or directory (os error 2)
+    "#);
+    let outcome = session.harness.run("exec -f -- true");
+    assert!(
+        outcome.stderr.contains(".mirrord/mirrord.json"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn an_unknown_context_or_target_exits_with_3() {
+    let session = Session::new();
+    let outcome = session
+        .harness
+        .run("exec -f x.json --context staging -- true");
+    assert_eq!(outcome.status.code(), Some(3), "{}", session.show(&outcome));
+    let outcome = session
+        .harness
+        .run("exec -f x.json -t deployment/nobody -- true");
+    assert_eq!(outcome.status.code(), Some(3), "{}", session.show(&outcome));
+}
+
+#[test]
+fn programs_that_cannot_run_exit_as_in_a_shell() {
+    let session = Session::new();
+    let outcome = session.harness.run("-q exec -- no-such-program");
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 127
+    --- stdout
+    --- stderr
+    error: cannot find the program "no-such-program"
+    "#);
+    let outcome = session.harness.run("-q exec -- /etc/passwd");
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 126
+    --- stdout
+    --- stderr
+    error: cannot execute "/etc/passwd": Permission denied (os error 13)
+    "#);
+    let outcome = session.exec_with("-q", "kill -9 $$");
+    assert_eq!(outcome.status.code(), Some(137));
+}
+
+#[test]
+fn without_branches_no_engine_is_asked() {
+    let session = Session::new();
+    session.write("{}");
+    let outcome = session.exec("echo $DATABASE_URL");
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 0
+    --- stdout
+    postgres://app:hunter2@db:5432/inventory?application_name=shop
+    --- stderr
+    bough: context local (embedded default; Kubernetes contexts come later), namespace default, no target: the environment is your own
+    bough: feature.network.incoming (by default): not in force yet: the target keeps its traffic, and the process is reached on this machine alone
+    bough: feature.network.outgoing (by default): not in force yet: the process connects from this machine
+    bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
+    bough: feature.fs.mode (by default): nobody chose a mode, and the default "read" is not supported yet: runs as "local"
+    bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
+    "#);
+    assert!(session.harness.engine.requests().is_empty());
+}
+
+#[test]
+fn a_branch_that_is_lost_ends_the_program_loudly() {
+    let session = Session::new();
+    let mut command = session.harness.command("-q exec -f x.json -- sh -c");
+    command.arg("echo started; exec sleep 600");
+    let mut program = session.harness.env.start(command).unwrap();
+    program
+        .wait_for(LONG, |out, _| out.contains("started"))
+        .unwrap();
+    session.harness.engine.script().branches.clear();
+    let outcome = program.finish(LONG).unwrap();
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 4
+    --- stdout
+    started
+    --- stderr
+    warning: branch my-debug-session was deleted while the session held it; ending the program
+    error: branch my-debug-session was deleted while the session held it
+    hint: the same command makes it anew
+    "#);
+}
+
+#[test]
+fn a_branch_that_fails_in_mid_run_ends_the_program_too() {
+    let session = Session::new();
+    let mut command = session.harness.command("-q exec -f x.json -- sh -c");
+    command.arg("echo started; exec sleep 600");
+    let mut program = session.harness.env.start(command).unwrap();
+    program
+        .wait_for(LONG, |out, _| out.contains("started"))
+        .unwrap();
+    let failed = BranchView {
+        phase: BranchPhase::Failed,
+        message: Some("its server is gone".to_owned()),
+        ..samples::branch("metalmart", "my-debug-session")
+    };
+    session.harness.engine.script().add(failed);
+    let outcome = program.finish(LONG).unwrap();
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 4
+    --- stdout
+    started
+    --- stderr
+    warning: branch my-debug-session failed while the session held it: its server is gone; ending the program
+    error: branch my-debug-session failed while the session held it: its server is gone
+    hint: `bough engine logs` shows what the engine did
+    "#);
+}
+
+#[test]
+fn signals_are_the_programs_own_and_end_a_wait_before_it() {
+    let session = Session::new();
+    let mut command = session.harness.command("-q exec -f x.json -- sh -c");
+    command.arg("trap 'echo got it; kill $!; exit 5' TERM; sleep 600 & echo started; wait");
+    let mut program = session.harness.env.start(command).unwrap();
+    program
+        .wait_for(LONG, |out, _| out.contains("started"))
+        .unwrap();
+    program.signal(Signal::TERM).unwrap();
+    let outcome = program.finish(LONG).unwrap();
+    assert_eq!(
+        (outcome.status.code(), outcome.stdout.as_str()),
+        (Some(5), "started\ngot it\n")
+    );
+
+    let session = Session::new();
+    let plan = Plan::Phases(vec![BranchPhase::Copying]);
+    session.harness.engine.script().plans.push_back(plan);
+    let command = session.harness.command("exec -f x.json -- touch started");
+    let mut program = session.harness.env.start(command).unwrap();
+    program
+        .wait_for(LONG, |_, err| err.contains("asking the source"))
+        .unwrap();
+    program.signal(Signal::INT).unwrap();
+    assert_eq!(program.finish(LONG).unwrap().status.code(), Some(130));
+    assert!(session.harness.engine.script().sessions.is_empty());
+    assert!(!session.harness.env.home().join("started").exists());
+}
+
+#[test]
+fn a_key_names_branches_without_an_id() {
+    let session = Session::new();
+    session.write(&FILE.replace(r#""id": "my-debug-session", "#, ""));
+    // Another branch, so another identity than the door's: it is asked for all the same.
+    let outcome = session.harness.run("exec -f x.json -k mine -- true");
+    assert_eq!(outcome.status.code(), Some(4));
+    assert_eq!(session.harness.engine.script().requests[0].1["id"], "mine");
+    let outcome = session.harness.run("exec -f x.json -- true");
+    assert_eq!(outcome.status.code(), Some(4));
+}

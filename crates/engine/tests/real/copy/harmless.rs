@@ -1,0 +1,162 @@
+//! A source is only ever read, and no secret leaves the connection.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fixtures::{Options, TestPostgres};
+use model::{CopyMode, CopySpec, TableFilter};
+
+use super::exact::{assert_same, fill};
+use crate::real::stage::{Stage, access, chain};
+
+/// How every statement of ours and of `pg_dump` begins. Each is a read, or about the session's own transaction.
+const ALLOWED: [&str; 17] = [
+    "BEGIN",
+    "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "CLOSE",
+    "COMMIT",
+    "COPY (SELECT",
+    "COPY",
+    "DECLARE bloboid CURSOR FOR SELECT",
+    "DECLARE blob CURSOR FOR SELECT",
+    "EXECUTE dump",
+    "FETCH",
+    "LOCK TABLE",
+    "PREPARE dump",
+    "RESET search_path",
+    "SELECT",
+    "SET",
+    "WITH",
+    "ROLLBACK",
+];
+
+/// What of those would write. A copy into the source, a lock that keeps others out, a function that changes something.
+fn writes(statement: &str) -> bool {
+    let upper = statement.to_uppercase();
+    let is_copy_in = upper.starts_with("COPY") && !upper.contains(" TO STDOUT");
+    let is_strong_lock = upper.starts_with("LOCK") && !upper.contains("IN ACCESS SHARE MODE");
+    let functions = ["NEXTVAL(", "SETVAL(", "LO_CREATE(", "LO_UNLINK(", "LOWRITE(", "PG_TERMINATE", "PG_CANCEL", "PG_SWITCH_WAL"];
+    is_copy_in || is_strong_lock || functions.iter().any(|function| upper.contains(function))
+}
+
+/// Statements in a log, without those that continue a line.
+fn statements(log: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in log.lines().filter(|line| line.contains("LOG:  ")) {
+        for mark in ["statement: ", "execute <unnamed>: ", "fastpath function call: "] {
+            if let Some((_, statement)) = line.split_once(mark) {
+                found.insert(statement.trim().to_owned());
+            }
+        }
+        if let Some((_, executed)) = line.split_once("LOG:  execute ") {
+            let statement = executed.split_once(": ").map_or(executed, |(_, statement)| statement);
+            found.insert(statement.trim().to_owned());
+        }
+    }
+    found
+}
+
+/// Everything of a source that a careless copy could change.
+fn state(source: &TestPostgres) -> String {
+    let dump = source.pg_dump("shop", &["--create"]).unwrap();
+    let roles = source.client("pg_dumpall", "shop", &["--globals-only"]);
+    let roles = roles.and_then(fixtures::Outcome::success).unwrap();
+    let asked = "SELECT string_agg(name || '=' || setting, ',' ORDER BY name) FROM pg_settings \
+         WHERE source = 'configuration file'";
+    let settings = source.query_value("shop", asked).unwrap();
+    let slots = source.query_value("shop", "SELECT count(*) FROM pg_replication_slots").unwrap();
+    format!("{dump}\n{roles}\n{settings}\n{slots}")
+}
+
+fn snapshot(source: &TestPostgres) -> String {
+    source.query_value("shop", "SELECT pg_current_snapshot()").unwrap()
+}
+
+#[tokio::test]
+async fn a_copy_only_reads() {
+    let source = Options::new(16).setting("log_statement", "all").setting("log_replication_commands", "on").start();
+    let source = source.unwrap();
+    fill(&source);
+    let before = state(&source);
+    let at = snapshot(&source);
+    let logged = source.log_text().unwrap().len();
+    let stage = Stage::new().await;
+    let access = access(&source.url("copier", "copier secret", "shop"));
+    let tables = [("sales.customers", Some("id > 0")), ("sales.events", None)];
+    let tables = tables.map(|(name, filter)| {
+        let filter = filter.map(str::to_owned);
+        (name.to_owned(), TableFilter { filter })
+    });
+    let specs = [
+        CopySpec::all(),
+        CopySpec { mode: CopyMode::Schema, tables: tables.clone().into_iter().collect(), dump_args: Vec::new() },
+        CopySpec { mode: CopyMode::Empty, ..CopySpec::default() },
+    ];
+    for spec in specs {
+        let copied = stage.copy(&access, &spec).await;
+        let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let now = access.position().await.unwrap();
+        assert!(now.unmoved_since(&copied.position), "{now:?} after {:?}", copied.position);
+    }
+    let log = source.log_text().unwrap().split_off(logged);
+    // Not one transaction number was taken: nothing can have been written.
+    assert_eq!(snapshot(&source), at);
+    let found = statements(&log);
+    assert!(found.len() > 100, "the log has our statements: {found:?}");
+    for statement in found {
+        let is_allowed = ALLOWED.iter().any(|allowed| statement.starts_with(allowed));
+        assert!(is_allowed && !writes(&statement), "not on the list: {statement}");
+    }
+    assert!(!log.contains("copier secret") && !log.contains("received replication command"), "{log}");
+    assert_same(&before, &state(&source), "the source");
+}
+
+#[tokio::test]
+async fn no_password_is_in_a_process_list_or_a_log() {
+    let source = Options::new(17).superuser("postgres", "Tr0ub4dor-and-3").start().unwrap();
+    fill(&source);
+    let stage = Stage::new().await;
+    let access = access(&source.superuser_url("shop"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let watching = {
+        let stop = stop.clone();
+        let port = format!("port='{}'", source.port());
+        std::thread::spawn(move || watch("Tr0ub4dor", &port, &stop))
+    };
+    let copied = stage.copy(&access, &CopySpec::all()).await;
+    stop.store(true, Ordering::Relaxed);
+    let seen = watching.join().unwrap();
+    let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert!(seen.dumps > 0, "pg_dump was seen at work");
+    assert_eq!(seen.leaks, [] as [String; 0]);
+    let log = std::fs::read_to_string(stage.base().join("server.log")).unwrap();
+    for secret in ["Tr0ub4dor", copied.admin_password.reveal(), "SCRAM-SHA-256$"] {
+        assert!(!log.contains(secret), "{log}");
+        assert!(!format!("{copied:?}").contains(secret));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    dumps: usize,
+    leaks: Vec<String>,
+}
+
+/// Reads every process's command line until it is told to stop.
+fn watch(secret: &str, dump: &str, stop: &AtomicBool) -> Seen {
+    let mut seen = Seen::default();
+    while !stop.load(Ordering::Relaxed) {
+        for entry in std::fs::read_dir("/proc").unwrap() {
+            let line = std::fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            if line.contains("pg_dump") && line.contains(dump) {
+                seen.dumps += 1;
+            }
+            if line.contains(secret) {
+                seen.leaks.push(line.into_owned());
+            }
+        }
+    }
+    seen
+}

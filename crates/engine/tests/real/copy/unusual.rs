@@ -1,0 +1,184 @@
+//! Sources that are not as most are: names, encodings, locales, defaults, and what must not come alive in a branch.
+
+use fixtures::{Options, TestPostgres};
+use model::{CopySpec, Secret};
+
+use super::exact::assert_same;
+use crate::real::stage::{Branch, Stage, access, chain, source};
+
+async fn copy(stage: &Stage, url: &str) -> (Branch, Vec<String>) {
+    let copied = stage.copy(&access(url), &CopySpec::all()).await;
+    let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    (stage.serve(&copied).await, copied.notes)
+}
+
+fn compare(source: &TestPostgres, branch: &Branch, database: &str) {
+    let of_source = source.pg_dump(database, &["--create"]).unwrap();
+    let of_branch = branch.client("pg_dump", database, &["--create"]).unwrap();
+    assert_same(&of_source, &of_branch, "the dump");
+}
+
+#[tokio::test]
+async fn names_may_hold_anything() {
+    let database = "Straße \"x\" 'y' \\ $1; --";
+    let user = "O'Brien \"the user\" = \\ ü";
+    let password = "p' \\ \"@:/?#[]%&= ü";
+    let source = source(16);
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let (database_sql, user_sql) = (quoted(database), quoted(user));
+    let password_sql = password.replace('\'', "''");
+    source.execute("postgres", &format!("CREATE ROLE {user_sql} LOGIN PASSWORD '{password_sql}'")).unwrap();
+    source.execute("postgres", &format!("CREATE DATABASE {database_sql} OWNER {user_sql}")).unwrap();
+    let table = format!("CREATE TABLE \"a;b\nc\" (\"d\\.\" text); INSERT INTO \"a;b\nc\" VALUES (E'\\\\.'); \
+         ALTER TABLE \"a;b\nc\" OWNER TO {user_sql}");
+    source.execute(database, &table).unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.url(user, password, database)).await;
+    assert_eq!(notes, [] as [&str; 0]);
+    compare(&source, &branch, database);
+    branch.stop().await;
+}
+
+#[tokio::test]
+async fn encodings_and_locales_are_kept() {
+    let source = source(17);
+    for (name, options) in [
+        ("latin", "ENCODING 'LATIN1' LOCALE 'C'"),
+        ("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'"),
+        ("german", "ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' LOCALE 'C'"),
+        ("builtin", "ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"),
+        ("utf", "ENCODING 'UTF8' LOCALE 'C.utf8'"),
+    ] {
+        source.execute("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {options}")).unwrap();
+        let filled = "CREATE TABLE t (a text COLLATE \"C\", b text); CREATE INDEX ON t (b); \
+             INSERT INTO t VALUES ('Grüße', 'Ärger'), ('x', 'Zorn'), ('y', 'aber')";
+        source.execute(name, filled).unwrap();
+        if name == "ascii" {
+            // Bytes that are no UTF-8.
+            source.execute(name, "INSERT INTO t VALUES (E'\\xff\\xfe', 'z')").unwrap();
+        }
+        let stage = Stage::new().await;
+        let (branch, notes) = copy(&stage, &source.superuser_url(name)).await;
+        assert_eq!(notes, [] as [&str; 0], "{name}");
+        let encoded = branch.client("pg_dump", name, &["--create", "--encoding=UTF8"]);
+        let dumped = source.pg_dump(name, &["--create", "--encoding=UTF8"]);
+        if name == "ascii" {
+            let bytes = "SELECT encode(convert_to(a, 'SQL_ASCII'), 'hex') FROM t WHERE b = 'z'";
+            assert_eq!(branch.value(bytes).await, "fffe");
+            drop((encoded, dumped));
+        } else {
+            assert_same(&dumped.unwrap(), &encoded.unwrap(), name);
+        }
+        branch.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn defaults_of_the_database_do_not_hinder_its_copy() {
+    let source = source(16);
+    let made = "CREATE ROLE app LOGIN PASSWORD 'app'; \
+         CREATE TABLE t (a integer); INSERT INTO t VALUES (1); \
+         ALTER DATABASE postgres SET default_transaction_read_only = on; \
+         ALTER DATABASE postgres SET statement_timeout = '1ms'; \
+         ALTER DATABASE postgres SET search_path = nowhere; \
+         ALTER ROLE ALL SET lock_timeout = '1ms'; \
+         DROP SCHEMA public CASCADE; CREATE SCHEMA own; CREATE TABLE own.t AS SELECT n FROM generate_series(1, 1000) n; \
+         DROP EXTENSION plpgsql";
+    source.execute("postgres", made).unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
+    assert_eq!(notes, [] as [&str; 0]);
+    compare(&source, &branch, "postgres");
+    assert_eq!(branch.value("SHOW default_transaction_read_only").await, "on");
+    assert_eq!(branch.value("SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'public'").await, "0");
+    assert_eq!(branch.value("SELECT count(*) FROM pg_catalog.pg_extension").await, "0");
+    branch.stop().await;
+}
+
+#[tokio::test]
+async fn settings_that_applications_notice_come_along() {
+    let source = Options::new(16)
+        .setting("timezone", "Asia/Kathmandu")
+        .setting("datestyle", "German, DMY")
+        .setting("intervalstyle", "iso_8601")
+        .setting("max_prepared_transactions", "7")
+        .setting("wal_level", "logical")
+        .setting("statement_timeout", "45s")
+        .setting("shared_preload_libraries", "pg_stat_statements")
+        .start()
+        .unwrap();
+    source.execute("postgres", "CREATE EXTENSION pg_stat_statements").unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
+    assert_eq!(notes, [] as [&str; 0]);
+    for (name, value) in [
+        ("TimeZone", "Asia/Kathmandu"),
+        ("DateStyle", "German, DMY"),
+        ("IntervalStyle", "iso_8601"),
+        ("max_prepared_transactions", "7"),
+        ("wal_level", "logical"),
+        ("statement_timeout", "45s"),
+        // Ours, whatever the source's.
+        ("fsync", "off"),
+        ("listen_addresses", ""),
+    ] {
+        assert_eq!(branch.value(&format!("SHOW {name}")).await, value, "{name}");
+    }
+    let counted = "SELECT count(*) > 0 FROM pg_stat_statements";
+    assert_eq!(branch.value(counted).await, "t");
+    branch.stop().await;
+}
+
+#[tokio::test]
+async fn a_branch_holds_no_live_credentials_and_follows_nobody() {
+    let source = Options::new(16).setting("wal_level", "logical").start().unwrap();
+    let made = "CREATE EXTENSION postgres_fdw; \
+         CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1'); \
+         CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'live', password 'live secret'); \
+         CREATE FOREIGN TABLE far (a integer) SERVER other; \
+         CREATE SUBSCRIPTION follows CONNECTION 'host=127.0.0.1 port=1 password=live' PUBLICATION p \
+           WITH (connect = false)";
+    source.execute("postgres", made).unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
+    assert!(notes.iter().any(|note| note == "the subscriptions follows were left out"), "{notes:?}");
+    let mapping = notes.iter().find(|note| note.contains("live credentials"));
+    assert!(mapping.is_some_and(|note| note.contains("user mapping")), "{notes:?}");
+    assert_eq!(branch.value("SELECT count(*) FROM pg_user_mappings").await, "0");
+    assert_eq!(branch.value("SELECT count(*) FROM pg_subscription").await, "0");
+    assert_eq!(branch.value("SELECT count(*) FROM pg_foreign_table").await, "1");
+    branch.stop().await;
+}
+
+#[tokio::test]
+async fn a_branch_is_a_source_like_any_other() {
+    let source = source(16);
+    source.execute("postgres", "CREATE TABLE t AS SELECT n FROM generate_series(1, 10) n").unwrap();
+    let stage = Stage::new().await;
+    let (branch, _) = copy(&stage, &source.superuser_url("postgres")).await;
+    let socket = branch.socket_dir().display().to_string();
+    let password: &Secret = branch.admin_password();
+    let url = format!(
+        "postgres://bough_admin:{}@/postgres?host={}",
+        password.reveal(),
+        socket.replace('/', "%2F")
+    );
+    let second = Stage::new().await;
+    let (again, notes) = copy(&second, &url).await;
+    assert_eq!(notes, [] as [&str; 0]);
+    compare(&source, &again, "postgres");
+    again.stop().await;
+    branch.stop().await;
+}
+
+#[tokio::test]
+async fn rows_come_frozen_so_that_reading_writes_nothing() {
+    let source = source(16);
+    let made = "CREATE TABLE t AS SELECT n, repeat('x', 100) AS x FROM generate_series(1, 5000) n; CREATE INDEX ON t (n)";
+    source.execute("postgres", made).unwrap();
+    let stage = Stage::new().await;
+    let (branch, _) = copy(&stage, &source.superuser_url("postgres")).await;
+    let visible = "SELECT relallvisible || ' of ' || relpages || ', ' || reltuples FROM pg_class WHERE relname = 't'";
+    assert_eq!(branch.value(visible).await, "87 of 87, 5000");
+    branch.stop().await;
+}
