@@ -88,7 +88,11 @@ pub(crate) fn run(places: &Places, args: &BenchArgs) -> Result<()> {
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
     let chosen: Vec<_> = ROWS.iter().filter(|(name, _)| wanted(name)).collect();
     let names: Vec<_> = ROWS.iter().map(|(name, _)| *name).collect();
-    ensure!(!chosen.is_empty(), "no row has that name; there are {}", names.join(", "));
+    ensure!(
+        !chosen.is_empty(),
+        "no row has that name; there are {}",
+        names.join(", ")
+    );
     let root = postgres::ensure(places, &[MAJOR, MAJOR_OF_CLIENTS])?;
     let path = postgres::search_path(root, std::env::var_os(postgres::PATH_VARIABLE))?;
     console::note("building bough as it is released");
@@ -100,16 +104,21 @@ pub(crate) fn run(places: &Places, args: &BenchArgs) -> Result<()> {
         console::result(&line(&row))?;
         rows.push(row);
     }
-    let report = Report { machine: machine(&stage, args)?, rows };
+    let report = Report {
+        machine: machine(&stage, args)?,
+        rows,
+    };
     if let Some(path) = &args.json {
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
-        serde_json::to_writer_pretty(file, &report).with_context(|| format!("write {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &report)
+            .with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
 }
 
 fn machine(stage: &Stage, args: &BenchArgs) -> Result<Machine> {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    let kernel =
+        fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
     Ok(Machine {
         processors: std::thread::available_parallelism()?.get(),
         kernel: kernel.trim().to_owned(),
@@ -121,7 +130,10 @@ fn machine(stage: &Stage, args: &BenchArgs) -> Result<Machine> {
 
 fn line(row: &Row) -> String {
     let against = match (row.baseline, row.ratio) {
-        (Some(baseline), Some(ratio)) => format!(" against {baseline:.1} {} of {} (x {ratio:.2})", row.unit, row.against),
+        (Some(baseline), Some(ratio)) => format!(
+            " against {baseline:.1} {} of {} (x {ratio:.2})",
+            row.unit, row.against
+        ),
         (_, _) => String::new(),
     };
     let verdict = match (row.goal, row.met) {
@@ -129,7 +141,10 @@ fn line(row: &Row) -> String {
         (Some(goal), _) => format!("; goal {goal}: not met"),
         (None, _) => String::new(),
     };
-    format!("{}: {:.1} {}{against}{verdict}", row.name, row.value, row.unit)
+    format!(
+        "{}: {:.1} {}{against}{verdict}",
+        row.name, row.value, row.unit
+    )
 }
 
 #[cfg(test)]
@@ -148,8 +163,17 @@ mod tests {
             against: "the other way",
             ratio: Some(0.514),
         };
-        assert_eq!(line(&row), "a: 12.3 ms against 24.0 ms of the other way (x 0.51); goal <= 20 ms: met");
-        let bare = Row { goal: None, met: None, baseline: None, ratio: None, ..row };
+        assert_eq!(
+            line(&row),
+            "a: 12.3 ms against 24.0 ms of the other way (x 0.51); goal <= 20 ms: met"
+        );
+        let bare = Row {
+            goal: None,
+            met: None,
+            baseline: None,
+            ratio: None,
+            ..row
+        };
         assert_eq!(line(&bare), "a: 12.3 ms");
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Requirement {
     Tar,
     /// Debian's PostgreSQL 15 with its client programs.
     Postgresql15,
+    /// `mkfs.xfs`, for tests of root on a filesystem with reflinks.
+    Xfs,
 }
 
 impl Requirement {
@@ -31,6 +33,7 @@ impl Requirement {
             Self::Go => "golang-go",
             Self::Tar => "tar gzip",
             Self::Postgresql15 => "postgresql-15",
+            Self::Xfs => "xfsprogs",
         }
     }
 
@@ -49,6 +52,7 @@ impl Requirement {
                     .iter()
                     .all(|program| bin.join(program).is_file())
             }
+            Self::Xfs => runs("mkfs.xfs", &["-V"]),
         }
     }
 }

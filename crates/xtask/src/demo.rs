@@ -20,10 +20,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::places::{Places, workspace};
 use crate::postgres::versions::{Clients, PINS};
+use crate::test::Profile;
 use crate::{console, postgres, test};
 use interrupt::Interrupt;
 use shop::{Shop, Stock};
-use crate::test::Profile;
 use stage::{NAMESPACE, Programs, Stage, TARGET};
 use transcript::Transcript;
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::debian::{self, Requirement};
 use crate::places::{Places, workspace};
 use crate::tally::Tally;
 use crate::{check, console, drivers, postgres, tools};
@@ -27,6 +28,10 @@ pub(crate) fn run(places: &Places, only: Option<&str>) -> Result<()> {
     let path = postgres::search_path(root, std::env::var_os(postgres::PATH_VARIABLE))?;
     if only.is_none() {
         check::lints(places)?;
+    }
+    if rustix::process::geteuid().is_root() {
+        // Only root's tests mount filesystems.
+        debian::require(&[Requirement::Xfs])?;
     }
     let mut environment = drivers::ensure(places)?;
     environment.push((postgres::PATH_VARIABLE, path));

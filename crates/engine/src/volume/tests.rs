@@ -58,6 +58,29 @@ fn a_clone_is_whole_and_independent() {
     }
 }
 
+/// Root alone can mount; for everybody else the suite above is about the temporary directory's own filesystem.
+#[test]
+fn a_filesystem_with_reflinks_shares_blocks() {
+    if !fixtures::LoopVolume::is_possible() {
+        assert_ne!(rustix::process::geteuid().as_raw(), 0);
+        return;
+    }
+    let mounted = fixtures::LoopVolume::xfs().unwrap();
+    let root = mounted.path();
+    let volume = probe(&root).unwrap();
+    assert_eq!((volume.kind(), volume.clone_takes_room()), ("reflink", false));
+    assert_eq!(filesystem_name(&root), "xfs");
+    let data = data_directory(&root);
+    fs::write(data.join("large"), vec![5; 64 << 20]).unwrap();
+    let before = free_space(&root).unwrap();
+    let clone = root.join("clone");
+    volume.clone_tree(&data, &clone, &Cancel::default()).unwrap();
+    let taken = before.0.saturating_sub(free_space(&root).unwrap().0);
+    assert!(taken < 8 << 20, "a clone of 64 MB took {taken} bytes");
+    fs::write(clone.join("large"), "changed").unwrap();
+    assert_eq!(fs::metadata(data.join("large")).unwrap().len(), 64 << 20);
+}
+
 #[test]
 fn a_link_is_refused() {
     let root = tempfile::tempdir().unwrap();

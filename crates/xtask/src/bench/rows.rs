@@ -76,12 +76,17 @@ fn first_copy(stage: &Stage, runs: u32) -> Result<Row> {
 
 fn copy_anew(stage: &Stage, id: &str) -> Result<String> {
     // The source moves, so that no base of an earlier run will do.
-    stage.source.execute(DATABASE, "SELECT pg_current_xact_id()")?;
+    stage
+        .source
+        .execute(DATABASE, "SELECT pg_current_xact_id()")?;
     stage.create(id)
 }
 
 fn dump_and_restore(stage: &Stage, database: &str) -> Result<()> {
-    stage.ordinary.execute("postgres", &format!("CREATE DATABASE {database} OWNER bench"))?;
+    stage.ordinary.execute(
+        "postgres",
+        &format!("CREATE DATABASE {database} OWNER bench"),
+    )?;
     let directory = stage.files.path().join(database);
     let dump = tool(MAJOR_OF_CLIENTS, "pg_dump")?;
     let directory_text = directory.display().to_string();
@@ -89,20 +94,30 @@ fn dump_and_restore(stage: &Stage, database: &str) -> Result<()> {
     let restore = tool(MAJOR_OF_CLIENTS, "pg_restore")?;
     let url = stage.ordinary_url(database);
     // A 17 client names a setting that a 16 server does not know; everything else is restored.
-    let restored = Command::new(restore).args(["-j2", "--no-owner", "-d", &url, &directory_text]).output();
+    let restored = Command::new(restore)
+        .args(["-j2", "--no-owner", "-d", &url, &directory_text])
+        .output();
     let errors = String::from_utf8_lossy(&restored.context("run pg_restore")?.stderr).into_owned();
-    let unexpected = errors.lines().find(|line| line.contains("error:") && !line.contains("transaction_timeout"));
+    let unexpected = errors
+        .lines()
+        .find(|line| line.contains("error:") && !line.contains("transaction_timeout"));
     ensure!(unexpected.is_none(), "pg_restore: {errors}");
     std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))
 }
 
 fn drop_database(stage: &Stage, database: &str) -> Result<()> {
-    stage.ordinary.execute("postgres", &format!("DROP DATABASE {database}"))
+    stage
+        .ordinary
+        .execute("postgres", &format!("DROP DATABASE {database}"))
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
     let output = command.output().context("run a client")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -118,7 +133,8 @@ fn ready_cold_unmoved(stage: &Stage, runs: u32) -> Result<Row> {
     let theirs = |run: u32| {
         let database = format!("from_template_{run}");
         let time = time_ms(|| {
-            let create = format!("CREATE DATABASE {database} TEMPLATE template_of_bench OWNER bench");
+            let create =
+                format!("CREATE DATABASE {database} TEMPLATE template_of_bench OWNER bench");
             stage.ordinary.execute("postgres", &create)?;
             stage.use_last_row(&stage.ordinary_url(&database))
         })?;
@@ -148,9 +164,18 @@ fn exec_overhead(stage: &Stage, runs: u32) -> Result<Row> {
     )?;
     let config = config.display().to_string();
     let ours = |_| {
-        let mut command = stage.bough.command(["exec", "-q", "-f", &config, "--", "/bin/true"]);
+        let mut command = stage
+            .bough
+            .command(["exec", "-q", "-f", &config, "--", "/bin/true"]);
         command.env("DATABASE_URL", stage.url());
-        time_ms(|| stage.bough.start(command)?.finish(PROGRAM_TIME_MAX)?.success().map(drop))
+        time_ms(|| {
+            stage
+                .bough
+                .start(command)?
+                .finish(PROGRAM_TIME_MAX)?
+                .success()
+                .map(drop)
+        })
     };
     let theirs = |_| time_ms(|| succeed(&mut Command::new("/bin/true")));
     let (value, baseline) = pairs(runs, ours, theirs)?;

@@ -38,21 +38,43 @@ impl Stage {
         bough.set("BOUGH_POSTGRES_PATH", postgres_path);
         let (source, ordinary) = (TestPostgres::start(MAJOR)?, TestPostgres::start(MAJOR)?);
         for server in [&source, &ordinary] {
-            server.execute("postgres", &format!("CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'"))?;
-            server.execute("postgres", &format!("CREATE DATABASE {DATABASE} OWNER {OWNER}"))?;
+            server.execute(
+                "postgres",
+                &format!("CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'"),
+            )?;
+            server.execute(
+                "postgres",
+                &format!("CREATE DATABASE {DATABASE} OWNER {OWNER}"),
+            )?;
         }
         let scale = (size_mb / MB_PER_SCALE).max(1);
         let url = source.url(OWNER, PASSWORD, DATABASE);
         let pgbench = tool(MAJOR_OF_CLIENTS, "pgbench")?;
         let filled = std::process::Command::new(pgbench)
-            .args(["--initialize", "--quiet", "--scale", &scale.to_string(), &url])
+            .args([
+                "--initialize",
+                "--quiet",
+                "--scale",
+                &scale.to_string(),
+                &url,
+            ])
             .output()
             .context("run pgbench")?;
-        ensure!(filled.status.success(), "pgbench: {}", String::from_utf8_lossy(&filled.stderr));
+        ensure!(
+            filled.status.success(),
+            "pgbench: {}",
+            String::from_utf8_lossy(&filled.stderr)
+        );
         let last_row = u64::from(scale) * 100_000;
         // What the load left to do would move the source in mid-measurement.
         sql::execute(&url, "VACUUM ANALYZE")?;
-        Ok(Self { source, ordinary, bough, files: TempDir::new()?, last_row })
+        Ok(Self {
+            source,
+            ordinary,
+            bough,
+            files: TempDir::new()?,
+            last_row,
+        })
     }
 
     /// The source's URL.
@@ -73,9 +95,23 @@ impl Stage {
     /// Makes a branch and gives its URL.
     pub(super) fn create(&self, id: &str) -> Result<String> {
         let url = self.url();
-        let created = self.bough(&["db-branches", "create", id, "--source", &url, "--ttl", "900", "-o", "json"])?;
-        let created: serde_json::Value = serde_json::from_str(&created).context("read what create says")?;
-        Ok(created["url"].as_str().context("create gives a URL")?.to_owned())
+        let created = self.bough(&[
+            "db-branches",
+            "create",
+            id,
+            "--source",
+            &url,
+            "--ttl",
+            "900",
+            "-o",
+            "json",
+        ])?;
+        let created: serde_json::Value =
+            serde_json::from_str(&created).context("read what create says")?;
+        Ok(created["url"]
+            .as_str()
+            .context("create gives a URL")?
+            .to_owned())
     }
 
     /// Removes a branch.
@@ -85,10 +121,19 @@ impl Stage {
 
     /// What "ready" means: a new connection has read and updated the last row of the largest table.
     pub(super) fn use_last_row(&self, url: &str) -> Result<()> {
-        let update = format!("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = {}", self.last_row);
-        let read = format!("SELECT abalance FROM pgbench_accounts WHERE aid = {}", self.last_row);
+        let update = format!(
+            "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = {}",
+            self.last_row
+        );
+        let read = format!(
+            "SELECT abalance FROM pgbench_accounts WHERE aid = {}",
+            self.last_row
+        );
         sql::execute(url, &update)?;
-        ensure!(sql::query_value(url, &read)? == "1", "the row has been updated before");
+        ensure!(
+            sql::query_value(url, &read)? == "1",
+            "the row has been updated before"
+        );
         Ok(())
     }
 
@@ -102,8 +147,14 @@ impl Stage {
     /// How the engine clones, and on what filesystem.
     pub(super) fn volume(&self) -> Result<String> {
         let status = self.bough(&["engine", "status", "-o", "json"])?;
-        let status: serde_json::Value = serde_json::from_str(&status).context("read the engine's status")?;
-        let field = |name: &str| status["volume"][name].as_str().unwrap_or("unknown").to_owned();
+        let status: serde_json::Value =
+            serde_json::from_str(&status).context("read the engine's status")?;
+        let field = |name: &str| {
+            status["volume"][name]
+                .as_str()
+                .unwrap_or("unknown")
+                .to_owned()
+        };
         Ok(format!("{} on {}", field("kind"), field("filesystem")))
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use fixtures::TestPostgres;
 use serde::{Deserialize, Serialize};
 
-use super::stage::{NAMESPACE, TARGET};
+use super::stage::NAMESPACE;
 use crate::{command, console};
 
 /// The note's name in the demo's directory.
@@ -16,7 +16,7 @@ const FILE: &str = "kept.json";
 
 /// The commands that end what Bough runs, in order.
 pub(super) const END: [&[&str]; 3] = [
-    &["local", "stop", TARGET, "-n", NAMESPACE, "-q"],
+    &["local", "stop", "--all", "-n", NAMESPACE, "-q"],
     &["db-branches", "-A", "destroy", "--all", "-q"],
     &["engine", "stop", "--servers", "-q"],
 ];

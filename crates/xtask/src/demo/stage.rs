@@ -221,19 +221,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Ends one after the other, each though one before it failed; tells of the first failure.
     fn end_in_order(&mut self) -> Result<()> {
-        if let Some(mut session) = self.session.take() {
-            // It may have ended by itself.
-            if session.program.signal(Signal::TERM).is_ok() {
-                let _ = session.program.finish(STOP_LIMIT)?;
-            }
-        }
+        let session = self.session.take().map_or(Ok(()), end_program);
         // Without a target nothing of Bough runs yet.
         let commands = if self.has_target { &kept::END[..] } else { &[] };
-        for words in commands {
+        let ended = commands.iter().map(|words| {
             self.run(self.command(words))?.success()?;
-        }
-        self.shared.stop()
+            Ok(())
+        });
+        let first = std::iter::once(session)
+            .chain(ended)
+            .fold(Ok(()), Result::and);
+        first.and(self.shared.stop())
     }
 
     /// Leaves everything up; gives the directory by which [`kept::end`] finds it.
@@ -272,6 +272,14 @@ impl Stage {
         self.interrupt
             .finish(self.env.start(command)?, COMMAND_LIMIT)
     }
+}
+
+/// Ends a session's program, which may have ended by itself.
+fn end_program(mut session: Session) -> Result<()> {
+    if session.program.signal(Signal::TERM).is_ok() {
+        let _ = session.program.finish(STOP_LIMIT)?;
+    }
+    Ok(())
 }
 
 impl Session {

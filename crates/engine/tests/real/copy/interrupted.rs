@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::base::copy::CopyError;
 use fixtures::TestPostgres;
-use model::engine_api::{CopyPhase, ProblemKind};
+use model::engine_api::{CopyPhase, CopyProgress, ProblemKind};
 use model::{CopyMode, CopySpec, TableFilter};
 use tokio_postgres::NoTls;
 
@@ -101,15 +101,26 @@ async fn a_table_that_is_emptied_while_the_copy_begins_is_noticed() {
     };
     for spec in [CopySpec::all(), filtered] {
         let (source, client) = locked().await;
+        client.batch_execute("COMMIT").await.unwrap();
         let stage = Stage::new().await;
         let access = access(&source.superuser_url("postgres"));
         let copying = stage.copy(&access, &spec);
         let mut copying = std::pin::pin!(copying);
+        let emptied = async {
+            // Everything has been asked by then, and the snapshot is not taken yet.
+            let mut progress = stage.progress.subscribe();
+            let is_preparing = |progress: &Option<CopyProgress>| {
+                progress.as_ref().is_some_and(|progress| progress.phase == CopyPhase::Preparing)
+            };
+            progress.wait_for(is_preparing).await.unwrap();
+            client.batch_execute("BEGIN; LOCK TABLE guarded").await.unwrap();
+            waits_for_lock(&client).await;
+            client.batch_execute("TRUNCATE guarded; COMMIT").await.unwrap();
+        };
         tokio::select! {
             ended = &mut copying => panic!("it ended before the table was emptied: {ended:?}"),
-            () = waits_for_lock(&client) => {}
+            () = emptied => {}
         }
-        client.batch_execute("TRUNCATE guarded; COMMIT").await.unwrap();
         let refused = copying.await.unwrap_err();
         let CopyError::Changed { tables } = &refused else {
             panic!("{}", chain(&refused));

@@ -178,7 +178,8 @@ async fn rows_come_frozen_so_that_reading_writes_nothing() {
     source.execute("postgres", made).unwrap();
     let stage = Stage::new().await;
     let (branch, _) = copy(&stage, &source.superuser_url("postgres")).await;
-    let visible = "SELECT relallvisible || ' of ' || relpages || ', ' || reltuples FROM pg_class WHERE relname = 't'";
-    assert_eq!(branch.value(visible).await, "87 of 87, 5000");
+    // Each of the 87 pages that have rows; the file may have grown by more.
+    let visible = "SELECT relallvisible || ', ' || reltuples FROM pg_class WHERE relname = 't'";
+    assert_eq!(branch.value(visible).await, "87, 5000");
     branch.stop().await;
 }
