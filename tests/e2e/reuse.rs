@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fixtures::{Signal, eventually, let_pass, sql};
+use rustix::process::{Pid, kill_process};
 use serde_json::json;
 
-use crate::story::{BRANCH, NAMESPACE, Story, assert_says, end_session, stock};
+use crate::story::{BRANCH, NAMESPACE, Story, assert_says, end_session, said, stock};
 
 /// A session that ends is told at once; the engine acts on it within a moment.
 const MOMENT: Duration = Duration::from_secs(20);
@@ -124,6 +125,7 @@ fn a_killed_session_is_seen() -> Result<()> {
     story.deploy_idle()?;
     let file = story.branch_file(|_| {})?;
     let (mut session, url) = story.start_session(&file)?;
+    let program: i32 = said(&session, "pid=")?.parse()?;
     session.signal(Signal::KILL)?;
     let _ = session.finish(MOMENT)?;
     eventually("a branch without sessions", CRASH_SEEN, || {
@@ -132,7 +134,7 @@ fn a_killed_session_is_seen() -> Result<()> {
         Ok((sessions == 0 && branch["expires_at"].is_string()).then_some(()))
     })?;
     assert_eq!(stock(&url)?, (100, 0), "the branch itself is well");
-    let extended = story.bough(&[
+    let extended = [
         "db-branches",
         "-n",
         NAMESPACE,
@@ -140,7 +142,11 @@ fn a_killed_session_is_seen() -> Result<()> {
         BRANCH,
         "--ttl",
         "600",
-    ])?;
-    extended.success()?;
+    ];
+    story.bough(&extended)?.success()?;
+    // Nobody is left to end the session's program, where it did not end with its parent.
+    if let Some(pid) = Pid::from_raw(program) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
     story.end()
 }

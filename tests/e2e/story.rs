@@ -179,15 +179,10 @@ impl Story {
 
     /// Starts a session whose program says its database's URL and goes on; gives both.
     pub(crate) fn start_session(&self, file: &Path) -> Result<(Program, String)> {
-        let script = r#"printf 'url=%s\n' "$DATABASE_URL"; exec sleep 100000"#;
+        let script = r#"printf 'pid=%s\nurl=%s\n' $$ "$DATABASE_URL"; exec sleep 100000"#;
         let mut session = self.env.start(self.exec(file, &["sh", "-c", script]))?;
-        session.wait_for(LIMIT, |stdout, _| stdout.ends_with('\n'))?;
-        let said = session.stdout()?;
-        let url = said
-            .trim()
-            .strip_prefix("url=")
-            .context("the program said its URL")?
-            .to_owned();
+        session.wait_for(LIMIT, |stdout, _| stdout.lines().count() == 2)?;
+        let url = said(&session, "url=")?;
         Ok((session, url))
     }
 
@@ -223,6 +218,15 @@ pub(crate) fn shop_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../demo/metalmart/.mirrord")
         .join(name)
+}
+
+/// What the program of [`Story::start_session`] said after `pid=` or `url=`.
+pub(crate) fn said(session: &Program, key: &str) -> Result<String> {
+    let stdout = session.stdout()?;
+    let found = stdout.lines().find_map(|line| line.strip_prefix(key));
+    found
+        .map(str::to_owned)
+        .with_context(|| format!("no {key} in {stdout}"))
 }
 
 /// Ends a session that [`Story::start_session`] began, whose program dies of the signal; gives what it said of itself.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{TestEnv, eventually, sql};
 use serde_json::Value;
 
-use crate::story::{LIMIT, PASSWORD, ROLE, Story, assert_says, stock};
+use crate::story::{LIMIT, PASSWORD, ROLE, Story, assert_says, end_session, stock};
 
 /// An answer of an engine that only looks something up.
 const MOMENT: Duration = Duration::from_secs(20);
@@ -189,7 +189,7 @@ fn connections_are_counted_and_sessions_listed() -> Result<()> {
     assert_eq!(sessions[0]["pid"].as_u64(), Some(u64::from(session.id())));
     assert_eq!(sessions[0]["program"], "sh");
     ensure!(!rows.to_string().contains(PASSWORD), "{rows}");
-    drop(session);
+    end_session(session)?;
     story.end()
 }
 

@@ -13,9 +13,19 @@ pub(crate) mod verify_config;
 use model::ExitCode;
 
 use crate::args::Command;
+use crate::engine_start::{self, RunningEngine};
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
+
+/// The engine, started where none runs; says so where it is of another version.
+async fn connect_engine(settings: &Settings, ui: &Ui) -> Result<RunningEngine, CommandError> {
+    let engine = engine_start::connect(settings).await?;
+    if let Some(notice) = engine.version_notice() {
+        ui.warn(&notice);
+    }
+    Ok(engine)
+}
 
 /// Runs a command to its end; answers with the program's exit code, which for `exec` is the child's.
 pub(crate) async fn run(

@@ -79,7 +79,7 @@ pub(crate) async fn run(
     // Whatever happened, the session is over: its branches' TTL starts.
     let left = membership.leave().await;
     if result.is_ok() {
-        lines::closing(&plan, &left, crate::clock::now())
+        lines::closing(&plan, left.as_deref(), crate::clock::now())
             .iter()
             .for_each(|line| ui.note(line));
     }

@@ -30,17 +30,3 @@ mod samples;
 mod source;
 #[path = "it/verify_config.rs"]
 mod verify_config;
-
-#[test]
-fn every_file_of_this_folder_is_a_module_here() {
-    let listed = include_str!("it.rs");
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let is_source = name.ends_with(".rs");
-        assert!(
-            !is_source || listed.contains(&format!("it/{name}")),
-            "{name} is not run"
-        );
-    }
-}

@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use model::engine_api::BranchView;
 use model::{ExitCode, Namespace};
 
-use crate::engine_start::{self, RunningEngine};
+use crate::engine_start::RunningEngine;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -89,16 +89,8 @@ async fn connect(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(RunningEngine, Vec<BranchView>), CommandError> {
-    let engine = connect_engine(settings, ui).await?;
+    let engine = super::connect_engine(settings, ui).await?;
     let mut branches = engine.client.branches(None).await?;
     branches.sort_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
     Ok((engine, branches))
-}
-
-async fn connect_engine(settings: &Settings, ui: &Ui) -> Result<RunningEngine, CommandError> {
-    let engine = engine_start::connect(settings).await?;
-    if let Some(notice) = engine.version_notice() {
-        ui.warn(&notice);
-    }
-    Ok(engine)
 }

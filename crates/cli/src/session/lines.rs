@@ -2,7 +2,7 @@
 
 use config::{KeyOrigin, Unsupported, Weight};
 use jiff::Timestamp;
-use model::engine_api::BranchView;
+use model::engine_api::{BranchView, HEARTBEAT_GRACE};
 
 use super::branches::ReadyBranch;
 use super::prepare::Plan;
@@ -88,8 +88,16 @@ fn describe_lack(plan: &Plan, unsupported: &Unsupported) -> String {
     format!("bough: {described}")
 }
 
-/// Until when each branch lives, how to come back to it, how to delete it.
-pub(super) fn closing(plan: &Plan, left: &[BranchView], now: Timestamp) -> Vec<String> {
+/// Until when each branch lives, how to come back to it, how to delete it. `left` are the branches as the engine told
+/// them at the end, if it did.
+pub(super) fn closing(plan: &Plan, left: Option<&[BranchView]>, now: Timestamp) -> Vec<String> {
+    let Some(left) = left else {
+        let grace = words::span(HEARTBEAT_GRACE.as_secs());
+        return vec![format!(
+            "bough: the engine did not answer; once it runs, it notices the session's end within {grace}, and the TTL of \
+             its branches starts"
+        )];
+    };
     let key = &plan.config.key;
     let again = match key.origin {
         KeyOrigin::Random if plan.branches.iter().any(|b| !b.wanted.is_id_chosen) => {

@@ -133,19 +133,19 @@ impl<'a> Membership<'a> {
         SessionLoss::Deleted(id.map(ToString::to_string).unwrap_or_default())
     }
 
-    /// Ends the hold; answers with the branches as they then are. Nothing where nothing is held, or nobody answers.
-    pub(crate) async fn leave(&self) -> Vec<BranchView> {
+    /// Ends the hold; answers with the branches as they then are, which nobody knows where the engine does not answer.
+    pub(crate) async fn leave(&self) -> Option<Vec<BranchView>> {
         if !self.joined.replace(false) {
-            return Vec::new();
+            return Some(Vec::new());
         }
         let leaving = self.client.leave_session(&self.id);
         match tokio::time::timeout(LEAVE_WAIT_MAX, leaving).await {
-            Ok(Ok(branches)) => branches,
+            Ok(Ok(branches)) => Some(branches),
             Ok(Err(error)) => {
                 tracing::info!(%error, "the engine did not hear the session's end");
-                Vec::new()
+                None
             }
-            Err(_) => Vec::new(),
+            Err(_) => None,
         }
     }
 }

@@ -69,7 +69,7 @@ fn a_target_is_found_with_its_own_environment() {
 #[test]
 fn a_target_runs_once_says_what_it_does_and_is_stopped_by_name() {
     let env = environment();
-    start(&env, "", "echo at work; exec sleep 600")
+    start(&env, "", "echo first; echo at work; exec sleep 600")
         .success()
         .unwrap();
     let again = start(&env, "", "true");
@@ -84,8 +84,10 @@ fn a_target_runs_once_says_what_it_does_and_is_stopped_by_name() {
     logs.stdin(std::process::Stdio::null());
     let mut following = env.start(logs).unwrap();
     following
-        .wait_for(LONG, |out, _| out == "at work\n")
+        .wait_for(LONG, |out, _| out == "first\nat work\n")
         .unwrap();
+    let end = run(&env, &format!("local logs {TARGET} -n metalmart --lines 1"));
+    assert_eq!(end.success().unwrap(), "at work\n");
 
     let stopped = run(&env, "local stop deployment/inventory -n metalmart");
     insta::assert_snapshot!(show(&env, &stopped), @r#"

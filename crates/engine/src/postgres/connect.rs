@@ -183,7 +183,7 @@ pub async fn connect_url<'a>(
                 Ok(_) => {}
                 // A wrong password or database is wrong on every host (libpq goes on only to find a living one).
                 Err(error) if error.is_final() => return Err(error),
-                Err(error) => last = error,
+                Err(error) => last = last.or_nearer(error),
             }
         }
     }
@@ -206,7 +206,12 @@ async fn connect_address(
             match within(target, address, tried).await {
                 Ok(session) => return Ok(session),
                 Err(error) if error.is_final() => return Err(error),
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    last = Some(match last.take() {
+                        Some(before) => ConnectError::or_nearer(before, error),
+                        None => error,
+                    });
+                }
             }
         }
     }

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use fixtures::{Outcome, Program, Signal, TestEnv, TestPostgres, sql};
+use anyhow::{Context, Result, bail};
+use fixtures::{Outcome, Program, Signal, TestEnv, TestPostgres, eventually, sql};
 
 use super::interrupt::Interrupt;
 use super::kept::{self, Kept};
@@ -28,6 +28,8 @@ use crate::places::workspace;
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// A command that asks the engine for something small.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// From the end of the commands that end everything to the end of every process.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
 /// From the signal to the end of a session: the service finishes its requests.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -216,9 +218,10 @@ impl Stage {
     pub(super) fn end(mut self) -> Result<()> {
         self.interrupt.forget()?;
         self.end_in_order()?;
-        let left = self.env.processes();
-        ensure!(left.is_empty(), "processes still run: {left:?}");
-        Ok(())
+        // A daemon that has said good-bye may still be on its way out of the kernel.
+        let none_left = || Ok(self.env.processes().is_empty().then_some(()));
+        eventually("the end of every process", EXIT_LIMIT, none_left)
+            .with_context(|| format!("these still run: {:?}", self.env.processes()))
     }
 
     /// Ends one after the other, each though one before it failed; tells of the first failure.

@@ -113,7 +113,7 @@ pub(super) async fn run(
         connection_settings: std::collections::BTreeMap::new(),
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
     };
-    let engine = super::connect_engine(settings, ui).await?;
+    let engine = crate::commands::connect_engine(settings, ui).await?;
     let ensured = engine.client.ensure_branch(&wanted).await?;
     let limit = Duration::from_secs(args.wait_timeout);
     let branches = readiness::wait_until_ready(settings, ui, vec![ensured.branch], limit).await?;

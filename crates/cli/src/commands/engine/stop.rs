@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use model::ExitCode;
 use model::engine_api::StopEngine;
+use supervisor::Process;
 
 use crate::clock;
 use crate::engine_start;
@@ -17,6 +18,9 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// How often its socket is tried meanwhile.
 const TRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long an engine that answers no more may take to leave the kernel.
+const EXIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +51,8 @@ pub(super) async fn run(args: &StopArgs, settings: &Settings, ui: &Ui) -> Result
     let stop = StopEngine {
         servers: args.servers,
     };
+    // Found before it is told to end, so that its number cannot be another process's by then.
+    let process = i32::try_from(engine.view.pid).ok().and_then(Process::of);
     engine.client.stop(stop).await?;
     let deadline = clock::monotonic() + STOP_WAIT_MAX;
     // Another process with another pid is an engine that somebody started meanwhile.
@@ -59,6 +65,10 @@ pub(super) async fn run(args: &StopArgs, settings: &Settings, ui: &Ui) -> Result
             return Err(failure.with_hint("`bough engine logs` shows what it does"));
         }
         tokio::time::sleep(TRY_INTERVAL).await;
+    }
+    if let Some(process) = process {
+        // An engine in another pid namespace has another number here; its socket has said enough.
+        let _ = tokio::time::timeout(EXIT_WAIT_MAX, process.ended()).await;
     }
     ui.note("the engine has stopped");
     Ok(())

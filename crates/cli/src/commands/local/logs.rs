@@ -15,6 +15,7 @@ use crate::ui::Ui;
 const EXAMPLES: &str = "\
 Examples:
   bough local logs deployment/inventory -n metalmart
+  bough local logs deployment/inventory -n metalmart --lines 20
   bough local logs deployment/inventory -n metalmart -f    go on until Ctrl-C";
 
 /// Show what a target wrote to standard output and standard error
@@ -27,6 +28,10 @@ pub(super) struct LogsArgs {
     /// Go on with what is added, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
+
+    /// Only this many lines of its end
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    lines: Option<usize>,
 }
 
 /// The log cannot be shown.
@@ -51,6 +56,12 @@ pub(super) fn run(
         let path = path.clone();
         CommandError::new(ExitCode::Internal, LogError { path, source })
     };
+    if let Some(count) = args.lines {
+        for line in local::last_lines(&path, count).map_err(failed)? {
+            ui.raw(format!("{line}\n").as_bytes())?;
+        }
+        return Ok(());
+    }
     let mut log = GrowingFile::open(&path).map_err(failed)?;
     loop {
         for bytes in std::iter::from_fn(|| log.read().transpose()) {

@@ -5,7 +5,7 @@ use model::engine_api::{AddSource, SourceName, SourceRef};
 use model::{ExitCode, PgUrl, Secret};
 
 use super::list::SourceList;
-use crate::engine_start;
+use crate::commands::connect_engine;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::source_arg;
@@ -72,7 +72,7 @@ pub(super) async fn run(args: &AddArgs, settings: &Settings, ui: &Ui) -> Result<
         Some(name) => name.clone(),
         None => name_after_database(&url)?,
     };
-    let engine = engine_start::connect(settings).await?;
+    let engine = connect_engine(settings, ui).await?;
     let added = engine.client.add_source(&name, &AddSource { url }).await?;
     ui.report(&SourceList(vec![added]), args.output)?;
     ui.note(&format!(

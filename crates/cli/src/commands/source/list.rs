@@ -4,7 +4,7 @@ use clap::Args;
 use model::engine_api::SourceView;
 use serde::Serialize;
 
-use crate::engine_start;
+use crate::commands::connect_engine;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Table, Ui, words};
@@ -24,7 +24,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn run(args: &ListArgs, settings: &Settings, ui: &Ui) -> Result<(), CommandError> {
-    let engine = engine_start::connect(settings).await?;
+    let engine = connect_engine(settings, ui).await?;
     let sources = engine.client.sources().await?;
     ui.report(&SourceList(sources), args.output)?;
     Ok(())

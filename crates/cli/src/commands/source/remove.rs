@@ -4,7 +4,7 @@ use clap::Args;
 use model::ExitCode;
 use model::engine_api::SourceName;
 
-use crate::engine_start;
+use crate::commands::connect_engine;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -42,7 +42,7 @@ pub(super) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let engine = engine_start::connect(settings).await?;
+    let engine = connect_engine(settings, ui).await?;
     match engine.client.remove_source(&args.name).await {
         Ok(()) => {}
         Err(error) if error.is_not_found() => {

@@ -175,6 +175,36 @@ impl ConnectError {
         }
     }
 
+    /// Of two failures the one that came further, else the later: a server that said something says more than an
+    /// address where nobody listens.
+    pub(super) fn or_nearer(self, later: Self) -> Self {
+        if self.distance() < later.distance() {
+            self
+        } else {
+            later
+        }
+    }
+
+    /// How far the attempt was from a connection.
+    fn distance(&self) -> u8 {
+        match self {
+            Self::NoneFits { .. } => 3,
+            Self::Name { .. } | Self::NoSuchHost { .. } => 2,
+            Self::Unreachable { .. } | Self::TimedOut { .. } => 1,
+            Self::Url { .. }
+            | Self::Unsupported { .. }
+            | Self::Certificate { .. }
+            | Self::Tls { .. }
+            | Self::NoPassword { .. }
+            | Self::Password { .. }
+            | Self::NoDatabase { .. }
+            | Self::NotAllowed { .. }
+            | Self::Full { .. }
+            | Self::NotReady { .. }
+            | Self::Other { .. } => 0,
+        }
+    }
+
     /// One thing to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
