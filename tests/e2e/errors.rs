@@ -314,7 +314,7 @@ fn a_target_that_does_not_run_is_told_with_those_that_do() -> Result<()> {
     assert_not_run(&story, &file, 3, &["deployment/inventory", "metalmart"])?;
     story.deploy_idle()?;
     let other =
-        story.branch_file(|file| file["target"]["path"]["deployment"] = json!("inventroy"))?;
-    assert_not_run(&story, &other, 3, &["inventroy", "deployment/inventory"])?;
+        story.branch_file(|file| file["target"]["path"]["deployment"] = json!("inventory-9"))?;
+    assert_not_run(&story, &other, 3, &["inventory-9", "deployment/inventory"])?;
     story.end()
 }

@@ -1,5 +1,7 @@
 //! The engine's parts against real PostgreSQL servers: one binary, one module a part.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by it")]
+
 mod real {
     mod copy;
     mod server;

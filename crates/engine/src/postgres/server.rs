@@ -203,17 +203,24 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
     })?;
     let watch = ready::Watch::new(data).map_err(watch_failed)?;
     let server = Unready(Some(spawn(launch, &log)?));
-    match watch.wait(server.server()).await.map_err(watch_failed)? {
-        ready::Outcome::Ready => Ok(server.ready()),
-        ready::Outcome::Ended => Err(StartError::Ended {
+    let outcome = watch.wait(server.server()).await.map_err(watch_failed)?;
+    let failed = match outcome {
+        ready::Outcome::Ready => return Ok(server.ready()),
+        ready::Outcome::Ended => StartError::Ended {
             data: data.to_owned(),
             log: log.read(),
-        }),
-        ready::Outcome::TimedOut => Err(StartError::TimedOut {
+        },
+        ready::Outcome::TimedOut => StartError::TimedOut {
             data: data.to_owned(),
             log: log.read(),
-        }),
-    }
+        },
+    };
+    // Here and now: a task of its own would meet the directory's next server.
+    server
+        .stop(StopMode::Immediate)
+        .await
+        .map_err(watch_failed)?;
+    Err(failed)
 }
 
 /// The living server of a data directory, believed only when its process works in that directory. One that is not

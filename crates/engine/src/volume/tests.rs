@@ -68,13 +68,18 @@ fn a_filesystem_with_reflinks_shares_blocks() {
     let mounted = fixtures::LoopVolume::xfs().unwrap();
     let root = mounted.path();
     let volume = probe(&root).unwrap();
-    assert_eq!((volume.kind(), volume.clone_takes_room()), ("reflink", false));
+    assert_eq!(
+        (volume.kind(), volume.clone_takes_room()),
+        ("reflink", false)
+    );
     assert_eq!(filesystem_name(&root), "xfs");
     let data = data_directory(&root);
     fs::write(data.join("large"), vec![5; 64 << 20]).unwrap();
     let before = free_space(&root).unwrap();
     let clone = root.join("clone");
-    volume.clone_tree(&data, &clone, &Cancel::default()).unwrap();
+    volume
+        .clone_tree(&data, &clone, &Cancel::default())
+        .unwrap();
     let taken = before.0.saturating_sub(free_space(&root).unwrap().0);
     assert!(taken < 8 << 20, "a clone of 64 MB took {taken} bytes");
     fs::write(clone.join("large"), "changed").unwrap();

@@ -63,7 +63,9 @@ impl Cluster {
     }
 
     fn installation(&self) -> &Installation {
-        self.installations.server(self.major).expect("it was there before")
+        self.installations
+            .server(self.major)
+            .expect("it was there before")
     }
 
     async fn try_start(&self) -> Result<Server, StartError> {
@@ -78,7 +80,9 @@ impl Cluster {
     }
 
     async fn start(&self) -> Server {
-        self.try_start().await.unwrap_or_else(|error| panic!("{}", chain(&error)))
+        self.try_start()
+            .await
+            .unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
     async fn connect_as(&self, user: &str, password: &Secret) -> Result<Session, ConnectError> {
@@ -86,12 +90,17 @@ impl Cluster {
     }
 
     async fn connect(&self) -> Session {
-        self.connect_as("first", &self.password).await.expect("the first user gets in")
+        self.connect_as("first", &self.password)
+            .await
+            .expect("the first user gets in")
     }
 }
 
 async fn value(session: &Session, statement: &str) -> String {
-    let row = session.query_one(statement, &[]).await.expect("the statement works");
+    let row = session
+        .query_one(statement, &[])
+        .await
+        .expect("the statement works");
     row.get(0)
 }
 
@@ -116,7 +125,11 @@ async fn a_server_of_every_version_starts_answers_and_stops_cleanly() {
         assert_eq!(value(&session, "SHOW data_checksums").await, "off");
         assert_eq!(value(&session, "SHOW wal_segment_size").await, "1MB");
         assert_eq!(value(&session, "SHOW server_encoding").await, "UTF8");
-        assert!(value(&session, "SHOW server_version").await.starts_with(&major.to_string()));
+        assert!(
+            value(&session, "SHOW server_version")
+                .await
+                .starts_with(&major.to_string())
+        );
         assert!(!control_data::read(&cluster.data()).unwrap().is_shut_down);
         server.stop(StopMode::Fast).await.unwrap();
         assert!(control_data::read(&cluster.data()).unwrap().is_shut_down);
@@ -130,26 +143,51 @@ async fn only_a_password_opens_a_server_and_nobody_else_reads_its_files() {
     use std::os::unix::fs::MetadataExt as _;
     let cluster = Cluster::new(16).await;
     let server = cluster.start().await;
-    let wrong = cluster.connect_as("first", &Secret::new("wrong")).await.unwrap_err();
-    assert!(matches!(wrong, ConnectError::Password { .. }), "{}", chain(&wrong));
+    let wrong = cluster
+        .connect_as("first", &Secret::new("wrong"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(wrong, ConnectError::Password { .. }),
+        "{}",
+        chain(&wrong)
+    );
     let session = cluster.connect().await;
-    session.batch_execute("CREATE ROLE app LOGIN").await.unwrap();
+    session
+        .batch_execute("CREATE ROLE app LOGIN")
+        .await
+        .unwrap();
     let password = generate();
     set_password(&session, "app", &password).await.unwrap();
     let app = cluster.connect_as("app", &password).await.unwrap();
     assert_eq!(value(&app, "SELECT session_user::text").await, "app");
-    let refused = set_password(&session, "nobody there", &password).await.unwrap_err();
+    let refused = set_password(&session, "nobody there", &password)
+        .await
+        .unwrap_err();
     assert!(chain(&refused).contains("nobody there"));
     assert!(!chain(&refused).contains(password.reveal()));
     // A role that keeps its old kind of password gets in too.
-    session.batch_execute("SET password_encryption = md5; ALTER ROLE app PASSWORD 'old'").await.unwrap();
-    cluster.connect_as("app", &Secret::new("old")).await.unwrap();
-    for path in [cluster.data(), cluster.settings.socket_dir.clone(), cluster.log()] {
+    session
+        .batch_execute("SET password_encryption = md5; ALTER ROLE app PASSWORD 'old'")
+        .await
+        .unwrap();
+    cluster
+        .connect_as("app", &Secret::new("old"))
+        .await
+        .unwrap();
+    for path in [
+        cluster.data(),
+        cluster.settings.socket_dir.clone(),
+        cluster.log(),
+    ] {
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!(metadata.mode() & 0o077, 0, "{}", path.display());
     }
     let log = std::fs::read_to_string(cluster.log()).unwrap();
-    assert!(!log.contains(password.reveal()) && !log.contains("SCRAM-SHA-256$"), "{log}");
+    assert!(
+        !log.contains(password.reveal()) && !log.contains("SCRAM-SHA-256$"),
+        "{log}"
+    );
     server.stop(StopMode::Fast).await.unwrap();
 }
 
@@ -165,7 +203,10 @@ async fn what_keeps_a_branch_apart_outlives_alter_system() {
         "archive_command = 'true'",
         "max_logical_replication_workers = 4",
     ] {
-        session.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
+        session
+            .batch_execute(&format!("ALTER SYSTEM SET {setting}"))
+            .await
+            .unwrap();
     }
     drop(session);
     server.stop(StopMode::Fast).await.unwrap();
@@ -174,7 +215,10 @@ async fn what_keeps_a_branch_apart_outlives_alter_system() {
     assert_eq!(value(&session, "SHOW listen_addresses").await, "");
     assert_eq!(value(&session, "SHOW cluster_name").await, "bough-0123");
     assert_eq!(value(&session, "SHOW archive_mode").await, "off");
-    assert_eq!(value(&session, "SHOW max_logical_replication_workers").await, "0");
+    assert_eq!(
+        value(&session, "SHOW max_logical_replication_workers").await,
+        "0"
+    );
     server.stop(StopMode::Fast).await.unwrap();
 }
 
@@ -188,7 +232,10 @@ async fn a_server_outlives_its_handle_and_is_found_again() {
     let session = cluster.connect().await;
     assert_eq!(value(&session, "SHOW cluster_name").await, "bough-0123");
     let again = cluster.try_start().await.unwrap_err();
-    assert!(matches!(again, StartError::Running { pid: found, .. } if found == pid), "{again}");
+    assert!(
+        matches!(again, StartError::Running { pid: found, .. } if found == pid),
+        "{again}"
+    );
     let adopted = adopt(&cluster.data()).await.unwrap().expect("it lives");
     assert_eq!(adopted.pid(), pid);
     drop(session);
@@ -203,7 +250,11 @@ async fn a_pid_file_that_names_somebody_else_is_not_believed() {
     let cluster = Cluster::new(16).await;
     let stranger = start_stranger();
     let pid_file = cluster.data().join("postmaster.pid");
-    let text = format!("{}\n{}\n0\n5432\n\n\n\nready   \n", stranger.id(), cluster.data().display());
+    let text = format!(
+        "{}\n{}\n0\n5432\n\n\n\nready   \n",
+        stranger.id(),
+        cluster.data().display()
+    );
     std::fs::write(&pid_file, text).unwrap();
     assert!(adopt(&cluster.data()).await.unwrap().is_none());
     sweep(&cluster.data()).await.unwrap();
@@ -280,9 +331,17 @@ async fn what_a_killed_server_leaves_behind_is_swept_away() {
     let program = "COPY (SELECT 1) TO PROGRAM 'sleep 600'";
     let other = cluster.connect().await;
     let running = tokio::spawn(async move {
-        drop(tokio::join!(session.batch_execute(busy), other.batch_execute(program)));
+        drop(tokio::join!(
+            session.batch_execute(busy),
+            other.batch_execute(program)
+        ));
     });
-    let children = || working_in(&cluster.data()).into_iter().filter(|pid| name(*pid) == "sleep").count();
+    let children = || {
+        working_in(&cluster.data())
+            .into_iter()
+            .filter(|pid| name(*pid) == "sleep")
+            .count()
+    };
     let both = tokio::time::timeout(WAIT_MAX, async {
         while children() == 0 {
             tokio::task::yield_now().await;
@@ -292,7 +351,10 @@ async fn what_a_killed_server_leaves_behind_is_swept_away() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     server.exited().await;
-    assert!(!working_in(&cluster.data()).is_empty(), "backends outlive a killed postmaster");
+    assert!(
+        !working_in(&cluster.data()).is_empty(),
+        "backends outlive a killed postmaster"
+    );
     sweep(&cluster.data()).await.unwrap();
     assert_eq!(working_in(&cluster.data()), [] as [u32; 0]);
     running.await.unwrap();

@@ -19,7 +19,10 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use crate::real::stage::{Stage, WAIT_MAX, access, chain, installations, source};
 
 async fn position(access: &SourceAccess) -> Position {
-    access.position().await.unwrap_or_else(|error| panic!("{}", chain(&error)))
+    access
+        .position()
+        .await
+        .unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
 #[tokio::test]
@@ -32,9 +35,17 @@ async fn nothing_moves_a_source_but_what_writes_to_it() {
         let access = access(&source.superuser_url("postgres"));
         let mut last = position(&access).await;
         assert!(last.is_comparable());
-        for reads in ["SELECT * FROM t", "SELECT 1", "BEGIN; SELECT count(*) FROM t; ROLLBACK", "SET work_mem = '4MB'"] {
+        for reads in [
+            "SELECT * FROM t",
+            "SELECT 1",
+            "BEGIN; SELECT count(*) FROM t; ROLLBACK",
+            "SET work_mem = '4MB'",
+        ] {
             source.execute("postgres", reads).unwrap();
-            assert!(position(&access).await.unmoved_since(&last), "{major}: {reads}");
+            assert!(
+                position(&access).await.unmoved_since(&last),
+                "{major}: {reads}"
+            );
         }
         for writes in [
             "INSERT INTO t VALUES (1)",
@@ -53,7 +64,10 @@ async fn nothing_moves_a_source_but_what_writes_to_it() {
             source.execute("postgres", writes).unwrap();
             let now = position(&access).await;
             assert!(!now.unmoved_since(&last), "{major}: {writes}");
-            assert!(position(&access).await.unmoved_since(&now), "{major}: after {writes}");
+            assert!(
+                position(&access).await.unmoved_since(&now),
+                "{major}: after {writes}"
+            );
             last = now;
         }
         // A crash empties unlogged tables and may move nothing else.
@@ -66,19 +80,32 @@ async fn nothing_moves_a_source_but_what_writes_to_it() {
 #[tokio::test]
 async fn a_transaction_that_runs_may_commit_at_any_moment() {
     let source = source(16);
-    source.execute("postgres", "CREATE TABLE t (a integer)").unwrap();
+    source
+        .execute("postgres", "CREATE TABLE t (a integer)")
+        .unwrap();
     let access = access(&source.superuser_url("postgres"));
     let before = position(&access).await;
-    let [one, other] = [access.connect().await.unwrap(), access.connect().await.unwrap()];
-    one.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+    let [one, other] = [
+        access.connect().await.unwrap(),
+        access.connect().await.unwrap(),
+    ];
+    one.batch_execute("BEGIN; INSERT INTO t VALUES (1)")
+        .await
+        .unwrap();
     // Whatever comes after it: the upper bound is beyond both.
-    other.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    other
+        .batch_execute("INSERT INTO t VALUES (2)")
+        .await
+        .unwrap();
     let during = position(&access).await;
     assert!(!during.unmoved_since(&before));
     assert!(!position(&access).await.unmoved_since(&during), "one runs");
     one.batch_execute("COMMIT").await.unwrap();
     let after = position(&access).await;
-    assert!(!after.unmoved_since(&during), "the commit moved no upper bound");
+    assert!(
+        !after.unmoved_since(&during),
+        "the commit moved no upper bound"
+    );
     assert!(position(&access).await.unmoved_since(&after));
 }
 
@@ -91,10 +118,17 @@ async fn what_a_user_may_not_see_counts_as_moved() {
     let first = position(&plain).await;
     assert!(!first.is_comparable());
     assert!(!position(&plain).await.unmoved_since(&first));
-    source.execute("postgres", "GRANT SELECT ON s TO plain").unwrap();
+    source
+        .execute("postgres", "GRANT SELECT ON s TO plain")
+        .unwrap();
     let first = position(&plain).await;
     assert!(position(&plain).await.unmoved_since(&first));
-    source.execute("postgres", "REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC").unwrap();
+    source
+        .execute(
+            "postgres",
+            "REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC",
+        )
+        .unwrap();
     assert!(!position(&plain).await.is_comparable());
 }
 
@@ -142,20 +176,30 @@ impl Standby {
             log: &home.path().join("log"),
             settings: &settings,
         };
-        let server = start(&launch).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let server = start(&launch)
+            .await
+            .unwrap_or_else(|error| panic!("{}", chain(&error)));
         Self { home, server }
     }
 
     fn url(&self) -> String {
         let socket = self.home.path().join("socket").display().to_string();
-        format!("postgres://postgres:postgres@/postgres?host={}", socket.replace('/', "%2F"))
+        format!(
+            "postgres://postgres:postgres@/postgres?host={}",
+            socket.replace('/', "%2F")
+        )
     }
 }
 
 #[tokio::test]
 async fn a_read_replica_moves_with_what_it_replays_and_can_be_copied() {
     let source = source(17);
-    source.execute("postgres", "CREATE TABLE t AS SELECT n FROM generate_series(1, 100) n; CREATE SEQUENCE s").unwrap();
+    source
+        .execute(
+            "postgres",
+            "CREATE TABLE t AS SELECT n FROM generate_series(1, 100) n; CREATE SEQUENCE s",
+        )
+        .unwrap();
     let standby = Standby::of(&source).await;
     let access = access(&standby.url());
     caught_up(&source, &access).await;
@@ -165,7 +209,11 @@ async fn a_read_replica_moves_with_what_it_replays_and_can_be_copied() {
     let copied = stage.copy(&access, &CopySpec::all()).await;
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
     let now = position(&access).await;
-    assert!(now.unmoved_since(&copied.position), "{now:?} after {:?}", copied.position);
+    assert!(
+        now.unmoved_since(&copied.position),
+        "{now:?} after {:?}",
+        copied.position
+    );
     for writes in ["INSERT INTO t VALUES (101)", "SELECT nextval('s')"] {
         let before = position(&access).await;
         source.execute("postgres", writes).unwrap();
@@ -176,37 +224,61 @@ async fn a_read_replica_moves_with_what_it_replays_and_can_be_copied() {
     assert_eq!(branch.value("SELECT count(*) FROM t").await, "100");
     branch.stop().await;
     // The primary is the same cluster, and not the same place.
-    let primary = position(&crate::real::stage::access(&source.superuser_url("postgres"))).await;
+    let primary = position(&crate::real::stage::access(
+        &source.superuser_url("postgres"),
+    ))
+    .await;
     assert!(!primary.unmoved_since(&position(&access).await));
     standby.server.stop(StopMode::Immediate).await.unwrap();
 }
 
 async fn caught_up(source: &TestPostgres, standby: &SourceAccess) {
-    let target = source.query_value("postgres", "SELECT pg_current_wal_lsn()").unwrap();
+    let target = source
+        .query_value("postgres", "SELECT pg_current_wal_lsn()")
+        .unwrap();
     let session = standby.connect().await.unwrap();
     let asked = format!("SELECT pg_last_wal_replay_lsn() >= '{target}'::pg_lsn");
     let waited = tokio::time::timeout(WAIT_MAX, async {
-        while !session.query_one(&asked, &[]).await.unwrap().get::<_, bool>(0) {}
+        while !session
+            .query_one(&asked, &[])
+            .await
+            .unwrap()
+            .get::<_, bool>(0)
+        {}
     });
     waited.await.expect("the standby catches up");
 }
 
 #[tokio::test]
 async fn a_source_says_who_and_where_it_really_is() {
-    let source = Options::new(17).setting("timezone", "Asia/Kathmandu").start().unwrap();
+    let source = Options::new(17)
+        .setting("timezone", "Asia/Kathmandu")
+        .start()
+        .unwrap();
     let made = "CREATE ROLE app LOGIN PASSWORD 'app'; ALTER ROLE app SET statement_timeout = '5s'";
     source.execute("postgres", made).unwrap();
-    let database = "CREATE DATABASE shop TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C'";
+    let database =
+        "CREATE DATABASE shop TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C'";
     source.execute("postgres", database).unwrap();
     source.execute("shop", "CREATE EXTENSION hstore").unwrap();
-    let facts = access(&source.url("app", "app", "shop")).facts().await.unwrap();
-    assert_eq!((facts.session_user.as_str(), facts.database.as_str()), ("app", "shop"));
+    let facts = access(&source.url("app", "app", "shop"))
+        .facts()
+        .await
+        .unwrap();
+    assert_eq!(
+        (facts.session_user.as_str(), facts.database.as_str()),
+        ("app", "shop")
+    );
     assert_eq!(facts.major, PgMajor(17));
     assert!(!facts.is_superuser && !facts.in_recovery);
     assert!(facts.system_identifier.is_some() && facts.size_bytes.0 > 1 << 20);
     assert_eq!(facts.collation.provider, CollationProvider::Icu);
     assert_eq!(facts.collation.locale.as_deref(), Some("de"));
-    let names: Vec<_> = facts.extensions.iter().map(|extension| extension.name.as_str()).collect();
+    let names: Vec<_> = facts
+        .extensions
+        .iter()
+        .map(|extension| extension.name.as_str())
+        .collect();
     assert_eq!(names, ["hstore", "plpgsql"]);
     assert_eq!(facts.settings["TimeZone"], "Asia/Kathmandu");
     // The role's own default is not the server's, and our time-outs are nobody's.
@@ -220,21 +292,38 @@ async fn a_source_says_who_and_where_it_really_is() {
 #[tokio::test]
 async fn settings_for_the_connection_reach_the_source() {
     let source = source(16);
-    let mut access = access(&format!("{}?options=-c%20geqo%3Doff", source.superuser_url("postgres")));
-    access.settings.insert("app.tenant".to_owned(), "it's \\ 7".to_owned());
+    let mut access = access(&format!(
+        "{}?options=-c%20geqo%3Doff",
+        source.superuser_url("postgres")
+    ));
+    access
+        .settings
+        .insert("app.tenant".to_owned(), "it's \\ 7".to_owned());
     let session = access.connect().await.unwrap();
-    let row = session.query_one("SELECT current_setting('app.tenant'), current_setting('geqo')", &[]).await.unwrap();
+    let row = session
+        .query_one(
+            "SELECT current_setting('app.tenant'), current_setting('geqo')",
+            &[],
+        )
+        .await
+        .unwrap();
     assert_eq!((row.get(0), row.get(1)), ("it's \\ 7", "off"));
 }
 
 #[tokio::test]
 async fn nothing_stays_behind_in_a_session() {
     let source = source(16);
-    let session = access(&source.superuser_url("postgres")).connect().await.unwrap();
+    let session = access(&source.superuser_url("postgres"))
+        .connect()
+        .await
+        .unwrap();
     let settings = "SELECT string_agg(name || '=' || setting, ',' ORDER BY name) FROM pg_settings";
     let before: String = session.query_one(settings, &[]).await.unwrap().get(0);
     Position::begin(&session).await.unwrap();
-    let refused = session.batch_execute("CREATE TABLE t ()").await.unwrap_err();
+    let refused = session
+        .batch_execute("CREATE TABLE t ()")
+        .await
+        .unwrap_err();
     assert!(chain(&refused).contains("read-only transaction"));
     session.batch_execute("ROLLBACK").await.unwrap();
     let after: String = session.query_one(settings, &[]).await.unwrap().get(0);
@@ -252,7 +341,9 @@ impl Certificates {
         let authority = |name: &str| {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
             let key = KeyPair::generate().unwrap();
             let certificate = params.self_signed(&key).unwrap();
             fs::write(home.path().join(format!("{name}.crt")), certificate.pem()).unwrap();
@@ -286,13 +377,21 @@ fn with_tls(certificates: &Certificates) -> TestPostgres {
         .hba("hostnossl shop all ::1/128 reject")
         .start()
         .unwrap();
-    source.execute("postgres", "CREATE TABLE t AS SELECT n FROM generate_series(1, 100) n").unwrap();
-    source.execute("postgres", "CREATE DATABASE shop TEMPLATE template0").unwrap();
+    source
+        .execute(
+            "postgres",
+            "CREATE TABLE t AS SELECT n FROM generate_series(1, 100) n",
+        )
+        .unwrap();
+    source
+        .execute("postgres", "CREATE DATABASE shop TEMPLATE template0")
+        .unwrap();
     source.configure("ssl", "on").unwrap();
     source.restart().unwrap();
     source
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test]
 async fn tls_is_as_libpq_has_it() {
     let certificates = Certificates::make();
@@ -316,27 +415,73 @@ async fn tls_is_as_libpq_has_it() {
         let session = session.unwrap_or_else(|error| panic!("{query}: {}", chain(&error)));
         assert!(session.peer().unwrap().is_tls, "{query}");
     }
-    access(&url("127.0.0.1", &format!("sslmode=verify-ca&sslrootcert={root}"))).connect().await.unwrap();
+    access(&url(
+        "127.0.0.1",
+        &format!("sslmode=verify-ca&sslrootcert={root}"),
+    ))
+    .connect()
+    .await
+    .unwrap();
     for (host, query) in [
-        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={root}")),
-        ("localhost", format!("sslmode=verify-full&sslrootcert={other}")),
-        ("localhost", format!("sslmode=verify-ca&sslrootcert={other}")),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-full&sslrootcert={root}"),
+        ),
+        (
+            "localhost",
+            format!("sslmode=verify-full&sslrootcert={other}"),
+        ),
+        (
+            "localhost",
+            format!("sslmode=verify-ca&sslrootcert={other}"),
+        ),
         ("localhost", format!("sslmode=require&sslrootcert={other}")),
-        ("localhost", "sslmode=verify-full&sslrootcert=system".to_owned()),
+        (
+            "localhost",
+            "sslmode=verify-full&sslrootcert=system".to_owned(),
+        ),
     ] {
         let refused = access(&url(host, &query)).connect().await.unwrap_err();
-        assert!(matches!(refused, ConnectError::Tls { .. }), "{host} {query}: {}", chain(&refused));
+        assert!(
+            matches!(refused, ConnectError::Tls { .. }),
+            "{host} {query}: {}",
+            chain(&refused)
+        );
     }
-    let refused = access(&url("localhost", "sslmode=disable")).connect().await.unwrap_err();
-    assert!(matches!(refused, ConnectError::NotAllowed { .. }), "{}", chain(&refused));
-    let refused = access(&url("localhost", "sslmode=verify-full")).connect().await.unwrap_err();
-    assert!(chain(&refused).contains("add sslrootcert=system"), "{}", chain(&refused));
-    let nowhere = access(&url("localhost", "sslmode=verify-ca&sslrootcert=/nowhere.crt"));
+    let refused = access(&url("localhost", "sslmode=disable"))
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, ConnectError::NotAllowed { .. }),
+        "{}",
+        chain(&refused)
+    );
+    let refused = access(&url("localhost", "sslmode=verify-full"))
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(
+        chain(&refused).contains("add sslrootcert=system"),
+        "{}",
+        chain(&refused)
+    );
+    let nowhere = access(&url(
+        "localhost",
+        "sslmode=verify-ca&sslrootcert=/nowhere.crt",
+    ));
     let refused = nowhere.connect().await.unwrap_err();
-    assert!(chain(&refused).contains("cannot use /nowhere.crt for TLS"), "{}", chain(&refused));
+    assert!(
+        chain(&refused).contains("cannot use /nowhere.crt for TLS"),
+        "{}",
+        chain(&refused)
+    );
     // pg_dump goes the same way.
     let stage = Stage::new().await;
-    let verified = access(&url("localhost", &format!("sslmode=verify-full&sslrootcert={root}")));
+    let verified = access(&url(
+        "localhost",
+        &format!("sslmode=verify-full&sslrootcert={root}"),
+    ));
     let copied = stage.copy(&verified, &CopySpec::all()).await;
     copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
 }
@@ -349,18 +494,27 @@ async fn the_first_server_that_fits_is_taken() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         taken.local_addr().unwrap().port()
     };
-    let url = |query: &str| format!("postgres://postgres:postgres@127.0.0.1:{closed},127.0.0.1:{port}/postgres?{query}");
+    let url = |query: &str| {
+        format!("postgres://postgres:postgres@127.0.0.1:{closed},127.0.0.1:{port}/postgres?{query}")
+    };
     let session = access(&url("")).connect().await.unwrap();
     assert_eq!(session.peer().unwrap().address.port, port);
     for fits in ["read-write", "primary", "any", "prefer-standby"] {
-        access(&url(&format!("target_session_attrs={fits}"))).connect().await.unwrap();
+        access(&url(&format!("target_session_attrs={fits}")))
+            .connect()
+            .await
+            .unwrap();
     }
     for fits in ["standby", "read-only"] {
-        let refused = access(&url(&format!("target_session_attrs={fits}"))).connect().await.unwrap_err();
+        let refused = access(&url(&format!("target_session_attrs={fits}")))
+            .connect()
+            .await
+            .unwrap_err();
         assert!(refused.hint().is_some(), "{}", chain(&refused));
     }
     let socket = source.socket_directory().display().to_string();
-    let by_socket = format!("host={socket} port={port} user=postgres password=postgres dbname=postgres");
+    let by_socket =
+        format!("host={socket} port={port} user=postgres password=postgres dbname=postgres");
     let by_socket = SourceAccess {
         url: PgUrl::parse(&by_socket).unwrap(),
         database: None,

@@ -37,7 +37,9 @@ pub(crate) async fn installations() -> Installations {
         share.map(|share| share.join("bough"))
     };
     let set = std::env::var_os("BOUGH_POSTGRES_PATH").unwrap_or_default();
-    let roots = std::env::split_paths(&set).filter(|root| root.is_absolute()).collect();
+    let roots = std::env::split_paths(&set)
+        .filter(|root| root.is_absolute())
+        .collect();
     let path = std::env::var_os("PATH");
     Installations::discover(&Lookup {
         roots,
@@ -142,7 +144,9 @@ impl Stage {
             }
         });
         let left = working_in(self.directory.path());
-        waited.await.unwrap_or_else(|_| panic!("processes are left: {left:?}"));
+        waited
+            .await
+            .unwrap_or_else(|_| panic!("processes are left: {left:?}"));
     }
 
     /// Starts a branch's server on the base itself.
@@ -153,7 +157,10 @@ impl Stage {
             identity: "bough-test".to_owned(),
             semantic: copied.settings.clone(),
         };
-        let installation = self.installations.server(copied.major).expect("it was copied with one");
+        let installation = self
+            .installations
+            .server(copied.major)
+            .expect("it was copied with one");
         let launch = Launch {
             installation,
             account: &self.account,
@@ -186,7 +193,10 @@ impl Branch {
     /// The first column of the first row, as text.
     pub(crate) async fn value(&self, statement: &str) -> String {
         let admin = self.admin(&self.copied.database).await;
-        let found = admin.simple_query(statement).await.expect("the statement works");
+        let found = admin
+            .simple_query(statement)
+            .await
+            .expect("the statement works");
         let row = found.iter().find_map(|message| {
             if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
                 Some(row.get(0).unwrap_or("NULL").to_owned())
@@ -198,9 +208,20 @@ impl Branch {
     }
 
     /// What a program of PostgreSQL prints about the branch.
-    pub(crate) fn client(&self, program: &str, database: &str, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn client(
+        &self,
+        program: &str,
+        database: &str,
+        arguments: &[&str],
+    ) -> Result<String> {
         let tool = fixtures::tool(self.copied.major.0, program)?;
-        run(&tool, &self.socket_dir, database, self.copied.admin_password.reveal(), arguments)
+        run(
+            &tool,
+            &self.socket_dir,
+            database,
+            self.copied.admin_password.reveal(),
+            arguments,
+        )
     }
 
     pub(crate) fn socket_dir(&self) -> &Path {
@@ -212,7 +233,10 @@ impl Branch {
     }
 
     pub(crate) async fn stop(self) {
-        self.server.stop(StopMode::Immediate).await.expect("the branch stops");
+        self.server
+            .stop(StopMode::Immediate)
+            .await
+            .expect("the branch stops");
     }
 }
 

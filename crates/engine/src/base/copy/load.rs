@@ -4,21 +4,21 @@
 //! them; settings that an older server does not know are passed over; credentials for foreign servers stay away; and
 //! constraints that a selection of rows cannot meet are told rather than fatal. Leaves the lexical rules to `script`.
 
+mod stream;
+
 use std::collections::HashSet;
-use std::pin::Pin;
 
 use bytes::Bytes;
-use futures_util::SinkExt as _;
 use model::CopyMode;
 use model::engine_api::CopyPhase;
 use tokio::io::AsyncReadExt as _;
-use tokio_postgres::CopyInSink;
 use tokio_postgres::error::SqlState;
 
 use super::error::{CopyError, is_full};
 use super::progress::Progress;
 use super::script::{Entry, Piece, ScriptError, Splitter};
 use crate::postgres::connect::Session;
+use stream::Rows;
 
 /// Bytes asked of `pg_dump` at a time: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
@@ -61,13 +61,6 @@ pub(super) struct Loader<'a> {
     rows: Option<Rows>,
     entry: Option<Entry>,
     pub(super) notes: Vec<String>,
-}
-
-/// A COPY in progress.
-struct Rows {
-    table: String,
-    sink: Pin<Box<CopyInSink<Bytes>>>,
-    in_transaction: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -121,53 +114,30 @@ impl<'a> Loader<'a> {
                 }
                 self.execute(&text).await
             }
-            Piece::CopyStart { text } => self.begin_rows(&text, progress).await,
+            Piece::CopyStart { text } => {
+                let (table, rest) = copy_target(&text);
+                progress.table(&shown(table));
+                self.rows = Some(Rows::new(table, rest));
+                Ok(())
+            }
             Piece::CopyData { data, rows } => {
                 progress.add(data.len() as u64, rows);
-                let Rows { table, sink, .. } = self.rows.as_mut().expect("rows come within a COPY");
-                let sent = sink.send(data).await;
-                sent.map_err(|source| refused(format!("rows of {table}"), source))
+                self.take_rows(data).await
             }
             Piece::CopyEnd => self.end_rows().await,
             Piece::Meta { line } => check_command(&line),
         }
     }
 
-    async fn begin_rows(
-        &mut self,
-        copy: &str,
-        progress: &mut Progress<'_>,
-    ) -> Result<(), CopyError> {
-        let (table, rest) = copy_target(copy);
-        progress.table(&shown(table));
-        let refuse = |source| refused(format!("rows of {}", shown(table)), source);
-        let is_frozen = self.made.contains(table) && !self.leniency.through_roots;
-        let statement = if is_frozen {
-            let begin = format!("BEGIN; TRUNCATE ONLY {table}");
-            self.base.batch_execute(&begin).await.map_err(refuse)?;
-            format!("COPY {table}{rest} WITH (FREEZE)")
-        } else {
-            format!("COPY {table}{rest}")
-        };
-        let sink = self.base.copy_in(&statement).await.map_err(refuse)?;
-        self.rows = Some(Rows {
-            table: shown(table),
-            sink: Box::pin(sink),
-            in_transaction: is_frozen,
-        });
-        Ok(())
+    async fn take_rows(&mut self, data: Bytes) -> Result<(), CopyError> {
+        let rows = self.rows.as_mut().expect("rows come within a COPY");
+        let may_freeze = self.made.contains(rows.table()) && !self.leniency.through_roots;
+        rows.take(data, self.base, may_freeze).await
     }
 
     async fn end_rows(&mut self) -> Result<(), CopyError> {
-        let mut rows = self.rows.take().expect("rows end within a COPY");
-        let what = format!("rows of {}", rows.table);
-        let ended = rows.sink.as_mut().finish().await;
-        ended.map_err(|source| refused(what.clone(), source))?;
-        if rows.in_transaction {
-            let committed = self.base.batch_execute("COMMIT").await;
-            committed.map_err(|source| refused(what, source))?;
-        }
-        Ok(())
+        let rows = self.rows.take().expect("rows end within a COPY");
+        rows.finish(self.base).await
     }
 
     async fn execute(&mut self, statement: &str) -> Result<(), CopyError> {

@@ -39,7 +39,12 @@ pub(super) async fn hold(source: &Session, tables: &[Table]) -> Result<(), CopyE
 pub(super) async fn unchanged(source: &Session, condition: &str) -> Result<(), CopyError> {
     // A session learns of others' changes when it locks something that it had not locked before in its transaction. No
     // other query of ours reads this catalogue.
-    rows(source, "catalogue", "SELECT FROM pg_catalog.pg_ts_template LIMIT 0").await?;
+    rows(
+        source,
+        "catalogue",
+        "SELECT FROM pg_catalog.pg_ts_template LIMIT 0",
+    )
+    .await?;
     rows(source, "search_path", "SET LOCAL search_path TO DEFAULT").await?;
     let query = format!(
         "SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c \
@@ -78,7 +83,8 @@ pub(super) async fn copy(
         let path = if table.names_objects { "''" } else { "DEFAULT" };
         // Hidden rows are an error unless they are accepted.
         let security = if row_security { "on" } else { "off" };
-        let prepare = format!("SET LOCAL search_path TO {path}; SET LOCAL row_security = {security}");
+        let prepare =
+            format!("SET LOCAL search_path TO {path}; SET LOCAL row_security = {security}");
         rows(source, "search_path", &prepare).await?;
         copy_table(source, base, table, progress).await?;
     }

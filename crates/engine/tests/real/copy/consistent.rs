@@ -23,14 +23,22 @@ const TRANSFER: &str = "BEGIN; \
      INSERT INTO transfers (amount) VALUES (3); COMMIT";
 
 async fn write(url: String, stop: Arc<AtomicBool>, written: Arc<AtomicU64>) {
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("the writer gets in");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls)
+        .await
+        .expect("the writer gets in");
     let connection = tokio::spawn(connection);
     while !stop.load(Ordering::Relaxed) {
-        client.batch_execute(TRANSFER).await.expect("the transfer works");
+        client
+            .batch_execute(TRANSFER)
+            .await
+            .expect("the transfer works");
         written.fetch_add(1, Ordering::Relaxed);
     }
     drop(client);
-    connection.await.expect("the connection ends").expect("and ends well");
+    connection
+        .await
+        .expect("the connection ends")
+        .expect("and ends well");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,19 +63,37 @@ async fn two_writers_never_leave_half_a_transfer_in_a_copy() {
         writer.await.unwrap();
     }
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
-    assert!(after > before + 10, "the writers were at work all the while: {before} to {after}");
+    assert!(
+        after > before + 10,
+        "the writers were at work all the while: {before} to {after}"
+    );
     let branch = stage.serve(&copied).await;
     let sums = "SELECT (SELECT sum(amount) FROM here) || ' ' || (SELECT sum(amount) FROM there) || ' ' || \
          (SELECT coalesce(sum(amount), 0) FROM transfers)";
     let sums = branch.value(sums).await;
-    let [here, there, moved] = sums.split(' ').map(|sum| sum.parse::<i64>().unwrap()).collect::<Vec<_>>()[..] else {
+    let [here, there, moved] = sums
+        .split(' ')
+        .map(|sum| sum.parse::<i64>().unwrap())
+        .collect::<Vec<_>>()[..]
+    else {
         panic!("{sums}");
     };
     assert_eq!((here + moved, there - moved), (100_000, 100_000), "{sums}");
-    assert!(moved >= 3 * i64::try_from(before).unwrap(), "the moment is after the copy was asked for");
+    assert!(
+        moved >= 3 * i64::try_from(before).unwrap(),
+        "the moment is after the copy was asked for"
+    );
     // Sequences move outside of transactions: never behind the rows, at most by what was in flight ahead.
-    let next: i64 = branch.value("SELECT nextval('transfers_id_seq')").await.parse().unwrap();
-    let last: i64 = branch.value("SELECT max(id) FROM transfers").await.parse().unwrap();
+    let next: i64 = branch
+        .value("SELECT nextval('transfers_id_seq')")
+        .await
+        .parse()
+        .unwrap();
+    let last: i64 = branch
+        .value("SELECT max(id) FROM transfers")
+        .await
+        .parse()
+        .unwrap();
     assert!(next > last, "{next} was given before, up to {last}");
     let moved_since = access(&url).position().await.unwrap();
     assert!(!moved_since.unmoved_since(&copied.position));

@@ -41,9 +41,23 @@ fn writes(statement: &str) -> bool {
     let upper = statement.to_uppercase();
     let is_copy_in = upper.starts_with("COPY") && !upper.contains(" TO STDOUT");
     let is_strong_lock = upper.starts_with("LOCK") && !upper.contains("IN ACCESS SHARE MODE");
-    let is_other_plan = upper.starts_with("PREPARE") && !upper.contains(" AS SELECT") && !upper.contains(" AS WITH");
-    let functions = ["NEXTVAL(", "SETVAL(", "LO_CREATE(", "LO_UNLINK(", "LOWRITE(", "PG_TERMINATE", "PG_CANCEL", "PG_SWITCH_WAL"];
-    is_copy_in || is_strong_lock || is_other_plan || functions.iter().any(|function| upper.contains(function))
+    let is_other_plan = upper.starts_with("PREPARE")
+        && !upper.contains(" AS SELECT")
+        && !upper.contains(" AS WITH");
+    let functions = [
+        "NEXTVAL(",
+        "SETVAL(",
+        "LO_CREATE(",
+        "LO_UNLINK(",
+        "LOWRITE(",
+        "PG_TERMINATE",
+        "PG_CANCEL",
+        "PG_SWITCH_WAL",
+    ];
+    is_copy_in
+        || is_strong_lock
+        || is_other_plan
+        || functions.iter().any(|function| upper.contains(function))
 }
 
 /// Statements in a log. Lines after a statement's first begin with a tab.
@@ -51,13 +65,19 @@ fn statements(log: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let log = log.replace("\n\t", " ");
     for line in log.lines().filter(|line| line.contains("LOG:  ")) {
-        for mark in ["statement: ", "execute <unnamed>: ", "fastpath function call: "] {
+        for mark in [
+            "statement: ",
+            "execute <unnamed>: ",
+            "fastpath function call: ",
+        ] {
             if let Some((_, statement)) = line.split_once(mark) {
                 found.insert(statement.trim().to_owned());
             }
         }
         if let Some((_, executed)) = line.split_once("LOG:  execute ") {
-            let statement = executed.split_once(": ").map_or(executed, |(_, statement)| statement);
+            let statement = executed
+                .split_once(": ")
+                .map_or(executed, |(_, statement)| statement);
             found.insert(statement.trim().to_owned());
         }
     }
@@ -72,17 +92,24 @@ fn state(source: &TestPostgres) -> String {
     let asked = "SELECT string_agg(name || '=' || setting, ',' ORDER BY name) FROM pg_settings \
          WHERE source = 'configuration file'";
     let settings = source.query_value("shop", asked).unwrap();
-    let slots = source.query_value("shop", "SELECT count(*) FROM pg_replication_slots").unwrap();
+    let slots = source
+        .query_value("shop", "SELECT count(*) FROM pg_replication_slots")
+        .unwrap();
     format!("{dump}\n{roles}\n{settings}\n{slots}")
 }
 
 fn snapshot(source: &TestPostgres) -> String {
-    source.query_value("shop", "SELECT pg_current_snapshot()").unwrap()
+    source
+        .query_value("shop", "SELECT pg_current_snapshot()")
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_copy_only_reads() {
-    let source = Options::new(16).setting("log_statement", "all").setting("log_replication_commands", "on").start();
+    let source = Options::new(16)
+        .setting("log_statement", "all")
+        .setting("log_replication_commands", "on")
+        .start();
     let source = source.unwrap();
     fill(&source);
     let before = state(&source);
@@ -97,14 +124,25 @@ async fn a_copy_only_reads() {
     });
     let specs = [
         CopySpec::all(),
-        CopySpec { mode: CopyMode::Schema, tables: tables.clone().into_iter().collect(), dump_args: Vec::new() },
-        CopySpec { mode: CopyMode::Empty, ..CopySpec::default() },
+        CopySpec {
+            mode: CopyMode::Schema,
+            tables: tables.clone().into_iter().collect(),
+            dump_args: Vec::new(),
+        },
+        CopySpec {
+            mode: CopyMode::Empty,
+            ..CopySpec::default()
+        },
     ];
     for spec in specs {
         let copied = stage.copy(&access, &spec).await;
         let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
         let now = access.position().await.unwrap();
-        assert!(now.unmoved_since(&copied.position), "{now:?} after {:?}", copied.position);
+        assert!(
+            now.unmoved_since(&copied.position),
+            "{now:?} after {:?}",
+            copied.position
+        );
     }
     let log = source.log_text().unwrap().split_off(logged);
     // Not one transaction number was taken: nothing can have been written.
@@ -113,15 +151,24 @@ async fn a_copy_only_reads() {
     assert!(found.len() > 100, "the log has our statements: {found:?}");
     for statement in found {
         let is_allowed = ALLOWED.iter().any(|allowed| statement.starts_with(allowed));
-        assert!(is_allowed && !writes(&statement), "not on the list: {statement}");
+        assert!(
+            is_allowed && !writes(&statement),
+            "not on the list: {statement}"
+        );
     }
-    assert!(!log.contains("copier secret") && !log.contains("received replication command"), "{log}");
+    assert!(
+        !log.contains("copier secret") && !log.contains("received replication command"),
+        "{log}"
+    );
     assert_same(&before, &state(&source), "the source");
 }
 
 #[tokio::test]
 async fn no_password_is_in_a_process_list_or_a_log() {
-    let source = Options::new(17).superuser("postgres", "Tr0ub4dor-and-3").start().unwrap();
+    let source = Options::new(17)
+        .superuser("postgres", "Tr0ub4dor-and-3")
+        .start()
+        .unwrap();
     fill(&source);
     let stage = Stage::new().await;
     let access = access(&source.superuser_url("shop"));
@@ -138,7 +185,11 @@ async fn no_password_is_in_a_process_list_or_a_log() {
     assert!(seen.dumps > 0, "pg_dump was seen at work");
     assert_eq!(seen.leaks, [] as [String; 0]);
     let log = std::fs::read_to_string(stage.base().join("server.log")).unwrap();
-    for secret in ["Tr0ub4dor", copied.admin_password.reveal(), "SCRAM-SHA-256$"] {
+    for secret in [
+        "Tr0ub4dor",
+        copied.admin_password.reveal(),
+        "SCRAM-SHA-256$",
+    ] {
         assert!(!log.contains(secret), "{log}");
         assert!(!format!("{copied:?}").contains(secret));
     }

@@ -19,15 +19,25 @@ async fn locked() -> (TestPostgres, tokio_postgres::Client) {
     let url = source.superuser_url("postgres");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);
-    client.batch_execute("BEGIN; LOCK TABLE guarded").await.unwrap();
+    client
+        .batch_execute("BEGIN; LOCK TABLE guarded")
+        .await
+        .unwrap();
     (source, client)
 }
 
 /// Waits until `pg_dump` stands before the lock.
 async fn waits_for_lock(client: &tokio_postgres::Client) {
-    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'guarded'::regclass";
+    let waiting =
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'guarded'::regclass";
     let waited = tokio::time::timeout(WAIT_MAX, async {
-        while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+        while client
+            .query_one(waiting, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+        {}
     });
     waited.await.expect("the copy comes to the lock");
 }
@@ -47,9 +57,16 @@ async fn a_source_that_dies_in_mid_copy_is_told_and_leaves_nothing() {
     source.kill().unwrap();
     let refused = copying.await.unwrap_err();
     assert_eq!(refused.kind(), ProblemKind::Source);
-    assert!(refused.hint().unwrap().contains("check that"), "{:?}", refused.hint());
+    assert!(
+        refused.hint().unwrap().contains("check that"),
+        "{:?}",
+        refused.hint()
+    );
     let told = chain(&refused);
-    assert!(told.contains("pg_dump failed") && told.contains("closed the connection"), "{told}");
+    assert!(
+        told.contains("pg_dump failed") && told.contains("closed the connection"),
+        "{told}"
+    );
     stage.nothing_runs().await;
 }
 
@@ -71,9 +88,17 @@ async fn a_copy_that_is_given_up_leaves_nothing_here_and_there() {
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bough'";
     client.batch_execute("COMMIT").await.unwrap();
     let waited = tokio::time::timeout(WAIT_MAX, async {
-        while client.query_one(sessions, &[]).await.unwrap().get::<_, i64>(0) > 0 {}
+        while client
+            .query_one(sessions, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            > 0
+        {}
     });
-    waited.await.expect("the source has no session of ours left");
+    waited
+        .await
+        .expect("the source has no session of ours left");
 }
 
 #[tokio::test]
@@ -96,7 +121,9 @@ async fn a_copy_that_takes_too_long_ends() {
 async fn a_table_that_is_emptied_while_the_copy_begins_is_noticed() {
     let filtered = CopySpec {
         mode: CopyMode::Schema,
-        tables: [("guarded".to_owned(), TableFilter::default())].into_iter().collect(),
+        tables: [("guarded".to_owned(), TableFilter::default())]
+            .into_iter()
+            .collect(),
         dump_args: Vec::new(),
     };
     for spec in [CopySpec::all(), filtered] {
@@ -110,12 +137,20 @@ async fn a_table_that_is_emptied_while_the_copy_begins_is_noticed() {
             // Everything has been asked by then, and the snapshot is not taken yet.
             let mut progress = stage.progress.subscribe();
             let is_preparing = |progress: &Option<CopyProgress>| {
-                progress.as_ref().is_some_and(|progress| progress.phase == CopyPhase::Preparing)
+                progress
+                    .as_ref()
+                    .is_some_and(|progress| progress.phase == CopyPhase::Preparing)
             };
             progress.wait_for(is_preparing).await.unwrap();
-            client.batch_execute("BEGIN; LOCK TABLE guarded").await.unwrap();
+            client
+                .batch_execute("BEGIN; LOCK TABLE guarded")
+                .await
+                .unwrap();
             waits_for_lock(&client).await;
-            client.batch_execute("TRUNCATE guarded; COMMIT").await.unwrap();
+            client
+                .batch_execute("TRUNCATE guarded; COMMIT")
+                .await
+                .unwrap();
         };
         tokio::select! {
             ended = &mut copying => panic!("it ended before the table was emptied: {ended:?}"),

@@ -15,7 +15,10 @@ fn assert_untouched(stage: &Stage) {
 }
 
 async fn refuse(stage: &Stage, url: &str) -> CopyError {
-    let refused = stage.copy(&access(url), &CopySpec::all()).await.unwrap_err();
+    let refused = stage
+        .copy(&access(url), &CopySpec::all())
+        .await
+        .unwrap_err();
     assert_untouched(stage);
     refused
 }
@@ -50,8 +53,16 @@ async fn what_cannot_be_read_is_named_with_grants_that_work() {
     let refused = refuse(&stage, &url).await;
     assert_eq!(refused.kind(), ProblemKind::Source);
     let told = chain(&refused);
-    for object in ["schema Closed One", "table Closed One.T 1", "table public.open", "large object 4711"] {
-        assert!(told.contains(object) || told.contains("more"), "{object}: {told}");
+    for object in [
+        "schema Closed One",
+        "table Closed One.T 1",
+        "table public.open",
+        "large object 4711",
+    ] {
+        assert!(
+            told.contains(object) || told.contains("more"),
+            "{object}: {told}"
+        );
     }
     let CopyError::Access(lacks) = &refused else {
         panic!("{told}");
@@ -59,7 +70,9 @@ async fn what_cannot_be_read_is_named_with_grants_that_work() {
     assert!(refused.hint().unwrap().contains("pg_read_all_data"));
     for grant in lacks.grants() {
         assert!(refused.hint().unwrap().contains(&grant), "{grant}");
-        source.execute("postgres", &grant).unwrap_or_else(|error| panic!("{grant}: {error:#}"));
+        source
+            .execute("postgres", &grant)
+            .unwrap_or_else(|error| panic!("{grant}: {error:#}"));
     }
     let copied = stage.copy(&access(&url), &CopySpec::all()).await;
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
@@ -83,9 +96,14 @@ async fn rows_that_are_hidden_are_an_error_unless_they_are_accepted() {
     let refused = refuse(&stage, &url).await;
     assert!(chain(&refused).contains("rows of public.guarded that row security hides"));
     let hint = refused.hint().unwrap();
-    assert!(hint.contains("ALTER ROLE \"reader\" BYPASSRLS;") && hint.contains("--enable-row-security"), "{hint}");
+    assert!(
+        hint.contains("ALTER ROLE \"reader\" BYPASSRLS;") && hint.contains("--enable-row-security"),
+        "{hint}"
+    );
     let mut access = access(&url);
-    access.settings.insert("app.tenant".to_owned(), "2".to_owned());
+    access
+        .settings
+        .insert("app.tenant".to_owned(), "2".to_owned());
     let spec = CopySpec {
         dump_args: vec!["--enable-row-security".to_owned()],
         ..CopySpec::all()
@@ -93,18 +111,31 @@ async fn rows_that_are_hidden_are_an_error_unless_they_are_accepted() {
     let copied = stage.copy(&access, &spec).await;
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
     let branch = stage.serve(&copied).await;
-    assert_eq!(branch.value("SELECT string_agg(id::text, ',') FROM guarded").await, "2");
+    assert_eq!(
+        branch
+            .value("SELECT string_agg(id::text, ',') FROM guarded")
+            .await,
+        "2"
+    );
     branch.stop().await;
 }
 
 #[tokio::test]
 async fn a_table_that_is_left_out_need_not_be_readable() {
     let source = guarded();
-    let grants = "GRANT SELECT ON guarded TO reader; ALTER TABLE guarded DISABLE ROW LEVEL SECURITY";
+    let grants =
+        "GRANT SELECT ON guarded TO reader; ALTER TABLE guarded DISABLE ROW LEVEL SECURITY";
     source.execute("postgres", grants).unwrap();
     let stage = Stage::new().await;
     let spec = CopySpec {
-        dump_args: ["-N", "\"Closed One\"", "--exclude-table=open*", "--no-blobs"].map(str::to_owned).to_vec(),
+        dump_args: [
+            "-N",
+            "\"Closed One\"",
+            "--exclude-table=open*",
+            "--no-blobs",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         ..CopySpec::all()
     };
     let url = source.url("reader", "reader", "postgres");
@@ -125,20 +156,56 @@ async fn a_source_that_cannot_be_entered_is_told_apart_by_what_to_do() {
         taken.local_addr().unwrap().port()
     };
     let urls = [
-        (source.url("postgres", "a%wrong one", "postgres"), "refuses the password", "check the password"),
-        (source.url("nobody", "x", "postgres"), "refuses the password", "check the password"),
-        (source.url("postgres", "postgres", "nowhere"), "has no database \"nowhere\"", "database's name"),
-        (format!("postgres://postgres@127.0.0.1:{port}/postgres"), "the URL has none", "put the password"),
-        (format!("postgres://postgres:x@127.0.0.1:{nobody_listens}/postgres"), "cannot reach", "that the server runs"),
-        ("postgres://postgres:x@no-such-host.invalid/postgres".to_owned(), "cannot find the host", "check the host"),
-        (format!("{}?sslmode=require", source.superuser_url("postgres")), "no TLS connection", "sslmode"),
+        (
+            source.url("postgres", "a%wrong one", "postgres"),
+            "refuses the password",
+            "check the password",
+        ),
+        (
+            source.url("nobody", "x", "postgres"),
+            "refuses the password",
+            "check the password",
+        ),
+        (
+            source.url("postgres", "postgres", "nowhere"),
+            "has no database \"nowhere\"",
+            "database's name",
+        ),
+        (
+            format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+            "the URL has none",
+            "put the password",
+        ),
+        (
+            format!("postgres://postgres:x@127.0.0.1:{nobody_listens}/postgres"),
+            "cannot reach",
+            "that the server runs",
+        ),
+        (
+            "postgres://postgres:x@no-such-host.invalid/postgres".to_owned(),
+            "cannot find the host",
+            "check the host",
+        ),
+        (
+            format!("{}?sslmode=require", source.superuser_url("postgres")),
+            "no TLS connection",
+            "sslmode",
+        ),
     ];
     for (url, said, hint) in urls {
         let refused = refuse(&stage, &url).await;
         assert_eq!(refused.kind(), ProblemKind::Source);
-        assert!(chain(&refused).contains(said), "{said}: {}", chain(&refused));
+        assert!(
+            chain(&refused).contains(said),
+            "{said}: {}",
+            chain(&refused)
+        );
         assert!(!chain(&refused).contains("wrong one"));
-        assert!(refused.hint().unwrap().contains(hint), "{hint}: {:?}", refused.hint());
+        assert!(
+            refused.hint().unwrap().contains(hint),
+            "{hint}: {:?}",
+            refused.hint()
+        );
     }
 }
 
@@ -147,19 +214,36 @@ async fn versions_must_be_there_and_fit() {
     let source = source(16);
     let mut stage = Stage::new().await;
     let access = access(&source.superuser_url("postgres"));
-    let refused = stage.copy_as(&access, &CopySpec::all(), Some(PgMajor(15))).await.unwrap_err();
+    let refused = stage
+        .copy_as(&access, &CopySpec::all(), Some(PgMajor(15)))
+        .await
+        .unwrap_err();
     assert_untouched(&stage);
     assert_eq!(refused.kind(), ProblemKind::BadRequest);
-    assert_eq!(refused.to_string(), "a branch of version 15 cannot hold a source of version 16");
-    let refused = stage.copy_as(&access, &CopySpec::all(), Some(PgMajor(93))).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "a branch of version 15 cannot hold a source of version 16"
+    );
+    let refused = stage
+        .copy_as(&access, &CopySpec::all(), Some(PgMajor(93)))
+        .await
+        .unwrap_err();
     assert_untouched(&stage);
-    assert!(chain(&refused).contains("no PostgreSQL 93 server on this machine: found "), "{}", chain(&refused));
+    assert!(
+        chain(&refused).contains("no PostgreSQL 93 server on this machine: found "),
+        "{}",
+        chain(&refused)
+    );
     assert!(refused.hint().unwrap().contains("install PostgreSQL 93"));
     // Servers, but no programs for clients.
     stage.installations = only_the_server(&stage, 16).await;
     let refused = stage.copy(&access, &CopySpec::all()).await.unwrap_err();
     assert_untouched(&stage);
-    assert!(chain(&refused).contains("no pg_dump of version 16 or newer"), "{}", chain(&refused));
+    assert!(
+        chain(&refused).contains("no pg_dump of version 16 or newer"),
+        "{}",
+        chain(&refused)
+    );
 }
 
 async fn only_the_server(stage: &Stage, major: u16) -> Installations {
@@ -173,7 +257,9 @@ async fn only_the_server(stage: &Stage, major: u16) -> Installations {
         ..Lookup::default()
     })
     .await;
-    found.found.retain(|installation| installation.bin == folder);
+    found
+        .found
+        .retain(|installation| installation.bin == folder);
     found
 }
 
@@ -186,18 +272,34 @@ async fn a_database_that_does_not_fit_is_refused_with_numbers() {
     let refused = refuse(&stage, &source.superuser_url("postgres")).await;
     assert_eq!(refused.kind(), ProblemKind::LimitPassed);
     let told = refused.to_string();
-    assert!(told.contains("of 314 MB are free above the floor of 293 MB") && told.contains("20.9 MB"), "{told}");
-    assert!(stage.progress.borrow().as_ref().unwrap().disk_needed_bytes.is_some());
+    assert!(
+        told.contains("of 314 MB are free above the floor of 293 MB") && told.contains("20.9 MB"),
+        "{told}"
+    );
+    assert!(
+        stage
+            .progress
+            .borrow()
+            .as_ref()
+            .unwrap()
+            .disk_needed_bytes
+            .is_some()
+    );
 }
 
 #[tokio::test]
 async fn a_missing_extension_is_named_with_where_to_get_it() {
     // adminpack went with version 17.
     let source = source(16);
-    source.execute("postgres", "CREATE EXTENSION adminpack").unwrap();
+    source
+        .execute("postgres", "CREATE EXTENSION adminpack")
+        .unwrap();
     let stage = Stage::new().await;
     let access = access(&source.superuser_url("postgres"));
-    let refused = stage.copy_as(&access, &CopySpec::all(), Some(PgMajor(17))).await.unwrap_err();
+    let refused = stage
+        .copy_as(&access, &CopySpec::all(), Some(PgMajor(17)))
+        .await
+        .unwrap_err();
     assert_eq!(
         refused.to_string(),
         "PostgreSQL 17 here lacks extensions that the source uses: adminpack"

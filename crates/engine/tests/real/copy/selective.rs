@@ -12,11 +12,16 @@ fn spec(mode: CopyMode, tables: &[(&str, Option<&str>)], dump_args: &[&str]) -> 
     let filter = |filter: &Option<&str>| TableFilter {
         filter: filter.map(str::to_owned),
     };
-    let tables = tables.iter().map(|(name, text)| ((*name).to_owned(), filter(text)));
+    let tables = tables
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), filter(text)));
     CopySpec {
         mode,
         tables: tables.collect::<BTreeMap<_, _>>(),
-        dump_args: dump_args.iter().map(|argument| (*argument).to_owned()).collect(),
+        dump_args: dump_args
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect(),
     }
 }
 
@@ -61,8 +66,16 @@ async fn schema_is_every_structure_and_no_row() {
     let tables = "SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'm') AND reltuples > 0 \
          AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)";
     assert_eq!(branch.value(tables).await, "0");
-    assert_eq!(branch.value("SELECT count(*) FROM pg_largeobject_metadata").await, "0");
-    assert_eq!(branch.value("SELECT nextval('public.untouched')").await, "42");
+    assert_eq!(
+        branch
+            .value("SELECT count(*) FROM pg_largeobject_metadata")
+            .await,
+        "0"
+    );
+    assert_eq!(
+        branch.value("SELECT nextval('public.untouched')").await,
+        "42"
+    );
     branch.stop().await;
 }
 
@@ -72,22 +85,49 @@ async fn filters_choose_rows_and_sequences_follow() {
     let stage = Stage::new().await;
     let tables = [
         ("customers", Some("id <= 4 -- the first")),
-        ("orders", Some("customer IN (SELECT id FROM customers WHERE id < 4)")),
+        (
+            "orders",
+            Some("customer IN (SELECT id FROM customers WHERE id < 4)"),
+        ),
         ("Order Items", None),
         ("sales.log", Some("at >= '2024-01-02'")),
     ];
     let access = access(&source.superuser_url("postgres"));
-    let copied = stage.copy(&access, &spec(CopyMode::Schema, &tables, &[])).await;
+    let copied = stage
+        .copy(&access, &spec(CopyMode::Schema, &tables, &[]))
+        .await;
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert_eq!(copied.notes, [] as [&str; 0]);
     let branch = stage.serve(&copied).await;
-    assert_eq!(branch.value("SELECT string_agg(upper, ',' ORDER BY id) FROM customers").await, "NAME 1,NAME 2,NAME 3,NAME 4");
+    assert_eq!(
+        branch
+            .value("SELECT string_agg(upper, ',' ORDER BY id) FROM customers")
+            .await,
+        "NAME 1,NAME 2,NAME 3,NAME 4"
+    );
     assert_eq!(branch.value("SELECT count(*) FROM orders").await, "3");
-    assert_eq!(branch.value("SELECT string_agg(mood::text, ',') FROM \"Order Items\"").await, "sad,glad");
-    assert_eq!(branch.value("SELECT count(*) || ' ' || min(line) FROM sales.log").await, "7 3");
-    assert_eq!(branch.value("SELECT nextval('customers_id_seq')").await, "11");
+    assert_eq!(
+        branch
+            .value("SELECT string_agg(mood::text, ',') FROM \"Order Items\"")
+            .await,
+        "sad,glad"
+    );
+    assert_eq!(
+        branch
+            .value("SELECT count(*) || ' ' || min(line) FROM sales.log")
+            .await,
+        "7 3"
+    );
+    assert_eq!(
+        branch.value("SELECT nextval('customers_id_seq')").await,
+        "11"
+    );
     assert_eq!(branch.value("SELECT nextval('orders_id_seq')").await, "11");
-    let progress = stage.progress.borrow().clone().expect("the copy told of itself");
+    let progress = stage
+        .progress
+        .borrow()
+        .clone()
+        .expect("the copy told of itself");
     assert_eq!(progress.copied_rows, 4 + 3 + 2 + 7);
     assert!(progress.disk_needed_bytes.is_some() && progress.estimate_seconds.is_some());
     branch.stop().await;
@@ -99,18 +139,32 @@ async fn a_foreign_key_that_the_chosen_rows_break_holds_for_new_ones() {
     let stage = Stage::new().await;
     let tables = [("customers", Some("id <= 4")), ("orders", None)];
     let access = access(&source.superuser_url("postgres"));
-    let copied = stage.copy(&access, &spec(CopyMode::Schema, &tables, &[])).await;
+    let copied = stage
+        .copy(&access, &spec(CopyMode::Schema, &tables, &[]))
+        .await;
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
     let [note] = &copied.notes[..] else {
         panic!("{:?}", copied.notes);
     };
-    assert!(note.contains("fk constraint orders of_customer does not hold"), "{note}");
+    assert!(
+        note.contains("fk constraint orders of_customer does not hold"),
+        "{note}"
+    );
     let branch = stage.serve(&copied).await;
     assert_eq!(branch.value("SELECT count(*) FROM orders").await, "10");
     let admin = branch.admin("postgres").await;
-    admin.batch_execute("ALTER TABLE orders DISABLE TRIGGER note").await.unwrap();
-    admin.batch_execute("INSERT INTO orders (customer) VALUES (4)").await.unwrap();
-    admin.batch_execute("INSERT INTO orders (customer) VALUES (5)").await.unwrap_err();
+    admin
+        .batch_execute("ALTER TABLE orders DISABLE TRIGGER note")
+        .await
+        .unwrap();
+    admin
+        .batch_execute("INSERT INTO orders (customer) VALUES (4)")
+        .await
+        .unwrap();
+    admin
+        .batch_execute("INSERT INTO orders (customer) VALUES (5)")
+        .await
+        .unwrap_err();
     drop(admin);
     branch.stop().await;
 }
@@ -129,15 +183,31 @@ async fn empty_is_nothing_but_the_named_tables() {
     branch.stop().await;
 
     let tables = [("orders", Some("id > 5")), ("sales.log", None)];
-    let refused = stage.copy(&access, &spec(CopyMode::Empty, &tables, &[])).await.unwrap_err();
-    assert!(chain(&refused).contains("schema \"sales\" does not exist"), "{}", chain(&refused));
-    assert!(refused.hint().unwrap().contains("schema"), "{:?}", refused.hint());
+    let refused = stage
+        .copy(&access, &spec(CopyMode::Empty, &tables, &[]))
+        .await
+        .unwrap_err();
+    assert!(
+        chain(&refused).contains("schema \"sales\" does not exist"),
+        "{}",
+        chain(&refused)
+    );
+    assert!(
+        refused.hint().unwrap().contains("schema"),
+        "{:?}",
+        refused.hint()
+    );
 
     let tables = [("orders", Some("id > 5"))];
-    let copied = stage.copy(&access, &spec(CopyMode::Empty, &tables, &[])).await;
+    let copied = stage
+        .copy(&access, &spec(CopyMode::Empty, &tables, &[]))
+        .await;
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
     let told = copied.notes.join("; ");
-    assert!(told.contains("fk constraint orders of_customer was left out"), "{told}");
+    assert!(
+        told.contains("fk constraint orders of_customer was left out"),
+        "{told}"
+    );
     assert!(told.contains("trigger orders note was left out"), "{told}");
     let branch = stage.serve(&copied).await;
     assert_eq!(branch.value(relations).await, "orders,orders_id_seq");
@@ -154,22 +224,56 @@ async fn a_wrong_filter_or_table_is_named_and_no_filter_writes() {
     for (filter, said) in [
         ("colour = 'red'", "column \"colour\" does not exist"),
         ("true) TO STDOUT; DROP TABLE orders; --", "syntax error"),
-        ("true)) TO PROGRAM 'touch /tmp/bough-was-here' --", "syntax error"),
-        ("nextval('orders_id_seq') > 0", "cannot execute nextval() in a read-only transaction"),
-        ("set_config('transaction_read_only', 'off', true) IS NULL", "read-write mode"),
+        (
+            "true)) TO PROGRAM 'touch /tmp/bough-was-here' --",
+            "syntax error",
+        ),
+        (
+            "nextval('orders_id_seq') > 0",
+            "cannot execute nextval() in a read-only transaction",
+        ),
+        (
+            "set_config('transaction_read_only', 'off', true) IS NULL",
+            "read-write mode",
+        ),
     ] {
         let tables = [("orders", Some(filter))];
-        let refused = stage.copy(&access, &spec(CopyMode::Schema, &tables, &[])).await.unwrap_err();
+        let refused = stage
+            .copy(&access, &spec(CopyMode::Schema, &tables, &[]))
+            .await
+            .unwrap_err();
         let told = chain(&refused);
-        assert!(told.contains("the rows of public.orders") && told.contains(said), "{told}");
+        assert!(
+            told.contains("the rows of public.orders") && told.contains(said),
+            "{told}"
+        );
         assert!(refused.hint().unwrap().contains("SQL condition"));
     }
-    assert_eq!(source.query_value("postgres", "SELECT count(*) FROM orders").unwrap(), "10");
-    assert_eq!(source.query_value("postgres", "SELECT last_value FROM orders_id_seq").unwrap(), "10");
+    assert_eq!(
+        source
+            .query_value("postgres", "SELECT count(*) FROM orders")
+            .unwrap(),
+        "10"
+    );
+    assert_eq!(
+        source
+            .query_value("postgres", "SELECT last_value FROM orders_id_seq")
+            .unwrap(),
+        "10"
+    );
     let tables = [("costumers", None)];
-    let refused = stage.copy(&access, &spec(CopyMode::Schema, &tables, &[])).await.unwrap_err();
-    assert_eq!(refused.to_string(), "tables: the source has no table \"costumers\"; it has public.customers");
-    let refused = stage.copy(&access, &spec(CopyMode::Schema, &[("few", None)], &[])).await.unwrap_err();
+    let refused = stage
+        .copy(&access, &spec(CopyMode::Schema, &tables, &[]))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "tables: the source has no table \"costumers\"; it has public.customers"
+    );
+    let refused = stage
+        .copy(&access, &spec(CopyMode::Schema, &[("few", None)], &[]))
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("no table \"few\""));
 }
 
@@ -179,22 +283,45 @@ async fn arguments_of_pg_dump_are_passed_on() {
     let stage = Stage::new().await;
     let access = access(&source.superuser_url("postgres"));
     let arguments = ["-N", "sales", "--exclude-table-data=cust*", "-xO"];
-    let copied = stage.copy(&access, &spec(CopyMode::All, &[], &arguments)).await;
+    let copied = stage
+        .copy(&access, &spec(CopyMode::All, &[], &arguments))
+        .await;
     // What is left of the foreign key cannot hold.
     let refused = copied.unwrap_err();
-    assert!(chain(&refused).contains("fk constraint orders of_customer"), "{}", chain(&refused));
-    let arguments = ["-N", "sales", "--exclude-table-data=ord*", "--exclude-table=\"Order Items\"", "-xO"];
-    let copied = stage.copy(&access, &spec(CopyMode::All, &[], &arguments)).await;
+    assert!(
+        chain(&refused).contains("fk constraint orders of_customer"),
+        "{}",
+        chain(&refused)
+    );
+    let arguments = [
+        "-N",
+        "sales",
+        "--exclude-table-data=ord*",
+        "--exclude-table=\"Order Items\"",
+        "-xO",
+    ];
+    let copied = stage
+        .copy(&access, &spec(CopyMode::All, &[], &arguments))
+        .await;
     let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
     let branch = stage.serve(&copied).await;
     let tables = "SELECT string_agg(oid::regclass::text, ',' ORDER BY relname) FROM pg_class \
          WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text IN ('public', 'sales')";
     assert_eq!(branch.value(tables).await, "customers,orders");
-    assert_eq!(branch.value("SELECT (SELECT count(*) FROM customers) || ' ' || (SELECT count(*) FROM orders)").await, "10 0");
+    assert_eq!(
+        branch
+            .value(
+                "SELECT (SELECT count(*) FROM customers) || ' ' || (SELECT count(*) FROM orders)"
+            )
+            .await,
+        "10 0"
+    );
     branch.stop().await;
     // Rows as statements, and through the root of their partitions.
     for arguments in [&["--inserts"][..], &["--load-via-partition-root"]] {
-        let copied = stage.copy(&access, &spec(CopyMode::All, &[], arguments)).await;
+        let copied = stage
+            .copy(&access, &spec(CopyMode::All, &[], arguments))
+            .await;
         let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
         let branch = stage.serve(&copied).await;
         let of_source = source.pg_dump("postgres", &[]).unwrap();

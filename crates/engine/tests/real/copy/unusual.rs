@@ -27,10 +27,22 @@ async fn names_may_hold_anything() {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (database_sql, user_sql) = (quoted(database), quoted(user));
     let password_sql = password.replace('\'', "''");
-    source.execute("postgres", &format!("CREATE ROLE {user_sql} LOGIN PASSWORD '{password_sql}'")).unwrap();
-    source.execute("postgres", &format!("CREATE DATABASE {database_sql} OWNER {user_sql}")).unwrap();
-    let table = format!("CREATE TABLE \"a;b\nc\" (\"d\\.\" text); INSERT INTO \"a;b\nc\" VALUES (E'\\\\.'); \
-         ALTER TABLE \"a;b\nc\" OWNER TO {user_sql}");
+    source
+        .execute(
+            "postgres",
+            &format!("CREATE ROLE {user_sql} LOGIN PASSWORD '{password_sql}'"),
+        )
+        .unwrap();
+    source
+        .execute(
+            "postgres",
+            &format!("CREATE DATABASE {database_sql} OWNER {user_sql}"),
+        )
+        .unwrap();
+    let table = format!(
+        "CREATE TABLE \"a;b\nc\" (\"d\\.\" text); INSERT INTO \"a;b\nc\" VALUES (E'\\\\.'); \
+         ALTER TABLE \"a;b\nc\" OWNER TO {user_sql}"
+    );
     source.execute(database, &table).unwrap();
     let stage = Stage::new().await;
     let (branch, notes) = copy(&stage, &source.url(user, password, database)).await;
@@ -45,17 +57,30 @@ async fn encodings_and_locales_are_kept() {
     for (name, options) in [
         ("latin", "ENCODING 'LATIN1' LOCALE 'C'"),
         ("ascii", "ENCODING 'SQL_ASCII' LOCALE 'C'"),
-        ("german", "ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' LOCALE 'C'"),
-        ("builtin", "ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"),
+        (
+            "german",
+            "ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-AT' LOCALE 'C'",
+        ),
+        (
+            "builtin",
+            "ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
+        ),
         ("utf", "ENCODING 'UTF8' LOCALE 'C.utf8'"),
     ] {
-        source.execute("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {options}")).unwrap();
+        source
+            .execute(
+                "postgres",
+                &format!("CREATE DATABASE {name} TEMPLATE template0 {options}"),
+            )
+            .unwrap();
         let filled = "CREATE TABLE t (a text COLLATE \"C\", b text); CREATE INDEX ON t (b); \
              INSERT INTO t VALUES ('Grüße', 'Ärger'), ('x', 'Zorn'), ('y', 'aber')";
         source.execute(name, filled).unwrap();
         if name == "ascii" {
             // Bytes that are no UTF-8.
-            source.execute(name, "INSERT INTO t VALUES (E'\\xff\\xfe', 'z')").unwrap();
+            source
+                .execute(name, "INSERT INTO t VALUES (E'\\xff\\xfe', 'z')")
+                .unwrap();
         }
         let stage = Stage::new().await;
         let (branch, notes) = copy(&stage, &source.superuser_url(name)).await;
@@ -89,9 +114,22 @@ async fn defaults_of_the_database_do_not_hinder_its_copy() {
     let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
     assert_eq!(notes, [] as [&str; 0]);
     compare(&source, &branch, "postgres");
-    assert_eq!(branch.value("SHOW default_transaction_read_only").await, "on");
-    assert_eq!(branch.value("SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'public'").await, "0");
-    assert_eq!(branch.value("SELECT count(*) FROM pg_catalog.pg_extension").await, "0");
+    assert_eq!(
+        branch.value("SHOW default_transaction_read_only").await,
+        "on"
+    );
+    assert_eq!(
+        branch
+            .value("SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'public'")
+            .await,
+        "0"
+    );
+    assert_eq!(
+        branch
+            .value("SELECT count(*) FROM pg_catalog.pg_extension")
+            .await,
+        "0"
+    );
     branch.stop().await;
 }
 
@@ -107,7 +145,9 @@ async fn settings_that_applications_notice_come_along() {
         .setting("shared_preload_libraries", "pg_stat_statements")
         .start()
         .unwrap();
-    source.execute("postgres", "CREATE EXTENSION pg_stat_statements").unwrap();
+    source
+        .execute("postgres", "CREATE EXTENSION pg_stat_statements")
+        .unwrap();
     let stage = Stage::new().await;
     let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
     assert_eq!(notes, [] as [&str; 0]);
@@ -131,7 +171,10 @@ async fn settings_that_applications_notice_come_along() {
 
 #[tokio::test]
 async fn a_branch_holds_no_live_credentials_and_follows_nobody() {
-    let source = Options::new(16).setting("wal_level", "logical").start().unwrap();
+    let source = Options::new(16)
+        .setting("wal_level", "logical")
+        .start()
+        .unwrap();
     let made = "CREATE EXTENSION postgres_fdw; \
          CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1'); \
          CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'live', password 'live secret'); \
@@ -141,19 +184,41 @@ async fn a_branch_holds_no_live_credentials_and_follows_nobody() {
     source.execute("postgres", made).unwrap();
     let stage = Stage::new().await;
     let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
-    assert!(notes.iter().any(|note| note == "the subscriptions follows were left out"), "{notes:?}");
+    assert!(
+        notes
+            .iter()
+            .any(|note| note == "the subscriptions follows were left out"),
+        "{notes:?}"
+    );
     let mapping = notes.iter().find(|note| note.contains("live credentials"));
-    assert!(mapping.is_some_and(|note| note.contains("user mapping")), "{notes:?}");
-    assert_eq!(branch.value("SELECT count(*) FROM pg_user_mappings").await, "0");
-    assert_eq!(branch.value("SELECT count(*) FROM pg_subscription").await, "0");
-    assert_eq!(branch.value("SELECT count(*) FROM pg_foreign_table").await, "1");
+    assert!(
+        mapping.is_some_and(|note| note.contains("user mapping")),
+        "{notes:?}"
+    );
+    assert_eq!(
+        branch.value("SELECT count(*) FROM pg_user_mappings").await,
+        "0"
+    );
+    assert_eq!(
+        branch.value("SELECT count(*) FROM pg_subscription").await,
+        "0"
+    );
+    assert_eq!(
+        branch.value("SELECT count(*) FROM pg_foreign_table").await,
+        "1"
+    );
     branch.stop().await;
 }
 
 #[tokio::test]
 async fn a_branch_is_a_source_like_any_other() {
     let source = source(16);
-    source.execute("postgres", "CREATE TABLE t AS SELECT n FROM generate_series(1, 10) n").unwrap();
+    source
+        .execute(
+            "postgres",
+            "CREATE TABLE t AS SELECT n FROM generate_series(1, 10) n",
+        )
+        .unwrap();
     let stage = Stage::new().await;
     let (branch, _) = copy(&stage, &source.superuser_url("postgres")).await;
     let socket = branch.socket_dir().display().to_string();

@@ -38,9 +38,11 @@ fn drain(splitter: &mut Splitter, pieces: &mut Vec<Piece>) -> Result<(), ScriptE
 
 fn statements(script: &str) -> Vec<String> {
     let pieces = split_in(script.as_bytes(), script.len()).unwrap();
-    let text = |piece| match piece {
-        Piece::Statement { text, .. } => text,
-        other => panic!("not a statement: {other:?}"),
+    let text = |piece| {
+        let Piece::Statement { text, .. } = piece else {
+            panic!("not a statement: {piece:?}")
+        };
+        text
     };
     pieces.into_iter().map(text).collect()
 }
