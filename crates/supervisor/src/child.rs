@@ -165,8 +165,8 @@ impl Child {
             }
             tokio::select! {
                 received = signals.next() => {
-                    // First what the child did: a SIGCONT means one thing after its stop, another after its continuing.
-                    // A lost SIGCHLD does no harm, either.
+                    // First what the child did: a SIGCONT says nothing about a child that was continued as well.
+                    // So a lost SIGCHLD does no harm, either.
                     self.observe();
                     self.take_signal(received);
                 }
@@ -217,24 +217,22 @@ impl Child {
     fn take(&mut self, event: Event) {
         let (job, action) = self.job.step(event);
         self.job = job;
-        // A setuid child may refuse a signal; it then behaves as if it had been signalled without us between.
         match action {
             None => {}
-            Some(Action::Forward(signal)) => drop(send_to_child(self.process.pid(), signal)),
-            Some(Action::ContinueChild) => self.continue_child(),
-            Some(Action::StopSelf(signal)) if terminal::controls_this_session() => {
-                stop_self(signal)
-            }
-            // Without a terminal there is no shell that could continue this process.
-            Some(Action::StopSelf(_)) => self.job = Job::Running,
+            Some(Action::Forward(signal)) => self.send(signal),
+            Some(Action::ContinueChild) if self.is_stopped() => self.send(libc::SIGCONT),
+            Some(Action::ContinueChild) => {}
+            Some(Action::StopSelf(signal)) => stop_self(signal),
         }
     }
 
-    /// A shell continues the whole group, and the child with it; whoever continued this process alone did not.
-    fn continue_child(&self) {
-        if self.process.stat().is_some_and(|stat| stat.is_stopped()) {
-            drop(send_to_child(self.process.pid(), libc::SIGCONT));
-        }
+    fn send(&self, signal: i32) {
+        // A setuid child may refuse; it would have refused the sender too.
+        let _refused = send_to_child(self.process.pid(), signal);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.process.stat().is_some_and(|stat| stat.is_stopped())
     }
 
     /// Takes in what happened to the child and to adopted orphans.
@@ -250,7 +248,11 @@ impl Child {
             if let Some(end) = end_of(&status) {
                 self.finish(end);
             } else if let Some(signal) = status.stopping_signal() {
-                self.take(Event::ChildStopped(signal));
+                self.take(if terminal::controls_this_session() {
+                    Event::ChildStopped(signal)
+                } else {
+                    Event::ChildStoppedUnseen
+                });
             } else if status.continued() {
                 self.take(Event::ChildContinued);
             }

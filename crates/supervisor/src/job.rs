@@ -1,19 +1,22 @@
 //! What a signal, or a stop of the child, makes this process do: job control as a pure machine.
 //!
 //! ```text
-//!              the child stopped: stop as it did
-//!   Running ------------------------------------> Stopped <--.
-//!      ^  ^---- SIGCONT: continue the child, ------' |       | it stopped again:
-//!      |        which the sender left out            |       | stop as it did
-//!      '------- SIGCONT ------- Resumed <------------' ------'
-//!                                         the child was continued
+//!             the child stopped: stop as it did                it stopped again before this process looked
+//!   Running <------------------------------------> Stopped ------------------------------------------------.
+//!      ^     the child was continued                  ^  '-- SIGCONT: continue the child, left out        |
+//!      |     by whoever continued this process        |      by the sender; Running                       |
+//!      |                                              '--------------------- stop as it did <-------------'
+//!      '---> Left: the child stopped, and there is no terminal, so no shell that could continue this process.
+//!            It runs on; back to Running as from Stopped
 //! ```
 //!
 //! The child shares this process's group, and so the terminal's own signals: they are never forwarded. The shell sees
 //! one job, whose leader is this process, so it stops exactly when the child stops, and by the same signal.
 //!
-//! A signal that another process sent is forwarded. Not visible to the receiver, and so forwarded as well: whether it was sent to the
-//! whole group, in which case the child gets it twice (`kill %1`), as it does under sudo(8) without a terminal of its own.
+//! A signal that another process sent is forwarded, and so is one that it sent to the whole group, since the receiver
+//! cannot tell: the child then gets it twice (`kill %1`), as it does under sudo(8) without a terminal of its own.
+//! SIGCONT is the exception. A shell sends it to the group with every `fg`, and passed on late it would undo the next
+//! stop, so it goes to no child but one that is still stopped.
 
 use crate::signals::Received;
 
@@ -22,11 +25,10 @@ use crate::signals::Received;
 pub(crate) enum Job {
     /// Both run.
     Running,
-    /// A signal stopped the child, and this process after it; what continued this process has not been seen.
+    /// A signal stopped the child, and this process after it.
     Stopped,
-    /// Both run again, and the SIGCONT that this process got is still to come. It is not the child's, and must not
-    /// undo a stop that is younger.
-    Resumed,
+    /// A signal stopped the child, this process runs.
+    Left,
 }
 
 /// Who a signal came from, in the terms that decide whether it goes on to the child.
@@ -47,8 +49,10 @@ pub(crate) enum Sender {
 pub(crate) enum Event {
     /// A signal reached this process.
     Signal(i32, Sender),
-    /// A signal stopped the child.
+    /// A signal stopped the child, in a session with a terminal.
     ChildStopped(i32),
+    /// A signal stopped the child, in a session without one.
+    ChildStoppedUnseen,
     /// The child was continued.
     ChildContinued,
 }
@@ -68,10 +72,10 @@ impl Job {
     /// The next state, and what to do on the way there.
     pub(crate) fn step(self, event: Event) -> (Self, Option<Action>) {
         match (self, event) {
-            (Self::Stopped, Event::Signal(libc::SIGCONT, _)) => {
+            (Self::Stopped | Self::Left, Event::Signal(libc::SIGCONT, _)) => {
                 (Self::Running, Some(Action::ContinueChild))
             }
-            (Self::Resumed, Event::Signal(libc::SIGCONT, _)) => (Self::Running, None),
+            (Self::Running, Event::Signal(libc::SIGCONT, _)) => (self, None),
             // The kernel tells of children.
             (_, Event::Signal(libc::SIGCHLD, _)) => (self, None),
             (_, Event::Signal(signal, Sender::Outside | Sender::HangUp)) => {
@@ -79,8 +83,8 @@ impl Job {
             }
             (_, Event::Signal(_, Sender::Terminal | Sender::Family)) => (self, None),
             (_, Event::ChildStopped(signal)) => (Self::Stopped, Some(Action::StopSelf(signal))),
-            (Self::Running, Event::ChildContinued) => (Self::Running, None),
-            (Self::Stopped | Self::Resumed, Event::ChildContinued) => (Self::Resumed, None),
+            (_, Event::ChildStoppedUnseen) => (Self::Left, None),
+            (_, Event::ChildContinued) => (Self::Running, None),
         }
     }
 }
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_only_this_process_got_is_forwarded() {
-        for signal in [libc::SIGTERM, libc::SIGTSTP, libc::SIGCONT, libc::SIGINT] {
+        for signal in [libc::SIGTERM, libc::SIGTSTP, libc::SIGINT] {
             assert_eq!(
                 run(&[Event::Signal(signal, Sender::Outside)]),
                 (Job::Running, vec![Action::Forward(signal)])
@@ -174,7 +178,6 @@ mod tests {
                 Action::StopSelf(libc::SIGSTOP),
                 Action::Forward(libc::SIGTERM),
                 Action::ContinueChild,
-                Action::Forward(libc::SIGCONT)
             ]
         );
     }
@@ -188,6 +191,17 @@ mod tests {
             assert_eq!(job, Job::Stopped);
             assert_eq!(actions, [Action::StopSelf(libc::SIGTSTP); 2]);
         }
+    }
+
+    #[test]
+    fn without_a_terminal_only_the_child_stops() {
+        let stop = Event::ChildStoppedUnseen;
+        assert_eq!(run(&[stop]), (Job::Left, vec![]));
+        assert_eq!(
+            run(&[stop, stop, CONT]),
+            (Job::Running, vec![Action::ContinueChild])
+        );
+        assert_eq!(run(&[stop, Event::ChildContinued]), (Job::Running, vec![]));
     }
 
     #[test]

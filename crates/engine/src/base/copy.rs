@@ -156,20 +156,23 @@ async fn copy_all(
 ) -> Result<CopiedBase, CopyError> {
     let source = request.access.connect().await.map_err(SourceError::from)?;
     let plan = plan::make(request, &source, progress).await?;
+    // An idle session might not live as long as the next steps take.
+    drop(source);
     let mut notes = first_notes(request, &plan);
     progress.phase(CopyPhase::Preparing);
     let cluster = Cluster::make(request, &plan, &mut notes).await?;
     make_database(&cluster, &plan).await?;
     let base = cluster.connect(&plan.facts.database).await?;
     drop_what_is_gone(&base, &plan).await?;
+    let source = request.access.connect().await.map_err(SourceError::from)?;
     let position = Position::begin(&source).await?;
     let taken_at = request.clock.now();
     progress.phase(CopyPhase::Copying);
     copy_content(request, &plan, &source, &base, &mut notes, progress).await?;
     // The source is needed no more.
     drop(source);
-    drop(base);
     progress.phase(CopyPhase::Sealing);
+    gather_statistics(base, &mut notes).await?;
     finish(&cluster, &plan, &mut notes).await?;
     let (admin_password, settings) = cluster.seal().await?;
     let known = request
@@ -360,22 +363,28 @@ async fn load_part(
     }
 }
 
-/// Statistics first, settings last: a database may be read-only by its own setting.
+/// In the session that loaded, for a new one might set triggers off. It sees names as any other again.
+async fn gather_statistics(base: Session, notes: &mut Vec<String>) -> Result<(), CopyError> {
+    let failed = |source| CopyError::of_base("gather statistics", source);
+    base.batch_execute("RESET ALL").await.map_err(failed)?;
+    let Err(source) = base.batch_execute("ANALYZE").await else {
+        return Ok(());
+    };
+    if error::is_full(&source) || source.as_db_error().is_none() {
+        return Err(failed(source));
+    }
+    // An index's own function may fail; autovacuum gathers the rest on the branch.
+    notes.push("statistics could not be gathered for every table".to_owned());
+    Ok(())
+}
+
+/// Settings come last: they bind every session, ours too.
 async fn finish(
     cluster: &Cluster<'_>,
     plan: &Plan<'_>,
     notes: &mut Vec<String>,
 ) -> Result<(), CopyError> {
     let name = &plan.facts.database;
-    let base = cluster.connect(name).await?;
-    if let Err(source) = base.batch_execute("ANALYZE").await {
-        if error::is_full(&source) || source.as_db_error().is_none() {
-            return Err(CopyError::of_base("gather statistics", source));
-        }
-        // An index's own function may fail; autovacuum gathers the rest on the branch.
-        notes.push("statistics could not be gathered for every table".to_owned());
-    }
-    drop(base);
     let admin = cluster.connect(database::MAINTENANCE).await?;
     for statement in database::finish(name, &plan.roles.database) {
         let done = admin.batch_execute(&statement).await;

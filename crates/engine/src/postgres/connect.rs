@@ -31,6 +31,7 @@ pub use error::{ConnectError, Wish};
 pub use target::quote_option;
 use target::{Attempt, Target};
 
+use super::initdb::ADMIN_ROLE;
 use super::settings::{SOCKET_PORT, socket_path};
 
 /// The name that our connections show in `pg_stat_activity`.
@@ -42,6 +43,14 @@ const LOCAL_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long our reads wait for a lock on a source: behind somebody's ALTER TABLE it is better to fail than to stand in
 /// the way of those who queue after us.
 pub const LOCK_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// 17 and newer have one; to others the setting is unknown, which is no error this way.
+const NO_TRANSACTION_TIMEOUT: &str =
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'";
+
+/// What we administer a server with, whatever is the default of its databases and roles.
+const ADMIN_OPTIONS: &str = "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 \
+     -c idle_in_transaction_session_timeout=0";
 
 /// When the silence of a source is looked into, and how often: a dead one is seen after idle + count * interval, 75 s.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -88,7 +97,8 @@ impl Session {
              SET LOCAL DateStyle = ISO; \
              SET LOCAL IntervalStyle = postgres; \
              SET LOCAL extra_float_digits = 3; \
-             SET LOCAL lc_monetary = 'C'"
+             SET LOCAL lc_monetary = 'C'; \
+             {NO_TRANSACTION_TIMEOUT}"
         );
         self.client.batch_execute(&begin).await
     }
@@ -117,7 +127,8 @@ impl Drop for Session {
     }
 }
 
-/// Connects to a server of ours.
+/// Connects to a server of ours. The administrator's session is not bound by the defaults that a database or a role
+/// sets, such as to be read-only.
 ///
 /// # Errors
 /// [`ConnectError`].
@@ -138,6 +149,9 @@ pub async fn connect_local(
         .password(password.reveal())
         .dbname(database)
         .application_name(APPLICATION_NAME);
+    if user == ADMIN_ROLE {
+        config.options(ADMIN_OPTIONS);
+    }
     let connected = async {
         let stream = UnixStream::connect(&path).await;
         let stream = stream.map_err(|source| ConnectError::Unreachable {

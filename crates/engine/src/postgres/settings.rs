@@ -148,13 +148,12 @@ const BASE: [(&str, &str); 10] = [
     ("track_activities", "off"),
 ];
 
-const BRANCH: [(&str, &str); 5] = [
+const BRANCH: [(&str, &str); 4] = [
     ("wal_level", "replica"),
     ("max_connections", "100"),
     // With fsync, what a start's time depends on.
     ("shared_buffers", "32MB"),
     ("max_wal_size", "128MB"),
-    ("hot_standby", "off"),
 ];
 
 impl ServerSettings {

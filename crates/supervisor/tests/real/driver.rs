@@ -33,6 +33,13 @@ pub(crate) fn supervise<'a>(args: impl IntoIterator<Item = &'a str>) -> Command 
     command
 }
 
+/// The same in a session of its own: a stopped child would stop it, were there a terminal.
+pub(crate) fn without_terminal<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(env!("CARGO_BIN_EXE_supervise")).args(args);
+    command
+}
+
 /// A python3 script under `supervise`.
 pub(crate) fn python<'a>(options: impl IntoIterator<Item = &'a str>, script: &'a str) -> Command {
     supervise(

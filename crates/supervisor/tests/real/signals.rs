@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::driver::{LISTENER, Running, pid, python, wait_for_state};
+use crate::driver::{LISTENER, Running, pid, python, wait_for_state, without_terminal};
 
 fn listener() -> Running {
     let mut listener = Running::start(&mut python([], LISTENER), Stdio::null());
@@ -22,7 +22,6 @@ fn each_is_forwarded_exactly_once() {
         (Signal::USR1, "SIGUSR1"),
         (Signal::ALARM, "SIGALRM"),
         (Signal::TERM, "SIGTERM"),
-        (Signal::CONT, "SIGCONT"),
         (Signal::TSTP, "SIGTSTP"),
         (Signal::TTIN, "SIGTTIN"),
         (Signal::URG, "SIGURG"),
@@ -80,15 +79,8 @@ fn what_the_session_sends_to_its_parent_does_not_come_back() {
 #[test]
 fn a_stopped_child_without_a_terminal_does_not_stop_the_supervisor() {
     let script = "import os\nprint(os.getpid(), flush=True)\nos.kill(os.getpid(), 19)\nprint('on', flush=True)";
-    let mut child = Running::start(
-        std::process::Command::new("setsid").args([
-            env!("CARGO_BIN_EXE_supervise"),
-            "/usr/bin/python3",
-            "-c",
-            script,
-        ]),
-        Stdio::null(),
-    );
+    let mut command = without_terminal(["/usr/bin/python3", "-c", script]);
+    let mut child = Running::start(&mut command, Stdio::null());
     wait_for_state(pid(&child.output.line()), "T");
     // The supervisor is told to continue it, and can be told only while it runs itself.
     child.signal(Signal::CONT);

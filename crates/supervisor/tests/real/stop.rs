@@ -4,7 +4,9 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::driver::{Running, pid, python, supervise, wait_until_ended};
+use crate::driver::{
+    Running, pid, python, supervise, wait_for_state, wait_until_ended, without_terminal,
+};
 
 /// Says its children's pids: one in the same session, one that has lost its parent in a session of its own.
 const FAMILY: &str = r#"
@@ -62,20 +64,14 @@ fn what_does_not_listen_is_killed_after_the_grace() {
 }
 
 #[test]
-fn a_stopped_tree_is_ended_too() {
-    let mut run = Running::start(
-        &mut supervise([
-            "--stop",
-            "20000",
-            "sh",
-            "-c",
-            "echo $$; kill -STOP $$; echo no",
-        ]),
-        Stdio::piped(),
-    );
+fn a_stopped_tree_is_continued_to_end_itself() {
+    let script = "trap 'echo bye; exit' TERM; echo $$; kill -STOP $$; echo no";
+    let mut command = without_terminal(["--stop", "20000", "sh", "-c", script]);
+    let mut run = Running::start(&mut command, Stdio::piped());
     let child = pid(&run.output.line());
+    wait_for_state(child, "T");
     run.write("stop\n");
-    assert_eq!(run.output.rest(), "");
+    assert_eq!(run.output.rest(), "bye\n");
     assert_eq!(run.code(), 4);
     assert_gone(child);
 }

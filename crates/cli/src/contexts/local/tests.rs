@@ -217,7 +217,7 @@ async fn a_target_outlives_the_command_that_started_it() {
 }
 
 #[tokio::test]
-async fn the_environment_is_the_processs_own_and_nothing_else() {
+async fn the_environment_is_that_of_the_process_and_nothing_else() {
     let ground = Ground::new();
     let mut request = ground.request("pod/p", "");
     // Not by way of a shell, which adds variables of its own.

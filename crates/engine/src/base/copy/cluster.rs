@@ -222,6 +222,10 @@ async fn try_settings(
 ) -> Result<SemanticSettings, CopyError> {
     let mut kept = SemanticSettings::new();
     for (name, value) in &plan.facts.settings {
+        // Less than our own servers need is no difference that an application could notice.
+        if name == "wal_level" && value != "logical" {
+            continue;
+        }
         // A setting of the start alone cannot be tried; those in our list are numbers and words of every version.
         let query = format!(
             "SELECT CASE WHEN context IN ('user', 'superuser') THEN set_config(name, {value}, false) END \

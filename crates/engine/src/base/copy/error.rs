@@ -264,6 +264,9 @@ impl CopyError {
                 "make the locale {locale} available on this machine (Debian and Ubuntu: apt-get install locales, \
                  then localedef or dpkg-reconfigure locales), or use servers that were built with it"
             )),
+            Self::Dump { answer } if answer.contains("timeout") => Some(
+                "somebody holds a lock on a table of the source: try again when it is free".into(),
+            ),
             Self::Dump { .. } | Self::Rows { filter: None, .. } => {
                 Some("check that the source runs and is reachable, and try again".into())
             }

@@ -100,7 +100,13 @@ async fn encodings_and_locales_are_kept() {
 
 #[tokio::test]
 async fn defaults_of_the_database_do_not_hinder_its_copy() {
-    let source = source(16);
+    let source = Options::new(17)
+        .setting("wal_level", "minimal")
+        .setting("max_wal_senders", "0")
+        .setting("transaction_timeout", "1s")
+        .setting("idle_session_timeout", "300ms")
+        .start()
+        .unwrap();
     let made = "CREATE ROLE app LOGIN PASSWORD 'app'; \
          CREATE TABLE t (a integer); INSERT INTO t VALUES (1); \
          ALTER DATABASE postgres SET default_transaction_read_only = on; \
