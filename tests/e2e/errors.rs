@@ -88,13 +88,13 @@ fn a_disk_that_fills_up_ends_the_copy_and_leaves_nothing() -> Result<()> {
         &story.source_url(),
         "CREATE TABLE ballast AS SELECT n, repeat(md5(n::text), 16) AS text FROM generate_series(1, 100000) n",
     )?;
-    // Only root may mount; for others the limit above is the way a full disk shows itself in a test.
     let directory = story.env.root().join("small");
     fs::create_dir(&directory)?;
     let size = c"size=300m,mode=0755";
     if mount("tmpfs", &directory, "tmpfs", MountFlags::empty(), size).is_err() {
+        // Only root may mount: to others a disk is full where it has less than the copy needs above the floor.
         ensure!(!rustix::process::geteuid().is_root(), "root may mount");
-        return story.end();
+        return refuse_nearly_full(story);
     }
     let mounted = Mounted(directory.clone());
     story.env.set("BOUGH_DATA_DIR", &directory);
@@ -136,6 +136,23 @@ fn a_disk_that_fills_up_ends_the_copy_and_leaves_nothing() -> Result<()> {
     })?;
     drop(mounted);
     Ok(())
+}
+
+/// A disk with a little room above the floor, and less than the copy needs.
+fn refuse_nearly_full(story: Story) -> Result<()> {
+    story.bough(&["db-branches", "status"])?.success()?;
+    let engine = story.json(&["engine", "status"])?;
+    let free = &engine["engine"]["volume"]["free_bytes"];
+    let free = free.as_u64().context("the volume has free space")?;
+    story.bough(&["engine", "stop"])?.success()?;
+    write_limits(
+        &story,
+        &format!("free_floor_bytes = {}\n", free - (20 << 20)),
+    )?;
+    let refused = story.bough(&["db-branches", "create", "full"])?;
+    assert_refused(refused, 4, &["full", "free"])?;
+    assert_nothing_made(&story)?;
+    story.end()
 }
 
 /// Writes until no byte fits.

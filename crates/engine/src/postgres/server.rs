@@ -381,18 +381,24 @@ impl Drop for Unready {
         let Some(server) = self.0.take() else {
             return;
         };
-        // SIGQUIT is enough unless the server hangs; the task sees to that, and a runtime that is shutting down kills.
         let asked = server.signal(Signal::QUIT);
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if asked.is_ok() => {
-                drop(runtime.spawn(async move {
-                    if let Err(error) = server.stop(StopMode::Immediate).await {
-                        tracing::warn!(%error, data = %server.data.display(), "a server is left running");
-                    }
-                }));
-            }
+            Ok(runtime) if asked.is_ok() => drop(runtime.spawn(see_off(server))),
+            // Nobody can wait any more.
             Ok(_) | Err(_) => drop(server.signal(Signal::KILL)),
         }
+    }
+}
+
+/// Waits until a server that was told to quit has ended, its children before it. Only one that hangs is looked for in the
+/// data directory: another may work there by now.
+async fn see_off(server: Server) {
+    let ended = tokio::time::timeout(IMMEDIATE_STOP_TIME_MAX, server.exited()).await;
+    if ended.is_ok() {
+        return;
+    }
+    if let Err(error) = processes::kill_all(&server.data).await {
+        tracing::warn!(%error, data = %server.data.display(), "a server is left running");
     }
 }
 

@@ -14,7 +14,7 @@ use engine::postgres::settings::{Purpose, SemanticSettings, ServerSettings};
 use fixtures::TempDir;
 use model::{PgMajor, Secret};
 
-use crate::real::stage::{chain, installations, working_in};
+use crate::stage::{chain, installations, working_in};
 
 /// The bound of every wait here: conditions come in milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(60);

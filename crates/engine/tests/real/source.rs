@@ -16,7 +16,7 @@ use fixtures::{Options, TempDir, TestPostgres};
 use model::{CopySpec, PgMajor, PgUrl};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::real::stage::{Stage, WAIT_MAX, access, chain, installations, source};
+use crate::stage::{Stage, WAIT_MAX, access, chain, installations, source};
 
 async fn position(access: &SourceAccess) -> Position {
     access
@@ -224,7 +224,7 @@ async fn a_read_replica_moves_with_what_it_replays_and_can_be_copied() {
     assert_eq!(branch.value("SELECT count(*) FROM t").await, "100");
     branch.stop().await;
     // The primary is the same cluster, and not the same place.
-    let primary = position(&crate::real::stage::access(
+    let primary = position(&crate::stage::access(
         &source.superuser_url("postgres"),
     ))
     .await;

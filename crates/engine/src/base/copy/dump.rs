@@ -124,9 +124,11 @@ impl Order<'_> {
         })
     }
 
-    /// Money is written as the locale has it, and read so: both sides use the same.
+    /// Time-outs that a role or a database sets by default end nothing before `pg_dump` itself turns them off. Money is
+    /// written as the locale has it, and read so: both sides use the same.
     fn options(&self) -> String {
-        format!("{} -c lc_monetary=C", self.connection.options)
+        let ours = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c lc_monetary=C";
+        format!("{} {ours}", self.connection.options)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use model::CopySpec;
 use tokio_postgres::NoTls;
 
-use crate::real::stage::{Stage, access, chain, source};
+use crate::stage::{Stage, access, chain, source};
 
 /// Two tables whose sums belong together, a counter that grows with each transfer, and bulk, so that the copy takes a while.
 const ACCOUNTS: &str = "CREATE TABLE here (id integer PRIMARY KEY, amount bigint NOT NULL); \

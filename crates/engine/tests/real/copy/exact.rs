@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use fixtures::TestPostgres;
 use model::{CopySpec, PgMajor};
 
-use crate::real::stage::{Branch, Stage, access, chain, source};
+use crate::stage::{Branch, Stage, access, chain, source};
 
 /// A source with everything in it.
 pub(super) fn full_source(major: u16) -> TestPostgres {

@@ -8,7 +8,7 @@ use fixtures::{Options, TestPostgres};
 use model::{CopyMode, CopySpec, TableFilter};
 
 use super::exact::{assert_same, fill};
-use crate::real::stage::{Stage, access, chain};
+use crate::stage::{Stage, access, chain};
 
 /// How every statement of ours and of `pg_dump` begins. Each is a read, or about the session's own transaction.
 const ALLOWED: [&str; 22] = [

@@ -8,7 +8,7 @@ use model::engine_api::{CopyPhase, CopyProgress, ProblemKind};
 use model::{CopyMode, CopySpec, TableFilter};
 use tokio_postgres::NoTls;
 
-use crate::real::stage::{Stage, WAIT_MAX, access, chain, source};
+use crate::stage::{Stage, WAIT_MAX, access, chain, source};
 
 /// A source whose copy cannot end: somebody holds a lock on a table after a large one.
 async fn locked() -> (TestPostgres, tokio_postgres::Client) {

@@ -6,7 +6,7 @@ use fixtures::TestPostgres;
 use model::engine_api::ProblemKind;
 use model::{ByteSize, CopySpec, PgMajor};
 
-use crate::real::stage::{Stage, access, chain, source, working_in};
+use crate::stage::{Stage, access, chain, source, working_in};
 
 /// Nothing was made and nothing runs.
 fn assert_untouched(stage: &Stage) {

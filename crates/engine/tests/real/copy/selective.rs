@@ -6,7 +6,7 @@ use fixtures::TestPostgres;
 use model::{CopyMode, CopySpec, TableFilter};
 
 use super::exact::{assert_same, full_source};
-use crate::real::stage::{Stage, access, chain, source};
+use crate::stage::{Stage, access, chain, source};
 
 fn spec(mode: CopyMode, tables: &[(&str, Option<&str>)], dump_args: &[&str]) -> CopySpec {
     let filter = |filter: &Option<&str>| TableFilter {

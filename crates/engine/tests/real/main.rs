@@ -1,0 +1,11 @@
+//! The engine's parts against real PostgreSQL servers: one binary, one module a part.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails by it"
+)]
+
+mod copy;
+mod server;
+mod source;
+mod stage;
