@@ -1,9 +1,6 @@
 //! The engine's parts against real PostgreSQL servers: one binary, one module a part.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails by it"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by it")]
 
 mod copy;
 mod server;

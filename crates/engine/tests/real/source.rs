@@ -224,10 +224,7 @@ async fn a_read_replica_moves_with_what_it_replays_and_can_be_copied() {
     assert_eq!(branch.value("SELECT count(*) FROM t").await, "100");
     branch.stop().await;
     // The primary is the same cluster, and not the same place.
-    let primary = position(&crate::stage::access(
-        &source.superuser_url("postgres"),
-    ))
-    .await;
+    let primary = position(&crate::stage::access(&source.superuser_url("postgres"))).await;
     assert!(!primary.unmoved_since(&position(&access).await));
     standby.server.stop(StopMode::Immediate).await.unwrap();
 }

@@ -183,9 +183,21 @@ pub(crate) fn stat_field(pid: Pid, field: usize) -> Option<String> {
     rest.split(' ').nth(field).map(str::to_owned)
 }
 
-/// Waits until the process is in `state`, a letter of proc_pid_stat(5). Nothing tells of it, so it is looked at.
+/// Waits until the process is in `state`, a letter of proc_pid_stat(5). Nothing tells of it, so it is looked at often.
 pub(crate) fn wait_for_state(pid: Pid, state: &str) {
-    while stat_field(pid, 0).expect("it has not ended") != state {
-        std::thread::yield_now();
+    let looks_max = 1000 * PATIENCE.tv_sec;
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000,
+    };
+    let descriptor = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    for _ in 0..looks_max {
+        if stat_field(pid, 0).as_deref() == Some(state) {
+            return;
+        }
+        let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+        let ended = poll(&mut polled, Some(&pause)).unwrap() > 0;
+        assert!(!ended, "{pid} has ended");
     }
+    panic!("{pid} is not in state {state}");
 }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::driver::{LISTENER, Reader, pid, stat_field, wait_until_ended};
+use crate::driver::{LISTENER, Reader, pid, stat_field, wait_for_state, wait_until_ended};
 use crate::pty::Pty;
 
 const SUPERVISE: &str = env!("CARGO_BIN_EXE_supervise");
@@ -52,12 +52,15 @@ fn control_c_ends_a_plain_program_as_shells_know_it() {
 fn control_z_and_fg_stop_and_continue_both() {
     let mut bash = Pty::bash();
     bash.enter(&format!("{SUPERVISE} {ECHO}"));
-    bash.screen.until(" .\r\n");
+    bash.screen.until("pid ");
+    let child = pid(&bash.screen.until(" .\r\n").replace('.', ""));
     // Many times: a late look at one stop or continue must not undo the next.
     for round in 1..=20 {
         bash.write("\x1a");
         bash.screen.until("Stopped ");
         bash.screen.until("prompt> ");
+        // The shell looks at the supervisor only, and the child may be a moment later, as in every group of processes.
+        wait_for_state(child, "T");
         bash.enter("fg");
         bash.write(&format!("{round}\n"));
         bash.screen.until(&format!("<{round}>\r\n"));
