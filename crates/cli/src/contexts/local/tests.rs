@@ -514,11 +514,11 @@ async fn a_keeper_that_is_asked_to_end_ends_its_target_and_writes_it_down() {
 #[tokio::test]
 async fn other_signals_of_the_keeper_go_on_to_the_process() {
     let ground = Ground::new();
-    let script = "trap 'echo reloaded; exit 0' HUP; echo up; while :; do sleep 0.01; done";
+    let script = "trap 'echo reloaded; exit 0' USR1; echo up; while :; do sleep 0.01; done";
     let report = ground.run("pod/p", script).await;
     log_lines(&report, 1).await;
     let keeper = ground.record("pod/p").keeper.identity();
-    keeper.signal(Signal::HUP).unwrap();
+    keeper.signal(Signal::USR1).unwrap();
     assert_eq!(log_lines(&report, 2).await, ["up", "reloaded"]);
     ground.settle("pod/p").await;
     assert_eq!(ground.state(), TargetState::Exited { code: 0 });
