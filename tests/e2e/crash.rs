@@ -16,8 +16,8 @@ use crate::traces::{entries, working_in};
 /// From the restart of a killed engine to branches that answer: a copy may have to begin anew.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-/// More changes than a creation or a deletion has: a bound on the rounds.
-const CHANGES_MAX: usize = 60;
+/// More changes than a creation, a reset or a deletion has: a bound on the rounds.
+const CHANGES_MAX: usize = 30;
 
 /// Kills at moments of no meaning.
 const STRIKES: u32 = 20;
@@ -111,6 +111,22 @@ fn server_directories(data: &Path) -> Result<BTreeSet<String>> {
     Ok(directories)
 }
 
+/// Follows a branch until it is ready, or stands otherwise than before for the `count`-th time. That a copy has come
+/// some rows further is no other standing.
+fn follow(watch: &mut Watch, count: usize) -> Result<Value> {
+    let mut stages: Vec<[Value; 2]> = Vec::new();
+    loop {
+        let view = watch.next()?.context("the branch lives")?;
+        let stage = [view["phase"].clone(), view["progress"]["phase"].clone()];
+        if stages.last() != Some(&stage) {
+            stages.push(stage);
+        }
+        if view["phase"] == "ready" || stages.len() == count {
+            return Ok(view);
+        }
+    }
+}
+
 /// The server's own process of a branch.
 fn postmaster(data: &Path, name: &str) -> Result<String> {
     let file = data
@@ -165,12 +181,7 @@ fn killed_at_every_change_of_a_creation() -> Result<()> {
         story.branches()?;
         let name = engine_api::ensure_branch(&story.data(), "target", &story.source_url())?;
         let mut watch = Watch::open(&story.data(), &name)?;
-        let mut last = Value::Null;
-        for _ in 0..round {
-            if last["phase"] != "ready" {
-                last = watch.next()?.context("the branch lives")?;
-            }
-        }
+        let last = follow(&mut watch, round)?;
         let was_ready = last["phase"] == "ready";
         engine_api::kill_engine(&story.data())?;
         let branches = recover(&story)?;
@@ -213,12 +224,7 @@ fn killed_at_every_change_of_a_reset() -> Result<()> {
         let (status, view) = engine_api::request(&story.data(), "POST", &path, &Value::Null)?;
         ensure!(status == 202, "{status} {view}");
         let mut watch = Watch::open(&story.data(), &name)?;
-        let mut last = Value::Null;
-        for _ in 0..round {
-            if last["phase"] != "ready" {
-                last = watch.next()?.context("the branch lives")?;
-            }
-        }
+        let last = follow(&mut watch, round)?;
         let was_ready = last["phase"] == "ready";
         engine_api::kill_engine(&story.data())?;
         let branches = recover(&story)?;

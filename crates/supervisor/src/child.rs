@@ -165,8 +165,8 @@ impl Child {
             }
             tokio::select! {
                 received = signals.next() => {
-                    // First what the child did: a SIGCONT says nothing about a child that was continued as well.
-                    // So a lost SIGCHLD does no harm, either.
+                    // First what the child did: a signal meets the state that it was sent into, and a lost SIGCHLD
+                    // does no harm.
                     self.observe();
                     self.take_signal(received);
                 }
@@ -197,6 +197,10 @@ impl Child {
     }
 
     async fn stop(&mut self, order: StopOrder, signals: &mut Signals) -> ChildEnd {
+        self.observe();
+        if let Some(end) = self.end {
+            return end;
+        }
         // Its errors and what it could not end change nothing here: the session is over, and KILL has been sent.
         if self.end_remains(signals, order.grace).await.is_err() {
             self.tree.kill();

@@ -123,8 +123,9 @@ impl Command {
             .stdout(stdout)
             .stderr(stderr);
         let pid = spawn_blocked(&mut command).map_err(|source| spawn_error(file, source))?;
-        // It is our child and nobody has waited for it, so that even its end leaves an entry.
-        Ok(Process::of(pid).expect("a child not waited for is in /proc"))
+        // A child that nobody has waited for is in /proc even after its end. What hides it is a mount of /proc with
+        // `hidepid` and a setuid program, which could not be signalled either: its pid is all that is needed then.
+        Ok(Process::of(pid).unwrap_or(Process::from_parts(pid, 0)))
     }
 
     fn check_text(&self) -> Result<(), SpawnError> {
@@ -187,8 +188,7 @@ fn examine(file: &Path) -> Candidate {
             Ok(()) => Candidate::Executable,
             Err(_) => Candidate::Denied,
         },
-        // A directory that may not be searched hides whether the file is there; execvp says EACCES then.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Candidate::Denied,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Candidate::Hidden,
         Err(_) => Candidate::Missing,
     }
 }

@@ -1,13 +1,14 @@
 //! What a signal, or a stop of the child, makes this process do: job control as a pure machine.
 //!
 //! ```text
-//!             the child stopped: stop as it did                it stopped again before this process looked
-//!   Running <------------------------------------> Stopped ------------------------------------------------.
-//!      ^     the child was continued                  ^  '-- SIGCONT: continue the child, left out        |
-//!      |     by whoever continued this process        |      by the sender; Running                       |
-//!      |                                              '--------------------- stop as it did <-------------'
-//!      '---> Left: the child stopped, and there is no terminal, so no shell that could continue this process.
-//!            It runs on; back to Running as from Stopped
+//!               the child stopped: stop as it did
+//!   Running  --------------------------------------> Stopped   (again, if it stopped again before this process looked)
+//!            <--------------------------------------
+//!               the child was continued, by whoever continued this process;
+//!               or SIGCONT, from a sender who left the child out: continue it
+//!
+//!            --------------------------------------> Left      the same without a terminal, and so without a shell
+//!            <--------------------------------------           that could continue this process: it runs on
 //! ```
 //!
 //! The child shares this process's group, and so the terminal's own signals: they are never forwarded. The shell sees

@@ -17,6 +17,8 @@ pub(crate) enum Candidate {
     Executable,
     /// Something is there, and it may not be executed: no permission, a directory, a device.
     Denied,
+    /// A folder on the way to it may not be searched.
+    Hidden,
     /// Nothing is there.
     Missing,
 }
@@ -45,7 +47,7 @@ pub(crate) fn find(
         let file = PathBuf::from(program);
         return match examine(&file) {
             Candidate::Executable => Lookup::Found(file),
-            Candidate::Denied => Lookup::Denied(file),
+            Candidate::Denied | Candidate::Hidden => Lookup::Denied(file),
             Candidate::Missing => Lookup::Missing,
         };
     }
@@ -62,7 +64,8 @@ pub(crate) fn find(
         match examine(&file) {
             Candidate::Executable => return Lookup::Found(file),
             Candidate::Denied => denied = denied.or(Some(file)),
-            Candidate::Missing => {}
+            // execvp says EACCES for the whole search then; shells say 127, since nobody knows of such a file.
+            Candidate::Hidden | Candidate::Missing => {}
         }
     }
     denied.map_or(Lookup::Missing, Lookup::Denied)
@@ -81,6 +84,7 @@ mod tests {
                     Candidate::Executable
                 }
                 "/a/tool" | "/a/late" | "/a/data" | "/b/data" => Candidate::Denied,
+                hidden if hidden.starts_with("/root/") => Candidate::Hidden,
                 _ => Candidate::Missing,
             },
         )
@@ -96,6 +100,13 @@ mod tests {
             Lookup::Denied(PathBuf::from("/a/data"))
         );
         assert_eq!(look("nothing", Some("/a:/b")), Lookup::Missing);
+    }
+
+    #[test]
+    fn a_folder_that_may_not_be_searched_holds_nothing_unless_it_is_named() {
+        assert_eq!(look("tool", Some("/root/bin:/none")), Lookup::Missing);
+        let file = PathBuf::from("/root/bin/tool");
+        assert_eq!(look("/root/bin/tool", None), Lookup::Denied(file));
     }
 
     #[test]

@@ -266,7 +266,7 @@ pub(super) async fn accept_application(
         return Ok(());
     };
     let socket_dir = shared.layout.socket_dir(record.name.as_str());
-    let session = connect_local(&socket_dir, "postgres", ADMIN_ROLE, &origin.admin_password).await;
+    let session = connect_local(&socket_dir, MAINTENANCE, ADMIN_ROLE, &origin.admin_password).await;
     let session = session.map_err(|error| failure(tried, &error, None))?;
     set_password(&session, &user, &password)
         .await
@@ -314,6 +314,9 @@ async fn remove(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
         tokio::time::sleep(REMOVE_RETRY_PAUSE).await;
     }
 }
+
+/// The database that a branch's user can hardly have dropped (PostgreSQL documentation, section 23.3).
+const MAINTENANCE: &str = "template1";
 
 /// How long a failed removal waits before its next try: what holds a file or a process takes time to let go.
 const REMOVE_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use supervisor::{Process, Tree};
 
 /// How long anything may be silent before the test fails.
 const PATIENCE: Timespec = Timespec {
@@ -158,9 +159,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already, as a rule.
-        let _ended = self.supervisor.kill();
-        let _ended = self.supervisor.wait();
+        kill_tree(&mut self.supervisor);
+    }
+}
+
+/// Kills `child` and all that descends from it, if the test failed before its end.
+pub(crate) fn kill_tree(child: &mut Child) {
+    if let Ok(None) = child.try_wait() {
+        let root = Process::of(child.id().cast_signed()).unwrap();
+        Tree::in_session(root, root).kill();
+        child.wait().unwrap();
     }
 }
 

@@ -77,14 +77,7 @@ fn bg_and_a_read_from_the_background_are_the_shells_to_see() {
     bash.enter(&format!("{SUPERVISE} {ECHO} &"));
     bash.screen.until(" .\r\n");
     // It reads from the terminal without being in the foreground; the shell says so before a prompt.
-    loop {
-        bash.enter("jobs -l");
-        let jobs = bash.screen.until("prompt> ");
-        if jobs.contains("Stopped (tty input)") {
-            break;
-        }
-        assert!(jobs.contains("Running"), "{jobs}");
-    }
+    wait_for_job(&mut bash, "Stopped (tty input)");
     bash.enter("fg");
     bash.write("hello\n");
     bash.screen.until("<hello>\r\n");
@@ -123,18 +116,23 @@ fn a_stop_and_a_continue_of_the_supervisor_alone_reach_the_child() {
     );
     // Continued alone, it continues the child, which then reads from the terminal in the background and stops again.
     kill_process(supervisor, Signal::CONT).unwrap();
-    loop {
-        bash.enter("jobs -l");
-        let jobs = bash.screen.until("prompt> ");
-        if jobs.contains("tty input") {
-            break;
-        }
-    }
+    wait_for_job(&mut bash, "Stopped (tty input)");
     bash.enter("fg");
     bash.write("hello\n");
     bash.screen.until("<hello>\r\n");
     bash.write("\x04");
     bash.screen.until("prompt> ");
+}
+
+/// Asks the shell until its one job is in `state`; a shell learns of a stop in its own time.
+fn wait_for_job(bash: &mut Pty, state: &str) {
+    for _ in 0..1000 {
+        bash.enter("jobs -l");
+        if bash.screen.until("prompt> ").contains(state) {
+            return;
+        }
+    }
+    panic!("the job is not {state}");
 }
 
 #[test]

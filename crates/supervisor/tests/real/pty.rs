@@ -3,12 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::driver::{Reader, wait_until_ended};
+use crate::driver::{Reader, kill_tree, wait_until_ended};
 
 /// The side of the terminal where a person sits.
 pub(crate) struct Pty {
@@ -105,14 +106,10 @@ impl Pty {
     }
 }
 
-use std::os::unix::fs::OpenOptionsExt;
-
 impl Drop for Pty {
     fn drop(&mut self) {
-        if let Some(mut session) = self.session.take() {
-            // Ended already, as a rule.
-            let _ended = session.kill();
-            let _ended = session.wait();
+        if let Some(session) = &mut self.session {
+            kill_tree(session);
         }
     }
 }

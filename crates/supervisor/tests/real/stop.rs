@@ -96,7 +96,7 @@ fn dropping_the_child_kills_its_tree() {
 fn orphans_that_end_do_not_stay_as_zombies() {
     let script = format!(
         "{FAMILY}\nos.wait()\nsignal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})\n\
-         say('up')\nsignal.sigwait({{signal.SIGUSR1}})\nsay('seen')\ninput()"
+         say('up')\nsignal.sigwait({{signal.SIGUSR1}})\nsay('seen')\nwhile True: signal.pause()"
     );
     let mut run = Running::start(&mut python(["--stop", "100"], &script), Stdio::piped());
     let mut lines = [run.output.line(), run.output.line(), run.output.line()];

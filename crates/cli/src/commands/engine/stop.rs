@@ -24,7 +24,7 @@ const EXIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
-  bough engine stop              branches go on answering; the next command starts the engine again
+  bough engine stop              branches' servers run on; their doors open again with the engine, by the next command
   bough engine stop --servers    their servers stop too, and start again with the engine";
 
 /// Stop the engine; branches keep their data
