@@ -32,6 +32,13 @@ pub(crate) fn request(data: &Path, method: &str, path: &str, body: &Value) -> Re
     Ok((answer.status, body))
 }
 
+/// Every branch.
+pub(crate) fn branches(data: &Path) -> Result<Vec<Value>> {
+    let (status, branches) = request(data, "GET", "/v1/branches", &Value::Null)?;
+    ensure!(status == 200, "{status} {branches}");
+    Ok(branches.as_array().context("branches are a list")?.clone())
+}
+
 /// Asks for a branch of a source, in the namespace `default`; gives its resource name.
 pub(crate) fn ensure_branch(data: &Path, id: &str, source_url: &str) -> Result<String> {
     let wanted = serde_json::json!({
