@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use model::ExitCode;
 use rustix::process::{
-    Pid, WaitId, WaitIdOptions, WaitIdStatus, getpid, getsid, set_child_subreaper, waitid,
+    Pid, WaitId, WaitIdOptions, WaitIdStatus, getpid, set_child_subreaper, waitid,
 };
 use tokio::sync::watch;
 
@@ -134,7 +134,7 @@ impl Child {
             others,
             job: Job::Running,
             end: None,
-            leads_session: getsid(None) == Ok(pid),
+            leads_session: terminal::leads_its_session(own_pid),
             modes,
             order_tx: watch::Sender::new(None),
         })

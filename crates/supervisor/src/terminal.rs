@@ -6,8 +6,8 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 
+use nix::unistd;
 use rustix::fs::OFlags;
-use rustix::process::getpgrp;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 /// Whether this session has a controlling terminal. Without one there is no shell that could see a stopped job.
@@ -18,6 +18,14 @@ pub(crate) fn controls_this_session() -> bool {
         .custom_flags(flags as i32)
         .open("/dev/tty")
         .is_ok()
+}
+
+/// Whether `own_pid`, this process, leads its session: then it has no shell above it in that session.
+///
+/// In a PID namespace whose leader of the session is outside, `getsid` answers 0 (pid_namespaces(7)), which rustix's
+/// `Pid` cannot hold.
+pub(crate) fn leads_its_session(own_pid: i32) -> bool {
+    unistd::getsid(None).is_ok_and(|session| session.as_raw() == own_pid)
 }
 
 /// The terminal's modes at one moment: echo, line editing and their like.
@@ -34,7 +42,8 @@ impl SavedModes {
     pub(crate) fn restore(&self) {
         let stdin = rustix::stdio::stdin();
         // From the background it would be a SIGTTOU, and the modes are another job's by then.
-        if tcgetpgrp(stdin) == Ok(getpgrp()) {
+        let own_group = unistd::getpgrp().as_raw();
+        if tcgetpgrp(stdin).is_ok_and(|foreground| foreground.as_raw_nonzero().get() == own_group) {
             // The terminal may have gone away with the child: then there is nothing to put right.
             let _gone = tcsetattr(stdin, OptionalActions::Now, &self.0);
         }

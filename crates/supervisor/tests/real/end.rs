@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::driver::{run, supervise};
 
@@ -34,6 +35,25 @@ fn a_signals_end_is_128_and_its_number() {
         let script = format!("ulimit -c 0; kill -{name} $$");
         assert_eq!(code(&["sh", "-c", &script]), 128 + number, "{name}");
     }
+}
+
+/// As in a container that was entered: getsid and getpgrp answer 0 there (pid_namespaces(7)).
+#[test]
+fn a_session_whose_leader_is_outside_the_pid_namespace_is_no_obstacle() {
+    let user_namespace: &[&str] = if rustix::process::geteuid().is_root() {
+        &[]
+    } else {
+        &["--user", "--map-current-user"]
+    };
+    let inside = Command::new("unshare")
+        .args(user_namespace)
+        .args(["--pid", "--fork", "--kill-child"])
+        .arg(env!("CARGO_BIN_EXE_supervise"))
+        .args(["sh", "-c", "exit 42"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&inside.stderr);
+    assert_eq!(inside.status.code(), Some(42), "{errors}");
 }
 
 #[test]
