@@ -30,6 +30,10 @@ const ROWS: &str = "CREATE TABLE ballast AS SELECT n, repeat(md5(n::text), 8) AS
 fn begin() -> Result<Story> {
     let story = Story::begin()?;
     sql::execute(&story.source_url(), ROWS)?;
+    // What nobody asked for would be found among what is left.
+    let settings = story.data().join("engine.toml");
+    std::fs::create_dir_all(story.data())?;
+    std::fs::write(settings, "warm_per_source_max = 0\n")?;
     Ok(story)
 }
 
@@ -56,10 +60,7 @@ fn recover(story: &Story) -> Result<Vec<Value>> {
         let are_ready = branches.iter().all(|branch| branch["phase"] == "ready");
         Ok(are_ready.then_some(()))
     })?;
-    let names: BTreeSet<String> = branches
-        .iter()
-        .filter_map(|branch| Some(branch["name"].as_str()?.to_owned()))
-        .collect();
+    let names: BTreeSet<String> = branches.iter().filter_map(clone_of).collect();
     eventually("a machine without orphans", RECOVERY, || {
         Ok(orphans(&story.data(), &names)?.is_empty().then_some(()))
     })
@@ -70,8 +71,8 @@ fn recover(story: &Story) -> Result<Vec<Value>> {
 /// Servers, directories and sockets that belong to none of the branches, and what a branch lacks of them.
 fn orphans(data: &Path, names: &BTreeSet<String>) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    let branches = data.join("volume/branches");
-    for directory in [&branches, &data.join("run")] {
+    let clones = data.join("volume/clones");
+    for directory in [&clones, &data.join("run")] {
         let there: BTreeSet<String> = entries(directory)?.into_iter().collect();
         found.extend(
             there
@@ -88,7 +89,7 @@ fn orphans(data: &Path, names: &BTreeSet<String>) -> Result<Vec<String>> {
     let servers: BTreeSet<String> = server_directories(data)?;
     let expected: BTreeSet<String> = names
         .iter()
-        .map(|name| branches.join(name).join("data").display().to_string())
+        .map(|name| clones.join(name).join("data").display().to_string())
         .collect();
     found.extend(
         servers
@@ -127,10 +128,16 @@ fn follow(watch: &mut Watch, count: usize) -> Result<Value> {
     }
 }
 
-/// The server's own process of a branch.
+/// The name of a branch's clone, with which its server answers.
+fn clone_of(branch: &Value) -> Option<String> {
+    let name = branch["identity"].as_str()?.strip_prefix("bough-")?;
+    Some(name.to_owned())
+}
+
+/// The server's own process of a clone.
 fn postmaster(data: &Path, name: &str) -> Result<String> {
     let file = data
-        .join("volume/branches")
+        .join("volume/clones")
         .join(name)
         .join("data/postmaster.pid");
     let text =
@@ -153,11 +160,8 @@ fn a_running_branch_outlives_its_engine() -> Result<()> {
         &url_before,
         "UPDATE products SET stock_quantity = 3 WHERE product_id = '1'",
     )?;
-    let name = story.branch("steady")?["name"]
-        .as_str()
-        .context("a name")?
-        .to_owned();
-    let server = postmaster(&story.data(), &name)?;
+    let clone = clone_of(&story.branch("steady")?).context("a clone")?;
+    let server = postmaster(&story.data(), &clone)?;
     let first = engine_api::kill_engine(&story.data())?;
     recover(&story)?;
     let second = engine_api::kill_engine(&story.data())?;
@@ -166,7 +170,7 @@ fn a_running_branch_outlives_its_engine() -> Result<()> {
     assert_eq!(url(&story, "steady")?, url_before);
     assert_eq!(stock(&url_before)?.0, 3, "the same data");
     assert_eq!(
-        postmaster(&story.data(), &name)?,
+        postmaster(&story.data(), &clone)?,
         server,
         "the same server, never stopped"
     );

@@ -38,7 +38,7 @@ fn assert_nothing_made(story: &Story) -> Result<()> {
         for (pid, name) in working_in(&data.join("volume"))? {
             left.push(format!("{name} ({pid})"));
         }
-        for directory in ["volume/branches", "volume/making", "run"] {
+        for directory in ["volume/clones", "volume/making", "run"] {
             let entries = entries(&data.join(directory))?;
             left.extend(entries.iter().map(|name| format!("{directory}/{name}")));
         }
@@ -98,7 +98,10 @@ fn a_disk_that_fills_up_ends_the_copy_and_leaves_nothing() -> Result<()> {
     }
     let mounted = Mounted(directory.clone());
     story.env.set("BOUGH_DATA_DIR", &directory);
-    fs::write(directory.join("engine.toml"), "free_floor_bytes = 0\n")?;
+    fs::write(
+        directory.join("engine.toml"),
+        "free_floor_bytes = 0\nwarm_per_source_max = 0\n",
+    )?;
     story.bough(&["db-branches", "status"])?.success()?;
     let name = engine_api::ensure_branch(&directory, "full", &story.source_url())?;
     let mut watch = Watch::open(&directory, &name)?;
@@ -117,7 +120,7 @@ fn a_disk_that_fills_up_ends_the_copy_and_leaves_nothing() -> Result<()> {
         "{told}"
     );
     assert_says(&told.to_lowercase(), &["space"])?;
-    for name in ["volume/branches", "volume/making", "run"] {
+    for name in ["volume/clones", "volume/making", "run"] {
         ensure!(
             entries(&directory.join(name))?.is_empty(),
             "{name} is not empty"

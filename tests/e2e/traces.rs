@@ -13,7 +13,7 @@ use fixtures::{TestEnv, eventually};
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Directories below the data directory that are empty when there is no branch.
-const EMPTY: [&str; 3] = ["volume/branches", "volume/making", "run"];
+const EMPTY: [&str; 3] = ["volume/clones", "volume/making", "run"];
 
 /// That an environment without branches and with its engine stopped has left nothing: `endpoints` are the doors that
 /// its branches had.

@@ -22,7 +22,7 @@ pub(crate) fn branch(namespace: &str, id: &str) -> BranchView {
     let id = BranchId::new(id).expect("a printable id");
     let name = BranchName::of(&namespace, &id);
     BranchView {
-        identity: format!("bough-{name}"),
+        identity: Some(format!("bough-{name}")),
         name,
         id,
         namespace,

@@ -131,7 +131,8 @@ async fn make(
     for branch in &branches {
         let id = branch.view.id.as_str();
         let connection = &branch.planned.wanted.connection;
-        proof::prove(id, &branch.view.identity, connection, &environment).await?;
+        let identity = &branch.connection.identity;
+        proof::prove(id, identity, connection, &environment).await?;
     }
     Ok(Made {
         branches,

@@ -16,17 +16,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::store::Bases;
-use crate::branch::clone_turns::CloneTurns;
 use crate::branch::registry::Registry;
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::clock::Clock;
 use crate::http::problem_of;
 use crate::layout::{Layout, LayoutError, Passage};
 use crate::leftovers::{LeftoversError, remove_leftovers};
+use crate::machine::Machine;
 use crate::named_sources::NamedSources;
+use crate::pool::Pool;
 use crate::postgres::account::{AccountError, ServerAccount};
 use crate::postgres::binaries::{Installation, Installations, Lookup};
-use crate::settings::{Limits, Settings};
+use crate::settings::Settings;
 use crate::volume::{Volume, VolumeError};
 
 /// How long answers under way may take once the engine is ending.
@@ -82,28 +83,14 @@ pub enum EngineError {
 /// What every part of the engine may use.
 #[derive(Debug)]
 pub struct Shared {
-    /// Where things lie.
-    pub layout: Layout,
-    /// The limits.
-    pub limits: Limits,
-    /// What survives a crash.
-    pub catalogue: Arc<Catalogue>,
-    /// The time.
-    pub clock: Clock,
-    /// Who servers run as.
-    pub account: ServerAccount,
-    /// The servers found.
-    pub installations: Arc<Installations>,
-    /// How directories are cloned.
-    pub volume: Arc<dyn Volume>,
+    /// The machine.
+    pub machine: Arc<Machine>,
     /// The copies of sources.
     pub bases: Bases,
-    /// Who works on a branch's files.
-    pub clone_turns: Arc<CloneTurns>,
+    /// The clones that run already.
+    pub pool: Pool,
     /// The sources that have names.
     pub sources: NamedSources,
-    /// This boot of the machine (`/proc/sys/kernel/random/boot_id`, random(4)).
-    pub boot_id: String,
 }
 
 /// A running engine.
@@ -135,33 +122,26 @@ impl App {
         let lock = lock(&layout)?;
         let clock = Clock::start();
         let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
-        let installations = Arc::new(Installations::discover(&lookup(&settings)).await);
+        let installations = Installations::discover(&lookup(&settings)).await;
         let volume: Arc<dyn Volume> = Arc::from(crate::volume::probe(&layout.volume())?);
         tracing::info!(volume = volume.kind(), account = ?account, "starting");
-        let boot_id = read_boot_id()?;
         remove_leftovers(&layout, &catalogue).await?;
-        let bases = Bases::open(crate::base::store::Parts {
-            layout: layout.clone(),
-            catalogue: Arc::clone(&catalogue),
-            clock,
-            account: account.clone(),
-            installations: Arc::clone(&installations),
-            limits: settings.limits.clone(),
-        })?;
-        let sources = NamedSources::open(Arc::clone(&catalogue))?;
-        let limits = settings.limits;
-        let shared = Arc::new(Shared {
+        let machine = Arc::new(Machine {
             layout,
-            limits,
+            limits: settings.limits,
             catalogue,
             clock,
             account,
             installations,
             volume,
-            bases,
             clone_turns: Arc::default(),
-            sources,
-            boot_id,
+            boot_id: read_boot_id()?,
+        });
+        let shared = Arc::new(Shared {
+            bases: Bases::open(Arc::clone(&machine))?,
+            pool: Pool::new(Arc::clone(&machine)),
+            sources: NamedSources::open(Arc::clone(&machine))?,
+            machine,
         });
         let branches = Registry::new(Arc::clone(&shared));
         branches
@@ -169,6 +149,7 @@ impl App {
             .await
             .map_err(|problem| EngineError::Recovery(Box::new(problem)))?;
         shared.bases.start_dropping_idle();
+        shared.pool.start();
         Ok(Self {
             shared,
             branches,
@@ -184,29 +165,35 @@ impl App {
     /// [`Problem`] when the volume cannot be asked.
     pub fn view(&self) -> Result<EngineView, Problem> {
         let shared = &self.shared;
-        let volume_dir = shared.layout.volume();
+        let volume_dir = shared.machine.layout.volume();
         let volume = VolumeView {
-            kind: shared.volume.kind().to_owned(),
+            kind: shared.machine.volume.kind().to_owned(),
             filesystem: crate::volume::filesystem_name(&volume_dir),
             free_bytes: crate::volume::free_space(&volume_dir)
                 .map_err(|error| problem_of(&error))?,
-            floor_bytes: shared.limits.free_floor_bytes,
+            floor_bytes: shared.machine.limits.free_floor_bytes,
         };
-        let installations = shared.installations.found.iter().map(Installation::view);
+        let installations = shared
+            .machine
+            .installations
+            .found
+            .iter()
+            .map(Installation::view);
         Ok(EngineView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: self.started_at,
-            data_dir: shared.layout.root().display().to_string(),
+            data_dir: shared.machine.layout.root().display().to_string(),
             server_account: shared
+                .machine
                 .account
                 .is_switched()
-                .then(|| shared.account.name.clone()),
+                .then(|| shared.machine.account.name.clone()),
             volume,
             installations: installations.collect(),
-            ttl_max_seconds: shared.limits.ttl_max_seconds,
+            ttl_max_seconds: shared.machine.limits.ttl_max_seconds,
             branches: u32::try_from(self.branches.count()).unwrap_or(u32::MAX),
-            branches_max: shared.limits.branches_max,
+            branches_max: shared.machine.limits.branches_max,
             bases: u32::try_from(shared.bases.count()).unwrap_or(u32::MAX),
         })
     }
@@ -218,7 +205,7 @@ impl App {
 /// [`EngineError`] says what could not be had.
 pub async fn run(settings: Settings) -> Result<(), EngineError> {
     let app = Arc::new(App::start(settings).await?);
-    let socket = app.shared.layout.api_socket();
+    let socket = app.shared.machine.layout.api_socket();
     let serve = |source| EngineError::Serve {
         path: socket.clone(),
         source,
@@ -237,12 +224,14 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         tracing::info!("ending; the branches' servers go on");
         stopping.ending.cancel();
     };
-    let ending = app.ending.clone();
+    let (ending, pool) = (app.ending.clone(), app.shared.pool.clone());
     let serving = axum::serve(listener, crate::http::router(app)).with_graceful_shutdown(ended);
     let served = tokio::select! {
         served = serving.into_future() => served,
         () = async { ending.cancelled().await; tokio::time::sleep(FAREWELL_TIME_MAX).await } => Ok(()),
     };
+    // What nobody asked for does not outlive the engine.
+    pool.drain().await;
     let removed = std::fs::remove_file(&socket);
     served.and(removed).map_err(|source| EngineError::Serve {
         path: socket.clone(),

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 /// The name of a base: the key of what it is a copy of, and a number that grows with each copy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct BaseName {
+pub struct SnapshotName {
     key: String,
     number: u64,
 }
 
-impl BaseName {
+impl SnapshotName {
     /// The `number`th copy of what `key` stands for: 16 hexadecimal digits.
     pub fn new(key: &str, number: u64) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl BaseName {
     }
 }
 
-impl fmt::Display for BaseName {
+impl fmt::Display for SnapshotName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.key, self.number)
     }

@@ -1,4 +1,4 @@
-//! Branches: writable clones of a base, each with its own server, door, sessions and TTL.
+//! Branches: clones that have a name, a door, sessions and a TTL.
 //!
 //! ```text
 //! request -> registry -> driver (one task a branch) -> state: step -> journal -> view
@@ -9,7 +9,6 @@
 //! `state` and `hold` are pure; `record` is what is journaled; `driver` is the only one who changes a record; `work`
 //! does what takes time; `registry` finds the driver of a name.
 
-pub mod clone_turns;
 mod driver;
 pub mod hold;
 pub mod record;

@@ -7,8 +7,8 @@
 //! DATA/engine.toml         its settings, where an administrator wrote them
 //! DATA/catalogue.redb      branches, bases and sources (0600)
 //! DATA/postgres/16/bin     servers that an administrator put here
-//! DATA/volume/bases/NAME/  data/, server.log
-//! DATA/volume/branches/NAME/  data/, server.log
+//! DATA/volume/snapshots/NAME/  data/, server.log
+//! DATA/volume/clones/NAME/  data/, server.log
 //! DATA/volume/making/NAME/ what is not whole yet: removed at every start
 //! DATA/run/NAME/           sockets of the servers
 //! ```
@@ -20,9 +20,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use model::BranchName;
-
-use crate::base::BaseName;
+use crate::base::SnapshotName;
+use crate::clone::CloneName;
 
 /// Bytes of a Unix socket's path (unix(7): `sun_path` has 108 with its NUL).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -109,8 +108,8 @@ impl Layout {
         };
         let passed = [
             layout.volume(),
-            layout.bases(),
-            layout.branches(),
+            layout.snapshots(),
+            layout.clones(),
             layout.making(),
             layout.sockets(),
         ];
@@ -158,19 +157,19 @@ impl Layout {
         self.root.join("catalogue.redb")
     }
 
-    /// The volume's directory: bases and branches are below it, on one filesystem.
+    /// The volume's directory: snapshots and clones are below it, on one filesystem.
     pub fn volume(&self) -> PathBuf {
         self.root.join("volume")
     }
 
-    /// Whole bases.
-    pub fn bases(&self) -> PathBuf {
-        self.volume().join("bases")
+    /// Whole snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.volume().join("snapshots")
     }
 
     /// Whole clones.
-    pub fn branches(&self) -> PathBuf {
-        self.volume().join("branches")
+    pub fn clones(&self) -> PathBuf {
+        self.volume().join("clones")
     }
 
     /// What is not whole yet.
@@ -178,14 +177,14 @@ impl Layout {
         self.volume().join("making")
     }
 
-    /// One base.
-    pub fn base(&self, name: &BaseName) -> PathBuf {
-        self.bases().join(name.to_string())
+    /// One snapshot.
+    pub fn snapshot(&self, name: &SnapshotName) -> PathBuf {
+        self.snapshots().join(name.to_string())
     }
 
-    /// One branch.
-    pub fn branch(&self, name: &BranchName) -> PathBuf {
-        self.branches().join(name.as_str())
+    /// One clone.
+    pub fn clone_dir(&self, name: &CloneName) -> PathBuf {
+        self.clones().join(name.as_str())
     }
 
     /// Where something of this name is put together.

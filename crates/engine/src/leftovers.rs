@@ -1,11 +1,11 @@
 //! What an earlier engine left half made: found and removed before any branch is brought back.
 //!
-//! Owns the rule that whatever no record names goes: clones and copies in the making, bases and branches that were
-//! never journaled, sockets of servers that are gone.
+//! Owns the rule that whatever no record names goes: clones and copies in the making, snapshots that were never
+//! journaled, clones of no branch (the pool's among them), sockets of servers that are gone.
 
 use std::path::{Path, PathBuf};
 
-use crate::base::store::{BaseError, BaseRecord, clear};
+use crate::base::store::{BaseError, SnapshotRecord, clear};
 use crate::branch::record::BranchRecord;
 use crate::catalogue::{Catalogue, CatalogueError, Record};
 use crate::layout::Layout;
@@ -39,20 +39,21 @@ pub async fn remove_leftovers(
     layout: &Layout,
     catalogue: &Catalogue,
 ) -> Result<(), LeftoversError> {
-    let branches: Vec<String> = catalogue
+    let clones: Vec<String> = catalogue
         .all::<BranchRecord>()?
-        .iter()
-        .map(Record::key)
+        .into_iter()
+        .filter_map(|record| record.clone)
+        .map(|clone| clone.to_string())
         .collect();
-    let bases: Vec<String> = catalogue
-        .all::<BaseRecord>()?
+    let snapshots: Vec<String> = catalogue
+        .all::<SnapshotRecord>()?
         .iter()
         .map(Record::key)
         .collect();
     let unnamed = [
         strangers(&layout.making(), &[])?,
-        strangers(&layout.bases(), &bases)?,
-        strangers(&layout.branches(), &branches)?,
+        strangers(&layout.snapshots(), &snapshots)?,
+        strangers(&layout.clones(), &clones)?,
     ];
     for directory in unnamed.into_iter().flatten() {
         tracing::info!(directory = %directory.display(), "removing what no record names");
@@ -62,7 +63,7 @@ pub async fn remove_leftovers(
             source: Box::new(source),
         })?;
     }
-    for sockets in strangers(&layout.sockets(), &branches)? {
+    for sockets in strangers(&layout.sockets(), &clones)? {
         remove_tree(&sockets)?;
     }
     Ok(())

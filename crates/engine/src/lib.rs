@@ -1,7 +1,7 @@
 //! The engine: branches of databases on one machine, served over a Unix socket.
 //!
 //! Reading order: `app` (how everything is put together), `branch` (the life of one branch), `base` (copies of
-//! sources), `volume` (how files are cloned), `postgres` (servers and their programs), `source` (the shared database,
+//! sources), `clone` and `pool` (writable copies of those), `volume` (how files are cloned), `postgres` (servers and their programs), `source` (the shared database,
 //! which is only ever read), `door` (the way into a branch), `catalogue` (what survives a crash), `http` (the API).
 
 pub mod app;
@@ -9,11 +9,14 @@ pub mod base;
 pub mod branch;
 pub mod catalogue;
 pub mod clock;
+pub mod clone;
 pub mod door;
 pub mod http;
 pub mod layout;
 pub mod leftovers;
+pub mod machine;
 pub mod named_sources;
+pub mod pool;
 pub mod postgres;
 pub mod settings;
 pub mod source;

@@ -10,8 +10,9 @@ use model::{PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::app::Shared;
-use crate::catalogue::{Catalogue, CatalogueError, Record};
+use crate::catalogue::{CatalogueError, Record};
 use crate::http::{chain, problem_of};
+use crate::machine::Machine;
 use crate::source::SourceAccess;
 
 /// Sources that may have names at once: a bound on the catalogue, far above a company's number of databases.
@@ -35,7 +36,7 @@ impl Record for NamedSource {
 /// The named sources.
 #[derive(Debug)]
 pub struct NamedSources {
-    catalogue: Arc<Catalogue>,
+    machine: Arc<Machine>,
     known: Mutex<BTreeMap<SourceName, NamedSource>>,
 }
 
@@ -44,14 +45,14 @@ impl NamedSources {
     ///
     /// # Errors
     /// [`CatalogueError`] when it cannot be read.
-    pub fn open(catalogue: Arc<Catalogue>) -> Result<Self, CatalogueError> {
-        let records = catalogue.all::<NamedSource>()?;
+    pub fn open(machine: Arc<Machine>) -> Result<Self, CatalogueError> {
+        let records = machine.catalogue.all::<NamedSource>()?;
         let known = records
             .into_iter()
             .map(|record| (record.view.name.clone(), record))
             .collect();
         Ok(Self {
-            catalogue,
+            machine,
             known: Mutex::new(known),
         })
     }
@@ -122,14 +123,15 @@ impl NamedSources {
                 .system_identifier
                 .clone()
                 .unwrap_or_else(|| "unknown".to_owned()),
-            added_at: shared.clock.now(),
+            added_at: shared.machine.clock.now(),
         };
         self.check_room(&view)?;
         let record = NamedSource {
             url,
             view: view.clone(),
         };
-        self.catalogue
+        self.machine
+            .catalogue
             .put(&record)
             .await
             .map_err(|error| problem_of(&error))?;
@@ -167,7 +169,8 @@ impl NamedSources {
             let known = self.known();
             known.get(name).ok_or_else(|| not_found(name, &known))?;
         }
-        self.catalogue
+        self.machine
+            .catalogue
             .remove::<NamedSource>(name.as_str())
             .await
             .map_err(|error| problem_of(&error))?;

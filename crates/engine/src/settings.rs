@@ -40,8 +40,14 @@ pub struct Limits {
     /// How long one copy may hold its snapshot open on the source, in seconds: an old snapshot keeps the source
     /// from removing dead rows.
     pub copy_seconds_max: u64,
-    /// How long a base without branches is kept for the next request, in seconds.
+    /// How long a snapshot without branches is kept for the next request, in seconds.
     pub base_idle_seconds: u64,
+    /// Clones of one source that run before anybody asks for them; 0: none.
+    pub warm_per_source_max: u32,
+    /// How long after its last request a source has such clones, in seconds.
+    pub warm_idle_seconds: u64,
+    /// Available memory below which none of them is kept.
+    pub memory_floor_bytes: ByteSize,
 }
 
 impl Default for Limits {
@@ -53,6 +59,9 @@ impl Default for Limits {
             free_floor_bytes: ByteSize(256 << 20),
             copy_seconds_max: 6 * 3600,
             base_idle_seconds: 24 * 3600,
+            warm_per_source_max: 2,
+            warm_idle_seconds: 1800,
+            memory_floor_bytes: ByteSize(512 << 20),
         }
     }
 }

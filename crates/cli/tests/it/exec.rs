@@ -21,7 +21,7 @@ struct Session {
 impl Session {
     fn new() -> Self {
         let branch = samples::branch("metalmart", "my-debug-session");
-        Self::with_identity(branch.identity)
+        Self::with_identity(branch.identity.expect("the sample is cloned"))
     }
 
     fn with_identity(identity: String) -> Self {

@@ -392,7 +392,7 @@ async fn show_connection(
         database: url.database().unwrap(),
         user: url.user().unwrap(),
         url: Secret::new(url.reveal()),
-        identity: branch.identity,
+        identity: branch.identity.expect("the sample is cloned"),
     }))
 }
 

@@ -14,16 +14,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
-use super::BaseName;
+use super::SnapshotName;
 use super::copy::{CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
 use crate::branch::record::Spec;
-use crate::catalogue::{Catalogue, CatalogueError, Record};
-use crate::clock::Clock;
-use crate::layout::Layout;
-use crate::postgres::account::ServerAccount;
-use crate::postgres::binaries::Installations;
+use crate::catalogue::{CatalogueError, Record};
+use crate::machine::Machine;
 use crate::postgres::server::{ServerError, sweep};
-use crate::settings::Limits;
 use crate::source::{SourceAccess, SourceError};
 use crate::volume::{VolumeError, free_space, remove_tree};
 
@@ -43,7 +39,7 @@ pub enum BaseError {
     #[error("cannot keep the base {name}")]
     Keep {
         /// The base.
-        name: BaseName,
+        name: SnapshotName,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -81,13 +77,13 @@ impl BaseError {
 
 /// What is kept of a base.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BaseRecord {
-    name: BaseName,
+pub struct SnapshotRecord {
+    name: SnapshotName,
     copied: CopiedBase,
     last_used: Timestamp,
 }
 
-impl Record for BaseRecord {
+impl Record for SnapshotRecord {
     const TABLE: &'static str = "bases";
 
     fn key(&self) -> String {
@@ -97,41 +93,24 @@ impl Record for BaseRecord {
 
 /// Keeps a base from being dropped for as long as it lives.
 #[derive(Debug, Clone)]
-pub struct BasePin(#[expect(dead_code, reason = "its count is what matters")] Arc<()>);
+pub struct SnapshotPin(#[expect(dead_code, reason = "its count is what matters")] Arc<()>);
 
 /// A base as a request gets it.
 #[derive(Debug)]
-pub struct FreshBase {
+pub struct FreshSnapshot {
     /// Its name.
-    pub name: BaseName,
+    pub name: SnapshotName,
     /// What was copied.
     pub copied: CopiedBase,
     /// How it is known to be fresh.
     pub freshness: Freshness,
     /// Keeps it.
-    pub pin: BasePin,
-}
-
-/// What the store works with.
-#[derive(Debug)]
-pub struct Parts {
-    /// Where bases lie.
-    pub layout: Layout,
-    /// Where they are journaled.
-    pub catalogue: Arc<Catalogue>,
-    /// The time.
-    pub clock: Clock,
-    /// Who servers run as.
-    pub account: ServerAccount,
-    /// The servers found.
-    pub installations: Arc<Installations>,
-    /// The limits.
-    pub limits: Limits,
+    pub pin: SnapshotPin,
 }
 
 #[derive(Debug)]
 struct Known {
-    record: BaseRecord,
+    record: SnapshotRecord,
     pin: Arc<()>,
 }
 
@@ -144,9 +123,9 @@ struct Family {
 
 #[derive(Debug)]
 struct Inner {
-    parts: Parts,
+    machine: Arc<Machine>,
     copies: Semaphore,
-    known: Mutex<BTreeMap<BaseName, Known>>,
+    known: Mutex<BTreeMap<SnapshotName, Known>>,
     families: Mutex<BTreeMap<String, Arc<Family>>>,
 }
 
@@ -170,11 +149,11 @@ impl Bases {
     ///
     /// # Errors
     /// [`CatalogueError`] when it cannot be read.
-    pub fn open(parts: Parts) -> Result<Self, CatalogueError> {
-        let records = parts.catalogue.all::<BaseRecord>()?;
+    pub fn open(machine: Arc<Machine>) -> Result<Self, CatalogueError> {
+        let records = machine.catalogue.all::<SnapshotRecord>()?;
         let whole = records
             .into_iter()
-            .filter(|record| parts.layout.base(&record.name).is_dir());
+            .filter(|record| machine.layout.snapshot(&record.name).is_dir());
         let known = whole
             .map(|record| {
                 (
@@ -186,16 +165,16 @@ impl Bases {
                 )
             })
             .collect();
-        let copies = Semaphore::new(usize::try_from(parts.limits.copies_max.max(1)).unwrap_or(1));
+        let copies = Semaphore::new(usize::try_from(machine.limits.copies_max.max(1)).unwrap_or(1));
         Ok(Self(Arc::new(Inner {
-            parts,
+            machine,
             copies,
             known: Mutex::new(known),
             families: Mutex::default(),
         })))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<BaseName, Known>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<SnapshotName, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -225,10 +204,10 @@ impl Bases {
     }
 
     /// Keeps a base by name; none when it is gone.
-    pub fn pin(&self, name: &BaseName) -> Option<BasePin> {
+    pub fn pin(&self, name: &SnapshotName) -> Option<SnapshotPin> {
         self.known()
             .get(name)
-            .map(|known| BasePin(Arc::clone(&known.pin)))
+            .map(|known| SnapshotPin(Arc::clone(&known.pin)))
     }
 
     /// A base that holds everything committed before this call: the newest one where the source has not moved since,
@@ -236,7 +215,7 @@ impl Bases {
     ///
     /// # Errors
     /// [`BaseError`] when the source cannot be asked or copied.
-    pub async fn fresh(&self, spec: &Spec) -> Result<FreshBase, BaseError> {
+    pub async fn fresh(&self, spec: &Spec) -> Result<FreshSnapshot, BaseError> {
         let key = key(spec);
         let family = self.family(&key);
         let access = SourceAccess {
@@ -273,14 +252,14 @@ impl Bases {
         &self,
         key: &str,
         access: &SourceAccess,
-    ) -> Result<Option<FreshBase>, BaseError> {
+    ) -> Result<Option<FreshSnapshot>, BaseError> {
         let newest = {
             let known = self.known();
             let of_key = known
                 .values()
                 .filter(|known| known.record.name.key() == key);
             let newest = of_key.max_by_key(|known| known.record.name.number());
-            newest.map(|known| (known.record.clone(), BasePin(Arc::clone(&known.pin))))
+            newest.map(|known| (known.record.clone(), SnapshotPin(Arc::clone(&known.pin))))
         };
         let Some((mut record, pin)) = newest else {
             return Ok(None);
@@ -289,12 +268,12 @@ impl Bases {
         if !position.unmoved_since(&record.copied.position) {
             return Ok(None);
         }
-        record.last_used = self.0.parts.clock.now();
-        self.0.parts.catalogue.put(&record).await?;
+        record.last_used = self.0.machine.clock.now();
+        self.0.machine.catalogue.put(&record).await?;
         if let Some(known) = self.known().get_mut(&record.name) {
             known.record.last_used = record.last_used;
         }
-        Ok(Some(FreshBase {
+        Ok(Some(FreshSnapshot {
             name: record.name,
             copied: record.copied,
             freshness: Freshness::Unmoved,
@@ -308,49 +287,54 @@ impl Bases {
         access: &SourceAccess,
         spec: &Spec,
         progress_tx: &watch::Sender<Option<CopyProgress>>,
-    ) -> Result<FreshBase, BaseError> {
-        let parts = &self.0.parts;
+    ) -> Result<FreshSnapshot, BaseError> {
+        let machine = &self.0.machine;
         let newest = self
             .known()
             .keys()
             .filter(|name| name.key() == key)
-            .map(BaseName::number)
+            .map(SnapshotName::number)
             .max();
-        let name = BaseName::new(key, newest.unwrap_or(0) + 1);
+        let name = SnapshotName::new(key, newest.unwrap_or(0) + 1);
         let keep = |source| BaseError::Keep {
             name: name.clone(),
             source,
         };
         // A base that was never journaled may lie there from before a crash.
-        let last = parts.layout.base(&name);
+        let last = machine.layout.snapshot(&name);
         remove_tree(&last)?;
-        let making = Making::begin(parts, &name.to_string()).await?;
-        let free = free_space(&parts.layout.volume())?;
+        let making = Making::begin(machine, &name.to_string()).await?;
+        let free = free_space(&machine.layout.volume())?;
         let request = CopyRequest {
             access,
             copy: &spec.copy,
             version: spec.version,
             directory: &making.directory,
             socket_dir: &making.socket_dir,
-            installations: &parts.installations,
-            account: &parts.account,
+            installations: &machine.installations,
+            account: &machine.account,
             disk: DiskBudget {
                 free,
-                floor: parts.limits.free_floor_bytes,
+                floor: machine.limits.free_floor_bytes,
             },
-            duration_max: parts.limits.copy_time_max(),
-            clock: parts.clock,
+            duration_max: machine.limits.copy_time_max(),
+            clock: machine.clock,
         };
-        let copied = copy(&request, progress_tx)
-            .await
-            .map_err(|error| BaseError::Copy(Box::new(error)))?;
+        let copied = match copy(&request, progress_tx).await {
+            Ok(copied) => copied,
+            Err(error) => {
+                // Whoever is told of the failure finds nothing of it.
+                making.abandon().await?;
+                return Err(BaseError::Copy(Box::new(error)));
+            }
+        };
         std::fs::rename(&making.directory, &last).map_err(keep)?;
-        let record = BaseRecord {
+        let record = SnapshotRecord {
             name: name.clone(),
             copied: copied.clone(),
-            last_used: parts.clock.now(),
+            last_used: machine.clock.now(),
         };
-        parts.catalogue.put(&record).await?;
+        machine.catalogue.put(&record).await?;
         let pin = Arc::new(());
         self.known().insert(
             name.clone(),
@@ -359,22 +343,22 @@ impl Bases {
                 pin: Arc::clone(&pin),
             },
         );
-        Ok(FreshBase {
+        Ok(FreshSnapshot {
             name,
             copied,
             freshness: Freshness::Copied,
-            pin: BasePin(pin),
+            pin: SnapshotPin(pin),
         })
     }
 
     /// Drops the bases that nobody holds and `unwanted` picks; answers how many. The record goes first: files
     /// without one are removed at the next start.
-    async fn drop_unpinned(&self, unwanted: impl Fn(&BaseRecord) -> bool) -> usize {
-        let names: Vec<BaseName> = {
+    async fn drop_unpinned(&self, unwanted: impl Fn(&SnapshotRecord) -> bool) -> usize {
+        let names: Vec<SnapshotName> = {
             let mut known = self.known();
             let drop =
                 |known: &Known| Arc::strong_count(&known.pin) == 1 && unwanted(&known.record);
-            let names: Vec<BaseName> = known
+            let names: Vec<SnapshotName> = known
                 .values()
                 .filter(|known| drop(known))
                 .map(|known| known.record.name.clone())
@@ -390,13 +374,13 @@ impl Bases {
         names.len()
     }
 
-    async fn remove(&self, name: &BaseName) -> Result<(), BaseError> {
+    async fn remove(&self, name: &SnapshotName) -> Result<(), BaseError> {
         self.0
-            .parts
+            .machine
             .catalogue
-            .remove::<BaseRecord>(&name.to_string())
+            .remove::<SnapshotRecord>(&name.to_string())
             .await?;
-        let directory = self.0.parts.layout.base(name);
+        let directory = self.0.machine.layout.snapshot(name);
         let removed = tokio::task::spawn_blocking(move || remove_tree(&directory)).await;
         removed.unwrap_or(Ok(()))?;
         tracing::info!(base = %name, "dropped");
@@ -411,9 +395,9 @@ impl Bases {
                 tokio::time::sleep(IDLE_LOOK_INTERVAL).await;
                 let Some(inner) = weak.upgrade() else { return };
                 let idle = SignedDuration::from_secs(
-                    i64::try_from(inner.parts.limits.base_idle_seconds).unwrap_or(i64::MAX),
+                    i64::try_from(inner.machine.limits.base_idle_seconds).unwrap_or(i64::MAX),
                 );
-                let now = inner.parts.clock.now();
+                let now = inner.machine.clock.now();
                 Bases(inner)
                     .drop_unpinned(|record| now.duration_since(record.last_used) >= idle)
                     .await;
@@ -430,10 +414,10 @@ struct Making {
 }
 
 impl Making {
-    async fn begin(parts: &Parts, name: &str) -> Result<Self, BaseError> {
+    async fn begin(machine: &Machine, name: &str) -> Result<Self, BaseError> {
         let making = Self {
-            directory: parts.layout.making_of(name),
-            socket_dir: parts.layout.socket_dir(name),
+            directory: machine.layout.making_of(name),
+            socket_dir: machine.layout.socket_dir(name),
         };
         clear(&making.directory).await?;
         std::fs::create_dir(&making.directory).map_err(|source| VolumeError::File {
@@ -442,6 +426,12 @@ impl Making {
             source,
         })?;
         Ok(making)
+    }
+
+    /// What dropping it does, done when this returns.
+    async fn abandon(self) -> Result<(), BaseError> {
+        remove_tree(&self.socket_dir)?;
+        clear(&self.directory).await
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::engine_api::{BranchView, CopyProgress, JoinSession, Problem, ProblemKind, SessionId};
+use model::engine_api::{
+    BranchConnection, BranchView, CopyProgress, JoinSession, Problem, ProblemKind, SessionId,
+};
 use model::{BranchName, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,7 +19,8 @@ use super::record::{BranchRecord, Spec};
 use super::state::{Event, Failure, State};
 use super::work::{self, Outcome};
 use crate::app::Shared;
-use crate::base::store::BasePin;
+use crate::base::store::SnapshotPin;
+use crate::clone::CloneName;
 use crate::door::{Behind, Counts, Door};
 use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::server::{Server, StopMode};
@@ -63,9 +66,9 @@ pub(super) enum Request {
     },
     /// The branch is to go; the view's channel closes when it is gone.
     Delete { reply: oneshot::Sender<()> },
-    /// How to connect: the record, which holds secrets.
+    /// How to connect, password included.
     Connection {
-        reply: oneshot::Sender<Result<BranchRecord, Problem>>,
+        reply: oneshot::Sender<Result<BranchConnection, Problem>>,
     },
     /// Stops the server with the engine; the answer comes when it has stopped.
     StopServer { reply: oneshot::Sender<()> },
@@ -77,10 +80,11 @@ pub(super) struct Driver {
     record: BranchRecord,
     door: Door,
     server: Option<Arc<Server>>,
-    /// Keeps the base from being dropped while it is cloned.
-    pin: Option<BasePin>,
+    /// Keeps the snapshot from being dropped while the branch stands on it.
+    pin: Option<SnapshotPin>,
     requests_rx: mpsc::Receiver<Request>,
     view_tx: watch::Sender<BranchView>,
+    clone_tx: watch::Sender<Option<CloneName>>,
     progress_rx: watch::Receiver<Option<CopyProgress>>,
     /// Set once the server was stopped on purpose: its end is no event.
     stopped: bool,
@@ -91,6 +95,8 @@ pub(super) struct Driver {
 pub(super) struct Handle {
     pub(super) requests_tx: mpsc::Sender<Request>,
     pub(super) view_rx: watch::Receiver<BranchView>,
+    /// Whose files are the branch's.
+    pub(super) clone_rx: watch::Receiver<Option<CloneName>>,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -99,10 +105,12 @@ impl Driver {
     pub(super) fn new(shared: Arc<Shared>, record: BranchRecord, door: Door) -> (Self, Handle) {
         let (requests_tx, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let (view_tx, view_rx) = watch::channel(record.view(None, 1));
+        let (clone_tx, clone_rx) = watch::channel(record.clone.clone());
         let progress_rx = shared.bases.progress(&record.spec);
         let handle = Handle {
             requests_tx,
             view_rx,
+            clone_rx,
             counts: Arc::clone(door.counts()),
         };
         let driver = Self {
@@ -113,6 +121,7 @@ impl Driver {
             pin: None,
             requests_rx,
             view_tx,
+            clone_tx,
             progress_rx,
             stopped: false,
         };
@@ -127,6 +136,7 @@ impl Driver {
         }
         if let Err(error) = self
             .shared
+            .machine
             .catalogue
             .remove::<BranchRecord>(self.record.name.as_str())
             .await
@@ -155,7 +165,7 @@ impl Driver {
                     // The registry holds a sender for as long as the engine runs.
                     None => std::future::pending().await,
                 },
-                () = self.shared.clock.wait_until(deadline) => self.look_at_the_clock().await,
+                () = self.shared.machine.clock.wait_until(deadline) => self.look_at_the_clock().await,
                 () = next_progress(&mut self.progress_rx) => {
                     self.publish();
                     false
@@ -170,12 +180,31 @@ impl Driver {
     /// Turns an outcome into the next state; tries the journal until it takes it.
     async fn take(&mut self, outcome: Outcome) -> bool {
         let event = match outcome {
-            Outcome::BaseFound { base, pin, origin } => {
+            Outcome::SnapshotFound {
+                snapshot,
+                pin,
+                clone,
+                origin,
+            } => {
                 self.pin = Some(pin);
+                self.record.clone = Some(clone);
                 self.record.origin = Some(*origin);
-                Event::BaseReady(base)
+                Event::SnapshotReady(snapshot)
             }
-            Outcome::BaseGone => Event::BaseGone,
+            Outcome::CloneTaken {
+                snapshot,
+                pin,
+                clone,
+                server,
+                origin,
+            } => {
+                self.pin = Some(pin);
+                self.record.clone = Some(clone);
+                self.record.origin = Some(*origin);
+                self.server = Some(server);
+                Event::CloneTaken(snapshot)
+            }
+            Outcome::SnapshotGone => Event::SnapshotGone,
             Outcome::Cloned => Event::Cloned,
             Outcome::Started(server) => {
                 self.server = Some(server);
@@ -189,6 +218,7 @@ impl Driver {
             }
             Outcome::Removed => {
                 self.server = None;
+                self.record.clone = None;
                 Event::Removed
             }
             Outcome::Failed(failure) => Event::Failed(failure),
@@ -206,7 +236,7 @@ impl Driver {
 
     fn was_ready_long(&self) -> bool {
         let ready_at = self.record.ready_at.unwrap_or(Timestamp::MAX);
-        self.shared.clock.now().duration_since(ready_at) >= RESTART_FORGIVEN_AFTER
+        self.shared.machine.clock.now().duration_since(ready_at) >= RESTART_FORGIVEN_AFTER
     }
 
     /// Steps the state, journals it, and only then lets it be seen.
@@ -216,20 +246,20 @@ impl Driver {
             .state
             .step(event)
             .map_err(|denied| Problem::new(ProblemKind::Conflict, denied.to_string()))?;
-        let now = self.shared.clock.now();
+        let now = self.shared.machine.clock.now();
         let mut record = BranchRecord {
             state: next,
             ..self.record.clone()
         };
         match &record.state {
-            State::AwaitingBase => {
+            State::AwaitingSnapshot => {
                 record.hold.unsettle();
                 record.origin = None;
             }
             State::Ready { .. } => {
                 record.hold.settle(now);
                 record.ready_at = Some(now);
-                record.boot_id.clone_from(&self.shared.boot_id);
+                record.boot_id.clone_from(&self.shared.machine.boot_id);
             }
             State::Failed(_) => record.hold.settle(now),
             State::Cloning { .. }
@@ -238,7 +268,7 @@ impl Driver {
             | State::Deleting(_)
             | State::Gone => {}
         }
-        match self.shared.catalogue.put(&record).await {
+        match self.shared.machine.catalogue.put(&record).await {
             Ok(()) => {}
             // Deleting frees the very space that a full disk lacks for the journal.
             Err(error)
@@ -260,29 +290,35 @@ impl Driver {
     /// What follows at once from the state that was entered.
     fn enter(&mut self) {
         let behind = match (&self.record.state, &self.server) {
-            (State::Ready { .. }, Some(_)) => {
-                let directory = self.shared.layout.socket_dir(self.record.name.as_str());
-                Behind::Open(socket_path(&directory))
-            }
+            (State::Ready { .. }, Some(_)) => self.behind(),
             (_, _) => Behind::Closed,
         };
         self.door.lead_to(behind);
-        if self.record.state.base().is_none() {
+        if self.record.state.snapshot().is_none() {
             self.pin = None;
         }
         self.publish();
     }
 
+    fn behind(&self) -> Behind {
+        let Some(clone) = &self.record.clone else {
+            return Behind::Closed;
+        };
+        let directory = self.shared.machine.layout.socket_dir(clone.as_str());
+        Behind::Open(socket_path(&directory))
+    }
+
     fn publish(&mut self) {
         let progress = self.progress_rx.borrow_and_update().clone();
         let record = &self.record;
+        self.clone_tx.send_replace(record.clone.clone());
         self.view_tx
             .send_modify(|view| *view = record.view(progress, view.generation + 1));
     }
 
     /// Expiry and silent sessions. True when the state changed.
     async fn look_at_the_clock(&mut self) -> bool {
-        let now = self.shared.clock.now();
+        let now = self.shared.machine.clock.now();
         if self.record.hold.drop_silent(now) {
             tracing::warn!(branch = %self.record.name, "a session fell silent");
             self.keep().await;
@@ -293,7 +329,7 @@ impl Driver {
 
     /// Journals a change that is no step. A lost one costs a grace or a TTL counted anew, so it is only told.
     async fn keep(&mut self) {
-        if let Err(error) = self.shared.catalogue.put(&self.record).await {
+        if let Err(error) = self.shared.machine.catalogue.put(&self.record).await {
             tracing::error!(branch = %self.record.name, %error, "cannot journal");
         }
         self.publish();
@@ -317,7 +353,7 @@ impl Driver {
                 false
             }
             Request::Leave { id, reply } => {
-                let left = self.record.hold.leave(&id, self.shared.clock.now());
+                let left = self.record.hold.leave(&id, self.shared.machine.clock.now());
                 if left {
                     self.keep().await;
                 }
@@ -325,7 +361,9 @@ impl Driver {
                 false
             }
             Request::Extend { ttl, reply } => {
-                self.record.hold.extend(ttl, self.shared.clock.now());
+                self.record
+                    .hold
+                    .extend(ttl, self.shared.machine.clock.now());
                 self.keep().await;
                 let _ = reply.send(Ok(self.view()));
                 false
@@ -369,7 +407,9 @@ impl Driver {
         }
         let new_password = spec.url != self.record.spec.url;
         self.record.spec = spec;
-        self.record.hold.extend(ttl, self.shared.clock.now());
+        self.record
+            .hold
+            .extend(ttl, self.shared.machine.clock.now());
         if matches!(self.record.state, State::Failed(_)) {
             let stepped = self.step(Event::Rebuild).await;
             return (stepped.is_ok(), stepped.map(|()| self.view()));
@@ -394,7 +434,10 @@ impl Driver {
                 format!("the branch {} is being deleted", self.record.name),
             ));
         }
-        let joined = self.record.hold.join(id, join, self.shared.clock.now());
+        let joined = self
+            .record
+            .hold
+            .join(id, join, self.shared.machine.clock.now());
         match joined.map_err(|error| Problem::new(ProblemKind::LimitPassed, error.to_string()))? {
             Joined::New => self.keep().await,
             Joined::Again => {}
@@ -402,9 +445,11 @@ impl Driver {
         Ok(self.view())
     }
 
-    fn connection(&self) -> Result<BranchRecord, Problem> {
-        if matches!(self.record.state, State::Ready { .. }) {
-            return Ok(self.record.clone());
+    fn connection(&self) -> Result<BranchConnection, Problem> {
+        if matches!(self.record.state, State::Ready { .. })
+            && let Some(connection) = self.record.connection()
+        {
+            return Ok(connection);
         }
         let detail = format!(
             "the branch {} is {}",
@@ -438,14 +483,6 @@ async fn next_progress(progress_rx: &mut watch::Receiver<Option<CopyProgress>>) 
     if progress_rx.changed().await.is_err() {
         std::future::pending().await
     }
-}
-
-/// A random identity: what a branch's server answers to `SHOW cluster_name`, so at most 63 bytes of ASCII.
-pub(super) fn random_identity() -> String {
-    let bytes: [u8; 16] = rand::random();
-    bytes.iter().fold("bough-".to_owned(), |text, byte| {
-        format!("{text}{byte:02x}")
-    })
 }
 
 /// Opens the door of a branch at its port; the role of the engine never gets through it.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::hold::Hold;
 use super::state::{AfterRemoval, State};
 use crate::catalogue::Record;
+use crate::clone::{CloneName, ServerImage};
 
 /// What a branch is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,15 +80,11 @@ impl Spec {
 pub struct Origin {
     /// For the view.
     pub base: BaseView,
-    /// The major version of the branch's server.
-    pub version: PgMajor,
+    /// How the branch's server is run.
+    pub image: ServerImage,
     /// The database's name in the branch.
     pub database: String,
-    /// The password of the engine's own role.
-    pub admin_password: Secret,
-    /// The source's semantic settings, for the server's configuration.
-    pub server_settings: BTreeMap<String, String>,
-    /// The base on disk.
+    /// The snapshot on disk.
     pub size_bytes: ByteSize,
 }
 
@@ -106,8 +103,8 @@ pub struct BranchRecord {
     pub state: State,
     /// Who holds it.
     pub hold: Hold,
-    /// What its server answers to `SHOW cluster_name`.
-    pub identity: String,
+    /// Its clone, from the moment that its files are being made to their removal.
+    pub clone: Option<CloneName>,
     /// Its door's port.
     pub port: u16,
     /// When it was first asked for.
@@ -132,7 +129,7 @@ impl Record for BranchRecord {
 pub fn phase(state: &State) -> BranchPhase {
     match state {
         // A reset is the first step of a copy to those who hold or wait for the branch: it is not going away.
-        State::AwaitingBase | State::Deleting(AfterRemoval::Anew) => BranchPhase::Copying,
+        State::AwaitingSnapshot | State::Deleting(AfterRemoval::Anew) => BranchPhase::Copying,
         State::Cloning { .. } => BranchPhase::Cloning,
         State::Starting { .. } => BranchPhase::Starting,
         State::Ready { .. } => BranchPhase::Ready,
@@ -143,8 +140,9 @@ pub fn phase(state: &State) -> BranchPhase {
 
 impl BranchRecord {
     /// How to connect to this branch: the source's own URL with the door's address, and with the database where the
-    /// request named another.
-    pub fn connection(&self) -> BranchConnection {
+    /// request named another. None before there is a clone.
+    pub fn connection(&self) -> Option<BranchConnection> {
+        let identity = self.identity()?;
         let address = Address {
             host: Ipv4Addr::LOCALHOST.to_string(),
             port: self.port,
@@ -157,21 +155,26 @@ impl BranchRecord {
             }
             Some(_) | None => moved,
         };
-        BranchConnection {
+        Some(BranchConnection {
             host: address.host,
             port: address.port,
             database: url.database().unwrap_or_default(),
             user: url.user().unwrap_or_default(),
             url: Secret::new(url.reveal()),
-            identity: self.identity.clone(),
-        }
+            identity,
+        })
+    }
+
+    /// What the clone's server answers to `SHOW cluster_name`; none before there is a clone.
+    pub fn identity(&self) -> Option<String> {
+        self.clone.as_ref().map(CloneName::identity)
     }
 
     /// The view of this record; `progress` is of the base's copy, `generation` grows with each view.
     pub fn view(&self, progress: Option<CopyProgress>, generation: u64) -> BranchView {
         let failure = match &self.state {
             State::Failing(failure) | State::Failed(failure) => Some(failure),
-            State::AwaitingBase
+            State::AwaitingSnapshot
             | State::Cloning { .. }
             | State::Starting { .. }
             | State::Ready { .. }
@@ -191,8 +194,8 @@ impl BranchRecord {
             expires_at: self.hold.expires_at(),
             sessions: self.hold.sessions(),
             endpoint: (phase == BranchPhase::Ready).then(|| format!("127.0.0.1:{}", self.port)),
-            identity: self.identity.clone(),
-            version: self.origin.as_ref().map(|origin| origin.version),
+            identity: self.identity(),
+            version: self.origin.as_ref().map(|origin| origin.image.major),
             base: self.origin.as_ref().map(|origin| origin.base.clone()),
             progress: progress.filter(|_| phase == BranchPhase::Copying),
             connections: 0,

@@ -6,20 +6,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::engine_api::{
-    BranchView, EnsureBranch, EnsuredBranch, JoinSession, Problem, ProblemKind, SessionId,
-    SessionView, SourceRef,
+    BranchConnection, BranchView, EnsureBranch, EnsuredBranch, JoinSession, Problem, ProblemKind,
+    SessionId, SessionView, SourceRef,
 };
 use model::{BranchName, Namespace, Secret, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::driver::{Driver, Handle, Request, open_door, random_identity};
+use super::driver::{Driver, Handle, Request, open_door};
 use super::hold::Hold;
 use super::record::{BranchRecord, Spec};
 use super::state::{AfterRemoval, Failure, State};
 use crate::app::Shared;
 use crate::base::copy::check_spec;
 use crate::http::problem_of;
+use crate::machine::Machine;
 
 /// How often a request tries again that met a branch at the very end of its deletion.
 const ENSURE_TRIES_MAX: usize = 8;
@@ -53,11 +54,12 @@ impl Registry {
     pub async fn recover(&self) -> Result<(), Problem> {
         let records = self
             .shared
+            .machine
             .catalogue
             .all::<BranchRecord>()
             .map_err(|error| problem_of(&error))?;
         for record in records {
-            let record = recover_record(record, &self.shared);
+            let record = recover_record(record, &self.shared.machine);
             let door = open_door(Some(record.port), &record.name).await?;
             let moved = door.port() != record.port;
             let record = BranchRecord {
@@ -67,6 +69,7 @@ impl Registry {
             if moved {
                 tracing::warn!(branch = %record.name, port = record.port, "its port was taken: the branch has a new one");
                 self.shared
+                    .machine
                     .catalogue
                     .put(&record)
                     .await
@@ -158,7 +161,7 @@ impl Registry {
         name: &BranchName,
         spec: Spec,
     ) -> Result<BranchView, Problem> {
-        let max = self.shared.limits.branches_max;
+        let max = self.shared.machine.limits.branches_max;
         let count = self.count();
         if u32::try_from(count).unwrap_or(u32::MAX) >= max {
             let detail = format!("there are {count} branches, and this engine holds at most {max}");
@@ -172,16 +175,17 @@ impl Registry {
             id: request.id.clone(),
             namespace: request.namespace.clone(),
             spec,
-            state: State::AwaitingBase,
+            state: State::AwaitingSnapshot,
             hold: Hold::new(request.ttl),
-            identity: random_identity(),
+            clone: None,
             port: door.port(),
-            created_at: self.shared.clock.now(),
+            created_at: self.shared.machine.clock.now(),
             ready_at: None,
             origin: None,
-            boot_id: self.shared.boot_id.clone(),
+            boot_id: self.shared.machine.boot_id.clone(),
         };
         self.shared
+            .machine
             .catalogue
             .put(&record)
             .await
@@ -192,7 +196,7 @@ impl Registry {
     }
 
     fn check_ttl(&self, ttl: Ttl) -> Result<(), Problem> {
-        let max = self.shared.limits.ttl_max_seconds;
+        let max = self.shared.machine.limits.ttl_max_seconds;
         if ttl <= max {
             return Ok(());
         }
@@ -233,10 +237,9 @@ impl Registry {
         let mut view = handle.view_rx.borrow().clone();
         view.connections = handle.counts.active();
         view.connections_total = handle.counts.total();
-        if view.phase == model::engine_api::BranchPhase::Ready {
-            view.disk_bytes = Some(crate::volume::disk_usage(
-                &self.shared.layout.branch(&view.name),
-            ));
+        if let Some(clone) = &*handle.clone_rx.borrow() {
+            let directory = self.shared.machine.layout.clone_dir(clone);
+            view.disk_bytes = Some(crate::volume::disk_usage(&directory));
         }
         view
     }
@@ -249,11 +252,11 @@ impl Registry {
         Ok(self.handle(name)?.view_rx)
     }
 
-    /// The record of a ready branch, secrets included.
+    /// How to connect to a ready branch, password included.
     ///
     /// # Errors
     /// [`Problem`] of kind `NotFound`, or `Conflict` where it is not ready.
-    pub async fn connection(&self, name: &BranchName) -> Result<BranchRecord, Problem> {
+    pub async fn connection(&self, name: &BranchName) -> Result<BranchConnection, Problem> {
         self.ask(name, |reply| Request::Connection { reply })
             .await?
     }
@@ -390,18 +393,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// What a record of an earlier engine means to this one.
-fn recover_record(mut record: BranchRecord, shared: &Shared) -> BranchRecord {
-    record.hold.recover(shared.clock.now());
-    let rebooted = record.boot_id != shared.boot_id;
+fn recover_record(mut record: BranchRecord, machine: &Machine) -> BranchRecord {
+    record.hold.recover(machine.clock.now());
+    let rebooted = record.boot_id != machine.boot_id;
     record.state = match record.state {
         State::Starting { .. } | State::Ready { .. } if rebooted => State::Failing(Failure {
             message: "the branch was lost when the machine restarted: branches keep their data in memory first".to_owned(),
             hint: Some("ask for it again: it is made anew".to_owned()),
         }),
         // The server may have outlived the engine: starting adopts it.
-        State::Ready { base, restarts } => State::Starting { base, restarts },
+        State::Ready { snapshot, restarts } => State::Starting { snapshot, restarts },
         State::Gone => State::Deleting(AfterRemoval::Gone),
-        state @ (State::AwaitingBase
+        state @ (State::AwaitingSnapshot
         | State::Cloning { .. }
         | State::Starting { .. }
         | State::Failing(_)

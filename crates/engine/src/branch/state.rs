@@ -1,18 +1,20 @@
 //! The life of a branch as a pure machine: what state follows which event, and what each state has to do.
 //!
 //! ```text
-//!                 BaseReady           Cloned            Started
-//! AwaitingBase ------------> Cloning --------> Starting --------> Ready
-//!   ^  |                        |                 ^  |              |
-//!   |  |                        |                 |  |  ServerExited (at most RESTARTS_MAX in a row)
-//!   |  +-----------+------------+                 |  +--------------+
-//!   |   Failed(why)|                              +-----------------+
+//!                          CloneTaken (a warm one of the pool)
+//!   +---------------------------------------------------------------+
+//!   |              SnapshotReady          Cloned          Started   v
+//! AwaitingSnapshot ------------> Cloning -------> Starting -----> Ready
+//!   ^  |                            |             ^  |              |
+//!   |  |                            |             |  |  ServerExited (at most RESTARTS_MAX in a row)
+//!   |  +-----------+----------------+             +--|--------------+
+//!   |   Failed(why)|                                 |
 //!   |              v        Removed               Failed(why), too many restarts, machine restarted
 //!   |           Failing -------------> Failed <--- (through Failing)
 //!   |                                    |
 //!   +------------------------------------+ Rebuild
 //!   |
-//!   |  ResetAsked (Ready, Failed)  -> Deleting { Anew } --Removed--> AwaitingBase
+//!   |  ResetAsked (Ready, Failed)  -> Deleting { Anew } --Removed--> AwaitingSnapshot
 //!   |  DeleteAsked, Expired (any)  -> Deleting { Gone } --Removed--> Gone
 //! ```
 //!
@@ -22,7 +24,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::BaseName;
+use crate::base::SnapshotName;
 
 /// Restarts of a server that ended by itself before the branch counts as failed. A server that was ready for
 /// `RESTART_FORGIVEN_AFTER` starts the count anew.
@@ -49,24 +51,24 @@ pub enum AfterRemoval {
 /// Where a branch stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// A fresh base is being found or copied.
-    AwaitingBase,
-    /// The base's files are being cloned.
+    /// A fresh snapshot is being found or made.
+    AwaitingSnapshot,
+    /// The snapshot's files are being cloned.
     Cloning {
-        /// The base.
-        base: BaseName,
+        /// The snapshot.
+        snapshot: SnapshotName,
     },
     /// The server is being started.
     Starting {
-        /// The base that the files came from.
-        base: BaseName,
+        /// The snapshot that the files came from.
+        snapshot: SnapshotName,
         /// How often the server has ended by itself in a row.
         restarts: u32,
     },
     /// The server answers.
     Ready {
-        /// The base that the files came from.
-        base: BaseName,
+        /// The snapshot that the files came from.
+        snapshot: SnapshotName,
         /// How often the server has ended by itself in a row.
         restarts: u32,
     },
@@ -83,10 +85,12 @@ pub enum State {
 /// What can happen to a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A base that holds everything committed before the request.
-    BaseReady(BaseName),
-    /// The base was dropped before anything was cloned from it.
-    BaseGone,
+    /// A snapshot that holds everything committed before the request.
+    SnapshotReady(SnapshotName),
+    /// A clone of such a snapshot that runs already and accepts the application's user.
+    CloneTaken(SnapshotName),
+    /// The snapshot was dropped before anything was cloned from it.
+    SnapshotGone,
     /// The clone stands under its final name.
     Cloned,
     /// The server answers and accepts the application's user.
@@ -113,10 +117,10 @@ pub enum Event {
 /// What a state has to do. Each may be done again after a crash with the same result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
-    /// Find or copy a fresh base. Ends in `BaseReady` or `Failed`.
-    AwaitBase,
-    /// Clone the base. Ends in `Cloned` or `Failed`.
-    Clone(BaseName),
+    /// Find or make a fresh snapshot. Ends in `SnapshotReady` or `Failed`.
+    AwaitSnapshot,
+    /// Clone the snapshot. Ends in `Cloned` or `Failed`.
+    Clone(SnapshotName),
     /// Start the server, or adopt the living one. Ends in `Started` or `Failed`.
     Start,
     /// Keep the door open and watch the server. Ends in `ServerExited`.
@@ -143,8 +147,8 @@ impl State {
     /// What this state has to do.
     pub fn work(&self) -> Work {
         match self {
-            Self::AwaitingBase => Work::AwaitBase,
-            Self::Cloning { base } => Work::Clone(base.clone()),
+            Self::AwaitingSnapshot => Work::AwaitSnapshot,
+            Self::Cloning { snapshot } => Work::Clone(snapshot.clone()),
             Self::Starting { .. } => Work::Start,
             Self::Ready { .. } => Work::Serve,
             Self::Failing(_) | Self::Deleting(_) => Work::Remove,
@@ -156,7 +160,7 @@ impl State {
     /// The state's word in logs and refusals.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::AwaitingBase => "awaiting its base",
+            Self::AwaitingSnapshot => "awaiting its snapshot",
             Self::Cloning { .. } => "being cloned",
             Self::Starting { .. } => "starting",
             Self::Ready { .. } => "ready",
@@ -167,13 +171,13 @@ impl State {
         }
     }
 
-    /// The base that the branch's files came from or are coming from.
-    pub fn base(&self) -> Option<&BaseName> {
+    /// The snapshot that the branch's files came from or are coming from.
+    pub fn snapshot(&self) -> Option<&SnapshotName> {
         match self {
-            Self::Cloning { base } | Self::Starting { base, .. } | Self::Ready { base, .. } => {
-                Some(base)
-            }
-            Self::AwaitingBase
+            Self::Cloning { snapshot }
+            | Self::Starting { snapshot, .. }
+            | Self::Ready { snapshot, .. } => Some(snapshot),
+            Self::AwaitingSnapshot
             | Self::Failing(_)
             | Self::Failed(_)
             | Self::Deleting(_)
@@ -191,22 +195,28 @@ impl State {
             (Self::Deleting(_), Event::DeleteAsked | Event::Expired) => {
                 Ok(Self::Deleting(AfterRemoval::Gone))
             }
-            (Self::Deleting(AfterRemoval::Anew), Event::Removed) => Ok(Self::AwaitingBase),
+            (Self::Deleting(AfterRemoval::Anew), Event::Removed) => Ok(Self::AwaitingSnapshot),
             (Self::Deleting(AfterRemoval::Gone), Event::Removed) => Ok(Self::Gone),
             (Self::Gone, event) => Err(self.deny(event)),
             (_, Event::DeleteAsked | Event::Expired) => Ok(Self::Deleting(AfterRemoval::Gone)),
 
-            (Self::AwaitingBase, Event::BaseReady(base)) => Ok(Self::Cloning { base }),
-            (Self::Cloning { .. }, Event::BaseGone) => Ok(Self::AwaitingBase),
-            (Self::Cloning { base }, Event::Cloned) => Ok(Self::Starting {
-                base: base.clone(),
+            (Self::AwaitingSnapshot, Event::SnapshotReady(snapshot)) => {
+                Ok(Self::Cloning { snapshot })
+            }
+            (Self::AwaitingSnapshot, Event::CloneTaken(snapshot)) => Ok(Self::Ready {
+                snapshot,
                 restarts: 0,
             }),
-            (Self::Starting { base, restarts }, Event::Started) => Ok(Self::Ready {
-                base: base.clone(),
+            (Self::Cloning { .. }, Event::SnapshotGone) => Ok(Self::AwaitingSnapshot),
+            (Self::Cloning { snapshot }, Event::Cloned) => Ok(Self::Starting {
+                snapshot: snapshot.clone(),
+                restarts: 0,
+            }),
+            (Self::Starting { snapshot, restarts }, Event::Started) => Ok(Self::Ready {
+                snapshot: snapshot.clone(),
                 restarts: *restarts,
             }),
-            (Self::Ready { base, restarts }, Event::ServerExited { forgiven }) => {
+            (Self::Ready { snapshot, restarts }, Event::ServerExited { forgiven }) => {
                 let restarts = if forgiven { 1 } else { restarts + 1 };
                 if restarts > RESTARTS_MAX {
                     return Ok(Self::Failing(Failure {
@@ -215,19 +225,19 @@ impl State {
                     }));
                 }
                 Ok(Self::Starting {
-                    base: base.clone(),
+                    snapshot: snapshot.clone(),
                     restarts,
                 })
             }
             (
-                Self::AwaitingBase
+                Self::AwaitingSnapshot
                 | Self::Cloning { .. }
                 | Self::Starting { .. }
                 | Self::Ready { .. },
                 Event::Failed(failure),
             ) => Ok(Self::Failing(failure)),
             (Self::Failing(failure), Event::Removed) => Ok(Self::Failed(failure.clone())),
-            (Self::Failed(_), Event::Rebuild) => Ok(Self::AwaitingBase),
+            (Self::Failed(_), Event::Rebuild) => Ok(Self::AwaitingSnapshot),
             (Self::Ready { .. } | Self::Failed(_), Event::ResetAsked) => {
                 Ok(Self::Deleting(AfterRemoval::Anew))
             }

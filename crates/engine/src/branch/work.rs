@@ -1,26 +1,21 @@
-//! What a state has to do, done: waits for a base, clones, starts, watches, removes. Answers with an outcome.
+//! What a state has to do, done: waits for a snapshot, has it cloned, starts, watches, removes. Answers with an outcome.
 //!
 //! Owns nothing that lasts: it works on a copy of the record, and the driver decides what an outcome means. Every
 //! work may be dropped at any await and done again.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use model::engine_api::BaseView;
-use model::{ByteSize, PgUrl};
 
 use super::record::{BranchRecord, Origin};
 use super::state::{Failure, Work};
 use crate::app::Shared;
-use crate::base::BaseName;
-use crate::base::store::{BasePin, FreshBase};
+use crate::base::SnapshotName;
+use crate::base::store::{FreshSnapshot, SnapshotPin};
+use crate::clone::{self, CloneError, CloneName, ServerImage};
 use crate::http::chain;
-use crate::postgres::connect::connect_local;
-use crate::postgres::initdb::ADMIN_ROLE;
-use crate::postgres::password::set_password;
-use crate::postgres::server::{Launch, Server, StopMode, adopt, start, sweep};
-use crate::postgres::settings::{Purpose, ServerSettings};
-use crate::volume::{Cancel, VolumeError, free_space, remove_tree};
+use crate::pool::Order;
+use crate::postgres::server::Server;
 
 /// What a work needs to know.
 #[derive(Debug)]
@@ -29,21 +24,30 @@ pub(super) struct Brief {
     pub(super) record: BranchRecord,
     /// Its server, where one runs.
     pub(super) server: Option<Arc<Server>>,
-    /// The hold on its base, where it has one.
-    pub(super) pin: Option<BasePin>,
+    /// The hold on its snapshot, where it has one.
+    pub(super) pin: Option<SnapshotPin>,
 }
 
 /// How a work ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// A fresh base.
-    BaseFound {
-        base: BaseName,
-        pin: BasePin,
+    /// A fresh snapshot, of which the clone is to be made.
+    SnapshotFound {
+        snapshot: SnapshotName,
+        pin: SnapshotPin,
+        clone: CloneName,
         origin: Box<Origin>,
     },
-    /// The base was dropped before it could be cloned.
-    BaseGone,
+    /// A fresh snapshot, and a clone of it that runs already and lets the application in.
+    CloneTaken {
+        snapshot: SnapshotName,
+        pin: SnapshotPin,
+        clone: CloneName,
+        server: Arc<Server>,
+        origin: Box<Origin>,
+    },
+    /// The snapshot was dropped before it could be cloned.
+    SnapshotGone,
     /// The clone stands.
     Cloned,
     /// The server answers.
@@ -59,8 +63,8 @@ pub(super) enum Outcome {
 /// Does `work`.
 pub(super) async fn perform(work: Work, brief: Brief, shared: Arc<Shared>) -> Outcome {
     let done = match work {
-        Work::AwaitBase => await_base(&brief, &shared).await,
-        Work::Clone(base) => clone(&brief, &base, &shared).await,
+        Work::AwaitSnapshot => await_snapshot(&brief, &shared).await,
+        Work::Clone(snapshot) => make_clone(&brief, &snapshot, &shared).await,
         Work::Start => start_server(&brief, &shared).await,
         Work::Serve => serve(&brief).await,
         Work::Remove => remove(&brief, &shared).await,
@@ -80,10 +84,20 @@ fn failure(
     }
 }
 
-async fn await_base(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
-    let fresh = shared.bases.fresh(&brief.record.spec).await;
+impl From<CloneError> for Failure {
+    fn from(error: CloneError) -> Self {
+        Self {
+            message: chain(&error),
+            hint: error.hint(),
+        }
+    }
+}
+
+async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
+    let spec = &brief.record.spec;
+    let fresh = shared.bases.fresh(spec).await;
     let fresh = fresh.map_err(|error| {
-        let source = brief.record.spec.view();
+        let source = spec.view();
         failure(
             &format!("no copy of {} at {}", source.database, source.source),
             &error,
@@ -91,14 +105,32 @@ async fn await_base(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> 
         )
     })?;
     let origin = Box::new(origin_of(&fresh));
-    Ok(Outcome::BaseFound {
-        base: fresh.name,
-        pin: fresh.pin,
-        origin,
-    })
+    let order = Order {
+        snapshot: fresh.name.clone(),
+        pin: fresh.pin.clone(),
+        image: origin.image.clone(),
+        size: origin.size_bytes,
+        url: spec.url.clone(),
+    };
+    let (snapshot, pin) = (fresh.name, fresh.pin);
+    match shared.pool.take(order).await {
+        Some(taken) => Ok(Outcome::CloneTaken {
+            snapshot,
+            pin,
+            clone: taken.name,
+            server: Arc::new(taken.server),
+            origin,
+        }),
+        None => Ok(Outcome::SnapshotFound {
+            snapshot,
+            pin,
+            clone: CloneName::random(),
+            origin,
+        }),
+    }
 }
 
-fn origin_of(fresh: &FreshBase) -> Origin {
+fn origin_of(fresh: &FreshSnapshot) -> Origin {
     let copied = &fresh.copied;
     Origin {
         base: BaseView {
@@ -109,149 +141,45 @@ fn origin_of(fresh: &FreshBase) -> Origin {
             roles_without_password: copied.roles_without_password.clone(),
             notes: copied.notes.clone(),
         },
-        version: copied.major,
+        image: ServerImage {
+            major: copied.major,
+            admin_password: copied.admin_password.clone(),
+            settings: copied.settings.clone(),
+        },
         database: copied.database.clone(),
-        admin_password: copied.admin_password.clone(),
-        server_settings: copied.settings.clone(),
         size_bytes: copied.size_bytes,
     }
 }
 
-/// Cancels a clone whose work was dropped.
-struct CancelOnDrop(Arc<Cancel>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
-/// Clones under a temporary name, then renames: what stands under the final name is whole.
-async fn clone(brief: &Brief, base: &BaseName, shared: &Shared) -> Result<Outcome, Failure> {
-    let name = &brief.record.name;
-    let (making, last) = (
-        shared.layout.making_of(name.as_str()),
-        shared.layout.branch(name),
-    );
-    if last.is_dir() {
-        return Ok(Outcome::Cloned);
-    }
-    let Some(_pin) = brief.pin.clone().or_else(|| shared.bases.pin(base)) else {
-        return Ok(Outcome::BaseGone);
-    };
-    check_room(brief, shared)?;
-    let data = shared.layout.base(base).join("data");
-    let (volume, cancel) = (Arc::clone(&shared.volume), Arc::new(Cancel::default()));
-    let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancel));
-    // One clone of a name at a time: a dropped one may still be at its last file.
-    let turn = Arc::clone(&shared.clone_turns).turn(name).await;
-    let cloned = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        remove_tree(&making)?;
-        let make = |source| VolumeError::File {
-            what: "make",
-            path: making.clone(),
-            source,
-        };
-        std::fs::create_dir(&making).map_err(make)?;
-        volume.clone_tree(&data, &making.join("data"), &cancel)?;
-        std::fs::rename(&making, &last).map_err(make)
-    });
-    match cloned.await {
-        Ok(Ok(())) => Ok(Outcome::Cloned),
-        Ok(Err(error)) => {
-            let hint = error.is_full().then(|| {
-                "free space on the volume, or destroy branches that nobody needs".to_owned()
-            });
-            Err(failure("cannot clone the base", &error, hint))
-        }
-        Err(error) => Err(failure("cannot clone the base", &error, None)),
-    }
-}
-
-fn check_room(brief: &Brief, shared: &Shared) -> Result<(), Failure> {
-    let free = free_space(&shared.layout.volume())
-        .map_err(|error| failure("cannot clone the base", &error, None))?;
-    let size = brief
-        .record
-        .origin
-        .as_ref()
-        .map_or(ByteSize(0), |origin| origin.size_bytes);
-    let clone = if shared.volume.clone_takes_room() {
-        size
-    } else {
-        ByteSize(0)
-    };
-    let floor = shared.limits.free_floor_bytes;
-    if free.0 >= clone.0.saturating_add(floor.0) {
-        return Ok(());
-    }
-    Err(Failure {
-        message: format!(
-            "no room for the branch: a clone takes {clone}, {floor} stay free, and {} has {free} free",
-            shared.layout.volume().display()
-        ),
-        hint: Some("free space on the volume, or destroy branches that nobody needs".to_owned()),
+/// The clone and the origin of a record whose state says that it has them.
+fn placed(record: &BranchRecord) -> Result<(&CloneName, &Origin), Failure> {
+    let placed = record.clone.as_ref().zip(record.origin.as_ref());
+    placed.ok_or_else(|| Failure {
+        message: "the record of the branch names no clone".to_owned(),
+        hint: None,
     })
 }
 
-/// Adopts the living server or starts one, and lets the application's user in.
-async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
-    let record = &brief.record;
-    let directory = shared.layout.branch(&record.name);
-    let data = directory.join("data");
-    let tried = "cannot start the branch's server";
-    let server = match adopt(&data)
-        .await
-        .map_err(|error| failure(tried, &error, None))?
-    {
-        Some(server) => server,
-        None => start_anew(record, shared, directory, data).await?,
-    };
-    // From here a failure leaves a running server, which the removal that follows ends.
-    accept_application(record, shared).await?;
-    Ok(Outcome::Started(Arc::new(server)))
-}
-
-async fn start_anew(
-    record: &BranchRecord,
+async fn make_clone(
+    brief: &Brief,
+    snapshot: &SnapshotName,
     shared: &Shared,
-    directory: PathBuf,
-    data: PathBuf,
-) -> Result<Server, Failure> {
-    let tried = "cannot start the branch's server";
-    let origin = origin(record)?;
-    sweep(&data)
-        .await
-        .map_err(|error| failure(tried, &error, None))?;
-    let installation = shared.installations.server(origin.version);
-    let installation = installation.map_err(|error| failure(tried, &error, Some(error.hint())))?;
-    let settings = ServerSettings {
-        purpose: Purpose::Branch,
-        socket_dir: shared.layout.socket_dir(record.name.as_str()),
-        identity: record.identity.clone(),
-        semantic: origin.server_settings.clone(),
+) -> Result<Outcome, Failure> {
+    let (name, origin) = placed(&brief.record)?;
+    let Some(_pin) = brief.pin.clone().or_else(|| shared.bases.pin(snapshot)) else {
+        return Ok(Outcome::SnapshotGone);
     };
-    let log = directory.join("server.log");
-    let account = &shared.account;
-    let launch = Launch {
-        installation,
-        account,
-        data: &data,
-        log: &log,
-        settings: &settings,
-    };
-    start(&launch)
-        .await
-        .map_err(|error| failure(tried, &error, None))
+    clone::make_files(&shared.machine, name, snapshot, origin.size_bytes).await?;
+    Ok(Outcome::Cloned)
 }
 
-fn origin(record: &BranchRecord) -> Result<&Origin, Failure> {
-    let message = || Failure {
-        message: "the record of the branch names no base".to_owned(),
-        hint: None,
-    };
-    record.origin.as_ref().ok_or_else(message)
+/// Adopts the living server or starts one, and lets the application's user in. A failure at the second leaves a running
+/// server, which the removal that follows ends.
+async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
+    let (name, origin) = placed(&brief.record)?;
+    let server = clone::run_server(&shared.machine, name, &origin.image).await?;
+    accept_application(&brief.record, shared).await?;
+    Ok(Outcome::Started(Arc::new(server)))
 }
 
 /// Gives the role of the source's URL the URL's password, so that the application's own credentials work.
@@ -259,18 +187,10 @@ pub(super) async fn accept_application(
     record: &BranchRecord,
     shared: &Shared,
 ) -> Result<(), Failure> {
-    let tried = "cannot let the application's user in";
-    let origin = origin(record)?;
-    let url: PgUrl = record.spec.url();
-    let (Some(user), Some(password)) = (url.user(), url.password()) else {
-        return Ok(());
-    };
-    let socket_dir = shared.layout.socket_dir(record.name.as_str());
-    let session = connect_local(&socket_dir, MAINTENANCE, ADMIN_ROLE, &origin.admin_password).await;
-    let session = session.map_err(|error| failure(tried, &error, None))?;
-    set_password(&session, &user, &password)
-        .await
-        .map_err(|error| failure(tried, &error, None))
+    let (name, origin) = placed(record)?;
+    let admin_password = &origin.image.admin_password;
+    let url = record.spec.url();
+    Ok(clone::let_application_in(&shared.machine, name, admin_password, &url).await?)
 }
 
 /// Watches the server until it ends.
@@ -283,40 +203,8 @@ async fn serve(brief: &Brief) -> Result<Outcome, Failure> {
 
 /// Ends the server at once and removes every file.
 async fn remove(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
-    let name = &brief.record.name;
-    let (making, directory) = (
-        shared.layout.making_of(name.as_str()),
-        shared.layout.branch(name),
-    );
-    let data = directory.join("data");
-    loop {
-        let _turn = Arc::clone(&shared.clone_turns).turn(name).await;
-        if let Some(server) = &brief.server {
-            // What a polite end would not reach, the sweep does.
-            let _ = server.stop(StopMode::Immediate).await;
-        }
-        let swept = sweep(&data).await.map_err(|error| chain(&error));
-        let (making, directory) = (making.clone(), directory.clone());
-        let sockets = shared.layout.socket_dir(name.as_str());
-        let removed = tokio::task::spawn_blocking(move || {
-            remove_tree(&making)
-                .and(remove_tree(&directory))
-                .and(remove_tree(&sockets))
-        });
-        let removed = removed.await;
-        let removed = removed.unwrap_or(Ok(())).map_err(|error| chain(&error));
-        match swept.and(removed) {
-            Ok(()) => return Ok(Outcome::Removed),
-            Err(why) => {
-                tracing::error!(branch = %name, why, "cannot remove a branch, trying again")
-            }
-        }
-        tokio::time::sleep(REMOVE_RETRY_PAUSE).await;
+    if let Some(name) = &brief.record.clone {
+        clone::remove(&shared.machine, name, brief.server.as_deref()).await;
     }
+    Ok(Outcome::Removed)
 }
-
-/// The database that a branch's user can hardly have dropped (PostgreSQL documentation, section 23.3).
-const MAINTENANCE: &str = "template1";
-
-/// How long a failed removal waits before its next try: what holds a file or a process takes time to let go.
-const REMOVE_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -100,8 +100,8 @@ pub(super) async fn connection(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<BranchConnection>, Refusal> {
-    let record = app.branches.connection(&branch_name(name)?).await?;
-    Ok(axum::Json(record.connection()))
+    let connection = app.branches.connection(&branch_name(name)?).await?;
+    Ok(axum::Json(connection))
 }
 
 /// Gives a branch fresh data under the same address.

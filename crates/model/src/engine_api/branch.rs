@@ -190,8 +190,8 @@ pub struct BranchView {
     pub sessions: Vec<SessionView>,
     /// Its door, `host:port`; none before it was ready.
     pub endpoint: Option<String>,
-    /// What its server answers to `SHOW cluster_name`: proof that a connection ended here.
-    pub identity: String,
+    /// What its server answers to `SHOW cluster_name`: proof that a connection ended here; none before it was cloned.
+    pub identity: Option<String>,
     /// The major version of its server.
     pub version: Option<PgMajor>,
     /// The base that it was cloned from.

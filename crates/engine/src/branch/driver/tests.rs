@@ -49,6 +49,8 @@ fn settings(data_dir: &Path) -> Settings {
         server_account: None,
         limits: Limits {
             free_floor_bytes: model::ByteSize(0),
+            // What nobody asked for would be found among what is left.
+            warm_per_source_max: 0,
             ..Limits::default()
         },
     }
@@ -70,9 +72,10 @@ async fn start_engine(data_dir: &Path) -> App {
     started.await.expect("the engine before has let go")
 }
 
-fn request(source: &TestPostgres) -> EnsureBranch {
+/// Each test has an id of its own: a branch's port is sought from its name on, and must be free when it comes back.
+fn request(source: &TestPostgres, id: &str) -> EnsureBranch {
     EnsureBranch {
-        id: BranchId::new("crash").unwrap(),
+        id: BranchId::new(id).unwrap(),
         namespace: Namespace::default(),
         source: SourceRef::Url(Secret::new(source.url("app", "app secret", "shop"))),
         database: None,
@@ -95,16 +98,16 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         id: request.id.clone(),
         namespace: request.namespace.clone(),
         spec: Spec::of(request, url).unwrap(),
-        state: State::AwaitingBase,
+        state: State::AwaitingSnapshot,
         hold: Hold::new(request.ttl),
-        identity: random_identity(),
+        clone: None,
         port: door.port(),
-        created_at: app.shared.clock.now(),
+        created_at: app.shared.machine.clock.now(),
         ready_at: None,
         origin: None,
-        boot_id: app.shared.boot_id.clone(),
+        boot_id: app.shared.machine.boot_id.clone(),
     };
-    app.shared.catalogue.put(&record).await.unwrap();
+    app.shared.machine.catalogue.put(&record).await.unwrap();
     Driver::new(Arc::clone(&app.shared), record, door)
 }
 
@@ -158,7 +161,7 @@ fn names_in(directory: &Path) -> Vec<String> {
 /// What must be left of a branch that is gone: nothing. Its base may stay.
 fn assert_nothing_left(data_dir: &Path) {
     assert_eq!(processes_below(data_dir), Vec::<PathBuf>::new());
-    for directory in ["volume/branches", "volume/making", "run"] {
+    for directory in ["volume/clones", "volume/making", "run"] {
         assert_eq!(
             names_in(&data_dir.join(directory)),
             Vec::<String>::new(),
@@ -168,13 +171,7 @@ fn assert_nothing_left(data_dir: &Path) {
 }
 
 async fn assert_answers(app: &App, name: &BranchName) {
-    let url = app
-        .branches
-        .connection(name)
-        .await
-        .unwrap()
-        .connection()
-        .url;
+    let url = app.branches.connection(name).await.unwrap().url;
     let url = url.reveal().to_owned();
     let count =
         tokio::task::spawn_blocking(move || sql::query_value(&url, "SELECT count(*) FROM t"))
@@ -182,12 +179,15 @@ async fn assert_answers(app: &App, name: &BranchName) {
             .unwrap();
     assert_eq!(count.unwrap(), "1000");
     let view = app.branches.get(name).unwrap();
-    let branches = app.shared.layout.branches();
-    assert_eq!(names_in(&branches), [name.to_string()]);
-    assert!(
-        !processes_below(&branches.join(name.as_str())).is_empty(),
-        "{view:?}"
-    );
+    let clones = app.shared.machine.layout.clones();
+    let clone = view
+        .identity
+        .as_deref()
+        .unwrap()
+        .strip_prefix("bough-")
+        .unwrap();
+    assert_eq!(names_in(&clones), [clone]);
+    assert!(!processes_below(&clones.join(clone)).is_empty(), "{view:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,7 +200,7 @@ async fn creation_survives_a_crash_at_every_step() {
             }
             let root = TempDir::new().unwrap();
             let app = start_engine(root.path()).await;
-            let (mut driver, handle) = idle_driver(&app, &request(&source)).await;
+            let (mut driver, handle) = idle_driver(&app, &request(&source, "creation")).await;
             let name = driver.record.name.clone();
             for _ in 0..journaled {
                 driver.drive_one_state().await;
@@ -208,16 +208,16 @@ async fn creation_survives_a_crash_at_every_step() {
             if forgets {
                 do_and_forget(&driver).await;
             }
-            let (identity, port) = (driver.record.identity.clone(), driver.record.port);
+            let (identity, port) = (driver.record.identity(), driver.record.port);
             drop((driver, handle, app));
 
             let app = start_engine(root.path()).await;
             wait_for(&app, &name, BranchPhase::Ready).await;
             let view = app.branches.get(&name).unwrap();
-            assert_eq!(
-                (view.identity, view.endpoint),
-                (identity, Some(format!("127.0.0.1:{port}")))
-            );
+            assert_eq!(view.endpoint, Some(format!("127.0.0.1:{port}")));
+            if journaled > 0 {
+                assert_eq!(view.identity, identity, "the same clone");
+            }
             assert_answers(&app, &name).await;
             app.branches.delete(&name).await.unwrap();
             assert_nothing_left(root.path());
@@ -232,7 +232,7 @@ async fn deletion_and_reset_survive_a_crash_at_every_step() {
         for forgets in [false, true] {
             let root = TempDir::new().unwrap();
             let app = start_engine(root.path()).await;
-            let (mut driver, handle) = idle_driver(&app, &request(&source)).await;
+            let (mut driver, handle) = idle_driver(&app, &request(&source, "deletion")).await;
             let name = driver.record.name.clone();
             for _ in 0..STEPS_TO_READY {
                 driver.drive_one_state().await;

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn base() -> BaseName {
-    BaseName::new("0123456789abcdef", 1)
+fn snapshot() -> SnapshotName {
+    SnapshotName::new("0123456789abcdef", 1)
 }
 
 fn failure() -> Failure {
@@ -18,18 +18,22 @@ fn failure() -> Failure {
 fn run(events: impl IntoIterator<Item = Event>) -> State {
     events
         .into_iter()
-        .fold(State::AwaitingBase, |state, event| {
+        .fold(State::AwaitingSnapshot, |state, event| {
             state.step(event).unwrap()
         })
 }
 
 #[test]
 fn a_branch_becomes_ready_and_goes() {
-    let ready = run([Event::BaseReady(base()), Event::Cloned, Event::Started]);
+    let ready = run([
+        Event::SnapshotReady(snapshot()),
+        Event::Cloned,
+        Event::Started,
+    ]);
     assert_eq!(
         ready,
         State::Ready {
-            base: base(),
+            snapshot: snapshot(),
             restarts: 0
         }
     );
@@ -40,29 +44,36 @@ fn a_branch_becomes_ready_and_goes() {
 
 #[test]
 fn a_failure_leaves_nothing_and_can_be_rebuilt() {
-    let failing = run([Event::BaseReady(base()), Event::Failed(failure())]);
+    let failing = run([Event::SnapshotReady(snapshot()), Event::Failed(failure())]);
     assert_eq!(failing.work(), Work::Remove);
     let failed = failing.step(Event::Removed).unwrap();
     assert_eq!(failed, State::Failed(failure()));
-    assert_eq!(failed.step(Event::Rebuild).unwrap(), State::AwaitingBase);
+    assert_eq!(
+        failed.step(Event::Rebuild).unwrap(),
+        State::AwaitingSnapshot
+    );
 }
 
 #[test]
 fn a_reset_comes_back_under_the_same_name() {
     let reset = run([
-        Event::BaseReady(base()),
+        Event::SnapshotReady(snapshot()),
         Event::Cloned,
         Event::Started,
         Event::ResetAsked,
     ]);
-    assert_eq!(reset.step(Event::Removed).unwrap(), State::AwaitingBase);
+    assert_eq!(reset.step(Event::Removed).unwrap(), State::AwaitingSnapshot);
     let deleted = reset.step(Event::DeleteAsked).unwrap();
     assert_eq!(deleted.step(Event::Removed).unwrap(), State::Gone);
 }
 
 #[test]
 fn a_server_that_keeps_ending_fails_the_branch() {
-    let mut state = run([Event::BaseReady(base()), Event::Cloned, Event::Started]);
+    let mut state = run([
+        Event::SnapshotReady(snapshot()),
+        Event::Cloned,
+        Event::Started,
+    ]);
     for _ in 0..RESTARTS_MAX {
         state = state.step(Event::ServerExited { forgiven: false }).unwrap();
         state = state.step(Event::Started).unwrap();
@@ -79,8 +90,8 @@ fn a_server_that_keeps_ending_fails_the_branch() {
 
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        Just(Event::BaseReady(base())),
-        Just(Event::BaseGone),
+        Just(Event::SnapshotReady(snapshot())),
+        Just(Event::SnapshotGone),
         Just(Event::Cloned),
         Just(Event::Started),
         Just(Event::Failed(failure())),
@@ -97,7 +108,7 @@ proptest! {
     /// Whatever happened, a branch can be deleted, and then is gone after one removal.
     #[test]
     fn every_branch_can_go(events in proptest::collection::vec(any_event(), 0..40)) {
-        let mut state = State::AwaitingBase;
+        let mut state = State::AwaitingSnapshot;
         for event in events {
             state = state.step(event).unwrap_or(state);
         }
@@ -110,19 +121,19 @@ proptest! {
     /// Files exist only between the clone and a removal: no state forgets them without `Work::Remove`.
     #[test]
     fn files_are_never_forgotten(events in proptest::collection::vec(any_event(), 0..40)) {
-        let mut state = State::AwaitingBase;
+        let mut state = State::AwaitingSnapshot;
         let mut has_files = false;
         for event in events {
             let work = state.work();
             let Ok(next) = state.step(event.clone()) else { continue };
             match work {
-                Work::Clone(_) if event == Event::BaseGone => {}
+                Work::Clone(_) if event == Event::SnapshotGone => {}
                 Work::Clone(_) | Work::Start | Work::Serve => has_files = true,
                 Work::Remove if event == Event::Removed => has_files = false,
-                Work::AwaitBase | Work::Remove | Work::Rest | Work::Finish => {}
+                Work::AwaitSnapshot | Work::Remove | Work::Rest | Work::Finish => {}
             }
             state = next;
-            if matches!(state, State::AwaitingBase | State::Failed(_) | State::Gone) {
+            if matches!(state, State::AwaitingSnapshot | State::Failed(_) | State::Gone) {
                 prop_assert!(!has_files, "{:?} forgot its files", state);
             }
         }

@@ -1,18 +1,19 @@
-//! One clone or removal of a branch's files at a time: a dropped clone still finishes its file on its thread.
+//! One making or removal of a clone's files at a time: a dropped one still finishes its file on its thread.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use model::BranchName;
 use tokio::sync::OwnedMutexGuard;
 
-/// The turns, by branch.
-#[derive(Debug, Default)]
-pub struct CloneTurns(Mutex<BTreeMap<BranchName, Weak<tokio::sync::Mutex<()>>>>);
+use super::CloneName;
 
-impl CloneTurns {
+/// The turns, by clone.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<BTreeMap<CloneName, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
     /// Waits for the turn of `name`; it ends when the guard is dropped, on whatever thread.
-    pub async fn turn(self: Arc<Self>, name: &BranchName) -> OwnedMutexGuard<()> {
+    pub async fn turn(self: Arc<Self>, name: &CloneName) -> OwnedMutexGuard<()> {
         let mutex = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);

@@ -1,0 +1,310 @@
+//! Clones: writable copies of snapshots, each with a server of its own. A branch has one; the pool keeps some nameless.
+//!
+//! Owns making their files, starting or adopting their servers, letting the application's user in, and removing every
+//! trace. Each of these may be dropped at any await and done again. Leaves to `branch` and `pool` who a clone is for.
+
+pub mod turns;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::{ByteSize, PgMajor, PgUrl, Secret};
+use serde::{Deserialize, Serialize};
+
+use crate::base::SnapshotName;
+use crate::http::chain;
+use crate::machine::Machine;
+use crate::postgres::binaries::BinariesError;
+use crate::postgres::connect::{ConnectError, connect_local};
+use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::password::{PasswordError, set_password};
+use crate::postgres::server::{
+    Launch, Server, ServerError, StartError, StopMode, adopt, start, sweep,
+};
+use crate::postgres::settings::{Purpose, SemanticSettings, ServerSettings};
+use crate::volume::{Cancel, VolumeError, free_space, remove_tree};
+
+/// The database that a branch's user can hardly have dropped (PostgreSQL documentation, section 23.3).
+const MAINTENANCE: &str = "template1";
+
+/// How long a failed removal waits before its next try: what holds a file or a process takes time to let go.
+const REMOVE_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The name of a clone: 16 random hexadecimal digits. Its directories bear it, and its server answers with it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CloneName(String);
+
+impl CloneName {
+    /// A name that no other clone has.
+    pub fn random() -> Self {
+        Self(format!("{:016x}", rand::random::<u64>()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What the clone's server answers to `SHOW cluster_name`: proof that a connection ended there.
+    pub fn identity(&self) -> String {
+        format!("bough-{}", self.0)
+    }
+}
+
+impl fmt::Display for CloneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How servers of a snapshot's clones are run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerImage {
+    /// The major version.
+    pub major: PgMajor,
+    /// The password of the engine's own role.
+    pub admin_password: Secret,
+    /// The source's settings that applications notice.
+    pub settings: SemanticSettings,
+}
+
+/// Why a clone could not be made, started or opened to the application.
+#[derive(Debug, thiserror::Error)]
+pub enum CloneError {
+    /// There is less room than it takes and must stay.
+    #[error(
+        "no room for the branch: a clone takes {clone}, {floor} stay free, and {volume} has {free} free"
+    )]
+    NoRoom {
+        /// What a clone takes from the start.
+        clone: ByteSize,
+        /// What stays free.
+        floor: ByteSize,
+        /// What is free.
+        free: ByteSize,
+        /// The volume's directory.
+        volume: String,
+    },
+    /// The files could not be cloned.
+    #[error("cannot clone the snapshot {snapshot}")]
+    Files {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// Why.
+        #[source]
+        source: VolumeError,
+    },
+    /// The thread that cloned ended early.
+    #[error("the clone of the snapshot {snapshot} was interrupted")]
+    Interrupted {
+        /// The snapshot.
+        snapshot: SnapshotName,
+    },
+    /// There is no server program of the version.
+    #[error("cannot start the branch's server")]
+    Program(#[from] BinariesError),
+    /// What runs in its directory cannot be looked at or ended.
+    #[error("cannot start the branch's server")]
+    Server(#[from] ServerError),
+    /// The server did not start.
+    #[error("cannot start the branch's server")]
+    Start(#[from] StartError),
+    /// The engine's own role cannot log in.
+    #[error("cannot let the application's user in")]
+    Connect(#[from] ConnectError),
+    /// The application's role did not get its password.
+    #[error("cannot let the application's user in")]
+    Password(#[from] PasswordError),
+}
+
+impl CloneError {
+    /// One thing to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoRoom { .. } => Some(ROOM_HINT.to_owned()),
+            Self::Files { source, .. } => source.is_full().then(|| ROOM_HINT.to_owned()),
+            Self::Program(error) => Some(error.hint()),
+            Self::Interrupted { .. }
+            | Self::Server(_)
+            | Self::Start(_)
+            | Self::Connect(_)
+            | Self::Password(_) => None,
+        }
+    }
+}
+
+const ROOM_HINT: &str = "free space on the volume, or destroy branches that nobody needs";
+
+/// Cancels a clone whose work was dropped.
+struct CancelOnDrop(Arc<Cancel>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Makes the clone's files under a temporary name, then renames: what stands under the final name is whole. A clone
+/// that stands already is left as it is. `size` is the snapshot's; the caller holds the snapshot.
+///
+/// # Errors
+/// [`CloneError::NoRoom`] before anything is made, [`CloneError::Files`] and [`CloneError::Interrupted`].
+pub async fn make_files(
+    machine: &Machine,
+    name: &CloneName,
+    snapshot: &SnapshotName,
+    size: ByteSize,
+) -> Result<(), CloneError> {
+    let (making, last) = (
+        machine.layout.making_of(name.as_str()),
+        machine.layout.clone_dir(name),
+    );
+    if last.is_dir() {
+        return Ok(());
+    }
+    check_room(machine, snapshot, size)?;
+    let data = machine.layout.snapshot(snapshot).join("data");
+    let (volume, cancel) = (Arc::clone(&machine.volume), Arc::new(Cancel::default()));
+    let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancel));
+    let turn = Arc::clone(&machine.clone_turns).turn(name).await;
+    let cloned = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        remove_tree(&making)?;
+        let make = |source| VolumeError::File {
+            what: "make",
+            path: making.clone(),
+            source,
+        };
+        std::fs::create_dir(&making).map_err(make)?;
+        volume.clone_tree(&data, &making.join("data"), &cancel)?;
+        std::fs::rename(&making, &last).map_err(make)
+    });
+    let interrupted = |_| CloneError::Interrupted {
+        snapshot: snapshot.clone(),
+    };
+    cloned
+        .await
+        .map_err(interrupted)?
+        .map_err(|source| CloneError::Files {
+            snapshot: snapshot.clone(),
+            source,
+        })
+}
+
+fn check_room(
+    machine: &Machine,
+    snapshot: &SnapshotName,
+    size: ByteSize,
+) -> Result<(), CloneError> {
+    let volume = machine.layout.volume();
+    let free = free_space(&volume).map_err(|source| CloneError::Files {
+        snapshot: snapshot.clone(),
+        source,
+    })?;
+    let clone = if machine.volume.clone_takes_room() {
+        size
+    } else {
+        ByteSize(0)
+    };
+    let floor = machine.limits.free_floor_bytes;
+    if free.0 >= clone.0.saturating_add(floor.0) {
+        return Ok(());
+    }
+    Err(CloneError::NoRoom {
+        clone,
+        floor,
+        free,
+        volume: volume.display().to_string(),
+    })
+}
+
+fn data_dir(machine: &Machine, name: &CloneName) -> PathBuf {
+    machine.layout.clone_dir(name).join("data")
+}
+
+/// The clone's server: the living one adopted, or one started.
+///
+/// # Errors
+/// [`CloneError`]; nothing is left running.
+pub async fn run_server(
+    machine: &Machine,
+    name: &CloneName,
+    image: &ServerImage,
+) -> Result<Server, CloneError> {
+    let data = data_dir(machine, name);
+    if let Some(server) = adopt(&data).await? {
+        return Ok(server);
+    }
+    sweep(&data).await?;
+    let settings = ServerSettings {
+        purpose: Purpose::Branch,
+        socket_dir: machine.layout.socket_dir(name.as_str()),
+        identity: name.identity(),
+        semantic: image.settings.clone(),
+    };
+    let launch = Launch {
+        installation: machine.installations.server(image.major)?,
+        account: &machine.account,
+        data: &data,
+        log: &machine.layout.clone_dir(name).join("server.log"),
+        settings: &settings,
+    };
+    Ok(start(&launch).await?)
+}
+
+/// Gives the role of `url` the URL's password, so that the application's own credentials work. Nothing where the URL
+/// has no user or no password.
+///
+/// # Errors
+/// [`CloneError::Connect`] or [`CloneError::Password`].
+pub async fn let_application_in(
+    machine: &Machine,
+    name: &CloneName,
+    admin_password: &Secret,
+    url: &PgUrl,
+) -> Result<(), CloneError> {
+    let (Some(user), Some(password)) = (url.user(), url.password()) else {
+        return Ok(());
+    };
+    let socket_dir = machine.layout.socket_dir(name.as_str());
+    let session = connect_local(&socket_dir, MAINTENANCE, ADMIN_ROLE, admin_password).await?;
+    set_password(&session, &user, &password).await?;
+    Ok(())
+}
+
+/// Ends the clone's server at once and removes every file. Tries again until it is done.
+pub async fn remove(machine: &Machine, name: &CloneName, server: Option<&Server>) {
+    while let Err(why) = try_to_remove(machine, name, server).await {
+        tracing::error!(clone = %name, why, "cannot remove a clone, trying again");
+        tokio::time::sleep(REMOVE_RETRY_PAUSE).await;
+    }
+}
+
+async fn try_to_remove(
+    machine: &Machine,
+    name: &CloneName,
+    server: Option<&Server>,
+) -> Result<(), String> {
+    let turn = Arc::clone(&machine.clone_turns).turn(name).await;
+    if let Some(server) = server {
+        // What a polite end would not reach, the sweep does.
+        let _ = server.stop(StopMode::Immediate).await;
+    }
+    sweep(&data_dir(machine, name))
+        .await
+        .map_err(|error| chain(&error))?;
+    let directories = [
+        machine.layout.making_of(name.as_str()),
+        machine.layout.clone_dir(name),
+        machine.layout.socket_dir(name.as_str()),
+    ];
+    let removed = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        directories
+            .iter()
+            .try_for_each(|directory| remove_tree(directory))
+    });
+    let removed = removed.await.map_err(|error| chain(&error))?;
+    removed.map_err(|error| chain(&error))
+}

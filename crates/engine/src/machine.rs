@@ -1,0 +1,37 @@
+//! What every part of the engine works with on this machine: where things lie, how files are cloned, who runs servers.
+//!
+//! Owns nothing but the gathering. Leaves making each of them to `app`.
+
+use std::sync::Arc;
+
+use crate::catalogue::Catalogue;
+use crate::clock::Clock;
+use crate::clone::turns::Turns;
+use crate::layout::Layout;
+use crate::postgres::account::ServerAccount;
+use crate::postgres::binaries::Installations;
+use crate::settings::Limits;
+use crate::volume::Volume;
+
+/// The machine as an engine sees it.
+#[derive(Debug)]
+pub struct Machine {
+    /// Where things lie.
+    pub layout: Layout,
+    /// The limits.
+    pub limits: Limits,
+    /// What survives a crash.
+    pub catalogue: Arc<Catalogue>,
+    /// The time.
+    pub clock: Clock,
+    /// Who servers run as.
+    pub account: ServerAccount,
+    /// The servers found.
+    pub installations: Installations,
+    /// How directories are cloned.
+    pub volume: Arc<dyn Volume>,
+    /// Who works on a clone's files.
+    pub clone_turns: Arc<Turns>,
+    /// This boot of the machine (`/proc/sys/kernel/random/boot_id`, random(4)).
+    pub boot_id: String,
+}

@@ -1,0 +1,326 @@
+//! The warm pool: nameless clones of the newest snapshots, running before anybody asks for them.
+//!
+//! ```text
+//! take(order) --> a running clone of that snapshot, or none
+//!      |
+//!      v notes the demand
+//! keeper (one task): more wanted -> makes one at a time | fewer, older, no room -> removes
+//! ```
+//!
+//! Owns how many there are and their end. Nothing of it is journaled: what an engine leaves is removed by the next
+//! (`leftovers`). `demand` says how many are wanted, `room` whether the machine can afford them.
+
+mod demand;
+mod room;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
+use model::{ByteSize, PgUrl, Secret};
+use tokio::sync::Notify;
+
+use crate::base::SnapshotName;
+use crate::base::store::SnapshotPin;
+use crate::clone::{self, CloneError, CloneName, ServerImage};
+use crate::http::chain;
+use crate::machine::Machine;
+use crate::postgres::server::Server;
+use crate::settings::Limits;
+use demand::{Demand, Sizing};
+
+/// How long the pool leaves the machine to whoever has just taken a clone, before it makes another.
+const QUIET_TIME: Duration = Duration::from_millis(300);
+
+/// How often the pool is looked over without a request: for idle sources and for room that became short.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long a snapshot of which no clone could be made is left alone.
+const PAUSE_AFTER_FAILURE: SignedDuration = SignedDuration::from_mins(5);
+
+/// What a clone is made of, and whom it lets in.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The snapshot.
+    pub snapshot: SnapshotName,
+    /// Keeps it.
+    pub pin: SnapshotPin,
+    /// How its clones' servers are run.
+    pub image: ServerImage,
+    /// The snapshot on disk.
+    pub size: ByteSize,
+    /// The source's connection string, whose user gets its password.
+    pub url: Secret,
+}
+
+impl Order {
+    fn url(&self) -> PgUrl {
+        PgUrl::parse(self.url.reveal()).expect("a spec is made of a URL that parses")
+    }
+}
+
+/// A running clone that is the caller's from here on.
+#[derive(Debug)]
+pub struct Taken {
+    /// Which.
+    pub name: CloneName,
+    /// Its server.
+    pub server: Server,
+}
+
+#[derive(Debug)]
+struct Warm {
+    name: CloneName,
+    server: Server,
+    /// Whose password it accepts.
+    url: Secret,
+}
+
+/// The clones of one source's newest snapshot.
+#[derive(Debug)]
+struct Shelf {
+    order: Order,
+    demand: Demand,
+    ready: Vec<Warm>,
+    paused_until: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    machine: Arc<Machine>,
+    /// By the snapshot's key.
+    shelves: Mutex<BTreeMap<String, Shelf>>,
+    changed: Arc<Notify>,
+}
+
+/// The pool.
+#[derive(Debug, Clone)]
+pub struct Pool(Arc<Inner>);
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(machine: Arc<Machine>) -> Self {
+        Self(Arc::new(Inner {
+            machine,
+            shelves: Mutex::default(),
+            changed: Arc::default(),
+        }))
+    }
+
+    /// Begins to keep the pool. Ends with the engine.
+    pub fn start(&self) {
+        tokio::spawn(keep(Arc::downgrade(&self.0), Arc::clone(&self.0.changed)));
+    }
+
+    fn shelves(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
+        self.0
+            .shelves
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A running clone of the order's snapshot that lets its user in; none when there is none, or none that can be used.
+    pub async fn take(&self, order: Order) -> Option<Taken> {
+        loop {
+            let warm = self.pop(&order)?;
+            if warm.server.exited().now_or_never().is_some() {
+                tracing::warn!(clone = %warm.name, "a warm clone has ended");
+                self.discard(vec![warm]);
+                continue;
+            }
+            if warm.url == order.url {
+                return Some(Taken {
+                    name: warm.name,
+                    server: warm.server,
+                });
+            }
+            let machine = &self.0.machine;
+            let admin_password = &order.image.admin_password;
+            let url = order.url();
+            let opened = clone::let_application_in(machine, &warm.name, admin_password, &url);
+            match opened.await {
+                Ok(()) => {
+                    return Some(Taken {
+                        name: warm.name,
+                        server: warm.server,
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(clone = %warm.name, error = chain(&error), "a warm clone is of no use");
+                    self.discard(vec![warm]);
+                }
+            }
+        }
+    }
+
+    /// Notes the demand, and takes a clone of the snapshot off its shelf.
+    fn pop(&self, order: &Order) -> Option<Warm> {
+        let now = self.0.machine.clock.now();
+        let mut shelves = self.shelves();
+        let shelf = shelves
+            .entry(order.snapshot.key().to_owned())
+            .or_insert_with(|| Shelf {
+                order: order.clone(),
+                demand: Demand::default(),
+                ready: Vec::new(),
+                paused_until: None,
+            });
+        let stale = if shelf.order.snapshot == order.snapshot {
+            Vec::new()
+        } else {
+            shelf.paused_until = None;
+            std::mem::take(&mut shelf.ready)
+        };
+        shelf.order = order.clone();
+        shelf.demand.note(now);
+        let same_user = shelf.ready.iter().position(|warm| warm.url == order.url);
+        let warm = match same_user {
+            Some(at) => Some(shelf.ready.swap_remove(at)),
+            None => shelf.ready.pop(),
+        };
+        drop(shelves);
+        self.discard(stale);
+        self.0.changed.notify_one();
+        warm
+    }
+
+    /// Removes clones in the background.
+    fn discard(&self, clones: Vec<Warm>) {
+        for warm in clones {
+            let machine = Arc::clone(&self.0.machine);
+            tokio::spawn(
+                async move { clone::remove(&machine, &warm.name, Some(&warm.server)).await },
+            );
+        }
+    }
+
+    /// How many clones wait.
+    pub fn count(&self) -> usize {
+        self.shelves().values().map(|shelf| shelf.ready.len()).sum()
+    }
+
+    /// Removes every clone, and keeps none from here on but for new requests.
+    pub async fn drain(&self) {
+        let shelves = std::mem::take(&mut *self.shelves());
+        let clones = shelves.into_values().flat_map(|shelf| shelf.ready);
+        let machine = &self.0.machine;
+        let removals = clones.map(|warm| async move {
+            clone::remove(machine, &warm.name, Some(&warm.server)).await
+        });
+        futures_util::future::join_all(removals).await;
+    }
+
+    /// Brings every shelf to its size: removes what is too much, answers with an order of which one more is wanted.
+    fn look(&self) -> Option<Order> {
+        let machine = &self.0.machine;
+        let (now, sizing) = (machine.clock.now(), sizing(&machine.limits));
+        let may_keep = room::may_keep(machine);
+        let mut surplus = Vec::new();
+        let mut shelves = self.shelves();
+        for shelf in shelves.values_mut() {
+            let wanted = if may_keep {
+                shelf.demand.wanted(now, sizing)
+            } else {
+                0
+            };
+            let kept = shelf.ready.len().min(wanted);
+            surplus.extend(shelf.ready.drain(kept..));
+        }
+        // A shelf without clones and demand would hold its snapshot for nothing.
+        shelves.retain(|_, shelf| shelf.demand.wanted(now, sizing) > 0);
+        let lacking = shelves.values().find(|shelf| {
+            may_keep
+                && shelf.ready.len() < shelf.demand.wanted(now, sizing)
+                && shelf.paused_until.is_none_or(|until| until <= now)
+                && room::may_add(machine, shelf.order.size)
+        });
+        let order = lacking.map(|shelf| shelf.order.clone());
+        drop(shelves);
+        self.discard(surplus);
+        order
+    }
+
+    /// Puts a new clone on its shelf; one whose snapshot is the newest no more goes.
+    fn put(&self, order: &Order, warm: Warm) {
+        let mut shelves = self.shelves();
+        let shelf = shelves.get_mut(order.snapshot.key());
+        let unwanted = match shelf.filter(|shelf| shelf.order.snapshot == order.snapshot) {
+            Some(shelf) => {
+                shelf.ready.push(warm);
+                Vec::new()
+            }
+            None => vec![warm],
+        };
+        drop(shelves);
+        self.discard(unwanted);
+    }
+
+    fn pause(&self, order: &Order) {
+        let until = self.0.machine.clock.now().checked_add(PAUSE_AFTER_FAILURE);
+        if let Some(shelf) = self.shelves().get_mut(order.snapshot.key()) {
+            shelf.paused_until = until.ok();
+        }
+    }
+}
+
+fn sizing(limits: &Limits) -> Sizing {
+    Sizing {
+        clones_max: usize::try_from(limits.warm_per_source_max).unwrap_or(usize::MAX),
+        idle_max: SignedDuration::from_secs(
+            i64::try_from(limits.warm_idle_seconds).unwrap_or(i64::MAX),
+        ),
+    }
+}
+
+/// Looks after the pool until the engine is gone.
+async fn keep(pool: Weak<Inner>, changed: Arc<Notify>) {
+    while let Some(inner) = pool.upgrade() {
+        let (order, machine) = (Pool(Arc::clone(&inner)).look(), Arc::clone(&inner.machine));
+        drop(inner);
+        let Some(order) = order else {
+            drop(machine);
+            // Either way it is time to look again.
+            let _ = tokio::time::timeout(LOOK_INTERVAL, changed.notified()).await;
+            continue;
+        };
+        tokio::time::sleep(QUIET_TIME).await;
+        let made = make(&machine, &order).await;
+        match (pool.upgrade(), made) {
+            (Some(inner), Ok(warm)) => Pool(inner).put(&order, warm),
+            (None, Ok(warm)) => clone::remove(&machine, &warm.name, Some(&warm.server)).await,
+            (inner, Err(error)) => {
+                tracing::warn!(snapshot = %order.snapshot, error = chain(&error), "cannot keep a clone warm");
+                if let Some(inner) = inner {
+                    Pool(inner).pause(&order);
+                }
+            }
+        }
+    }
+}
+
+async fn make(machine: &Machine, order: &Order) -> Result<Warm, CloneError> {
+    let name = CloneName::random();
+    let made = try_to_make(machine, order, &name).await;
+    if made.is_err() {
+        clone::remove(machine, &name, None).await;
+    }
+    Ok(Warm {
+        server: made?,
+        name,
+        url: order.url.clone(),
+    })
+}
+
+async fn try_to_make(
+    machine: &Machine,
+    order: &Order,
+    name: &CloneName,
+) -> Result<Server, CloneError> {
+    clone::make_files(machine, name, &order.snapshot, order.size).await?;
+    let server = clone::run_server(machine, name, &order.image).await?;
+    let admin_password = &order.image.admin_password;
+    clone::let_application_in(machine, name, admin_password, &order.url()).await?;
+    Ok(server)
+}
