@@ -1,10 +1,12 @@
 //! Sources: shared databases, which are only ever read.
 //!
-//! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`position`), whether it can be
+//! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`position`, through a
+//! `contact` that is kept for a while), whether it can be
 //! read (`access`), and its roles (`roles`). Every question is asked in a read-only transaction and by simple queries,
 //! so that nothing stays behind in a session that a pooler hands to somebody else. Leaves copying to `base::copy`.
 
 pub mod access;
+pub mod contact;
 pub mod facts;
 pub mod position;
 pub mod roles;
@@ -17,7 +19,6 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::postgres::connect::{ConnectError, Session, connect_url};
 use facts::Facts;
-use position::Position;
 
 /// How a source is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,15 +97,6 @@ impl SourceAccess {
         let begun = session.begin_read().await;
         begun.map_err(asking("a moment"))?;
         Facts::read(&session).await
-    }
-
-    /// Asks where the source stands, for comparison with an earlier [`Position`].
-    ///
-    /// # Errors
-    /// [`SourceError`].
-    pub async fn position(&self) -> Result<Position, SourceError> {
-        let session = self.connect().await?;
-        Position::begin(&session).await
     }
 }
 

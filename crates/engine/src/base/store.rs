@@ -20,11 +20,15 @@ use crate::branch::record::Spec;
 use crate::catalogue::{CatalogueError, Record};
 use crate::machine::Machine;
 use crate::postgres::server::{ServerError, sweep};
+use crate::source::contact::Contact;
 use crate::source::{SourceAccess, SourceError};
 use crate::volume::{VolumeError, free_space, remove_tree};
 
 /// How often bases are looked over for idle ones: a fraction of the shortest sensible idle time.
 const IDLE_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// How far a journaled time of last use may lie behind: a write to the disk each time would cost more than it tells.
+const LAST_USED_PRECISION: SignedDuration = SignedDuration::from_mins(5);
 
 /// Why no fresh base could be had.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +122,7 @@ struct Known {
 #[derive(Debug)]
 struct Family {
     turn: tokio::sync::Mutex<()>,
+    contact: Contact,
     progress_tx: watch::Sender<Option<CopyProgress>>,
 }
 
@@ -187,6 +192,7 @@ impl Bases {
         let new = || {
             Arc::new(Family {
                 turn: tokio::sync::Mutex::default(),
+                contact: Contact::default(),
                 progress_tx: watch::Sender::new(None),
             })
         };
@@ -224,7 +230,7 @@ impl Bases {
             settings: spec.connection_settings.clone(),
         };
         let _turn = family.turn.lock().await;
-        if let Some(fresh) = self.unmoved(&key, &access).await? {
+        if let Some(fresh) = self.unmoved(&key, &access, &family.contact).await? {
             return Ok(fresh);
         }
         let _place = self
@@ -252,6 +258,7 @@ impl Bases {
         &self,
         key: &str,
         access: &SourceAccess,
+        contact: &Contact,
     ) -> Result<Option<FreshSnapshot>, BaseError> {
         let newest = {
             let known = self.known();
@@ -261,24 +268,36 @@ impl Bases {
             let newest = of_key.max_by_key(|known| known.record.name.number());
             newest.map(|known| (known.record.clone(), SnapshotPin(Arc::clone(&known.pin))))
         };
-        let Some((mut record, pin)) = newest else {
+        let Some((record, pin)) = newest else {
             return Ok(None);
         };
-        let position = access.position().await.map_err(BaseError::Ask)?;
+        let position = contact.position(access, self.0.machine.clock).await;
+        let position = position.map_err(BaseError::Ask)?;
         if !position.unmoved_since(&record.copied.position) {
             return Ok(None);
         }
-        record.last_used = self.0.machine.clock.now();
-        self.0.machine.catalogue.put(&record).await?;
-        if let Some(known) = self.known().get_mut(&record.name) {
-            known.record.last_used = record.last_used;
-        }
+        let record = self.note_use(record).await?;
         Ok(Some(FreshSnapshot {
             name: record.name,
             copied: record.copied,
             freshness: Freshness::Unmoved,
             pin,
         }))
+    }
+
+    /// Journals that a snapshot is in use, as seldom as its idle time allows.
+    async fn note_use(&self, mut record: SnapshotRecord) -> Result<SnapshotRecord, BaseError> {
+        let machine = &self.0.machine;
+        let now = machine.clock.now();
+        if now.duration_since(record.last_used) < LAST_USED_PRECISION {
+            return Ok(record);
+        }
+        record.last_used = now;
+        machine.catalogue.put(&record).await?;
+        if let Some(known) = self.known().get_mut(&record.name) {
+            known.record.last_used = now;
+        }
+        Ok(record)
     }
 
     async fn copy(

@@ -5,24 +5,59 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use engine::clock::Clock;
 use engine::postgres::account::ServerAccount;
 use engine::postgres::connect::ConnectError;
 use engine::postgres::server::{Launch, Server, StopMode, start};
 use engine::postgres::settings::{Purpose, ServerSettings};
 use engine::source::SourceAccess;
+use engine::source::contact::Contact;
 use engine::source::facts::CollationProvider;
 use engine::source::position::Position;
 use fixtures::{Options, TempDir, TestPostgres};
 use model::{CopySpec, PgMajor, PgUrl};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::stage::{Stage, WAIT_MAX, access, chain, installations, source};
+use crate::stage::{Stage, WAIT_MAX, access, chain, installations, position, source};
 
-async fn position(access: &SourceAccess) -> Position {
-    access
-        .position()
-        .await
-        .unwrap_or_else(|error| panic!("{}", chain(&error)))
+/// Through a kept connection, what a new one says stays right: a commit, a restart, another password.
+#[tokio::test]
+async fn a_kept_connection_tells_what_a_new_one_would() {
+    let server = source(16);
+    server
+        .execute(
+            "postgres",
+            "CREATE ROLE app LOGIN PASSWORD 'right'; GRANT pg_read_all_data TO app",
+        )
+        .unwrap();
+    let access = access(&server.url("app", "right", "postgres"));
+    let (contact, clock) = (Contact::default(), Clock::start());
+    let first = contact.position(&access, clock).await.unwrap();
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'bough%'";
+    assert_eq!(server.query_value("postgres", sessions).unwrap(), "1");
+    let again = contact.position(&access, clock).await.unwrap();
+    assert!(again.unmoved_since(&first));
+    assert_eq!(server.query_value("postgres", sessions).unwrap(), "1");
+    server.execute("postgres", "CREATE TABLE moved ()").unwrap();
+    let moved = contact.position(&access, clock).await.unwrap();
+    assert!(!moved.unmoved_since(&first));
+    server
+        .execute(
+            "postgres",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'bough%'",
+        )
+        .unwrap();
+    let after_loss = contact.position(&access, clock).await.unwrap();
+    assert!(after_loss.unmoved_since(&moved));
+    let stranger = SourceAccess {
+        url: PgUrl::parse(&server.url("app", "wrong", "postgres")).unwrap(),
+        ..access.clone()
+    };
+    let refused = contact.position(&stranger, clock).await;
+    assert!(
+        matches!(refused, Err(engine::source::SourceError::Connect(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

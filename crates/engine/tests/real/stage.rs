@@ -14,6 +14,8 @@ use engine::postgres::initdb::ADMIN_ROLE;
 use engine::postgres::server::{Launch, Server, StopMode, start};
 use engine::postgres::settings::{Purpose, ServerSettings};
 use engine::source::SourceAccess;
+use engine::source::contact::Contact;
+use engine::source::position::Position;
 use fixtures::{TempDir, TestPostgres};
 use model::engine_api::CopyProgress;
 use model::{ByteSize, CopySpec, PgMajor, PgUrl, Secret};
@@ -290,4 +292,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Where a source stands, asked through a connection of its own.
+pub(crate) async fn position(access: &SourceAccess) -> Position {
+    let asked = Contact::default().position(access, Clock::start()).await;
+    asked.unwrap_or_else(|error| panic!("{}", chain(&error)))
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use model::CopySpec;
 use tokio_postgres::NoTls;
 
-use crate::stage::{Stage, access, chain, source};
+use crate::stage::{Stage, access, chain, position, source};
 
 /// Two tables whose sums belong together, a counter that grows with each transfer, and bulk, so that the copy takes a while.
 const ACCOUNTS: &str = "CREATE TABLE here (id integer PRIMARY KEY, amount bigint NOT NULL); \
@@ -95,7 +95,7 @@ async fn two_writers_never_leave_half_a_transfer_in_a_copy() {
         .parse()
         .unwrap();
     assert!(next > last, "{next} was given before, up to {last}");
-    let moved_since = access(&url).position().await.unwrap();
+    let moved_since = position(&access(&url)).await;
     assert!(!moved_since.unmoved_since(&copied.position));
     branch.stop().await;
 }

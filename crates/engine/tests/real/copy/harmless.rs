@@ -8,7 +8,7 @@ use fixtures::{Options, TestPostgres};
 use model::{CopyMode, CopySpec, TableFilter};
 
 use super::exact::{assert_same, fill};
-use crate::stage::{Stage, access, chain};
+use crate::stage::{Stage, access, chain, position};
 
 /// How every statement of ours and of `pg_dump` begins. Each is a read, or about the session's own transaction.
 const ALLOWED: [&str; 22] = [
@@ -137,7 +137,7 @@ async fn a_copy_only_reads() {
     for spec in specs {
         let copied = stage.copy(&access, &spec).await;
         let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
-        let now = access.position().await.unwrap();
+        let now = position(&access).await;
         assert!(
             now.unmoved_since(&copied.position),
             "{now:?} after {:?}",

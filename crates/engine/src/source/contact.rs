@@ -1,0 +1,84 @@
+//! A connection to a source that is kept for a short while, so that asking whether it has moved costs no login.
+//!
+//! Owns when it may be used again: by whoever comes with the very same access, and only for [`CONTACT_TIME_MAX`] after
+//! it was opened, for a name or a proxy may lead to another server by then. Leaves the question to `position`.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+
+use super::position::Position;
+use super::{SourceAccess, SourceError, asking};
+use crate::clock::Clock;
+use crate::postgres::connect::Session;
+
+/// How long one connection is used: a source that fails over is asked anew within it, and one idle connection is all
+/// that it ever holds.
+const CONTACT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The connection that is kept, if any.
+#[derive(Debug, Default)]
+pub struct Contact(Arc<Mutex<Option<Kept>>>);
+
+#[derive(Debug)]
+struct Kept {
+    session: Session,
+    access: SourceAccess,
+    opened_at: Timestamp,
+}
+
+impl Contact {
+    /// Where the source stands, asked through the kept connection or through a new one that is kept from here on.
+    ///
+    /// # Errors
+    /// [`SourceError`] when a new connection cannot be had or does not answer.
+    pub async fn position(
+        &self,
+        access: &SourceAccess,
+        clock: Clock,
+    ) -> Result<Position, SourceError> {
+        let mut slot = self.0.lock().await;
+        if let Some(kept) = slot.take().filter(|kept| kept.serves(access, clock.now())) {
+            // Whatever is the matter with it, a new one says it better.
+            if let Ok(position) = ask(&kept.session).await {
+                *slot = Some(kept);
+                return Ok(position);
+            }
+        }
+        let session = access.connect().await?;
+        let position = ask(&session).await?;
+        let opened_at = clock.now();
+        *slot = Some(Kept {
+            session,
+            access: access.clone(),
+            opened_at,
+        });
+        tokio::spawn(close_in_time(Arc::downgrade(&self.0), opened_at));
+        Ok(position)
+    }
+}
+
+impl Kept {
+    /// Another password must prove itself to the source.
+    fn serves(&self, access: &SourceAccess, now: Timestamp) -> bool {
+        let age_max = SignedDuration::try_from(CONTACT_TIME_MAX).unwrap_or(SignedDuration::ZERO);
+        self.access == *access && now.duration_since(self.opened_at) < age_max
+    }
+}
+
+async fn ask(session: &Session) -> Result<Position, SourceError> {
+    let position = Position::begin(session).await?;
+    let ended = session.batch_execute("ROLLBACK").await;
+    ended.map_err(asking("a moment"))?;
+    Ok(position)
+}
+
+async fn close_in_time(slot: Weak<Mutex<Option<Kept>>>, opened_at: Timestamp) {
+    tokio::time::sleep(CONTACT_TIME_MAX).await;
+    if let Some(slot) = slot.upgrade() {
+        let mut slot = slot.lock().await;
+        drop(slot.take_if(|kept| kept.opened_at == opened_at));
+    }
+}
