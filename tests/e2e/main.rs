@@ -11,6 +11,7 @@ mod traces;
 mod clients;
 mod crash;
 mod errors;
+mod freshness;
 mod local;
 mod readme;
 mod reuse;

@@ -15,6 +15,7 @@ pub(crate) fn freshness(base: &BaseView, now: Timestamp) -> String {
     let how = match base.freshness {
         Freshness::Copied => "copied for this branch",
         Freshness::Unmoved => "the source had not moved since its copy",
+        Freshness::Accepted => "young enough for what was asked; the source may have moved since",
     };
     let age = words::ago(base.taken_at, now);
     format!(

@@ -195,6 +195,7 @@ impl App {
             branches: u32::try_from(self.branches.count()).unwrap_or(u32::MAX),
             branches_max: shared.machine.limits.branches_max,
             bases: u32::try_from(shared.bases.count()).unwrap_or(u32::MAX),
+            warm_clones: u32::try_from(shared.pool.count()).unwrap_or(u32::MAX),
         })
     }
 }

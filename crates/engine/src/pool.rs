@@ -21,6 +21,7 @@ use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use model::{ByteSize, PgUrl, Secret};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::base::SnapshotName;
 use crate::base::store::SnapshotPin;
@@ -93,6 +94,9 @@ struct Inner {
     /// By the snapshot's key.
     shelves: Mutex<BTreeMap<String, Shelf>>,
     changed: Arc<Notify>,
+    /// The clone that the keeper is making.
+    making: Mutex<Option<CloneName>>,
+    keeper: Mutex<Option<AbortHandle>>,
 }
 
 /// The pool.
@@ -106,19 +110,19 @@ impl Pool {
             machine,
             shelves: Mutex::default(),
             changed: Arc::default(),
+            making: Mutex::default(),
+            keeper: Mutex::default(),
         }))
     }
 
-    /// Begins to keep the pool. Ends with the engine.
+    /// Begins to keep the pool. Ends with the engine, or when it is drained.
     pub fn start(&self) {
-        tokio::spawn(keep(Arc::downgrade(&self.0), Arc::clone(&self.0.changed)));
+        let keeper = tokio::spawn(keep(Arc::downgrade(&self.0), Arc::clone(&self.0.changed)));
+        *lock(&self.0.keeper) = Some(keeper.abort_handle());
     }
 
     fn shelves(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
-        self.0
-            .shelves
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.shelves)
     }
 
     /// A running clone of the order's snapshot that lets its user in; none when there is none, or none that can be used.
@@ -201,8 +205,15 @@ impl Pool {
         self.shelves().values().map(|shelf| shelf.ready.len()).sum()
     }
 
-    /// Removes every clone, and keeps none from here on but for new requests.
+    /// Ends the keeping and removes every clone.
     pub async fn drain(&self) {
+        if let Some(keeper) = lock(&self.0.keeper).take() {
+            keeper.abort();
+        }
+        let making = lock(&self.0.making).take();
+        if let Some(name) = making {
+            clone::remove(&self.0.machine, &name, None).await;
+        }
         let shelves = std::mem::take(&mut *self.shelves());
         let clones = shelves.into_values().flat_map(|shelf| shelf.ready);
         let machine = &self.0.machine;
@@ -265,6 +276,10 @@ impl Pool {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn sizing(limits: &Limits) -> Sizing {
     Sizing {
         clones_max: usize::try_from(limits.warm_per_source_max).unwrap_or(usize::MAX),
@@ -286,8 +301,16 @@ async fn keep(pool: Weak<Inner>, changed: Arc<Notify>) {
             continue;
         };
         tokio::time::sleep(QUIET_TIME).await;
-        let made = make(&machine, &order).await;
-        match (pool.upgrade(), made) {
+        let name = CloneName::random();
+        let Some(inner) = pool.upgrade() else { return };
+        *lock(&inner.making) = Some(name.clone());
+        drop(inner);
+        let made = make(&machine, &order, name).await;
+        let inner = pool.upgrade();
+        if let Some(inner) = &inner {
+            lock(&inner.making).take();
+        }
+        match (inner, made) {
             (Some(inner), Ok(warm)) => Pool(inner).put(&order, warm),
             (None, Ok(warm)) => clone::remove(&machine, &warm.name, Some(&warm.server)).await,
             (inner, Err(error)) => {
@@ -300,8 +323,7 @@ async fn keep(pool: Weak<Inner>, changed: Arc<Notify>) {
     }
 }
 
-async fn make(machine: &Machine, order: &Order) -> Result<Warm, CloneError> {
-    let name = CloneName::random();
+async fn make(machine: &Machine, order: &Order, name: CloneName) -> Result<Warm, CloneError> {
     let made = try_to_make(machine, order, &name).await;
     if made.is_err() {
         clone::remove(machine, &name, None).await;

@@ -40,6 +40,9 @@ pub struct Limits {
     /// How long one copy may hold its snapshot open on the source, in seconds: an old snapshot keeps the source
     /// from removing dead rows.
     pub copy_seconds_max: u64,
+    /// The size of a source above which a request must say what age of data it accepts, so that nobody copies for an
+    /// hour by accident; none: no source is too large.
+    pub copy_on_request_bytes_max: Option<ByteSize>,
     /// How long a snapshot without branches is kept for the next request, in seconds.
     pub base_idle_seconds: u64,
     /// Clones of one source that run before anybody asks for them; 0: none.
@@ -58,6 +61,7 @@ impl Default for Limits {
             copies_max: 2,
             free_floor_bytes: ByteSize(256 << 20),
             copy_seconds_max: 6 * 3600,
+            copy_on_request_bytes_max: None,
             base_idle_seconds: 24 * 3600,
             warm_per_source_max: 2,
             warm_idle_seconds: 1800,
@@ -70,6 +74,14 @@ impl Limits {
     /// The longest copy.
     pub fn copy_time_max(&self) -> Duration {
         Duration::from_secs(self.copy_seconds_max)
+    }
+
+    /// The largest source that is copied for a request that accepts this age of data.
+    pub fn unasked_copy_bytes_max(&self, max_age_seconds: Option<u64>) -> Option<ByteSize> {
+        match max_age_seconds {
+            None => self.copy_on_request_bytes_max,
+            Some(_) => None,
+        }
     }
 }
 

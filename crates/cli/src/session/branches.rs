@@ -128,5 +128,6 @@ fn wanted(plan: &Plan, planned: &PlannedBranch) -> EnsureBranch {
         version: branch.version,
         connection_settings: branch.connection_settings.clone(),
         ttl: branch.ttl,
+        max_age_seconds: None,
     }
 }

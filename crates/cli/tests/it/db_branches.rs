@@ -192,7 +192,7 @@ fn create_waits_with_progress_and_tells_the_url_without_its_password() {
     let script = harness.engine.script();
     let (line, body) = &script.requests[0];
     assert_eq!(line, "POST /v1/branches");
-    insta::assert_snapshot!(body, @r#"{"connection_settings":{},"copy":{"mode":"schema"},"database":null,"id":"try-it","namespace":"default","source":{"name":"inventory"},"ttl":600,"version":null}"#);
+    insta::assert_snapshot!(body, @r#"{"connection_settings":{},"copy":{"mode":"schema"},"database":null,"id":"try-it","max_age_seconds":null,"namespace":"default","source":{"name":"inventory"},"ttl":600,"version":null}"#);
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn a_running_engine_tells_where_it_works() {
     Servers run as  bough
     Branches        1 of 100 at most
     Bases           1
+    Warm clones     0
     Longest TTL     15 min
     PostgreSQL      16.4 in /usr/lib/postgresql/16/bin: server, pg_dump, psql
     --- stderr

@@ -116,7 +116,7 @@ fn the_program_reaches_its_branch_and_its_end_is_told_on() {
         ]
     );
     let script = session.harness.engine.script();
-    insta::assert_snapshot!(script.requests[0].1, @r#"{"connection_settings":{},"copy":{"mode":"all"},"database":"inventory","id":"my-debug-session","namespace":"metalmart","source":{"url":"postgres://app:hunter2@db:5432/inventory?application_name=shop"},"ttl":300,"version":16}"#);
+    insta::assert_snapshot!(script.requests[0].1, @r#"{"connection_settings":{},"copy":{"mode":"all"},"database":"inventory","id":"my-debug-session","max_age_seconds":null,"namespace":"metalmart","source":{"url":"postgres://app:hunter2@db:5432/inventory?application_name=shop"},"ttl":300,"version":16}"#);
     let join = &script.requests[1].1;
     assert_eq!(join["program"], "sh");
     assert!(join["owner"].as_str().unwrap().starts_with("ada@"));

@@ -206,6 +206,7 @@ fn view(data_dir: &Path) -> EngineView {
         branches: 1,
         branches_max: 100,
         bases: 1,
+        warm_clones: 0,
     }
 }
 

@@ -85,6 +85,8 @@ pub struct CopyRequest<'a> {
     pub disk: DiskBudget,
     /// How long the copy may take, and with it hold a snapshot open on the source.
     pub duration_max: Duration,
+    /// The most that is copied; none: whatever there is room for.
+    pub size_max: Option<ByteSize>,
     /// Tells the time.
     pub clock: Clock,
 }

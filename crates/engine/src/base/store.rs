@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use model::engine_api::{CopyProgress, Freshness, ProblemKind};
+use model::Secret;
+use model::engine_api::{CopyProgress, Freshness};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
@@ -72,7 +73,7 @@ impl BaseError {
     /// Whether dropping other bases could help.
     fn wants_room(&self) -> bool {
         match self {
-            Self::Copy(error) => error.kind() == ProblemKind::LimitPassed,
+            Self::Copy(error) => error.wants_room(),
             Self::Volume(error) => error.is_full(),
             Self::Ask(_) | Self::Keep { .. } | Self::Sweep(_) | Self::Catalogue(_) => false,
         }
@@ -84,6 +85,8 @@ impl BaseError {
 pub struct SnapshotRecord {
     name: SnapshotName,
     copied: CopiedBase,
+    /// By which connection string it was read: whoever has it may have the data without asking the source again.
+    url: Secret,
     last_used: Timestamp,
 }
 
@@ -230,6 +233,9 @@ impl Bases {
             settings: spec.connection_settings.clone(),
         };
         let _turn = family.turn.lock().await;
+        if let Some(fresh) = self.young_enough(&key, spec).await? {
+            return Ok(fresh);
+        }
         if let Some(fresh) = self.unmoved(&key, &access, &family.contact).await? {
             return Ok(fresh);
         }
@@ -254,21 +260,50 @@ impl Bases {
         Ok(fresh)
     }
 
+    fn newest(&self, key: &str) -> Option<(SnapshotRecord, SnapshotPin)> {
+        let known = self.known();
+        let of_key = known
+            .values()
+            .filter(|known| known.record.name.key() == key);
+        let newest = of_key.max_by_key(|known| known.record.name.number());
+        newest.map(|known| (known.record.clone(), SnapshotPin(Arc::clone(&known.pin))))
+    }
+
+    /// The newest snapshot, where the request accepts its age and could read the source itself.
+    async fn young_enough(
+        &self,
+        key: &str,
+        spec: &Spec,
+    ) -> Result<Option<FreshSnapshot>, BaseError> {
+        let (Some(max_age), Some((record, pin))) = (spec.max_age_seconds, self.newest(key)) else {
+            return Ok(None);
+        };
+        let age = self
+            .0
+            .machine
+            .clock
+            .now()
+            .duration_since(record.copied.taken_at);
+        let max_age = SignedDuration::from_secs(i64::try_from(max_age).unwrap_or(i64::MAX));
+        if age > max_age || record.url != spec.url {
+            return Ok(None);
+        }
+        let record = self.note_use(record).await?;
+        Ok(Some(FreshSnapshot {
+            name: record.name,
+            copied: record.copied,
+            freshness: Freshness::Accepted,
+            pin,
+        }))
+    }
+
     async fn unmoved(
         &self,
         key: &str,
         access: &SourceAccess,
         contact: &Contact,
     ) -> Result<Option<FreshSnapshot>, BaseError> {
-        let newest = {
-            let known = self.known();
-            let of_key = known
-                .values()
-                .filter(|known| known.record.name.key() == key);
-            let newest = of_key.max_by_key(|known| known.record.name.number());
-            newest.map(|known| (known.record.clone(), SnapshotPin(Arc::clone(&known.pin))))
-        };
-        let Some((record, pin)) = newest else {
+        let Some((record, pin)) = self.newest(key) else {
             return Ok(None);
         };
         let position = contact.position(access, self.0.machine.clock).await;
@@ -337,6 +372,7 @@ impl Bases {
                 floor: machine.limits.free_floor_bytes,
             },
             duration_max: machine.limits.copy_time_max(),
+            size_max: machine.limits.unasked_copy_bytes_max(spec.max_age_seconds),
             clock: machine.clock,
         };
         let copied = match copy(&request, progress_tx).await {
@@ -351,6 +387,7 @@ impl Bases {
         let record = SnapshotRecord {
             name: name.clone(),
             copied: copied.clone(),
+            url: spec.url.clone(),
             last_used: machine.clock.now(),
         };
         machine.catalogue.put(&record).await?;

@@ -29,6 +29,9 @@ pub struct Spec {
     pub version: Option<PgMajor>,
     /// Settings for every connection to the source.
     pub connection_settings: BTreeMap<String, String>,
+    /// The age up to which data is accepted unasked, in seconds.
+    #[serde(default)]
+    pub max_age_seconds: Option<u64>,
 }
 
 impl Spec {
@@ -44,6 +47,7 @@ impl Spec {
             copy: request.copy.clone(),
             version: request.version,
             connection_settings: request.connection_settings.clone(),
+            max_age_seconds: request.max_age_seconds,
         })
     }
 

@@ -133,6 +133,7 @@ impl Stage {
             account: &self.account,
             disk: self.disk,
             duration_max: self.duration_max,
+            size_max: None,
             clock: Clock::start(),
         };
         copy(&request, &self.progress).await

@@ -43,6 +43,10 @@ pub struct EnsureBranch {
     /// How long the branch outlives its last session.
     #[serde(default)]
     pub ttl: Ttl,
+    /// Accepts data of up to this age, in seconds, without asking whether the source has moved since; none: everything
+    /// that was committed before the request.
+    #[serde(default)]
+    pub max_age_seconds: Option<u64>,
 }
 
 /// What makes a branch what it is: another of these under the same id is refused.
@@ -142,6 +146,8 @@ pub enum Freshness {
     Copied,
     /// The source had not moved since the base was copied: snapshot, identifier, timeline and sequences are the same.
     Unmoved,
+    /// The data was young enough for `max_age_seconds`; whether the source has moved since was not asked.
+    Accepted,
 }
 
 /// The base that a branch was cloned from.

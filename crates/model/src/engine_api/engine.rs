@@ -62,6 +62,8 @@ pub struct EngineView {
     pub branches_max: u32,
     /// Bases by now.
     pub bases: u32,
+    /// Clones that run before anybody has asked for them.
+    pub warm_clones: u32,
 }
 
 /// Stops the engine.

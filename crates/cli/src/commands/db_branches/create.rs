@@ -49,6 +49,11 @@ pub(super) struct CreateArgs {
     #[arg(long, value_name = "SECS")]
     ttl: Option<u64>,
 
+    /// Accept data of up to this age, without asking whether the source has moved since [default: all that was
+    /// committed before this command]
+    #[arg(long, value_name = "SECS")]
+    max_age: Option<u64>,
+
     /// Database of the source [default: the one its URL names]
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
@@ -112,6 +117,7 @@ pub(super) async fn run(
         version: args.version,
         connection_settings: std::collections::BTreeMap::new(),
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
+        max_age_seconds: args.max_age,
     };
     let engine = crate::commands::connect_engine(settings, ui).await?;
     let ensured = engine.client.ensure_branch(&wanted).await?;

@@ -47,6 +47,18 @@ pub enum CopyError {
         /// Tables of similar names.
         similar: Vec<String>,
     },
+    /// More than the administrator lets a request copy that says nothing of age.
+    #[error(
+        "the source has moved since its last copy, a new one is {size} and takes about {seconds} s, and without a maximum age at most {max} is copied"
+    )]
+    TooLarge {
+        /// What would be copied.
+        size: ByteSize,
+        /// `copy_on_request_bytes_max`.
+        max: ByteSize,
+        /// How long the copy is thought to take.
+        seconds: u64,
+    },
     /// There is no room for it.
     #[error(
         "the copy needs {needed} of disk, and {} of {free} are free above the floor of {floor}",
@@ -215,7 +227,8 @@ impl CopyError {
     pub fn kind(&self) -> ProblemKind {
         match self {
             Self::Spec(_) | Self::Version { .. } | Self::NoTable { .. } => ProblemKind::BadRequest,
-            Self::NoRoom { .. }
+            Self::TooLarge { .. }
+            | Self::NoRoom { .. }
             | Self::DiskFull { .. }
             | Self::Initdb(InitdbError::DiskFull { .. }) => ProblemKind::LimitPassed,
             Self::Source(_)
@@ -242,6 +255,11 @@ impl CopyError {
         }
     }
 
+    /// Whether more room on the disk would help.
+    pub fn wants_room(&self) -> bool {
+        self.kind() == ProblemKind::LimitPassed && !matches!(self, Self::TooLarge { .. })
+    }
+
     /// One thing to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -253,6 +271,10 @@ impl CopyError {
                 Some(format!("leave version out, or ask for {source_major} or newer"))
             }
             Self::NoTable { .. } => Some("name it as schema.table".into()),
+            Self::TooLarge { .. } => Some(
+                "say what age of data is good enough (`--max-age SECONDS`), or raise copy_on_request_bytes_max in engine.toml"
+                    .into(),
+            ),
             Self::NoRoom { .. }
             | Self::DiskFull { .. }
             | Self::Initdb(InitdbError::DiskFull { .. }) => Some(

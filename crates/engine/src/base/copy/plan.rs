@@ -77,7 +77,9 @@ pub(super) async fn make<'a>(
         .batch_execute("COMMIT")
         .await
         .map_err(asking("a moment"))?;
-    announce(request.copy.mode, request.disk, &facts, &tables, progress)?;
+    let size = Size::of(request.copy.mode, &facts, &tables);
+    progress.plan(facts.size_bytes, size.needed, size.seconds);
+    size.check(request)?;
     Ok(Plan {
         facts,
         roles,
@@ -143,30 +145,48 @@ fn one_of(oids: impl Iterator<Item = u32>) -> String {
     }
 }
 
-/// Says what the copy takes, and refuses what does not fit.
-fn announce(
-    mode: CopyMode,
-    disk: DiskBudget,
-    facts: &Facts,
-    tables: &[Table],
-    progress: &mut Progress<'_>,
-) -> Result<(), CopyError> {
-    let copied = match mode {
-        CopyMode::All => facts.size_bytes.0,
-        CopyMode::Schema | CopyMode::Empty => tables.iter().map(|table| table.size.0).sum(),
-    };
-    let needed = ByteSize(copied.saturating_add(EMPTY_CLUSTER_BYTES));
-    let seconds = FIXED_SECONDS + copied / COPY_BYTES_PER_SECOND;
-    progress.plan(facts.size_bytes, needed, seconds);
-    let DiskBudget { free, floor } = disk;
-    if needed.0.saturating_add(floor.0) > free.0 {
-        return Err(CopyError::NoRoom {
-            needed,
-            free,
-            floor,
-        });
+/// What a copy takes.
+struct Size {
+    /// Of the source's disk, what is copied.
+    copied: ByteSize,
+    /// Of the disk here.
+    needed: ByteSize,
+    seconds: u64,
+}
+
+impl Size {
+    fn of(mode: CopyMode, facts: &Facts, tables: &[Table]) -> Self {
+        let copied = match mode {
+            CopyMode::All => facts.size_bytes.0,
+            CopyMode::Schema | CopyMode::Empty => tables.iter().map(|table| table.size.0).sum(),
+        };
+        Self {
+            copied: ByteSize(copied),
+            needed: ByteSize(copied.saturating_add(EMPTY_CLUSTER_BYTES)),
+            seconds: FIXED_SECONDS + copied / COPY_BYTES_PER_SECOND,
+        }
     }
-    Ok(())
+
+    /// Refuses what does not fit, or is more than the request may copy.
+    fn check(&self, request: &CopyRequest<'_>) -> Result<(), CopyError> {
+        if let Some(max) = request.size_max.filter(|max| self.copied > *max) {
+            return Err(CopyError::TooLarge {
+                size: self.copied,
+                max,
+                seconds: self.seconds,
+            });
+        }
+        let DiskBudget { free, floor } = request.disk;
+        let needed = self.needed;
+        if needed.0.saturating_add(floor.0) > free.0 {
+            return Err(CopyError::NoRoom {
+                needed,
+                free,
+                floor,
+            });
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ fn request(source: &TestPostgres, id: &str) -> EnsureBranch {
         version: None,
         connection_settings: std::collections::BTreeMap::new(),
         ttl: Ttl(300),
+        max_age_seconds: None,
     }
 }
 
