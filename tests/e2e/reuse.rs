@@ -7,7 +7,9 @@ use fixtures::{Signal, eventually, let_pass, sql};
 use rustix::process::{Pid, kill_process};
 use serde_json::json;
 
+use crate::engine_api;
 use crate::story::{BRANCH, NAMESPACE, Story, assert_says, end_session, said, stock};
+use crate::traces::working_in;
 
 /// A session that ends is told at once; the engine acts on it within a moment.
 const MOMENT: Duration = Duration::from_secs(20);
@@ -148,5 +150,42 @@ fn a_killed_session_is_seen() -> Result<()> {
     if let Some(pid) = Pid::from_raw(program) {
         let _ = kill_process(pid, Signal::KILL);
     }
+    story.end()
+}
+
+/// How long a server may take to be stopped once nobody has connected for a second.
+const SLEEP_LIMIT: Duration = Duration::from_secs(30);
+
+fn wait_asleep(story: &Story) -> Result<()> {
+    eventually("a branch that sleeps", SLEEP_LIMIT, || {
+        let is_asleep = story.branch("sleeper")?["asleep"] == true;
+        Ok((is_asleep && working_in(&story.data())?.is_empty()).then_some(()))
+    })
+}
+
+#[test]
+fn a_branch_nobody_connects_to_sleeps_and_wakes_for_the_next_client() -> Result<()> {
+    let story = Story::begin()?;
+    std::fs::create_dir_all(story.data())?;
+    std::fs::write(
+        story.data().join("engine.toml"),
+        "sleep_after_seconds = 1\nwarm_per_source_max = 0\n",
+    )?;
+    let url = story.create("sleeper", &[])?;
+    sql::execute(&url, "UPDATE products SET stock_quantity = 7")?;
+    wait_asleep(&story)?;
+    assert_eq!(stock(&url)?.0, 7, "the same data at the same address");
+    wait_asleep(&story)?;
+    engine_api::kill_engine(&story.data())?;
+    story.branches()?;
+    assert_eq!(stock(&url)?.0, 7, "another engine wakes it as well");
+    wait_asleep(&story)?;
+    story
+        .bough(&["db-branches", "reset", "sleeper"])?
+        .success()?;
+    assert_eq!(stock(&url)?.0, 100, "fresh data");
+    story
+        .bough(&["db-branches", "destroy", "sleeper"])?
+        .success()?;
     story.end()
 }

@@ -22,6 +22,7 @@ pub(crate) fn branch(namespace: &str, id: &str) -> BranchView {
     let id = BranchId::new(id).expect("a printable id");
     let name = BranchName::of(&namespace, &id);
     BranchView {
+        asleep: false,
         identity: Some(format!("bough-{name}")),
         name,
         id,

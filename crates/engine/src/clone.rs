@@ -253,6 +253,24 @@ pub async fn run_server(
     Ok(start(&launch).await?)
 }
 
+/// Stops the clone's server cleanly: `server`, or one that an earlier engine left running.
+///
+/// # Errors
+/// [`CloneError::Server`] when it does not end.
+pub async fn stop_server(
+    machine: &Machine,
+    name: &CloneName,
+    server: Option<&Server>,
+) -> Result<(), CloneError> {
+    if let Some(server) = server {
+        return Ok(server.stop(StopMode::Fast).await?);
+    }
+    if let Some(server) = adopt(&data_dir(machine, name)).await? {
+        server.stop(StopMode::Fast).await?;
+    }
+    Ok(())
+}
+
 /// Gives the role of `url` the URL's password, so that the application's own credentials work. Nothing where the URL
 /// has no user or no password.
 ///

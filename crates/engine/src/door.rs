@@ -4,8 +4,6 @@
 //! authentication to the server behind it. TLS is answered with "no" (protocol section 55.2.10): the bytes never leave
 //! the machine.
 
-pub mod startup;
-
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,12 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use model::pg_startup::{self, FirstPacket, decode, fatal_response, packet_length};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-
-use startup::{FirstPacket, decode, fatal_response, packet_length};
 
 /// How long a client may take for its first packet (PostgreSQL's own `authentication_timeout` default).
 const STARTUP_TIME_MAX: Duration = Duration::from_secs(60);
@@ -49,17 +46,29 @@ pub struct NoPort;
 pub struct Counts {
     active: AtomicU32,
     total: AtomicU64,
+    /// Told when a client waits for a server.
+    knocks: Notify,
 }
 
 impl Counts {
     /// Sessions relayed at this moment.
     pub fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        self.active.load(Ordering::SeqCst)
     }
 
     /// Sessions since the door was made.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn note_one_that_came_and_went(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends when a client waits for a server, or waited since this was asked last.
+    pub async fn knocked(&self) {
+        self.knocks.notified().await;
     }
 }
 
@@ -134,6 +143,22 @@ impl Door {
             changed
         });
     }
+
+    /// Leads to none, unless a session is relayed at this moment; a client that comes from here on waits. Answers
+    /// whether it does.
+    pub fn close_if_quiet(&self) -> bool {
+        let mut is_quiet = false;
+        self.behind_tx.send_if_modified(|behind| {
+            // A session is counted before it looks again where the door leads.
+            is_quiet = self.counts.active() == 0;
+            let changes = is_quiet && *behind != Behind::Closed;
+            if changes {
+                *behind = Behind::Closed;
+            }
+            changes
+        });
+        is_quiet
+    }
 }
 
 async fn listen(wanted: Option<u16>, seed: u64) -> Result<TcpListener, NoPort> {
@@ -181,15 +206,14 @@ struct Counted<'a>(&'a Counts);
 
 impl<'a> Counted<'a> {
     fn new(counts: &'a Counts) -> Self {
-        counts.active.fetch_add(1, Ordering::Relaxed);
-        counts.total.fetch_add(1, Ordering::Relaxed);
+        counts.active.fetch_add(1, Ordering::SeqCst);
         Self(counts)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -200,8 +224,8 @@ async fn serve(
     refused_user: &str,
 ) -> io::Result<()> {
     client.set_nodelay(true)?;
-    let begun = tokio::time::timeout(STARTUP_TIME_MAX, begin(&mut client, &mut behind_rx)).await;
-    let (packet, first, socket) = begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let begun = tokio::time::timeout(STARTUP_TIME_MAX, begin(&mut client)).await;
+    let (packet, first) = begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if let FirstPacket::Startup { user, .. } = &first {
         if user == refused_user {
             return refuse(
@@ -220,14 +244,18 @@ async fn serve(
             .await;
         }
     }
-    let mut server = UnixStream::connect(&socket).await?;
+    let is_cancel = matches!(first, FirstPacket::CancelRequest { .. });
+    let reached = tokio::time::timeout(STARTUP_TIME_MAX, reach(&mut behind_rx, counts, is_cancel));
+    let reached = reached.await;
+    let (mut server, _counted) =
+        reached.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     server.write_all(&packet).await?;
-    if first == FirstPacket::CancelRequest {
+    if is_cancel {
         // The server answers a cancel request with nothing but the end of the connection.
         server.shutdown().await?;
         return client.shutdown().await;
     }
-    let _counted = Counted::new(counts);
+    counts.total.fetch_add(1, Ordering::Relaxed);
     tokio::select! {
         relayed = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, RELAY_BUFFER_BYTES, RELAY_BUFFER_BYTES) => {
             relayed.map(drop)
@@ -236,18 +264,14 @@ async fn serve(
     }
 }
 
-/// Answers requests for encryption, reads the packet that says what the client wants, and waits for a server.
-async fn begin(
-    client: &mut TcpStream,
-    behind_rx: &mut watch::Receiver<Behind>,
-) -> io::Result<(Vec<u8>, FirstPacket, PathBuf)> {
+/// Answers requests for encryption and reads the packet that says what the client wants.
+async fn begin(client: &mut TcpStream) -> io::Result<(Vec<u8>, FirstPacket)> {
     for _ in 0..=ENCRYPTION_REQUESTS_MAX {
         let packet = read_packet(client).await?;
         match decode(&packet).map_err(invalid)? {
             FirstPacket::SslRequest | FirstPacket::GssencRequest => client.write_all(b"N").await?,
-            first @ (FirstPacket::CancelRequest | FirstPacket::Startup { .. }) => {
-                let socket = wait_for_server(behind_rx).await?;
-                return Ok((packet, first, socket));
+            first @ (FirstPacket::CancelRequest { .. } | FirstPacket::Startup { .. }) => {
+                return Ok((packet, first));
             }
         }
     }
@@ -257,13 +281,26 @@ async fn begin(
     ))
 }
 
-async fn wait_for_server(behind_rx: &mut watch::Receiver<Behind>) -> io::Result<PathBuf> {
-    let open = behind_rx
-        .wait_for(|behind| matches!(behind, Behind::Open(_)))
-        .await;
-    match open.map(|behind| behind.clone()) {
-        Ok(Behind::Open(socket)) => Ok(socket),
-        Ok(Behind::Closed) | Err(_) => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
+/// Waits for a server and connects to it, counted before it looks whether the door was closed meanwhile.
+async fn reach<'a>(
+    behind_rx: &mut watch::Receiver<Behind>,
+    counts: &'a Counts,
+    is_cancel: bool,
+) -> io::Result<(UnixStream, Option<Counted<'a>>)> {
+    loop {
+        let behind = behind_rx.borrow_and_update().clone();
+        let Behind::Open(socket) = behind else {
+            counts.knocks.notify_one();
+            let changed = behind_rx.changed().await;
+            changed.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+            continue;
+        };
+        let counted = (!is_cancel).then(|| Counted::new(counts));
+        if behind_rx.has_changed().unwrap_or(true) {
+            drop(counted);
+            continue;
+        }
+        return Ok((UnixStream::connect(&socket).await?, counted));
     }
 }
 
@@ -276,7 +313,7 @@ async fn read_packet(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(packet)
 }
 
-fn invalid(error: startup::StartupError) -> io::Error {
+fn invalid(error: pg_startup::StartupError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use model::ttl::TTL_MAX_DEFAULT;
 use model::{ByteSize, Ttl};
 use serde::Deserialize;
@@ -49,6 +50,9 @@ pub struct Limits {
     pub warm_per_source_max: u32,
     /// How long after its last request a source has such clones, in seconds.
     pub warm_idle_seconds: u64,
+    /// How long nobody connects to a branch until its server sleeps, in seconds, to start again for the next client;
+    /// 0: never.
+    pub sleep_after_seconds: u64,
     /// Available memory below which none of them is kept.
     pub memory_floor_bytes: ByteSize,
 }
@@ -57,7 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             ttl_max_seconds: TTL_MAX_DEFAULT,
-            branches_max: 100,
+            branches_max: 500,
             copies_max: 2,
             free_floor_bytes: ByteSize(256 << 20),
             copy_seconds_max: 6 * 3600,
@@ -65,6 +69,7 @@ impl Default for Limits {
             base_idle_seconds: 24 * 3600,
             warm_per_source_max: 2,
             warm_idle_seconds: 1800,
+            sleep_after_seconds: 900,
             memory_floor_bytes: ByteSize(512 << 20),
         }
     }
@@ -74,6 +79,12 @@ impl Limits {
     /// The longest copy.
     pub fn copy_time_max(&self) -> Duration {
         Duration::from_secs(self.copy_seconds_max)
+    }
+
+    /// How long nobody connects until a server sleeps; none: never.
+    pub fn sleep_after(&self) -> Option<SignedDuration> {
+        let seconds = i64::try_from(self.sleep_after_seconds).unwrap_or(i64::MAX);
+        (seconds > 0).then(|| SignedDuration::from_secs(seconds))
     }
 
     /// The largest source that is copied for a request that accepts this age of data.

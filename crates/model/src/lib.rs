@@ -7,6 +7,7 @@ pub mod branch_id;
 pub mod copy;
 pub mod engine_api;
 pub mod exit_code;
+pub mod pg_startup;
 pub mod pg_url;
 pub mod pg_version;
 pub mod secret;

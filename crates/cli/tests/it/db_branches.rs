@@ -96,7 +96,7 @@ fn one_named_branch_is_told_in_full() {
     let listed = json(&harness.run("db-branches status a -o json"));
     let mut keys: Vec<_> = listed[0].as_object().unwrap().keys().cloned().collect();
     keys.sort();
-    insta::assert_snapshot!(keys.join(" "), @"base connections connections_total created_at disk_bytes endpoint expires_at generation hint id identity message name namespace phase progress ready_at sessions spec ttl_seconds version");
+    insta::assert_snapshot!(keys.join(" "), @"asleep base connections connections_total created_at disk_bytes endpoint expires_at generation hint id identity message name namespace phase progress ready_at sessions spec ttl_seconds version");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use model::{BranchName, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::hold::Joined;
+use super::quiet::Quiet;
 use super::record::{BranchRecord, Spec};
 use super::state::{Event, Failure, State};
 use super::work::{self, Outcome};
@@ -79,6 +80,9 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     record: BranchRecord,
     door: Door,
+    counts: Arc<Counts>,
+    /// How long nobody has connected.
+    quiet: Quiet,
     server: Option<Arc<Server>>,
     /// Keeps the snapshot from being dropped while the branch stands on it.
     pin: Option<SnapshotPin>,
@@ -116,6 +120,8 @@ impl Driver {
         let driver = Self {
             shared,
             record,
+            counts: Arc::clone(door.counts()),
+            quiet: Quiet::default(),
             door,
             server: None,
             pin: None,
@@ -155,9 +161,10 @@ impl Driver {
             server: self.server.clone(),
             pin: self.pin.clone(),
         };
+        let is_asleep = matches!(self.record.state, State::Asleep { .. });
         let mut working = Box::pin(work::perform(work, brief, Arc::clone(&self.shared)));
         loop {
-            let deadline = self.record.hold.next_deadline();
+            let deadline = earliest(self.record.hold.next_deadline(), self.quiet.deadline());
             let changed = tokio::select! {
                 outcome = &mut working, if !self.stopped => self.take(outcome).await,
                 request = self.requests_rx.recv() => match request {
@@ -166,6 +173,7 @@ impl Driver {
                     None => std::future::pending().await,
                 },
                 () = self.shared.machine.clock.wait_until(deadline) => self.look_at_the_clock().await,
+                () = self.counts.knocked(), if is_asleep => self.step(Event::Knocked).await.is_ok(),
                 () = next_progress(&mut self.progress_rx) => {
                     self.publish();
                     false
@@ -216,6 +224,10 @@ impl Driver {
                     forgiven: self.was_ready_long(),
                 }
             }
+            Outcome::Stopped => {
+                self.server = None;
+                Event::Stopped
+            }
             Outcome::Removed => {
                 self.server = None;
                 self.record.clone = None;
@@ -264,6 +276,8 @@ impl Driver {
             State::Failed(_) => record.hold.settle(now),
             State::Cloning { .. }
             | State::Starting { .. }
+            | State::FallingAsleep { .. }
+            | State::Asleep { .. }
             | State::Failing(_)
             | State::Deleting(_)
             | State::Gone => {}
@@ -294,6 +308,21 @@ impl Driver {
             (_, _) => Behind::Closed,
         };
         self.door.lead_to(behind);
+        let sleep_after = self.shared.machine.limits.sleep_after();
+        self.quiet = match self.record.state {
+            State::Ready { .. } => {
+                Quiet::begin(&self.counts, self.shared.machine.clock.now(), sleep_after)
+            }
+            State::AwaitingSnapshot
+            | State::Cloning { .. }
+            | State::Starting { .. }
+            | State::FallingAsleep { .. }
+            | State::Asleep { .. }
+            | State::Failing(_)
+            | State::Failed(_)
+            | State::Deleting(_)
+            | State::Gone => Quiet::default(),
+        };
         if self.record.state.snapshot().is_none() {
             self.pin = None;
         }
@@ -323,8 +352,23 @@ impl Driver {
             tracing::warn!(branch = %self.record.name, "a session fell silent");
             self.keep().await;
         }
-        let expired = self.record.hold.expires_at().is_some_and(|at| at <= now);
-        expired && self.step(Event::Expired).await.is_ok()
+        if self.record.hold.expires_at().is_some_and(|at| at <= now) {
+            return self.step(Event::Expired).await.is_ok();
+        }
+        self.quiet.look(&self.counts, now) && self.fall_asleep().await
+    }
+
+    /// Puts a branch to sleep that nobody is connected to. True when the state changed.
+    async fn fall_asleep(&mut self) -> bool {
+        if !self.door.close_if_quiet() {
+            return false;
+        }
+        let stepped = self.step(Event::QuietLong).await;
+        if let Err(problem) = &stepped {
+            tracing::warn!(branch = %self.record.name, detail = %problem.detail, "cannot fall asleep");
+            self.enter();
+        }
+        stepped.is_ok()
     }
 
     /// Journals a change that is no step. A lost one costs a grace or a TTL counted anew, so it is only told.
@@ -446,9 +490,11 @@ impl Driver {
     }
 
     fn connection(&self) -> Result<BranchConnection, Problem> {
-        if matches!(self.record.state, State::Ready { .. })
-            && let Some(connection) = self.record.connection()
-        {
+        let is_reachable = matches!(
+            self.record.state,
+            State::Ready { .. } | State::FallingAsleep { .. } | State::Asleep { .. }
+        );
+        if is_reachable && let Some(connection) = self.record.connection() {
             return Ok(connection);
         }
         let detail = format!(
@@ -470,6 +516,10 @@ impl Driver {
             tracing::error!(branch = %self.record.name, %error, "cannot stop a branch's server");
         }
     }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 fn problem_of_failure(failure: Failure) -> Problem {

@@ -136,7 +136,10 @@ pub fn phase(state: &State) -> BranchPhase {
         State::AwaitingSnapshot | State::Deleting(AfterRemoval::Anew) => BranchPhase::Copying,
         State::Cloning { .. } => BranchPhase::Cloning,
         State::Starting { .. } => BranchPhase::Starting,
-        State::Ready { .. } => BranchPhase::Ready,
+        // To whoever connects, one that sleeps is there as well.
+        State::Ready { .. } | State::FallingAsleep { .. } | State::Asleep { .. } => {
+            BranchPhase::Ready
+        }
         State::Failing(_) | State::Failed(_) => BranchPhase::Failed,
         State::Deleting(AfterRemoval::Gone) | State::Gone => BranchPhase::Deleting,
     }
@@ -182,6 +185,8 @@ impl BranchRecord {
             | State::Cloning { .. }
             | State::Starting { .. }
             | State::Ready { .. }
+            | State::FallingAsleep { .. }
+            | State::Asleep { .. }
             | State::Deleting(_)
             | State::Gone => None,
         };
@@ -198,6 +203,7 @@ impl BranchRecord {
             expires_at: self.hold.expires_at(),
             sessions: self.hold.sessions(),
             endpoint: (phase == BranchPhase::Ready).then(|| format!("127.0.0.1:{}", self.port)),
+            asleep: matches!(self.state, State::Asleep { .. }),
             identity: self.identity(),
             version: self.origin.as_ref().map(|origin| origin.image.major),
             base: self.origin.as_ref().map(|origin| origin.base.clone()),

@@ -397,7 +397,12 @@ fn recover_record(mut record: BranchRecord, machine: &Machine) -> BranchRecord {
     record.hold.recover(machine.clock.now());
     let rebooted = record.boot_id != machine.boot_id;
     record.state = match record.state {
-        State::Starting { .. } | State::Ready { .. } if rebooted => State::Failing(Failure {
+        State::Starting { .. }
+        | State::Ready { .. }
+        | State::FallingAsleep { .. }
+        | State::Asleep { .. }
+            if rebooted =>
+        State::Failing(Failure {
             message: "the branch was lost when the machine restarted: branches keep their data in memory first".to_owned(),
             hint: Some("ask for it again: it is made anew".to_owned()),
         }),
@@ -407,6 +412,8 @@ fn recover_record(mut record: BranchRecord, machine: &Machine) -> BranchRecord {
         state @ (State::AwaitingSnapshot
         | State::Cloning { .. }
         | State::Starting { .. }
+        | State::FallingAsleep { .. }
+        | State::Asleep { .. }
         | State::Failing(_)
         | State::Failed(_)
         | State::Deleting(_)) => state,

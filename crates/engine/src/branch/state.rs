@@ -13,6 +13,8 @@
 //!   |           Failing -------------> Failed <--- (through Failing)
 //!   |                                    |
 //!   +------------------------------------+ Rebuild
+//!
+//! Ready --QuietLong--> FallingAsleep --Stopped--> Asleep --Knocked--> Starting
 //!   |
 //!   |  ResetAsked (Ready, Failed)  -> Deleting { Anew } --Removed--> AwaitingSnapshot
 //!   |  DeleteAsked, Expired (any)  -> Deleting { Gone } --Removed--> Gone
@@ -72,6 +74,16 @@ pub enum State {
         /// How often the server has ended by itself in a row.
         restarts: u32,
     },
+    /// Nobody has connected for long: the server is being stopped.
+    FallingAsleep {
+        /// The snapshot that the files came from.
+        snapshot: SnapshotName,
+    },
+    /// The server is stopped, and starts again for the next client at the door.
+    Asleep {
+        /// The snapshot that the files came from.
+        snapshot: SnapshotName,
+    },
     /// Leftovers of a failure are being removed.
     Failing(Failure),
     /// Nothing is left but the reason.
@@ -102,6 +114,12 @@ pub enum Event {
         /// It had been ready long enough that earlier ends do not count.
         forgiven: bool,
     },
+    /// Nobody has connected for long, and the door is closed.
+    QuietLong,
+    /// The server has stopped.
+    Stopped,
+    /// A client waits at the door.
+    Knocked,
     /// Everything on disk is gone.
     Removed,
     /// A request for a failed branch.
@@ -125,6 +143,8 @@ pub enum Work {
     Start,
     /// Keep the door open and watch the server. Ends in `ServerExited`.
     Serve,
+    /// Stop the server cleanly. Ends in `Stopped` or `Failed`.
+    Stop,
     /// Stop the server and remove every file. Ends in `Removed`.
     Remove,
     /// Wait for a request.
@@ -151,8 +171,9 @@ impl State {
             Self::Cloning { snapshot } => Work::Clone(snapshot.clone()),
             Self::Starting { .. } => Work::Start,
             Self::Ready { .. } => Work::Serve,
+            Self::FallingAsleep { .. } => Work::Stop,
             Self::Failing(_) | Self::Deleting(_) => Work::Remove,
-            Self::Failed(_) => Work::Rest,
+            Self::Asleep { .. } | Self::Failed(_) => Work::Rest,
             Self::Gone => Work::Finish,
         }
     }
@@ -164,6 +185,8 @@ impl State {
             Self::Cloning { .. } => "being cloned",
             Self::Starting { .. } => "starting",
             Self::Ready { .. } => "ready",
+            Self::FallingAsleep { .. } => "falling asleep",
+            Self::Asleep { .. } => "asleep",
             Self::Failing(_) => "failing",
             Self::Failed(_) => "failed",
             Self::Deleting(_) => "being deleted",
@@ -176,7 +199,9 @@ impl State {
         match self {
             Self::Cloning { snapshot }
             | Self::Starting { snapshot, .. }
-            | Self::Ready { snapshot, .. } => Some(snapshot),
+            | Self::Ready { snapshot, .. }
+            | Self::FallingAsleep { snapshot }
+            | Self::Asleep { snapshot } => Some(snapshot),
             Self::AwaitingSnapshot
             | Self::Failing(_)
             | Self::Failed(_)
@@ -229,18 +254,33 @@ impl State {
                     restarts,
                 })
             }
+            (Self::Ready { snapshot, .. }, Event::QuietLong) => Ok(Self::FallingAsleep {
+                snapshot: snapshot.clone(),
+            }),
+            (Self::FallingAsleep { snapshot }, Event::Stopped) => Ok(Self::Asleep {
+                snapshot: snapshot.clone(),
+            }),
+            (Self::Asleep { snapshot }, Event::Knocked) => Ok(Self::Starting {
+                snapshot: snapshot.clone(),
+                restarts: 0,
+            }),
             (
                 Self::AwaitingSnapshot
                 | Self::Cloning { .. }
                 | Self::Starting { .. }
-                | Self::Ready { .. },
+                | Self::Ready { .. }
+                | Self::FallingAsleep { .. },
                 Event::Failed(failure),
             ) => Ok(Self::Failing(failure)),
             (Self::Failing(failure), Event::Removed) => Ok(Self::Failed(failure.clone())),
             (Self::Failed(_), Event::Rebuild) => Ok(Self::AwaitingSnapshot),
-            (Self::Ready { .. } | Self::Failed(_), Event::ResetAsked) => {
-                Ok(Self::Deleting(AfterRemoval::Anew))
-            }
+            (
+                Self::Ready { .. }
+                | Self::FallingAsleep { .. }
+                | Self::Asleep { .. }
+                | Self::Failed(_),
+                Event::ResetAsked,
+            ) => Ok(Self::Deleting(AfterRemoval::Anew)),
             (_, event) => Err(self.deny(event)),
         }
     }

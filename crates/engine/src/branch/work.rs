@@ -54,6 +54,8 @@ pub(super) enum Outcome {
     Started(Arc<Server>),
     /// The server ended.
     ServerExited,
+    /// The server was stopped.
+    Stopped,
     /// Nothing is left on disk.
     Removed,
     /// It cannot be done.
@@ -67,6 +69,7 @@ pub(super) async fn perform(work: Work, brief: Brief, shared: Arc<Shared>) -> Ou
         Work::Clone(snapshot) => make_clone(&brief, &snapshot, &shared).await,
         Work::Start => start_server(&brief, &shared).await,
         Work::Serve => serve(&brief).await,
+        Work::Stop => stop(&brief, &shared).await,
         Work::Remove => remove(&brief, &shared).await,
         Work::Rest | Work::Finish => std::future::pending().await,
     };
@@ -199,6 +202,13 @@ async fn serve(brief: &Brief) -> Result<Outcome, Failure> {
         server.exited().await;
     }
     Ok(Outcome::ServerExited)
+}
+
+/// Stops the server cleanly: this engine's, or the one that an engine before it left.
+async fn stop(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
+    let (name, _) = placed(&brief.record)?;
+    clone::stop_server(&shared.machine, name, brief.server.as_deref()).await?;
+    Ok(Outcome::Stopped)
 }
 
 /// Ends the server at once and removes every file.

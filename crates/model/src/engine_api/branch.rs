@@ -196,6 +196,8 @@ pub struct BranchView {
     pub sessions: Vec<SessionView>,
     /// Its door, `host:port`; none before it was ready.
     pub endpoint: Option<String>,
+    /// Whether its server is stopped until the next client connects.
+    pub asleep: bool,
     /// What its server answers to `SHOW cluster_name`: proof that a connection ended here; none before it was cloned.
     pub identity: Option<String>,
     /// The major version of its server.

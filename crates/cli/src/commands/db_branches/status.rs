@@ -92,7 +92,7 @@ fn list(branches: &[&BranchView], page: Page) -> String {
             branch.name.to_string(),
             branch.id.to_string(),
             branch.namespace.to_string(),
-            branch.phase.as_str().to_owned(),
+            phase_word(branch).to_owned(),
             branch_words::source(branch),
             branch.spec.copy.mode.to_string(),
             branch
@@ -174,6 +174,15 @@ fn describe_sessions(sessions: &[SessionView], page: Page) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The phase in one word; one that sleeps is ready to whoever connects, and looks like no process to whoever counts.
+fn phase_word(branch: &BranchView) -> &'static str {
+    if branch.asleep {
+        "asleep"
+    } else {
+        branch.phase.as_str()
+    }
+}
+
 fn describe_phase(branch: &BranchView) -> String {
     match (&branch.message, branch.phase) {
         (Some(message), _) => format!("{}: {message}", branch.phase.as_str()),
@@ -181,6 +190,9 @@ fn describe_phase(branch: &BranchView) -> String {
             Some(progress) => format!("copying, {} so far", progress.copied_bytes),
             None => "copying".to_owned(),
         },
+        (None, BranchPhase::Ready) if branch.asleep => {
+            "asleep: its server starts with the next connection".to_owned()
+        }
         (
             None,
             BranchPhase::Cloning

@@ -43,6 +43,19 @@ fn a_branch_becomes_ready_and_goes() {
 }
 
 #[test]
+fn a_branch_sleeps_and_wakes() {
+    let asleep = run([
+        Event::CloneTaken(snapshot()),
+        Event::QuietLong,
+        Event::Stopped,
+    ]);
+    assert_eq!(asleep.work(), Work::Rest);
+    let waking = asleep.step(Event::Knocked).unwrap();
+    assert_eq!(waking.work(), Work::Start);
+    assert_eq!(waking.step(Event::Started).unwrap().work(), Work::Serve);
+}
+
+#[test]
 fn a_failure_leaves_nothing_and_can_be_rebuilt() {
     let failing = run([Event::SnapshotReady(snapshot()), Event::Failed(failure())]);
     assert_eq!(failing.work(), Work::Remove);
@@ -96,6 +109,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Started),
         Just(Event::Failed(failure())),
         any::<bool>().prop_map(|forgiven| Event::ServerExited { forgiven }),
+        Just(Event::CloneTaken(snapshot())),
+        Just(Event::QuietLong),
+        Just(Event::Stopped),
+        Just(Event::Knocked),
         Just(Event::Removed),
         Just(Event::Rebuild),
         Just(Event::ResetAsked),
@@ -128,7 +145,7 @@ proptest! {
             let Ok(next) = state.step(event.clone()) else { continue };
             match work {
                 Work::Clone(_) if event == Event::SnapshotGone => {}
-                Work::Clone(_) | Work::Start | Work::Serve => has_files = true,
+                Work::Clone(_) | Work::Start | Work::Serve | Work::Stop => has_files = true,
                 Work::Remove if event == Event::Removed => has_files = false,
                 Work::AwaitSnapshot | Work::Remove | Work::Rest | Work::Finish => {}
             }

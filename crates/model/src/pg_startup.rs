@@ -1,4 +1,7 @@
 //! The first packet of a PostgreSQL connection (documentation sections 55.2.1 and 55.7): total decoding, no I/O.
+//!
+//! Owns what a client begins with, and the two answers that need no server: another database's name, and a refusal.
+//! Leaves reading and writing to those who hold connections: the engine's doors and the session's fence.
 
 /// Bytes that a first packet may have (`MAX_STARTUP_PACKET_LENGTH` of PostgreSQL).
 pub const STARTUP_BYTES_MAX: usize = 10_000;
@@ -7,6 +10,9 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 
+/// The whole packet that asks for TLS.
+pub const SSL_REQUEST_PACKET: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
 /// What a client begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FirstPacket {
@@ -14,14 +20,19 @@ pub enum FirstPacket {
     SslRequest,
     /// Asks for GSSAPI encryption.
     GssencRequest,
-    /// Asks to cancel another connection's query.
-    CancelRequest,
+    /// Asks to cancel the query of the connection that this key was given to.
+    CancelRequest {
+        /// The server process and its secret, as BackendKeyData has them: 8 bytes before protocol 3.2, then up to 260.
+        key: Vec<u8>,
+    },
     /// Begins a session of protocol 3 with these parameters.
     Startup {
         /// The role.
         user: String,
         /// The database; the user's name where none is named.
         database: String,
+        /// Whether it wants the server's whole write-ahead log rather than a database (section 55.4).
+        replicates_server: bool,
     },
 }
 
@@ -64,7 +75,9 @@ pub fn decode(packet: &[u8]) -> Result<FirstPacket, StartupError> {
     match code.ok_or(StartupError::Length(packet.len()))? {
         SSL_REQUEST => Ok(FirstPacket::SslRequest),
         GSSENC_REQUEST => Ok(FirstPacket::GssencRequest),
-        CANCEL_REQUEST => Ok(FirstPacket::CancelRequest),
+        CANCEL_REQUEST => Ok(FirstPacket::CancelRequest {
+            key: packet[8..].to_vec(),
+        }),
         version if version >> 16 == 3 => decode_parameters(&packet[8..]),
         version => Err(StartupError::Version(version)),
     }
@@ -77,12 +90,18 @@ fn decode_parameters(bytes: &[u8]) -> Result<FirstPacket, StartupError> {
     let mut texts = text
         .split(|byte| *byte == 0)
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    let (mut user, mut database) = (None, None);
+    let (mut user, mut database, mut replicates_server) = (None, None, false);
     while let Some(key) = texts.next() {
         let value = texts.next().ok_or(StartupError::Parameters)?;
         match key.as_str() {
             "user" => user = Some(value),
             "database" => database = Some(value),
+            // Any way to write a true value; `database` is a replication of that database alone.
+            "replication" => {
+                let value = value.to_lowercase();
+                replicates_server = ["t", "true", "y", "ye", "yes", "on", "1", "tr", "tru"]
+                    .contains(&value.as_str());
+            }
             _ => {}
         }
     }
@@ -92,7 +111,41 @@ fn decode_parameters(bytes: &[u8]) -> Result<FirstPacket, StartupError> {
     let database = database
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| user.clone());
-    Ok(FirstPacket::Startup { user, database })
+    Ok(FirstPacket::Startup {
+        user,
+        database,
+        replicates_server,
+    })
+}
+
+/// The start-up packet `packet` for the database `name` instead of its own; everything else keeps its bytes.
+///
+/// # Errors
+/// [`StartupError`] when it is no start-up packet, or would become too long.
+pub fn with_database(packet: &[u8], name: &str) -> Result<Vec<u8>, StartupError> {
+    let parameters = packet
+        .get(8..)
+        .and_then(|bytes| bytes.strip_suffix(&[0, 0]))
+        .ok_or(StartupError::Parameters)?;
+    let texts: Vec<&[u8]> = parameters.split(|byte| *byte == 0).collect();
+    let mut rewritten = packet[..8].to_vec();
+    let others = texts.chunks(2).filter(|pair| pair[0] != b"database");
+    for pair in others {
+        let [key, value] = pair else {
+            return Err(StartupError::Parameters);
+        };
+        for text in [key, value] {
+            rewritten.extend_from_slice(text);
+            rewritten.push(0);
+        }
+    }
+    rewritten.extend_from_slice(b"database\0");
+    rewritten.extend_from_slice(name.as_bytes());
+    rewritten.extend_from_slice(&[0, 0]);
+    let length = u32::try_from(rewritten.len()).unwrap_or(u32::MAX);
+    packet_length(length.to_be_bytes())?;
+    rewritten[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(rewritten)
 }
 
 /// An ErrorResponse that ends the connection: severity FATAL, this SQLSTATE, this message.
@@ -134,28 +187,35 @@ mod tests {
 
     #[test]
     fn a_session_names_its_user_and_database() {
-        let expected = FirstPacket::Startup {
-            user: "u".to_owned(),
-            database: "d".to_owned(),
+        let session = |database: &str, replicates_server| {
+            Ok(FirstPacket::Startup {
+                user: "u".to_owned(),
+                database: database.to_owned(),
+                replicates_server,
+            })
         };
-        assert_eq!(
-            decode(&startup(b"user\0u\0database\0d\0x\0y\0\0")),
-            Ok(expected)
-        );
-        let defaulted = FirstPacket::Startup {
-            user: "u".to_owned(),
-            database: "u".to_owned(),
-        };
-        assert_eq!(decode(&startup(b"user\0u\0\0")), Ok(defaulted));
+        for (parameters, expected) in [
+            (&b"user\0u\0database\0d\0x\0y\0\0"[..], session("d", false)),
+            (b"user\0u\0\0", session("u", false)),
+            (b"user\0u\0replication\0True\0\0", session("u", true)),
+            (
+                b"user\0u\0replication\0database\0database\0d\0\0",
+                session("d", false),
+            ),
+        ] {
+            assert_eq!(decode(&startup(parameters)), expected);
+        }
     }
 
     #[test]
     fn what_is_no_session_is_told_apart() {
         let request = |code: u32| [8_u32.to_be_bytes(), code.to_be_bytes()].concat();
         assert_eq!(decode(&request(SSL_REQUEST)), Ok(FirstPacket::SslRequest));
+        assert_eq!(request(SSL_REQUEST), SSL_REQUEST_PACKET);
+        let cancel = [request(CANCEL_REQUEST), vec![7; 8]].concat();
         assert_eq!(
-            decode(&request(CANCEL_REQUEST)),
-            Ok(FirstPacket::CancelRequest)
+            decode(&cancel),
+            Ok(FirstPacket::CancelRequest { key: vec![7; 8] })
         );
         assert_eq!(
             decode(&request(2 << 16)),
@@ -173,10 +233,23 @@ mod tests {
         );
     }
 
+    #[test]
+    fn another_database_leaves_the_other_parameters() {
+        let expected = startup(b"user\0u\0x\0y\0database\0other\0\0");
+        for parameters in [&b"user\0u\0database\0d\0x\0y\0\0"[..], b"user\0u\0x\0y\0\0"] {
+            let rewritten = with_database(&startup(parameters), "other");
+            assert_eq!(rewritten.as_ref(), Ok(&expected));
+        }
+        let long = "d".repeat(STARTUP_BYTES_MAX);
+        let refused = with_database(&startup(b"user\0u\0\0"), &long);
+        assert!(matches!(refused, Err(StartupError::Length(_))));
+    }
+
     proptest! {
         #[test]
         fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
+            let _ = with_database(&bytes, "d");
         }
     }
 }
