@@ -1,0 +1,173 @@
+//! Connections from the target's network, with the results that a local process would see.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UdpSocket, UnixStream};
+use wire::pump::{Offer, Stream};
+use wire::{DATAGRAM_MAX, Endpoint, Errno, Opened};
+
+use crate::server::Inner;
+
+/// Bytes that a relay holds in each direction, next to the stream's own: as many as a stream's first window.
+const RELAY_BUFFER: usize = 32 * 1024;
+
+/// A TCP connection.
+pub(crate) async fn tcp(agent: &Inner, offer: Offer, destination: Endpoint) {
+    let connected = tokio::select! {
+        connected = connect(agent, destination) => connected,
+        () = offer.withdrawn() => return,
+    };
+    let mut socket = match connected {
+        Ok(socket) => socket,
+        Err(errno) => return offer.refuse(errno),
+    };
+    // Small pieces were waited for once already, by the application or by its own choice.
+    socket.set_nodelay(true).ok();
+    let opened = Opened {
+        local: socket.local_addr().ok(),
+        peer: socket.peer_addr().ok(),
+    };
+    let mut stream = offer.accept(opened);
+    if !relay(&mut stream, &mut socket).await {
+        // The other side sees a cut connection, not an orderly end.
+        socket.set_zero_linger().ok();
+    }
+}
+
+async fn connect(agent: &Inner, destination: Endpoint) -> Result<TcpStream, Errno> {
+    let addresses = match destination {
+        Endpoint::Address(address) => vec![address],
+        Endpoint::Name { host, port } => agent.resolver.addresses(&host, port).await?,
+    };
+    let mut failure = Errno::EHOSTUNREACH;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failure = (&error).into(),
+        }
+    }
+    Err(failure)
+}
+
+/// A connection to a Unix stream socket of the target.
+pub(crate) async fn unix(agent: &Inner, offer: Offer, path: &Bytes) {
+    let connected = tokio::select! {
+        connected = connect_unix(agent, path) => connected,
+        () = offer.withdrawn() => return,
+    };
+    match connected {
+        Ok(mut socket) => {
+            let mut stream = offer.accept(Opened::default());
+            relay(&mut stream, &mut socket).await;
+        }
+        Err(error) => offer.refuse((&error).into()),
+    }
+}
+
+async fn connect_unix(agent: &Inner, path: &Bytes) -> io::Result<UnixStream> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
+
+    let address = match path.split_first() {
+        Some((0, name)) => SocketAddr::from_abstract_name(name)?,
+        _ => {
+            let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+            let below = path.strip_prefix("/").unwrap_or(&path);
+            SocketAddr::from_pathname(agent.settings.root.join(below))?
+        }
+    };
+    // A Unix socket connects at once, or waits for a listener that is short of turns.
+    let socket = tokio::task::spawn_blocking(move || StdStream::connect_addr(&address))
+        .await
+        .map_err(io::Error::other)??;
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}
+
+/// Carries bytes both ways until both ends are over; whether they ended in order.
+async fn relay<S>(stream: &mut Stream, socket: &mut S) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let outcome =
+        tokio::io::copy_bidirectional_with_sizes(stream, socket, RELAY_BUFFER, RELAY_BUFFER).await;
+    if let Err(error) = &outcome {
+        stream.reset(error.into());
+    }
+    outcome.is_ok()
+}
+
+/// A UDP socket.
+pub(crate) async fn udp(offer: Offer, connected: Option<SocketAddr>, version_6: bool) {
+    let socket = match bind(connected, version_6).await {
+        Ok(socket) => socket,
+        Err(error) => return offer.refuse((&error).into()),
+    };
+    let opened = Opened {
+        local: socket.local_addr().ok(),
+        peer: connected,
+    };
+    let stream = offer.accept(opened);
+    if let Err(errno) = exchange(&stream, &socket, connected).await {
+        stream.reset(errno);
+    }
+}
+
+async fn bind(connected: Option<SocketAddr>, version_6: bool) -> io::Result<UdpSocket> {
+    let version_6 = connected.map_or(version_6, |address| address.is_ipv6());
+    let any: SocketAddr = if version_6 {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any).await?;
+    if let Some(address) = connected {
+        socket.connect(address).await?;
+    }
+    Ok(socket)
+}
+
+/// Carries datagrams both ways until the session has sent its last. A connected socket's error ends it, as it tells
+/// the application that nobody is there; one that is not connected learns of none.
+async fn exchange(
+    stream: &Stream,
+    socket: &UdpSocket,
+    connected: Option<SocketAddr>,
+) -> Result<(), Errno> {
+    let outwards = async {
+        while let Some((to, bytes)) = stream.receive_datagram().await? {
+            let sent = match connected {
+                Some(_) => socket.send(&bytes).await,
+                None => socket.send_to(&bytes, to).await,
+            };
+            match sent {
+                Ok(_) => {}
+                Err(error) if connected.is_some() => return Err((&error).into()),
+                // As lost as any other datagram.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    };
+    let inwards = async {
+        let mut buffer = vec![0; DATAGRAM_MAX];
+        loop {
+            match socket.recv_from(&mut buffer).await {
+                // A session that reads too slowly loses datagrams, as a full socket does.
+                Ok((length, from)) => {
+                    stream.send_datagram(from, &buffer[..length])?;
+                }
+                Err(error) => return Err(Errno::from(&error)),
+            }
+        }
+    };
+    tokio::select! {
+        outcome = outwards => outcome,
+        outcome = inwards => outcome,
+    }
+}

@@ -1,0 +1,110 @@
+//! One link: what it brings goes into the connection, what the connection says goes out, as late as the link takes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Shared;
+use super::outbox::Outbox;
+
+/// Bytes that one read of a link asks for.
+const READ_SIZE: usize = 64 * 1024;
+
+/// The longest that the last words of a session wait for a link that takes nothing.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where the session stands after it has spoken.
+enum Next {
+    /// The link carries it; look again at the time given.
+    Linked(Option<Duration>),
+    /// The session is over; what it said last is in the outbox.
+    Over,
+    /// The link was given up.
+    Apart,
+}
+
+/// Carries the session until its link is lost, another link takes over, or the session is over. The connection is
+/// attached already; `input` and `outbox` hold what the greeting left.
+pub(super) async fn carry<T>(
+    shared: &Arc<Shared>,
+    transport: T,
+    mut input: BytesMut,
+    mut outbox: Outbox,
+) where
+    T: AsyncRead + AsyncWrite,
+{
+    let mut links_rx = shared.links.subscribe();
+    let ours = *links_rx.borrow_and_update();
+    let (mut reader, mut writer) = tokio::io::split(transport);
+    receive(shared, &mut input);
+    loop {
+        let deadline = match speak(shared, &mut outbox) {
+            Next::Linked(deadline) => deadline,
+            Next::Over => {
+                let farewell = writer.write_all_buf(&mut outbox);
+                // Best effort: a link that takes nothing is dropped.
+                tokio::time::timeout(FAREWELL_WITHIN, farewell).await.ok();
+                break;
+            }
+            Next::Apart => break,
+        };
+        input.reserve(READ_SIZE);
+        let goes_on = tokio::select! {
+            _ = links_rx.changed() => return,
+            written = writer.write_buf(&mut outbox), if outbox.has_remaining() => {
+                written.is_ok_and(|count| count > 0)
+            }
+            read = reader.read_buf(&mut input) => {
+                receive(shared, &mut input);
+                read.is_ok_and(|count| count > 0)
+            }
+            () = shared.speak.notified() => true,
+            () = shared.clock.wait_until(deadline) => {
+                let now = shared.clock.now();
+                shared.quiet_step(|inner| inner.connection.handle_timeout(now));
+                true
+            }
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    // Best effort: the other side sees that nothing more comes.
+    tokio::time::timeout(FAREWELL_WITHIN, writer.shutdown())
+        .await
+        .ok();
+    let now = shared.clock.now();
+    shared.quiet_step(|inner| {
+        if *shared.links.borrow() == ours {
+            inner.connection.detach(now);
+        }
+    });
+}
+
+/// Gives what came to the connection.
+fn receive(shared: &Arc<Shared>, input: &mut BytesMut) {
+    let now = shared.clock.now();
+    // A violation closes the session, whose farewell then goes out.
+    shared.quiet_step(|inner| inner.connection.receive(input, now).ok());
+}
+
+/// Fills the outbox.
+fn speak(shared: &Arc<Shared>, outbox: &mut Outbox) -> Next {
+    shared.quiet_step(|inner| {
+        let connection = &mut inner.connection;
+        while outbox.has_room()
+            && let Some(frame) = connection.poll_transmit()
+        {
+            outbox.push(frame);
+        }
+        if connection.is_closed() {
+            Next::Over
+        } else if connection.is_linked() {
+            Next::Linked(connection.next_timeout())
+        } else {
+            Next::Apart
+        }
+    })
+}

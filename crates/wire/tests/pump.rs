@@ -1,0 +1,326 @@
+//! Sessions on a runtime, over links that break: in memory, with real tasks.
+
+#![cfg(test)]
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use wire::pump::{
+    ConnectError, Guest, Inbound, Inbox, OpenFailure, Session, Stream, connect, greet,
+};
+use wire::{
+    AgentKey, Answer, CallError, CloseReason, DnsFailure, DnsQuery, Endpoint, Errno, GreetingError,
+    OpenRequest, Opened, Refusal, Request, Role, SessionId, SessionKey, Start,
+};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What no step of these tests takes as long as.
+const SOON: Duration = Duration::from_secs(20);
+
+fn key() -> AgentKey {
+    AgentKey::new([5; 32])
+}
+
+fn tcp(port: u16) -> OpenRequest {
+    OpenRequest::Tcp {
+        destination: Endpoint::Address(([127, 0, 0, 1], port).into()),
+    }
+}
+
+/// An agent in memory: echoes every stream but those to port 1, knows no name.
+#[derive(Clone, Default)]
+struct Agent {
+    session: Arc<Mutex<Option<Session>>>,
+    /// The agent's end of the present link, to be cut.
+    cut: Arc<tokio::sync::Notify>,
+    /// Nobody is reached.
+    away: Arc<Mutex<bool>>,
+}
+
+impl Agent {
+    fn dial(&self) -> io::Result<DuplexStream> {
+        if *self.away.lock().unwrap() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (ours, theirs) = tokio::io::duplex(100_000);
+        tokio::spawn(self.clone().serve(theirs));
+        Ok(ours)
+    }
+
+    async fn serve(self, transport: DuplexStream) {
+        let Ok(guest) = greet(transport, |id| Some(key().session_key(id))).await else {
+            return;
+        };
+        let session = match guest.start() {
+            Start::Fresh => {
+                let (session, inbox) = Session::new(Role::Agent, GRACE);
+                tokio::spawn(answer(inbox));
+                *self.session.lock().unwrap() = Some(session.clone());
+                session
+            }
+            Start::Resumed { .. } => {
+                let session = self.session.lock().unwrap().clone();
+                match session {
+                    Some(session) => session,
+                    None => return guest.refuse(Refusal::NoSuchSession).await,
+                }
+            }
+        };
+        self.carry(guest, &session).await;
+    }
+
+    async fn carry(&self, guest: Guest<DuplexStream>, session: &Session) {
+        tokio::select! {
+            () = guest.carry(session) => {}
+            () = self.cut.notified() => {}
+        }
+    }
+
+    async fn session(&self) -> (Session, Inbox) {
+        let agent = self.clone();
+        let dial = move || std::future::ready(agent.dial());
+        let id = SessionId::draw();
+        connect(dial, id, key().session_key(&id), GRACE)
+            .await
+            .unwrap()
+    }
+}
+
+async fn answer(mut inbox: Inbox) {
+    while let Some(inbound) = inbox.next().await {
+        match inbound {
+            Inbound::Stream(offer) if *offer.request() == tcp(1) => {
+                offer.refuse(Errno::ECONNREFUSED);
+            }
+            Inbound::Stream(offer) => {
+                tokio::spawn(echo(offer.accept(Opened::default())));
+            }
+            Inbound::Call(question) => {
+                let failure = Answer::Dns(Err(DnsFailure::NoSuchName));
+                question.answer(failure).unwrap();
+            }
+            Inbound::Notice(_) => panic!("agents get none"),
+        }
+    }
+}
+
+async fn echo(stream: Stream) {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    if tokio::io::copy(&mut reader, &mut writer).await.is_ok() {
+        writer.shutdown().await.ok();
+    }
+}
+
+/// Sends `length` bytes through the echo and checks what comes back.
+async fn bounce(stream: Stream, length: usize) {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let sent: Vec<u8> = (0..length).map(|at| (at * 7 + at / 251) as u8).collect();
+    let expected = sent.clone();
+    let write = async move {
+        writer.write_all(&sent).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let read = async move {
+        let mut got = Vec::new();
+        reader.read_to_end(&mut got).await.unwrap();
+        assert!(got == expected, "{} of {length} bytes", got.len());
+    };
+    tokio::join!(write, read);
+}
+
+async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(SOON, what).await.expect("it hangs")
+}
+
+#[tokio::test]
+async fn streams_and_calls_are_answered() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    soon(bounce(stream, 3_000_000)).await;
+    let refused = soon(session.open(tcp(1))).await.unwrap_err();
+    let errno = Errno::ECONNREFUSED;
+    assert_eq!(refused, OpenFailure::Refused { errno });
+    let name = "x".into();
+    let query = Request::Dns(DnsQuery { name, kind: 1 });
+    assert_eq!(
+        soon(session.call(query)).await,
+        Ok(Answer::Dns(Err(DnsFailure::NoSuchName)))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_survive_their_link_again_and_again() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..20 {
+        let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+        tasks.spawn(bounce(stream, index * 100_000));
+    }
+    let cutter = tokio::spawn({
+        let agent = agent.clone();
+        async move {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                agent.cut.notify_waiters();
+            }
+        }
+    });
+    soon(tasks.join_all()).await;
+    cutter.await.unwrap();
+    assert!(!session.is_closed());
+    let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    soon(bounce(stream, 10)).await;
+    let drained = async {
+        while session.held() > 0 || session.streams() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(drained).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_streams_with_one_stalled_all_but_it_arrive() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let (mut stalled, _) = soon(session.open(tcp(80))).await.unwrap();
+    let stuffing = tokio::spawn(async move {
+        // Never reads: the echo's answers pile up as far as its window goes.
+        let outcome = tokio::time::timeout(Duration::from_secs(1), async {
+            loop {
+                stalled.write_all(&[1; 10_000]).await.unwrap();
+            }
+        });
+        outcome.await.expect_err("a stream that nobody reads stops");
+        stalled
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+        tasks.spawn(bounce(stream, 200_000));
+    }
+    soon(tasks.join_all()).await;
+    let stalled = soon(stuffing).await.unwrap();
+    assert_eq!(session.streams(), 1);
+    drop(stalled);
+    soon(async {
+        while session.streams() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told() {
+    let agent = Agent::default();
+    let dial = move || std::future::ready(agent.dial());
+    let id = SessionId::draw();
+    let error = connect(dial, id, SessionKey::new([0; 32]), GRACE).await;
+    let refusal = Refusal::NotProven;
+    assert!(matches!(
+        error.unwrap_err(),
+        ConnectError::Greeting { source: GreetingError::Refused { refusal: told } } if told == refusal
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_agent_stays_away_ends_after_its_grace() {
+    let agent = Agent::default();
+    let (session, _inbox) = agent.session().await;
+    let (mut stream, _) = session.open(tcp(80)).await.unwrap();
+    *agent.away.lock().unwrap() = true;
+    let before = tokio::time::Instant::now();
+    agent.cut.notify_waiters();
+    assert_eq!(session.closed().await, CloseReason::GraceExpired);
+    assert!(before.elapsed() >= GRACE, "{:?}", before.elapsed());
+    assert!(before.elapsed() < GRACE + Duration::from_secs(5));
+    stream.read_u8().await.unwrap_err();
+    let name = "x".into();
+    let query = Request::Dns(DnsQuery { name, kind: 1 });
+    assert_eq!(session.call(query).await, Err(CallError::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_loss_is_borne_and_a_long_one_told() {
+    let agent = Agent::default();
+    let (session, _inbox) = agent.session().await;
+    let patience = Duration::from_secs(4);
+    let lost = session.lost_for(patience);
+    tokio::pin!(lost);
+    let mut still_there = async |time: u64| {
+        tokio::time::timeout(Duration::from_secs(time), &mut lost)
+            .await
+            .is_err()
+    };
+    assert!(still_there(100).await);
+    agent.cut.notify_waiters();
+    assert!(still_there(100).await, "it came back");
+    *agent.away.lock().unwrap() = true;
+    agent.cut.notify_waiters();
+    assert!(still_there(3).await);
+    assert!(!still_there(2).await);
+    session.close(CloseReason::Done);
+    session.lost_for(Duration::MAX).await;
+}
+
+#[tokio::test]
+async fn a_session_that_its_agent_forgot_is_lost() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    soon(bounce(stream, 100)).await;
+    *agent.session.lock().unwrap() = None;
+    agent.cut.notify_waiters();
+    assert_eq!(soon(session.closed()).await, CloseReason::Lost);
+}
+
+#[tokio::test]
+async fn a_close_reaches_the_other_side() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
+    session.close(CloseReason::Done);
+    assert_eq!(soon(theirs.closed()).await, CloseReason::Done);
+    assert!(session.is_closed());
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_wants_is_refused() {
+    let agent = Agent::default();
+    let (session, inbox) = soon(agent.session()).await;
+    drop(inbox);
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
+    let address = ([127, 0, 0, 1], 1).into();
+    let request = OpenRequest::Incoming {
+        subscription: 1,
+        peer: address,
+        local: address,
+        copy: false,
+    };
+    let errno = Errno::ECONNRESET;
+    assert_eq!(
+        soon(theirs.open(request)).await.unwrap_err(),
+        OpenFailure::Refused { errno }
+    );
+    assert!(!session.is_closed());
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_leaves_nothing() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    for _ in 0..5000 {
+        drop(session.offer(tcp(80)).unwrap());
+    }
+    soon(async {
+        while session.streams() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
