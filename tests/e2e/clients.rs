@@ -14,12 +14,13 @@ use crate::story::{BRANCH, Story, stock};
 const TAKEN: i64 = 7;
 
 /// A place that `cargo xtask test` installed a driver at.
-fn installed(variable: &str) -> Result<OsString> {
+pub(crate) fn installed(variable: &str) -> Result<OsString> {
     std::env::var_os(variable)
         .with_context(|| format!("{variable} is not set: run the tests by `cargo xtask test`"))
 }
 
-fn source_of(language: &str, file: &str) -> PathBuf {
+/// A client's file in the tree.
+pub(crate) fn source_of(language: &str, file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("e2e/clients")
         .join(language)

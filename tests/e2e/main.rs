@@ -9,13 +9,16 @@ mod story;
 mod traces;
 
 mod clients;
+mod connections;
 mod crash;
 mod errors;
+mod fence;
 mod freshness;
 mod local;
 mod readme;
 mod reuse;
 mod secrets;
 mod source_untouched;
+mod sources;
 mod verbs;
 mod walk_through;

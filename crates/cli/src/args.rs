@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
-    completions, db_branches, doctor, engine, exec, local, probe, source, verify_config,
+    alias, completions, db_branches, doctor, engine, exec, local, probe, schema, source,
+    verify_config, watch_session,
 };
 
 const EXAMPLES: &str = "\
@@ -50,16 +51,20 @@ pub(crate) struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Exec(exec::ExecArgs),
+    Exec(Box<exec::ExecArgs>),
     DbBranches(db_branches::DbBranchesArgs),
     Source(source::SourceArgs),
     Local(local::LocalArgs),
     Engine(engine::EngineArgs),
     VerifyConfig(verify_config::VerifyConfigArgs),
+    Schema(schema::SchemaArgs),
+    Alias(alias::AliasArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Probe(probe::ProbeArgs),
+    #[command(hide = true)]
+    WatchSession(watch_session::WatchSessionArgs),
 }
 
 impl Command {

@@ -1,5 +1,6 @@
 //! The commands, one file each, and the one place that chooses among them.
 
+pub(crate) mod alias;
 pub(crate) mod completions;
 pub(crate) mod db_branches;
 pub(crate) mod doctor;
@@ -7,8 +8,10 @@ pub(crate) mod engine;
 pub(crate) mod exec;
 pub(crate) mod local;
 pub(crate) mod probe;
+pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod verify_config;
+pub(crate) mod watch_session;
 
 use model::ExitCode;
 
@@ -40,9 +43,12 @@ pub(crate) async fn run(
         Command::Local(args) => local::run(args, settings, ui).await?,
         Command::Engine(args) => engine::run(args, settings, ui).await?,
         Command::VerifyConfig(args) => verify_config::run(args, settings, ui)?,
+        Command::Schema(args) => schema::run(args, ui)?,
+        Command::Alias(args) => alias::run(args, settings, ui)?,
         Command::Doctor(args) => doctor::run(args, settings, ui).await?,
         Command::Completions(args) => completions::run(args, ui)?,
         Command::Probe(args) => probe::run(args)?,
+        Command::WatchSession(args) => watch_session::run(args)?,
     };
     Ok(exit.into())
 }

@@ -46,7 +46,13 @@ pub(crate) fn refusal(file: &Path, config: &Config) -> Option<CommandError> {
         count: lines.len(),
     };
     let failure = CommandError::new(ExitCode::Usage, failure).with_details(lines);
-    Some(failure.with_hint("this version of bough cannot do that: take it out of the file"))
+    let name = file.display().to_string();
+    let is_of_file = |lack: &Unsupported| lack.file.as_deref() == Some(name.as_str());
+    Some(failure.with_hint(if config.refused().any(is_of_file) {
+        "this version of bough cannot do that: take it out of the file"
+    } else {
+        "this version of bough cannot do that: leave out the flag, or unset the variable"
+    }))
 }
 
 /// Place and text, the line with the place marked, and what to do.
@@ -64,17 +70,14 @@ pub(crate) fn describe(diagnostic: &Diagnostic) -> Vec<String> {
 pub(crate) fn describe_unsupported(file: &Path, unsupported: &Unsupported) -> String {
     let Unsupported {
         path,
+        file: source,
         place,
         effect,
         ..
     } = unsupported;
+    let file = source.clone().unwrap_or_else(|| file.display().to_string());
     match place {
-        Some(place) => format!(
-            "{}:{}:{}: {path}: {effect}",
-            file.display(),
-            place.line,
-            place.column
-        ),
+        Some(place) => format!("{file}:{}:{}: {path}: {effect}", place.line, place.column),
         None => format!("{path} (by default): {effect}"),
     }
 }

@@ -163,6 +163,12 @@ impl EngineClient {
         self.ask(call.with(source)?).await
     }
 
+    /// Has a source looked at again; answers at once.
+    pub(crate) async fn refresh_source(&self, name: &SourceName) -> Result<(), ClientError> {
+        let path = format!("/v1/sources/{name}/refresh");
+        self.tell(Call::new(Method::POST, path)).await
+    }
+
     /// Forgets a source.
     pub(crate) async fn remove_source(&self, name: &SourceName) -> Result<(), ClientError> {
         self.tell(Call::new(Method::DELETE, format!("/v1/sources/{name}")))

@@ -5,7 +5,7 @@
 
 mod log_tail;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::PathBuf;
@@ -51,6 +51,11 @@ pub(crate) enum StartError {
     /// The path of this program is unknown.
     #[error("cannot find the program that is running")]
     Program(#[source] io::Error),
+    /// This program runs in a guarded session, whose fence the engine would sit behind.
+    #[error(
+        "an engine is not started from within a session: it would be fenced off from its sources"
+    )]
+    InSession,
     /// There is nothing to keep its first words in.
     #[error("cannot make a place for what the engine says at its start")]
     Words(#[source] io::Error),
@@ -176,6 +181,10 @@ impl StartedEngine {
 /// Starts the engine's process, which opens a session of its own first of all: Ctrl-C at the caller's terminal is not
 /// for it, and whoever ends a session's processes knows it by that.
 fn spawn(settings: &Settings) -> Result<StartedEngine, StartError> {
+    let is_in_session = |(name, _): (&OsStr, &OsStr)| name == supervisor::SESSION_VARIABLE;
+    if settings.environment.iter().any(is_in_session) {
+        return Err(StartError::InSession);
+    }
     let program = std::env::current_exe().map_err(StartError::Program)?;
     let words = memfd_create("engine-words", MemfdFlags::CLOEXEC)
         .map(File::from)

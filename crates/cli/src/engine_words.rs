@@ -4,7 +4,21 @@ use model::engine_api::{InstallationView, VolumeView};
 
 /// The volume's kind and filesystem.
 pub(crate) fn volume(volume: &VolumeView) -> String {
-    format!("{} on {}", volume.kind, volume.filesystem)
+    let (kind, filesystem, description) = (&volume.kind, &volume.filesystem, &volume.description);
+    let mut text = format!("{kind} on {filesystem}: {description}");
+    if let Some(backing) = &volume.backing {
+        text.push_str(&format!("\nin the file {}", backing.path));
+    }
+    text
+}
+
+/// Free space on the volume, and below it where it is in a file.
+pub(crate) fn free(volume: &VolumeView) -> String {
+    let free = format!("{} free", volume.free_bytes);
+    match &volume.backing {
+        Some(backing) => format!("{free}, and {} where its file is", backing.free_bytes),
+        None => free,
+    }
 }
 
 /// The account that servers run as.

@@ -151,6 +151,10 @@ impl From<StartError> for CommandError {
                 (indent(log.lines().iter().map(String::as_str)), hint)
             }
             StartError::Unusable { source, .. } => (Vec::new(), unusable_hint(source).to_owned()),
+            StartError::InSession => {
+                let hint = "start it outside of the session: `bough engine status` does";
+                (Vec::new(), hint.to_owned())
+            }
             StartError::Program(_) | StartError::Words(_) | StartError::Spawn(..) => {
                 let hint = "`bough doctor` says what this machine has and lacks";
                 (Vec::new(), hint.to_owned())

@@ -4,6 +4,7 @@ mod args;
 mod branch_words;
 mod clock;
 mod commands;
+mod config_flags;
 mod contexts;
 mod diagnostics;
 mod doctor;
@@ -12,6 +13,7 @@ mod engine_start;
 mod engine_words;
 mod error;
 mod growing_file;
+mod habits;
 mod readiness;
 #[cfg(test)]
 mod samples;
@@ -19,6 +21,7 @@ mod session;
 mod settings;
 mod source_arg;
 mod ui;
+mod volume_file;
 
 use std::process::ExitCode;
 
@@ -34,7 +37,12 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(message) => {
-            Ui::new(Settings::look(&GlobalArgs::default(), &environment)).usage(&message);
+            let ui = Ui::new(Settings::look(&GlobalArgs::default(), &environment));
+            if let Some(error) = habits::refusal(&message) {
+                ui.error(&error);
+                return error.exit().into();
+            }
+            ui.usage(&message);
             // The parser has 0 for help and version, 2 for usage: the same as ours.
             return u8::try_from(message.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
@@ -53,6 +61,10 @@ fn run(args: &Args, environment: Environment, ui: &Ui) -> Result<u8, CommandErro
     if let Command::Probe(args) = &args.command {
         // Before anything makes a second thread.
         return commands::probe::run(args).map(u8::from);
+    }
+    if let Command::WatchSession(args) = &args.command {
+        // Without settings: its environment is empty, and it needs no runtime.
+        return commands::watch_session::run(args).map(u8::from);
     }
     let settings = Settings::resolve(&args.global, environment)?;
     if !args.command.is_engine() {

@@ -12,6 +12,8 @@
 mod follower;
 mod lines;
 
+pub(crate) use lines::describe_copy;
+
 use std::time::Duration;
 
 use futures_util::StreamExt;

@@ -2,33 +2,42 @@
 //!
 //! Owns the order of the steps and that nothing runs unless each has succeeded. `prepare` reads file, context and
 //! target; `branches` asks for what the file names and waits; `environment` makes the program's; `proof` logs in by
-//! it; `membership` holds the branches meanwhile; `lines` says it all. Leaves the program to `supervisor`.
+//! it; `fence` says which sources are fenced; `membership` holds the branches meanwhile; `lines` and `report` say it
+//! all. Leaves the program and its network to `supervisor`.
 
 mod branches;
 mod environment;
+mod fence;
+mod guarded;
 mod lines;
 mod membership;
 mod prepare;
 mod proof;
+mod report;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
 use config::{Environment, TargetChoice};
 use model::{ExitCode, Namespace};
 use supervisor::{
-    Child, Command, Output, STOP_GRACE, Signals, SignalsError, SpawnError, StopReason,
+    Child, Command, FencePlan, GuardError, KnownHosts, OnSource, Output, Remote, Report,
+    STOP_GRACE, Signals, SignalsError, SpawnError, StopReason, ThisMachine,
 };
 
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
 use branches::ReadyBranch;
+use guarded::Guarded;
 use membership::{Membership, SessionLoss};
 use prepare::Plan;
 
 pub(crate) use prepare::surroundings;
 pub(crate) use proof::ProofError;
+pub(crate) use report::FileFormat;
 
 /// What shells add to a signal's number (POSIX, Shell Command Language, 2.8.2).
 const SIGNAL_BASE: i32 = 128;
@@ -46,8 +55,32 @@ pub(crate) struct Request<'a> {
     pub(crate) context: Option<String>,
     /// The session's key, in place of the file's.
     pub(crate) key: Option<String>,
+    /// Further flags, in place of what the file says.
+    pub(crate) flags: Vec<config::Flag>,
+    /// What becomes of connections to a source's own address.
+    pub(crate) on_source: OnSource,
+    /// Whether PostgreSQL that is no branch is refused, everywhere.
+    pub(crate) assert_isolated: bool,
+    /// Where the closing report is written.
+    pub(crate) report: Option<PathBuf>,
+    /// In which form; none: as the file's name ends.
+    pub(crate) report_format: Option<FileFormat>,
+    /// Where the certificate of the session's authority is written.
+    pub(crate) ca_file: Option<PathBuf>,
     /// The program and its arguments.
     pub(crate) command: &'a [OsString],
+}
+
+impl Request<'_> {
+    /// Whether something is asked for that only a guarded session has.
+    fn wants_guard(&self) -> bool {
+        self.assert_isolated || self.report.is_some() || self.ca_file.is_some()
+    }
+
+    /// Whether the session may go without a guard where there can be none.
+    fn waives_guard(&self) -> bool {
+        self.on_source == OnSource::Allow && !self.wants_guard()
+    }
 }
 
 /// The program could not be started or stood in for.
@@ -62,10 +95,36 @@ impl From<SpawnError> for CommandError {
     }
 }
 
+impl From<GuardError> for CommandError {
+    fn from(error: GuardError) -> Self {
+        let hint = error.hint();
+        let failure = Self::new(ExitCode::Branch, error);
+        let failure = match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        };
+        failure.with_hint("`--on-source-connection=allow` runs the program without a fence")
+    }
+}
+
+/// How a session's program ended, and what was counted while it ran.
+struct Ran {
+    result: Result<u8, CommandError>,
+    counted: Option<Counted>,
+}
+
+/// The counts of a guarded session, with what they are about.
+struct Counted {
+    fence: FencePlan,
+    branches: Vec<ReadyBranch>,
+    report: Report,
+}
+
 /// Runs a session to its end; answers with the exit code, which is the program's own.
 ///
 /// # Errors
-/// [`CommandError`] when nothing ran, or when the session lost a branch and ended the program for it.
+/// [`CommandError`] when nothing ran, when the session lost a branch and ended the program for it, or when it was not
+/// isolated and had to be.
 pub(crate) async fn run(
     request: &Request<'_>,
     settings: &Settings,
@@ -75,14 +134,29 @@ pub(crate) async fn run(
     let mut signals = Signals::install()
         .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
     let mut membership = Membership::new(settings, program_name(request.command));
-    let result = live(&plan, request, &mut membership, &mut signals, settings, ui).await;
+    let ran = live(&plan, request, &mut membership, &mut signals, settings, ui).await;
     // Whatever happened, the session is over: its branches' TTL starts.
     let left = membership.leave().await;
+    let Ran { result, counted } = ran?;
+    if let Some(Counted {
+        fence,
+        branches,
+        report,
+    }) = &counted
+    {
+        let lines = report::lines(fence, branches, report);
+        lines.iter().for_each(|line| ui.note(line));
+    }
     if result.is_ok() {
         lines::closing(&plan, left.as_deref(), crate::clock::now())
             .iter()
             .for_each(|line| ui.note(line));
     }
+    let Some(counted) = counted else {
+        return result;
+    };
+    report::write(request, &plan, &counted)?;
+    report::assert(request, &counted)?;
     result
 }
 
@@ -93,14 +167,37 @@ async fn live(
     signals: &mut Signals,
     settings: &Settings,
     ui: &Ui,
-) -> Result<u8, CommandError> {
-    let made = tokio::select! {
-        made = make(plan, membership, settings, ui) => made?,
+) -> Result<Ran, CommandError> {
+    let remote: Arc<dyn Remote> = Arc::new(ThisMachine);
+    let sources = fence::source_addresses(plan);
+    let made = async {
+        // Names are looked up while branches are made.
+        let (made, hosts) = tokio::join!(
+            make(plan, membership, settings, ui),
+            KnownHosts::look_up(&remote, &sources)
+        );
+        made.map(|made| (made, hosts))
+    };
+    let (made, hosts) = tokio::select! {
+        made = made => made?,
         signal = signals.interrupted() => {
-            return Ok(u8::try_from(SIGNAL_BASE + signal).unwrap_or(u8::MAX));
+            let code = u8::try_from(SIGNAL_BASE + signal).unwrap_or(u8::MAX);
+            return Ok(Ran { result: Ok(code), counted: None });
         }
     };
-    lines::opening(plan, &made.branches, crate::clock::now())
+    let guarded = if made.branches.is_empty() && !request.wants_guard() {
+        None
+    } else {
+        match Guarded::prepare(request, &made, hosts, remote) {
+            Ok(guarded) => Some(guarded),
+            Err(error) if request.waives_guard() => {
+                ui.warn(&format!("no fence, as allowed: {}", error.message()));
+                None
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    lines::opening(plan, &made.branches, guarded.as_ref(), crate::clock::now())
         .iter()
         .for_each(|line| ui.note(line));
     let command = Command {
@@ -111,12 +208,38 @@ async fn live(
         output: Output::Inherit,
     };
     let holds = !made.branches.is_empty();
-    supervise(command, holds, membership, signals, ui).await
+    match guarded {
+        None => {
+            let child = Child::spawn(command, signals)?;
+            let result = supervise(child, holds, membership, signals, ui).await;
+            Ok(Ran {
+                result,
+                counted: None,
+            })
+        }
+        Some(guarded) => {
+            let mut running = guarded.spawn(command, signals)?;
+            let result = running.supervise(holds, membership, signals, ui).await;
+            let (fence, report) = running.finish(signals, ui).await;
+            let branches = made.branches;
+            let counted = Counted {
+                fence,
+                branches,
+                report,
+            };
+            Ok(Ran {
+                result,
+                counted: Some(counted),
+            })
+        }
+    }
 }
 
 /// What a program needs to run: its branches, and an environment that is proven to lead to them.
 struct Made {
     branches: Vec<ReadyBranch>,
+    /// Branch by branch, whether the program insists on TLS there.
+    tls: Vec<bool>,
     environment: Environment,
 }
 
@@ -128,36 +251,47 @@ async fn make(
 ) -> Result<Made, CommandError> {
     let branches = branches::obtain(plan, membership, settings, ui).await?;
     let environment = environment::make(plan, &branches)?;
+    let mut tls = Vec::with_capacity(branches.len());
     for branch in &branches {
         let id = branch.view.id.as_str();
         let connection = &branch.planned.wanted.connection;
         let identity = &branch.connection.identity;
-        proof::prove(id, identity, connection, &environment).await?;
+        tls.push(proof::prove(id, identity, connection, &environment).await?);
     }
     Ok(Made {
         branches,
+        tls,
         environment,
     })
 }
 
 async fn supervise(
-    command: Command,
+    mut child: Child,
     holds: bool,
     membership: &Membership<'_>,
     signals: &mut Signals,
     ui: &Ui,
 ) -> Result<u8, CommandError> {
-    let mut child = Child::spawn(command, signals)?;
     let loss = tokio::select! {
         end = child.wait(signals) => return Ok(end.exit_code()),
         loss = membership.keep(), if holds => loss,
     };
+    Err(end_lost(&mut child, loss, signals, ui).await)
+}
+
+/// Ends a program whose session is lost.
+async fn end_lost(
+    child: &mut Child,
+    loss: SessionLoss,
+    signals: &mut Signals,
+    ui: &Ui,
+) -> CommandError {
     ui.warn(&format!("{loss}; ending the program"));
     child
         .stop_handle()
         .stop(StopReason::SessionLost, STOP_GRACE);
     child.wait(signals).await;
-    Err(loss.into())
+    loss.into()
 }
 
 impl From<SessionLoss> for CommandError {

@@ -12,12 +12,16 @@ use model::branch_id::NameError;
 use model::{Namespace, Secret};
 
 use crate::args::GlobalArgs;
+use crate::ui::Format;
+
+/// The name that people's scripts and editors call.
+pub(crate) const HABITUAL_NAME: &str = "mirrord";
 
 /// Where the engine of the machine's administrator keeps its data.
 const DATA_DIR_OF_ROOT: &str = "/var/lib/bough";
 
 /// The folder of an account's own data below HOME, where XDG_DATA_HOME names none.
-const DATA_HOME_DEFAULT: &str = ".local/share";
+pub(crate) const DATA_HOME_DEFAULT: &str = ".local/share";
 
 /// Why no settings can be made.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +112,6 @@ pub(crate) struct SessionDefaults {
     pub(crate) key: Option<String>,
     /// The target's namespace.
     pub(crate) namespace: Option<String>,
-    /// The target.
-    pub(crate) target: Option<String>,
-    /// The context.
-    pub(crate) context: Option<String>,
 }
 
 /// Everything a command may ask about this run.
@@ -119,6 +119,8 @@ pub(crate) struct SessionDefaults {
 pub(crate) struct Settings {
     /// Where the engine of this account keeps its data; absolute.
     pub(crate) data_dir: PathBuf,
+    /// Whether a flag or a variable named it.
+    pub(crate) is_data_dir_named: bool,
     /// Folders to look for PostgreSQL in before the usual ones.
     pub(crate) postgres_path: Vec<PathBuf>,
     /// The account that servers run as when the engine is root.
@@ -127,6 +129,8 @@ pub(crate) struct Settings {
     pub(crate) source_url: Option<Secret>,
     /// Values for sessions.
     pub(crate) session: SessionDefaults,
+    /// The form of results that mirrord's callers expect where no flag names one.
+    pub(crate) habitual_format: Format,
     /// How often `-v` was given.
     pub(crate) verbose: u8,
     /// RUST_LOG: says more than a count of `-v`, so it wins.
@@ -151,6 +155,8 @@ impl Settings {
         let is_root = rustix::process::geteuid().is_root();
         Ok(Self {
             data_dir: choose_data_dir(flags.data_dir.as_deref(), &environment, is_root)?,
+            is_data_dir_named: flags.data_dir.is_some()
+                || environment.get("BOUGH_DATA_DIR").is_some(),
             postgres_path: environment
                 .get("BOUGH_POSTGRES_PATH")
                 .map(|list| std::env::split_paths(list).collect())
@@ -158,6 +164,11 @@ impl Settings {
             server_account: environment.text("BOUGH_SERVER_ACCOUNT")?,
             source_url: environment.text("BOUGH_SOURCE_URL")?.map(Secret::new),
             session: session_defaults(&environment)?,
+            habitual_format: if is_called_mirrord(std::env::args_os().next().as_deref()) {
+                Format::Json
+            } else {
+                Format::Text
+            },
             verbose: flags.verbose,
             rust_log: environment.text("RUST_LOG")?,
             owner: describe_owner(&environment),
@@ -202,6 +213,12 @@ impl Settings {
     }
 }
 
+/// Whether the program was started by the name of the one whose habits it serves.
+fn is_called_mirrord(program: Option<&OsStr>) -> bool {
+    let name = program.map(Path::new).and_then(Path::file_name);
+    name == Some(OsStr::new(HABITUAL_NAME))
+}
+
 fn choose_data_dir(
     flag: Option<&Path>,
     environment: &Environment,
@@ -235,8 +252,6 @@ fn session_defaults(environment: &Environment) -> Result<SessionDefaults, Settin
             .map(PathBuf::from),
         key: environment.text("MIRRORD_KEY")?,
         namespace: environment.text("MIRRORD_TARGET_NAMESPACE")?,
-        target: environment.text("MIRRORD_IMPERSONATED_TARGET")?,
-        context: environment.text("MIRRORD_KUBE_CONTEXT")?,
     })
 }
 
@@ -247,7 +262,7 @@ fn choose_look(flags: &GlobalArgs, environment: &Environment) -> Look {
     let wanted = environment.get("NO_COLOR").is_none();
     let size = rustix::termios::tcgetwinsize(std::io::stdout());
     Look {
-        quiet: flags.quiet,
+        quiet: flags.quiet || environment.get("MIRRORD_PROGRESS_MODE") == Some(OsStr::new("off")),
         colours: terminal && wanted && !dumb,
         terminal: terminal && !dumb,
         width: size.ok().map(|size| size.ws_col).filter(|width| *width > 0),
@@ -301,6 +316,23 @@ mod tests {
         assert_eq!(data_dir(None, &relative, false), "/h/.local/share/bough");
         let nothing = choose_data_dir(None, &environment(&[]), false);
         assert!(matches!(nothing, Err(SettingsError::DataDir)));
+    }
+
+    #[test]
+    fn the_name_that_it_is_called_by_is_the_last_part_of_its_path() {
+        for (program, expected) in [
+            ("mirrord", true),
+            ("/usr/bin/mirrord", true),
+            ("bough", false),
+            ("mirrord-x", false),
+        ] {
+            assert_eq!(
+                is_called_mirrord(Some(OsStr::new(program))),
+                expected,
+                "{program}"
+            );
+        }
+        assert!(!is_called_mirrord(None));
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod exec;
 mod fake_door;
 #[path = "it/fake_engine.rs"]
 mod fake_engine;
+#[path = "it/habits.rs"]
+mod habits;
 #[path = "it/harness.rs"]
 mod harness;
 #[path = "it/help.rs"]
@@ -30,3 +32,5 @@ mod samples;
 mod source;
 #[path = "it/verify_config.rs"]
 mod verify_config;
+#[path = "it/volume.rs"]
+mod volume;

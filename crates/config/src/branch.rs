@@ -1,14 +1,15 @@
 //! `db_branches`: which databases the session has a branch of.
 //!
 //! Owns the resolved branch, and which home of the list counts (`feature.db_branches`, or the root's). `pg` reads
-//! PostgreSQL's, `other` names the databases that are not branched yet, `copy`, `version`, `migrations` and `iam_auth`
-//! read their parts. Leaves making branches to the engine.
+//! PostgreSQL's, `other` the databases that are not branched yet, `copy`, `version`, `ttl`, `migrations` and `iam_auth`
+//! their parts. Leaves making branches to the engine.
 
 mod copy;
 mod iam_auth;
 mod migrations;
 mod other;
 mod pg;
+mod ttl;
 mod version;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ use model::{BranchId, CopySpec, PgMajor, Ttl};
 
 use crate::config::SessionKey;
 use crate::connection::Connection;
-use crate::decode::{Decode, Report, nearest, quoted, report_kind};
+use crate::decode::{Decode, Render, Report, Shape, nearest, quoted, report_kind};
+use crate::json::Json;
 use crate::tree::{Node, Value};
 
 pub(crate) use other::OtherBranch;
@@ -57,8 +59,11 @@ pub struct DbBranch {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum WrittenBranch {
     Pg(Box<PgBranch>),
-    Other(OtherBranch),
+    Other(Box<OtherBranch>),
 }
+
+/// Seconds that a session waits for a branch unless its file says otherwise.
+const CREATION_TIMEOUT_SECS: u64 = 60;
 
 /// The type of the databases that Bough branches.
 const PG: &str = "pg";
@@ -81,8 +86,10 @@ impl Decode for WrittenBranch {
         };
         match String::decode(&kind, report)?.as_str() {
             PG => PgBranch::decode(node, report).map(|branch| Self::Pg(Box::new(branch))),
-            word => match other::database_of(word) {
-                Some(database) => other::decode(database, node, report).map(Self::Other),
+            word => match other::engine_of(word) {
+                Some(engine) => {
+                    other::decode(engine, node, report).map(|branch| Self::Other(Box::new(branch)))
+                }
                 None => {
                     report_type(word, &kind, report);
                     None
@@ -90,6 +97,37 @@ impl Decode for WrittenBranch {
             },
         }
     }
+
+    fn shape() -> Shape {
+        Shape::one_of([PgBranch::shape()].into_iter().chain(other::shapes()))
+    }
+}
+
+impl Render for WrittenBranch {
+    fn render(&self) -> Json {
+        match self {
+            Self::Pg(branch) => branch.render(),
+            Self::Other(branch) => branch.render(),
+        }
+    }
+}
+
+/// Pairs of keys of which one may be given.
+fn check_exclusive(node: &Node<'_>, report: &mut Report) -> bool {
+    let mut good = true;
+    for (first, second) in [("ttl_secs", "ttl_mins"), ("version", "image")] {
+        let given = |key: &str| node.get(key).filter(|value| !value.is_null());
+        if let (Some(_), Some(value)) = (given(first), given(second)) {
+            report
+                .problem(
+                    &value,
+                    format!("{first:?} and {second:?} exclude each other"),
+                )
+                .hint("keep one of them");
+            good = false;
+        }
+    }
+    good
 }
 
 fn report_type(word: &str, kind: &Node<'_>, report: &mut Report) {
@@ -122,6 +160,16 @@ impl Decode for BranchId {
             }
         }
     }
+
+    fn shape() -> Shape {
+        Shape::not_empty("id")
+    }
+}
+
+impl Render for BranchId {
+    fn render(&self) -> Json {
+        Json::text(self.as_str())
+    }
 }
 
 /// A string that says something.
@@ -139,6 +187,16 @@ impl Decode for NotEmpty {
         }
         Some(Self(text))
     }
+
+    fn shape() -> Shape {
+        Shape::not_empty("string")
+    }
+}
+
+impl Render for NotEmpty {
+    fn render(&self) -> Json {
+        Json::text(&self.0)
+    }
 }
 
 /// Gives every branch its id, and resolves those of PostgreSQL. `nodes` are the entries of the list, in its order.
@@ -154,10 +212,10 @@ pub(crate) fn resolve(
         match branch {
             WrittenBranch::Other(other) => other.tell_lacking(node, report),
             WrittenBranch::Pg(branch) => {
-                if branch.id.is_none() {
+                if branch.id().is_none() {
                     nameless += 1;
                 }
-                let id = match branch.id.clone() {
+                let id = match branch.id().cloned() {
                     Some(id) => Some(id),
                     None => id_from_key(key, nameless, node, report),
                 };

@@ -13,6 +13,7 @@ use crate::environment::{Environment, Rule};
 use crate::network::IncomingMode;
 use crate::reader::Surroundings;
 use crate::root::Parts;
+use crate::target::TargetChoice;
 use crate::tree::Node;
 
 /// Checks everything but ids.
@@ -22,6 +23,10 @@ pub(crate) fn check(
     surroundings: &Surroundings,
     report: &mut Report,
 ) {
+    let may_come = !surroundings.is_target_final && parts.target.choice == TargetChoice::Unset;
+    if parts.target.workload().is_none() && !may_come {
+        check_targetless(parts, root, report);
+    }
     check_target(parts, root, report);
     check_operator(parts, root, report);
     check_env_file(parts, root, surroundings, report);
@@ -46,22 +51,24 @@ fn deepest<'t>(root: &Node<'t>, path: &[&str]) -> Node<'t> {
         .unwrap_or_else(|| root.clone())
 }
 
-fn check_target(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
+/// What a session without target cannot do.
+fn check_targetless(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
     let hint = "add a \"target\", or name one with --target";
-    if parts.target.workload().is_none() {
-        if parts.network.incoming.mode == IncomingMode::Steal {
-            let mode = deepest(root, &["feature", "network", "incoming", "mode"]);
-            report
-                .problem(&mode, "there is no target to steal from")
-                .hint(hint);
-        }
-        if parts.copy_target.enabled {
-            let copy = deepest(root, &["feature", "copy_target"]);
-            report
-                .problem(&copy, "there is no target to copy")
-                .hint(hint);
-        }
+    if parts.network.incoming.mode == IncomingMode::Steal {
+        let mode = deepest(root, &["feature", "network", "incoming", "mode"]);
+        report
+            .problem(&mode, "there is no target to steal from")
+            .hint(hint);
     }
+    if parts.copy_target.enabled {
+        let copy = deepest(root, &["feature", "copy_target"]);
+        report
+            .problem(&copy, "there is no target to copy")
+            .hint(hint);
+    }
+}
+
+fn check_target(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
     let by_label = parts
         .target
         .workload()
@@ -95,6 +102,33 @@ fn check_operator(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
                 "branches in a cluster are made by its operator: there, this file is refused",
             )
             .hint("remove \"operator\", or write true");
+    }
+    if parts.operator == Some(false)
+        && let Some(target) = parts.target.workload()
+        && needs_operator(target.kind)
+    {
+        report
+            .warning(
+                &deepest(root, &["operator"]),
+                format!(
+                    "in a cluster, a target of the kind {} is found by its operator: there, this file is refused",
+                    target.kind.as_str()
+                ),
+            )
+            .hint("remove \"operator\", or write true");
+    }
+}
+
+/// Kinds whose pod is not one that is simply there.
+fn needs_operator(kind: TargetKind) -> bool {
+    match kind {
+        TargetKind::Pod | TargetKind::Deployment | TargetKind::Rollout => false,
+        TargetKind::Job
+        | TargetKind::CronJob
+        | TargetKind::StatefulSet
+        | TargetKind::Service
+        | TargetKind::ReplicaSet
+        | TargetKind::Label => true,
     }
 }
 
@@ -250,9 +284,13 @@ fn report_file_variables(
 
 /// Every branch has an id of its own. `nodes` are the entries of the list.
 pub(crate) fn check_ids(branches: &[DbBranch], nodes: &[Node<'_>], report: &mut Report) {
+    let resolved: BTreeMap<&str, &DbBranch> = branches
+        .iter()
+        .map(|branch| (branch.path.as_str(), branch))
+        .collect();
     let mut first_places: BTreeMap<String, Node<'_>> = BTreeMap::new();
     for node in nodes {
-        let derived = branches.iter().find(|branch| branch.path == node.path);
+        let derived = resolved.get(node.path.as_str());
         let written = node.get("id").and_then(|id| id.text()).map(str::to_owned);
         let Some(id) = derived.map(|branch| branch.id.to_string()).or(written) else {
             continue;

@@ -1,9 +1,12 @@
 //! The resolved configuration: plain data, every default filled in.
 
+use model::TargetKind;
+
 use crate::branch::DbBranch;
 use crate::diagnostic::{Diagnostic, Unsupported, Weight};
 use crate::environment::{EnvRules, Magic};
 use crate::fs::Fs;
+use crate::json::Json;
 use crate::network::Network;
 use crate::root::CopyTarget;
 use crate::target::Target;
@@ -68,9 +71,49 @@ pub struct Config {
     pub warnings: Vec<Diagnostic>,
     /// What reads well and this version cannot do.
     pub unsupported: Vec<Unsupported>,
+    /// The whole file with every default in place, as it could be written. Its secrets are masked when it is shown.
+    pub resolved: Json,
 }
 
 impl Config {
+    /// The kinds of target that the file would go with, `None` standing for having none on purpose: what an editor may
+    /// offer.
+    pub fn compatible_targets(&self) -> Vec<Option<TargetKind>> {
+        let copies = self.copy_target.enabled;
+        let splits = self
+            .resolved
+            .get("feature")
+            .and_then(|it| it.get("split_queues"));
+        let splits = splits.is_some_and(|queues| *queues != Json::Object(Vec::new()));
+        let goes = |kind: Option<TargetKind>| match kind {
+            None | Some(TargetKind::Rollout) => !copies,
+            Some(TargetKind::Pod) => !(copies && self.copy_target.scale_down),
+            Some(TargetKind::Job | TargetKind::CronJob) => copies,
+            Some(TargetKind::Label) => !(copies || splits || !self.branches.is_empty()),
+            Some(
+                TargetKind::Deployment
+                | TargetKind::StatefulSet
+                | TargetKind::Service
+                | TargetKind::ReplicaSet,
+            ) => true,
+        };
+        [
+            None,
+            Some(TargetKind::Pod),
+            Some(TargetKind::Deployment),
+            Some(TargetKind::Rollout),
+            Some(TargetKind::Job),
+            Some(TargetKind::CronJob),
+            Some(TargetKind::StatefulSet),
+            Some(TargetKind::Service),
+            Some(TargetKind::ReplicaSet),
+            Some(TargetKind::Label),
+        ]
+        .into_iter()
+        .filter(|kind| goes(*kind))
+        .collect()
+    }
+
     /// What forbids a run, of [`Config::unsupported`].
     pub fn refused(&self) -> impl Iterator<Item = &Unsupported> {
         self.unsupported

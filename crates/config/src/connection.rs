@@ -1,21 +1,22 @@
 //! `connection`: where the source's address is found, and which variables must lead to the branch.
 //!
-//! Owns the resolved form, and with it: `written` (every shape of the file), `locate` (the source's URL from an
+//! Owns the resolved form, and with it: `written` (every shape of the file), `render` (the same the other way), `locate` (the source's URL from an
 //! environment), `rewrite` (the same variables with the branch's address). Leaves asking databases to the engine.
 
 mod locate;
+mod render;
 mod rewrite;
 mod written;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fancy_regex::Regex;
 use model::Secret;
-use regex::Regex;
 
-pub use locate::{LocateError, SourceConnection};
+pub use locate::{LocateError, SourceConnection, Values};
 pub use rewrite::{Destination, RewriteError};
-pub(crate) use written::{WrittenVariable, vocabulary};
+pub(crate) use written::{params_shape, vocabulary};
 
 /// Where the variable of a connection is defined on its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,8 @@ impl ValuePattern {
 
     /// Where in `text` the value stands.
     fn find(&self, text: &str) -> Option<std::ops::Range<usize>> {
-        self.0.captures(text)?.get(1).map(|group| group.range())
+        let captures = self.0.captures(text).ok().flatten()?;
+        captures.get(1).map(|group| group.range())
     }
 }
 

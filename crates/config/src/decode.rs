@@ -1,24 +1,27 @@
 //! From the tree to types: every type of the format says how it is read, and every error is kept.
 //!
 //! Owns the `Decode` trait, scalars, lists and maps. `fields` reads objects and finds unknown keys, `record` declares a
-//! type with its keys and their documentation in one place, `shapes` has the forms that many keys share, `report`
-//! collects what was found. Leaves what the keys mean to the folder of each concern.
+//! type with its keys and their documentation in one place, `shape` is what such a declaration says, `shapes` has the
+//! forms that many keys share, `report` collects what was found. Leaves what the keys mean to the folder of each concern.
 //!
 //! One rule for all keys but those of `NotNull`: `null` is the same as leaving the key out.
 
 mod fields;
 mod record;
 mod report;
+mod shape;
 mod shapes;
 
 pub(crate) use fields::{Fields, Record, nearest, quoted, report_unknown};
 pub(crate) use record::{record, words};
-pub(crate) use report::{Finding, Report};
+pub(crate) use report::{Finding, Lacking, Report};
+pub(crate) use shape::{Doc, Field, RecordShape, Shape};
 pub use shapes::OneOrMany;
-pub(crate) use shapes::{Anything, NotNull, Switch, Word, defaults, switch};
+pub(crate) use shapes::{Anything, NotNull, Switch, Word, defaults, switch, switches};
 
 use std::collections::BTreeMap;
 
+use crate::json::Json;
 use crate::tree::{Node, Value};
 
 /// A type that can be read from a value.
@@ -36,6 +39,14 @@ pub(crate) trait Decode: Sized {
 
     /// Whether `null` is the same as leaving the key out.
     const NULL_IS_ABSENT: bool = true;
+
+    /// What may be written: whatever `decode` takes fits it.
+    fn shape() -> Shape;
+}
+
+/// A type that can be written so that reading it gives the same again.
+pub(crate) trait Render {
+    fn render(&self) -> Json;
 }
 
 /// Reports that a value is of the wrong kind.
@@ -48,12 +59,18 @@ impl Decode for bool {
     const EXPECTED: &'static str = "true or false";
 
     fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        match node.tree.value {
-            Value::Bool(value) => Some(value),
-            Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
-                report_kind(node, Self::EXPECTED, report)
-            }
-        }
+        node.truth()
+            .or_else(|| report_kind(node, Self::EXPECTED, report))
+    }
+
+    fn shape() -> Shape {
+        Shape::Bool
+    }
+}
+
+impl Render for bool {
+    fn render(&self) -> Json {
+        Json::Bool(*self)
     }
 }
 
@@ -63,8 +80,28 @@ impl Decode for String {
     fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
         match node.text() {
             Some(text) => Some(text.to_owned()),
-            None => report_kind(node, Self::EXPECTED, report),
+            None => {
+                let finding = report.problem(
+                    node,
+                    format!("expected {}, found {}", Self::EXPECTED, node.kind()),
+                );
+                if matches!(node.tree.value, Value::Number(_) | Value::Bool(_)) {
+                    // Without the value, which may be a secret.
+                    finding.hint("put it in quotes");
+                }
+                None
+            }
         }
+    }
+
+    fn shape() -> Shape {
+        Shape::Text(shape::Text::default())
+    }
+}
+
+impl Render for String {
+    fn render(&self) -> Json {
+        Json::text(self)
     }
 }
 
@@ -73,6 +110,16 @@ impl Decode for model::Secret {
 
     fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
         String::decode(node, report).map(Self::new)
+    }
+
+    fn shape() -> Shape {
+        String::shape()
+    }
+}
+
+impl Render for model::Secret {
+    fn render(&self) -> Json {
+        Json::Secret(self.clone())
     }
 }
 
@@ -96,21 +143,32 @@ fn decode_whole<T: std::str::FromStr>(
     }
 }
 
-impl Decode for u16 {
-    const EXPECTED: &'static str = "a whole number from 0 to 65535";
+/// Whole numbers of one width.
+macro_rules! whole {
+    ($ty:ty, $expected:literal) => {
+        impl Decode for $ty {
+            const EXPECTED: &'static str = $expected;
 
-    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        decode_whole(node, Self::EXPECTED, report)
-    }
+            fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+                decode_whole(node, Self::EXPECTED, report)
+            }
+
+            fn shape() -> Shape {
+                Shape::Whole(u64::from(<$ty>::MAX))
+            }
+        }
+
+        impl Render for $ty {
+            fn render(&self) -> Json {
+                Json::from(u64::from(*self))
+            }
+        }
+    };
 }
 
-impl Decode for u64 {
-    const EXPECTED: &'static str = "a whole number, not negative";
-
-    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        decode_whole(node, Self::EXPECTED, report)
-    }
-}
+whole!(u16, "a whole number from 0 to 65535");
+whole!(u32, "a whole number from 0 to 4294967295");
+whole!(u64, "a whole number, not negative");
 
 impl<T: Decode> Decode for Option<T> {
     const EXPECTED: &'static str = T::EXPECTED;
@@ -125,6 +183,16 @@ impl<T: Decode> Decode for Option<T> {
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+
+    fn shape() -> Shape {
+        T::shape()
+    }
+}
+
+impl<T: Render> Render for Option<T> {
+    fn render(&self) -> Json {
+        self.as_ref().map_or(Json::Null, T::render)
     }
 }
 
@@ -143,6 +211,16 @@ impl<T: Decode> Decode for Vec<T> {
             .collect();
         read.into_iter().collect()
     }
+
+    fn shape() -> Shape {
+        T::shape().list()
+    }
+}
+
+impl<T: Render> Render for Vec<T> {
+    fn render(&self) -> Json {
+        Json::list(self.iter().map(T::render))
+    }
 }
 
 /// A pair, written as a list of two.
@@ -154,6 +232,16 @@ impl<T: Decode> Decode for (T, T) {
             [first, second] => T::decode(first, report).zip(T::decode(second, report)),
             _ => report_kind(node, Self::EXPECTED, report),
         }
+    }
+
+    fn shape() -> Shape {
+        Shape::Pair(Box::new(T::shape()))
+    }
+}
+
+impl<T: Render> Render for (T, T) {
+    fn render(&self) -> Json {
+        Json::list([self.0.render(), self.1.render()])
     }
 }
 
@@ -176,6 +264,16 @@ impl<T: Decode> Decode for BTreeMap<String, T> {
             })
             .collect();
         read.into_iter().collect()
+    }
+
+    fn shape() -> Shape {
+        T::shape().map()
+    }
+}
+
+impl<T: Render> Render for BTreeMap<String, T> {
+    fn render(&self) -> Json {
+        Json::object(self.iter().map(|(key, value)| (key, value.render())))
     }
 }
 

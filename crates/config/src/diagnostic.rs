@@ -9,7 +9,7 @@ use crate::text::{Excerpt, Place};
 /// One thing to say about one place of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The file's name as it was given.
+    /// The file's name as it was given; a variable or a flag where that gave the value.
     pub file: String,
     /// Where in the file; in the text that its template gave, where it is a template.
     pub place: Place,
@@ -78,7 +78,9 @@ pub enum Weight {
 pub struct Unsupported {
     /// The value's path.
     pub path: String,
-    /// Where the file chose it; none where only a default did.
+    /// Who chose it: the file, a variable or a flag, by name; none where only a default did.
+    pub file: Option<String>,
+    /// Where in it; none where only a default chose it.
     pub place: Option<Place>,
     /// What happens instead: a fragment that reads after the path.
     pub effect: String,

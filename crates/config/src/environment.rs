@@ -13,11 +13,14 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use fancy_regex::Regex;
 use model::Secret;
-use regex::Regex;
 
-use crate::decode::{Decode, OneOrMany, Report, Switch, defaults, record, report_kind};
-use crate::diagnostic::Weight;
+use crate::decode::{
+    Decode, OneOrMany, Record, Render, Report, Shape, defaults, record, report_kind,
+};
+use crate::json::Json;
+use crate::pattern;
 use crate::tree::{Node, Value};
 use dotenv::DotenvError;
 
@@ -88,6 +91,8 @@ pub struct EnvRules {
     pub overrides: BTreeMap<String, Secret>,
     /// Variables that the process does not get, in whatever case.
     pub unset: Vec<String>,
+    /// When variables are fetched: no effect here, where a process has them from its start.
+    pub load_from_process: Option<bool>,
 }
 
 /// A rule that takes a variable away from the target's value.
@@ -232,7 +237,7 @@ impl EnvRules {
     fn mapping_of(&self, name: &str) -> Option<&Mapping> {
         self.mapping
             .iter()
-            .find(|mapping| mapping.pattern.is_match(name))
+            .find(|mapping| pattern::is_match(&mapping.pattern, name))
     }
 
     fn unsets(&self, name: &str) -> bool {
@@ -255,21 +260,30 @@ fn insert_all(environment: &mut Environment, variables: &BTreeMap<String, Secret
 }
 
 record! {
-    /// The rules as written.
-    pub(crate) struct WrittenRules {
-        /// Patterns of names, in a list or separated by `;`.
+    /// Which variables the process gets. `true` is all of the target's, `false` none of them. The target's own come first,
+    /// then `env_file`, `mapping` and `override`, all of that over the caller's environment; then `unset` removes; the
+    /// variables that lead to branches come last.
+    pub(crate) struct WrittenRules in more forms {
+        /// The only variables of the target that come along, by name; `*` stands for any characters, `?` for one. A list,
+        /// or one text with `;` between names. Not beside `exclude`.
+        /// Example: `["DATABASE_*", "REDIS_URL"]`
         include: Option<OneOrMany<String>>,
-        /// Patterns of names, in a list or separated by `;`.
+        /// Variables of the target that stay behind, in the same forms. Not beside `include`.
+        /// Example: `"AWS_*;SENTRY_DSN"`
         exclude: Option<OneOrMany<String>>,
-        /// Values of their own.
+        /// Variables with values of their own.
+        /// Example: `{"LOG_LEVEL": "debug"}`
         overrides as "override": Option<BTreeMap<String, Secret>>,
-        /// Values by pattern.
+        /// Values for every variable of the target or of `env_file` whose name the pattern matches.
+        /// Example: `{".+_TIMEOUT": "1000"}`
         mapping: Option<Mappings>,
-        /// Names.
+        /// Variables that the process does not get, in whatever case. `feature.magic.aws` adds `AWS_PROFILE`.
+        /// Example: `["AWS_PROFILE"]`
         unset: Option<OneOrMany<String>>,
-        /// A dotenv file.
+        /// A dotenv file, whose variables come over the target's. A relative path starts at the working directory.
+        /// Example: `".env"`
         env_file: Option<String>,
-        /// When variables are fetched.
+        /// Whether variables are fetched only after the process has started.
         load_from_process: Option<bool>,
     }
 }
@@ -294,10 +308,15 @@ impl Decode for Mappings {
                     tree: &member.value,
                 };
                 let value = Secret::decode(&child, report);
-                match Regex::new(&member.key) {
+                match pattern::compile(&member.key) {
                     Ok(pattern) => value.map(|value| Mapping { pattern, value }),
                     Err(error) => {
-                        report_bad_pattern(&child.path, member.key_span.clone(), &error, report);
+                        pattern::report_broken(
+                            &child.path,
+                            member.key_span.clone(),
+                            &error,
+                            report,
+                        );
                         None
                     }
                 }
@@ -305,25 +324,24 @@ impl Decode for Mappings {
             .collect();
         read.into_iter().collect::<Option<_>>().map(Self)
     }
+
+    fn shape() -> Shape {
+        Shape::text("values under regular expressions").map()
+    }
 }
 
-/// Reports a broken regular expression in one line.
-pub(crate) fn report_bad_pattern(
-    path: &str,
-    span: std::ops::Range<usize>,
-    error: &regex::Error,
-    report: &mut Report,
-) {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    let why = last.strip_prefix("error: ").unwrap_or(last);
-    report
-        .problem_at(
-            path.to_owned(),
-            &span,
-            format!("not a regular expression: {why}"),
-        )
-        .hint("see https://docs.rs/regex/#syntax: there is no look-around and no back-reference");
+impl Render for Mappings {
+    fn render(&self) -> Json {
+        render_mapping(&self.0)
+    }
+}
+
+fn render_mapping(mapping: &[Mapping]) -> Json {
+    Json::object(
+        mapping
+            .iter()
+            .map(|mapping| (mapping.pattern.as_str(), mapping.value.render())),
+    )
 }
 
 fn split_patterns(list: Option<OneOrMany<String>>) -> Option<Vec<Wildcard>> {
@@ -342,57 +360,82 @@ impl Decode for EnvRules {
     const EXPECTED: &'static str = "true, false or an object";
 
     fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        let written = WrittenRules::decode(node, report)?;
-        let selection = match (
-            split_patterns(written.include),
-            split_patterns(written.exclude),
-        ) {
-            (Some(_), Some(_)) => {
-                report
-                    .problem(node, "\"include\" and \"exclude\" exclude each other")
-                    .hint("keep one of them");
-                return None;
-            }
-            (Some(include), None) => Selection::Include(include),
-            (None, Some(exclude)) => Selection::Exclude(exclude),
-            (None, None) => Selection::All,
-        };
-        if written.load_from_process == Some(true)
-            && let Some(late) = node.get("load_from_process")
-        {
-            report.lacks(
-                &late,
-                Weight::Told,
-                "has no effect: the process has its variables from its start",
-            );
+        match (node.truth(), &node.tree.value) {
+            (Some(true), _) => Some(Self::default()),
+            (Some(false), _) => Some(Self {
+                selection: Selection::None,
+                ..Self::default()
+            }),
+            (None, Value::Object(_)) => read_rules(node, report),
+            (None, _) => report_kind(node, Self::EXPECTED, report),
         }
-        Some(Self {
-            selection,
-            env_file: written.env_file.map(PathBuf::from),
-            mapping: written.mapping.map_or_else(Vec::new, |Mappings(list)| list),
-            overrides: written.overrides.unwrap_or_default(),
-            unset: written.unset.map_or_else(Vec::new, |OneOrMany(list)| list),
-        })
+    }
+
+    fn shape() -> Shape {
+        Shape::one_of([Shape::Bool, WrittenRules::object_shape()])
     }
 }
 
-impl Switch for EnvRules {
-    fn off() -> Self {
-        Self {
-            selection: Selection::None,
-            ..Self::default()
+fn read_rules(node: &Node<'_>, report: &mut Report) -> Option<EnvRules> {
+    let written = WrittenRules::decode_record(node, report)?;
+    let selection = match (
+        split_patterns(written.include),
+        split_patterns(written.exclude),
+    ) {
+        (Some(_), Some(_)) => {
+            report
+                .problem(node, "\"include\" and \"exclude\" exclude each other")
+                .hint("keep one of them");
+            return None;
         }
+        (Some(include), None) => Selection::Include(include),
+        (None, Some(exclude)) => Selection::Exclude(exclude),
+        (None, None) => Selection::All,
+    };
+    Some(EnvRules {
+        selection,
+        env_file: written.env_file.map(PathBuf::from),
+        mapping: written.mapping.map_or_else(Vec::new, |Mappings(list)| list),
+        overrides: written.overrides.unwrap_or_default(),
+        unset: written.unset.map_or_else(Vec::new, |OneOrMany(list)| list),
+        load_from_process: written.load_from_process,
+    })
+}
+
+impl Render for EnvRules {
+    fn render(&self) -> Json {
+        let patterns =
+            |list: &[Wildcard]| Json::list(list.iter().map(|pattern| Json::text(pattern.as_str())));
+        let (include, exclude) = match &self.selection {
+            Selection::All => (Json::Null, Json::Null),
+            Selection::None => (Json::Null, Json::list([Json::from("*")])),
+            Selection::Include(list) => (patterns(list), Json::Null),
+            Selection::Exclude(list) => (Json::Null, patterns(list)),
+        };
+        let file = self.env_file.as_ref();
+        Json::object([
+            ("include", include),
+            ("exclude", exclude),
+            ("override", self.overrides.render()),
+            ("mapping", render_mapping(&self.mapping)),
+            ("unset", self.unset.render()),
+            (
+                "env_file",
+                file.map_or(Json::Null, |path| Json::text(path.to_string_lossy())),
+            ),
+            ("load_from_process", self.load_from_process.render()),
+        ])
     }
 }
 
 record! {
     /// What the format does unasked.
     pub struct Magic {
-        /// Removes `AWS_PROFILE`, so that the target's role counts.
+        /// Removes `AWS_PROFILE` from the process's environment, so that the target's role counts.
         aws: bool = true,
-        /// Mounts what the target has mounted.
+        /// Whether what the target has mounted is there for the process as well.
         auto_mount: bool = true,
-        /// Reads files ahead.
+        /// Whether the target's files are read ahead.
         turbo: bool = true,
     }
 }

@@ -1,33 +1,38 @@
 //! Which format a file has, and reading it into a tree.
 //!
-//! Owns the choice by extension. `json` reads JSON; YAML and TOML are named and refused until they are read.
+//! Owns the choice by extension, and what all formats have in common: no byte order mark is needed, and nothing is
+//! nested deeper than [`NESTING_MAX`]. `json`, `yaml` and `toml` read theirs.
 
 mod json;
+mod toml;
+mod yaml;
 
 use std::path::Path;
 
 use crate::text::Span;
 use crate::tree::Tree;
 
+/// Lists and objects within each other at most: no configuration comes near, and each costs stack.
+const NESTING_MAX: usize = 128;
+
 /// A format that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// RFC 8259, with comments and trailing commas allowed.
     Json,
+    /// YAML 1.2, with merge keys and with the truth values of 1.1.
+    Yaml,
+    /// TOML 1.1.
+    Toml,
 }
 
-/// A file whose format is not read.
+/// An extension that means nothing here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FormatError {
-    /// A format that is planned.
-    #[error("{name} files are not read yet: see docs/roadmap.md")]
-    Planned {
-        /// The format's name.
-        name: &'static str,
-    },
-    /// An extension that means nothing here.
-    #[error("the extension {0:?} is not that of a configuration file")]
-    Unknown(String),
+#[error("the extension {0:?} is not that of a configuration file")]
+pub(crate) struct FormatError(String);
+
+impl FormatError {
+    pub(crate) const HINT: &'static str = "expected .json (comments and trailing commas are allowed), .yaml, .yml, .toml, or none for JSON";
 }
 
 /// A text that is not what its format asks for.
@@ -38,6 +43,16 @@ pub(crate) struct SyntaxError {
     pub(crate) hint: Option<String>,
 }
 
+impl SyntaxError {
+    fn too_deep(span: Span) -> Self {
+        Self {
+            span,
+            text: "the file is nested too deeply".to_owned(),
+            hint: None,
+        }
+    }
+}
+
 impl Format {
     /// The format of a file by its extension; none means JSON.
     pub(crate) fn of(path: &Path) -> Result<Self, FormatError> {
@@ -46,9 +61,9 @@ impl Format {
         };
         match extension.to_string_lossy().as_ref() {
             "json" => Ok(Self::Json),
-            "yaml" | "yml" => Err(FormatError::Planned { name: "YAML" }),
-            "toml" => Err(FormatError::Planned { name: "TOML" }),
-            other => Err(FormatError::Unknown(other.to_owned())),
+            "yaml" | "yml" => Ok(Self::Yaml),
+            "toml" => Ok(Self::Toml),
+            other => Err(FormatError(other.to_owned())),
         }
     }
 
@@ -56,6 +71,8 @@ impl Format {
     pub(crate) fn parse(self, text: &str) -> Result<Tree, SyntaxError> {
         match self {
             Self::Json => json::parse(text),
+            Self::Yaml => yaml::parse(text),
+            Self::Toml => toml::parse(text),
         }
     }
 }
@@ -66,22 +83,18 @@ mod tests {
 
     #[test]
     fn the_extension_decides() {
-        assert_eq!(Format::of(Path::new("a/b.json")), Ok(Format::Json));
-        assert_eq!(Format::of(Path::new("a.b/mirrord")), Ok(Format::Json));
-        for planned in ["a.yaml", "a.yml", "a.toml"] {
-            assert!(
-                matches!(
-                    Format::of(Path::new(planned)),
-                    Err(FormatError::Planned { .. })
-                ),
-                "{planned}"
-            );
+        for (path, format) in [
+            ("a/b.json", Format::Json),
+            ("a.b/mirrord", Format::Json),
+            ("-", Format::Json),
+            ("a.yaml", Format::Yaml),
+            ("a.yml", Format::Yaml),
+            ("a.toml", Format::Toml),
+        ] {
+            assert_eq!(Format::of(Path::new(path)), Ok(format), "{path}");
         }
         for unknown in ["a.json5", "a.jsonc", "a.JSON", "a.txt"] {
-            assert!(
-                matches!(Format::of(Path::new(unknown)), Err(FormatError::Unknown(_))),
-                "{unknown}"
-            );
+            assert!(Format::of(Path::new(unknown)).is_err(), "{unknown}");
         }
     }
 }

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
-
-use crate::decode::{Decode, OneOrMany, Report, Word, defaults, record, report_kind, words};
+use crate::decode::{
+    Decode, OneOrMany, Record, Report, Shape, Word, defaults, record, report_kind, words,
+};
 use crate::diagnostic::Weight;
+use crate::pattern;
+use crate::support;
 use crate::tree::{Node, Value};
 
 /// Bytes of the read buffer from which on it is worth a warning.
@@ -34,23 +36,50 @@ words! {
 }
 
 record! {
-    /// Whose files the process sees.
-    pub struct Fs {
+    /// Whose files the process sees. A mode alone is the same as an object with that mode; `true` is `"read"`, `false` is
+    /// `"local"`. Patterns are regular expressions over whole paths and mind no case.
+    pub struct Fs in more forms {
         /// The rule for paths of no list.
+        /// Example: `"local"`
         mode: FsMode = FsMode::Read,
-        /// Paths (regular expressions) that are the target's.
+        /// Paths that are the target's for reading and writing.
+        /// Example: `["^/data/.+"]`
         read_write: Option<OneOrMany<String>>,
         /// Paths that are the target's for reading.
+        /// Example: `"\\.yaml$"`
         read_only: Option<OneOrMany<String>>,
         /// Paths that are this machine's.
+        /// Example: `["^/tmp/.+"]`
         local: Option<OneOrMany<String>>,
-        /// Paths that do not exist.
+        /// Paths that do not exist for the process.
+        /// Example: `"\\.config/gcloud"`
         not_found: Option<OneOrMany<String>>,
-        /// Paths to look for elsewhere: pattern to replacement.
+        /// Paths to look for elsewhere: patterns and what they are replaced with.
+        /// Example: `{"^/home/([^/]+)/app": "/etc/app/$1"}`
         mapping: Option<BTreeMap<String, String>>,
-        /// Bytes of the target's files that are read at once; 0 turns the buffer off.
-        readonly_file_buffer: u64 = BUFFER_BYTES_DEFAULT,
+        /// Bytes of the target's files that are read at once, at most 15728640; 0 turns the buffer off.
+        /// Example: `0`
+        readonly_file_buffer: u64 [buffer, buffer_shape] = BUFFER_BYTES_DEFAULT,
     }
+}
+
+fn buffer(node: &Node<'_>, report: &mut Report) -> Option<u64> {
+    let bytes = u64::decode(node, report)?;
+    if bytes > BUFFER_BYTES_MAX {
+        report.problem(
+            node,
+            format!("the buffer has at most {BUFFER_BYTES_MAX} bytes"),
+        );
+        return None;
+    }
+    if bytes > BUFFER_BYTES_WARN {
+        report.warning(node, "a buffer of more than 1 MiB slows small reads down");
+    }
+    Some(bytes)
+}
+
+fn buffer_shape() -> Shape {
+    Shape::Whole(BUFFER_BYTES_MAX)
 }
 
 impl Default for Fs {
@@ -59,44 +88,30 @@ impl Default for Fs {
     }
 }
 
-/// Reads the whole of `feature.fs`.
-pub(crate) fn fs(node: &Node<'_>, report: &mut Report) -> Option<Fs> {
-    let of_mode = |mode| Fs {
-        mode,
-        ..Fs::default()
-    };
-    let fs = match node.tree.value {
-        Value::Bool(true) => of_mode(FsMode::Read),
-        Value::Bool(false) => of_mode(FsMode::Local),
-        Value::Text(_) => of_mode(FsMode::decode_word(
-            node,
-            "a mode, true, false or an object",
-            report,
-        )?),
-        Value::Object(_) => Fs::decode(node, report)?,
-        Value::Null | Value::Number(_) | Value::List(_) => {
-            return report_kind(node, "a mode, true, false or an object", report);
-        }
-    };
-    check_buffer(&fs, node, report);
-    check_patterns(node, report);
-    Some(fs)
-}
+impl Decode for Fs {
+    const EXPECTED: &'static str = "a mode, true, false or an object";
 
-fn check_buffer(fs: &Fs, node: &Node<'_>, report: &mut Report) {
-    let Some(buffer) = node.get("readonly_file_buffer") else {
-        return;
-    };
-    if fs.readonly_file_buffer > BUFFER_BYTES_MAX {
-        report.problem(
-            &buffer,
-            format!("the buffer has at most {BUFFER_BYTES_MAX} bytes"),
-        );
-    } else if fs.readonly_file_buffer > BUFFER_BYTES_WARN {
-        report.warning(
-            &buffer,
-            "a buffer of more than 1 MiB slows small reads down",
-        );
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let of_mode = |mode| Self {
+            mode,
+            ..Self::default()
+        };
+        match (node.truth(), &node.tree.value) {
+            (Some(true), _) => Some(of_mode(FsMode::Read)),
+            (Some(false), _) => Some(of_mode(FsMode::Local)),
+            (None, Value::Text(_)) => {
+                FsMode::decode_word(node, Self::EXPECTED, report).map(of_mode)
+            }
+            (None, Value::Object(_)) => {
+                check_patterns(node, report);
+                Self::decode_record(node, report)
+            }
+            (None, _) => report_kind(node, Self::EXPECTED, report),
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::one_of([Shape::Bool, FsMode::shape(), Self::object_shape()])
     }
 }
 
@@ -105,9 +120,7 @@ fn check_patterns(node: &Node<'_>, report: &mut Report) {
     for key in ["read_write", "read_only", "local", "not_found"] {
         let Some(list) = node.get(key) else { continue };
         for pattern in list.items().into_iter().chain([list]) {
-            if pattern.text().is_some_and(|text| Regex::new(text).is_err()) {
-                report.warning(&pattern, "not a regular expression: it matches no path");
-            }
+            pattern::warn_if_broken(Some(&pattern), report);
         }
     }
 }
@@ -117,10 +130,12 @@ pub(crate) fn tell_lacking(fs: &Fs, node: Option<&Node<'_>>, report: &mut Report
     if fs.mode == FsMode::Local {
         return;
     }
-    let mode = node.and_then(|node| match node.tree.value {
-        Value::Object(_) => node.get("mode").filter(|mode| !mode.is_null()),
-        Value::Null => None,
-        Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => Some(node.clone()),
+    let mode = node.and_then(|node| {
+        if matches!(node.tree.value, Value::Object(_)) {
+            node.get("mode").filter(|mode| !mode.is_null())
+        } else {
+            Some(node.clone())
+        }
     });
     match mode {
         Some(mode) => report.lacks(
@@ -136,16 +151,17 @@ pub(crate) fn tell_lacking(fs: &Fs, node: Option<&Node<'_>>, report: &mut Report
             "nobody chose a mode, and the default \"read\" is not supported yet: runs as \"local\"",
         ),
     }
-    for key in ["read_write", "read_only", "not_found", "mapping"] {
+    for (key, path) in [
+        ("read_write", "feature.fs.read_write"),
+        ("read_only", "feature.fs.read_only"),
+        ("not_found", "feature.fs.not_found"),
+        ("mapping", "feature.fs.mapping"),
+    ] {
         if let Some(list) = node
             .and_then(|node| node.get(key))
             .filter(|list| !list.is_null())
         {
-            report.lacks(
-                &list,
-                Weight::Refused,
-                "lists of paths are not supported yet",
-            );
+            support::tell(path, &list, report);
         }
     }
 }
@@ -166,7 +182,11 @@ mod tests {
             ("{\"mode\": \"write\", \"local\": \".*\"}", FsMode::Write),
             ("{\"mode\": null, \"read_only\": [\"(\"]}", FsMode::Read),
         ] {
-            assert_eq!(read_value(json, fs).map(|fs| fs.mode), Ok(mode), "{json}");
+            assert_eq!(
+                read_value(json, Fs::decode).map(|fs| fs.mode),
+                Ok(mode),
+                "{json}"
+            );
         }
         for bad in [
             "\"disabled\"",
@@ -174,7 +194,7 @@ mod tests {
             "{\"foo\": 1}",
             "{\"readonly_file_buffer\": 99999999}",
         ] {
-            assert!(read_value(bad, fs).is_err(), "{bad}");
+            assert!(read_value(bad, Fs::decode).is_err(), "{bad}");
         }
     }
 }

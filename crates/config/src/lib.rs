@@ -18,9 +18,15 @@ mod diagnostic;
 mod environment;
 mod format;
 mod fs;
+mod json;
 mod network;
+mod overrides;
+mod pattern;
 mod reader;
+mod reference;
 mod root;
+mod schema;
+mod support;
 mod target;
 mod template;
 mod text;
@@ -33,7 +39,7 @@ pub use branch::DbBranch;
 pub use config::{Config, KeyOrigin, SessionKey};
 pub use connection::{
     Connection, Destination, LocateError, Origin, Param, RewriteError, SourceConnection,
-    ValuePattern, VariableKind,
+    ValuePattern, Values, VariableKind,
 };
 pub use decode::OneOrMany;
 pub use diagnostic::{Diagnostic, ERRORS_MAX, Rejected, Unsupported, Weight};
@@ -42,12 +48,18 @@ pub use environment::{
     EnvFileError, EnvRules, Environment, Magic, Mapping, OWN_VARIABLES, Rule, Selection, Wildcard,
 };
 pub use fs::{Fs, FsMode};
+pub use json::Json;
 pub use network::{
     AddressEntry, AddressEntryError, AddressMatch, BodyFilter, BodyFormat, ConcurrentSteal,
     DeliveryProtocol, Dns, HttpFilter, Incoming, IncomingMode, InnerFilter, Network, Outgoing,
     Protocol, Side, SideFilter, TlsDelivery,
 };
-pub use reader::{CONFIG_BYTES_MAX, ReadError, Surroundings, git_branch, read, read_text};
+pub use overrides::Flag;
+pub use reader::{
+    CONFIG_BYTES_MAX, ReadError, STANDARD_INPUT, Surroundings, git_branch, read, read_text,
+};
+pub use reference::configuration_page;
 pub use root::CopyTarget;
+pub use schema::schema;
 pub use target::{Target, TargetChoice};
 pub use text::{Excerpt, Place};

@@ -10,9 +10,9 @@ mod incoming;
 mod outgoing;
 mod tls_delivery;
 
-use crate::decode::{Report, Switch, defaults, record};
-use crate::diagnostic::Weight;
-use crate::tree::{Node, Value};
+use crate::decode::{Report, Switch, defaults, record, switches};
+use crate::support;
+use crate::tree::Node;
 
 pub use address::{AddressEntry, AddressEntryError, AddressMatch, Protocol, Side, SideFilter};
 pub use dns::Dns;
@@ -22,18 +22,25 @@ pub use outgoing::Outgoing;
 pub use tls_delivery::{DeliveryProtocol, TlsDelivery};
 
 record! {
-    /// How the process takes part in the target's network.
-    pub struct Network {
-        /// What comes to the target.
-        incoming: Incoming [incoming::incoming] = Incoming::default(),
-        /// Where the process connects from.
-        outgoing: Outgoing [outgoing::outgoing] = Outgoing::default(),
-        /// Who resolves names.
-        dns: Dns [dns::dns] = Dns::default(),
+    /// How the process takes part in the target's network. `true` is every default, `false` turns incoming, outgoing
+    /// and dns off.
+    pub struct Network in more forms {
+        /// What comes to the target, and who gets it.
+        /// Example: `"steal"`
+        incoming: Incoming = Incoming::default(),
+        /// Which connections of the process begin at the target instead of this machine.
+        /// Example: `{"tcp": true, "udp": false}`
+        outgoing: Outgoing = Outgoing::default(),
+        /// Whether names are resolved as the target would resolve them.
+        /// Example: `false`
+        dns: Dns = Dns::default(),
         /// Whether IPv6 takes part.
+        /// Example: `false`
         ipv6: bool = true,
     }
 }
+
+switches!(Network);
 
 impl Default for Network {
     fn default() -> Self {
@@ -52,43 +59,40 @@ impl Switch for Network {
     }
 }
 
+impl Network {
+    /// What one part says for another.
+    pub(crate) fn reflect(&mut self) {
+        self.dns.take_names_of(&self.outgoing);
+    }
+}
+
 /// Says what of `feature.network` is not in force yet: a run goes on without it. `node` is the feature's, if any.
 pub(crate) fn tell_lacking(network: &Network, node: Option<&Node<'_>>, report: &mut Report) {
     let parts = [
         (
             "incoming",
+            "feature.network.incoming",
             network.incoming.mode != IncomingMode::Off,
-            "not in force yet: the target keeps its traffic, and the process is reached on this machine alone",
         ),
         (
             "outgoing",
+            "feature.network.outgoing",
             network.outgoing.tcp || network.outgoing.udp,
-            "not in force yet: the process connects from this machine",
         ),
-        (
-            "dns",
-            network.dns.enabled,
-            "not in force yet: names are resolved on this machine",
-        ),
-        (
-            "ipv6",
-            !network.ipv6,
-            "not in force yet: the process uses IPv6 as this machine does",
-        ),
+        ("dns", "feature.network.dns", network.dns.enabled),
+        ("ipv6", "feature.network.ipv6", !network.ipv6),
     ];
-    for (key, is_on, effect) in parts {
+    for (key, path, is_on) in parts {
         if !is_on {
             continue;
         }
-        let chosen = node.and_then(|node| match node.tree.value {
-            Value::Bool(_) => Some(node.clone()),
-            Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
-                node.get(key).filter(|value| !value.is_null())
-            }
+        let chosen = node.and_then(|node| match node.truth() {
+            Some(_) => Some(node.clone()),
+            None => node.get(key).filter(|value| !value.is_null()),
         });
         match chosen {
-            Some(value) => report.lacks(&value, Weight::Told, effect),
-            None => report.default_lacks(&format!("feature.network.{key}"), effect),
+            Some(value) => support::tell(path, &value, report),
+            None => report.default_lacks(path, support::effect(path)),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod git_branch;
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,18 +13,28 @@ use std::sync::Arc;
 use model::Namespace;
 
 use crate::config::{Config, KeyOrigin, SessionKey};
-use crate::decode::{Finding, Report};
-use crate::diagnostic::{Diagnostic, ERRORS_MAX, Rejected, Unsupported};
+use crate::decode::{Finding, Lacking, Report};
+use crate::diagnostic::{Diagnostic, ERRORS_MAX, Rejected, Unsupported, Weight};
 use crate::environment::Environment;
-use crate::format::{Format, SyntaxError};
+use crate::format::{Format, FormatError, SyntaxError};
+use crate::overrides::{self, Flag};
 use crate::root;
 use crate::target::TargetChoice;
 use crate::template::{self, TemplateError, Variables};
 use crate::text::mask::Masks;
-use crate::text::{SourceText, Span};
+use crate::text::{SourceText, Sources, Span};
 use crate::tree::{Node, Tree, report_duplicates};
 
 pub use git_branch::git_branch;
+
+/// The variable that names git's branch where git cannot tell, such as in continuous integration.
+const BRANCH_NAME: &str = "MIRRORD_BRANCH_NAME";
+
+/// The path that stands for standard input.
+pub const STANDARD_INPUT: &str = "-";
+
+const STANDARD_INPUT_HINT: &str =
+    "standard input is read as JSON: what is YAML or TOML is told by a file's extension";
 
 /// Bytes that a configuration file may have: real ones have a few thousand.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -33,7 +44,8 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub struct Surroundings {
     /// Where relative paths of the file (`env_file`) start: the working directory.
     pub directory: PathBuf,
-    /// The caller's environment, for `get_env`.
+    /// The caller's environment: for `get_env`, for the variables that win over the file, and for
+    /// `MIRRORD_BRANCH_NAME`, which wins over git's branch.
     pub environment: Arc<Environment>,
     /// The branch that git has checked out; see [`git_branch`].
     pub git_branch: Option<String>,
@@ -45,6 +57,10 @@ pub struct Surroundings {
     pub target: Option<TargetChoice>,
     /// The namespace of the command line: wins over the file's.
     pub namespace: Option<Namespace>,
+    /// Whether a file without target has none: an editor may still ask for one.
+    pub is_target_final: bool,
+    /// Further flags: they win over the environment's variables, and those over the file.
+    pub flags: Vec<Flag>,
 }
 
 impl Surroundings {
@@ -58,6 +74,8 @@ impl Surroundings {
             random_key: random_key.into(),
             target: None,
             namespace: None,
+            is_target_final: true,
+            flags: Vec::new(),
         }
     }
 }
@@ -93,7 +111,8 @@ pub enum ReadError {
     Rejected(#[from] Rejected),
 }
 
-/// Reads a configuration file and checks everything in it that can be checked without a target.
+/// Reads a configuration file, or standard input for `-`, and checks everything in it that can be checked without a
+/// target.
 ///
 /// # Errors
 /// [`ReadError::Rejected`] has every error of the file; the other kinds are about reading it at all.
@@ -102,11 +121,14 @@ pub fn read(path: &Path, surroundings: &Surroundings) -> Result<Config, ReadErro
         path: path.to_owned(),
         source,
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(CONFIG_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    let mut read = |from: &mut dyn Read| from.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes);
+    if path == Path::new(STANDARD_INPUT) {
+        read(&mut io::stdin().lock()).map_err(failed)?;
+    } else {
+        let mut file = std::fs::File::open(path).map_err(failed)?;
+        read(&mut file).map_err(failed)?;
+    }
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
         return Err(ReadError::TooLarge {
             path: path.to_owned(),
@@ -126,11 +148,12 @@ pub fn read(path: &Path, surroundings: &Surroundings) -> Result<Config, ReadErro
 pub fn read_text(path: &Path, text: &str, surroundings: &Surroundings) -> Result<Config, Rejected> {
     let original = SourceText::new(path.display().to_string(), text);
     let format = Format::of(path).map_err(|error| {
-        let fault = Fault::new(0..0, error.to_string());
+        let mut fault = Fault::new(0..0, error.to_string());
+        fault.hint = Some(FormatError::HINT.to_owned());
         fault.reject(&original, None)
     })?;
     let prepared = prepare(&original, format, surroundings)?;
-    resolve(&original, &prepared, surroundings)
+    resolve(&original, prepared, surroundings)
 }
 
 /// A text that is a tree: rendered where the file is a template.
@@ -139,12 +162,6 @@ struct Prepared {
     rendered: Option<SourceText>,
     tree: Tree,
     key: SessionKey,
-}
-
-impl Prepared {
-    fn shown<'a>(&'a self, original: &'a SourceText) -> &'a SourceText {
-        self.rendered.as_ref().unwrap_or(original)
-    }
 }
 
 /// The one error of a text that cannot be read at all.
@@ -217,9 +234,13 @@ fn prepare(
 ) -> Result<Prepared, Rejected> {
     let pass = |key: SessionKey| -> Result<Prepared, Rejected> {
         let rendered = if template::is_template(&original.text) {
+            let named = surroundings
+                .environment
+                .get(OsStr::new(BRANCH_NAME))
+                .and_then(|name| name.to_str());
             let variables = Variables {
                 key: &key.text,
-                git_branch: surroundings.git_branch.as_deref(),
+                git_branch: named.or(surroundings.git_branch.as_deref()),
                 environment: &surroundings.environment,
             };
             let text = template::render(&original.text, &variables).map_err(|error| {
@@ -230,9 +251,13 @@ fn prepare(
             None
         };
         let text = &rendered.as_ref().unwrap_or(original).text;
-        let tree = format
-            .parse(text)
-            .map_err(|error| Fault::from(error).reject(original, rendered.as_ref()))?;
+        let tree = format.parse(text).map_err(|error| {
+            let mut fault = Fault::from(error);
+            if original.name == STANDARD_INPUT && !text.trim_start().starts_with(['{', '/']) {
+                fault.hint = Some(STANDARD_INPUT_HINT.to_owned());
+            }
+            fault.reject(original, rendered.as_ref())
+        })?;
         Ok(Prepared {
             rendered,
             tree,
@@ -263,71 +288,95 @@ fn key_in(tree: &Tree) -> Option<&str> {
 
 fn resolve(
     original: &SourceText,
-    prepared: &Prepared,
+    prepared: Prepared,
     surroundings: &Surroundings,
 ) -> Result<Config, Rejected> {
-    let node = Node::root(&prepared.tree);
+    let Prepared {
+        rendered,
+        mut tree,
+        key,
+    } = prepared;
+    let template = rendered.is_some().then_some(original.text.as_str());
+    let mut sources = Sources::new(rendered.unwrap_or_else(|| original.clone()));
+    overrides::apply(
+        &mut tree,
+        &mut sources,
+        &surroundings.environment,
+        &surroundings.flags,
+    );
+    let node = Node::root(&tree);
     let mut report = Report::with_homes(root::homes());
     report_duplicates(&node, &mut report);
-    let config = root::resolve(&node, &prepared.key, surroundings, &mut report);
-    let source = prepared.shown(original);
-    let template = prepared
-        .rendered
-        .is_some()
-        .then_some(original.text.as_str());
-    let masks = Masks::of_tree(&node, &source.text, template);
+    let config = root::resolve(&node, &key, surroundings, &mut report);
     let Report {
-        problems,
-        warnings,
-        mut lacking,
+        mut problems,
+        mut warnings,
+        lacking,
         ..
     } = report;
-    // In the order of the file, and what only defaults chose at the end.
-    lacking.sort_by_key(|lacking| lacking.span.as_ref().map_or(usize::MAX, |span| span.start));
-    let warnings = diagnose(warnings, source, &masks);
+    let errors_left_out = problems.len().saturating_sub(ERRORS_MAX);
+    for findings in [&mut problems, &mut warnings] {
+        findings.sort_by_key(|finding| finding.span.start);
+        findings.truncate(ERRORS_MAX);
+    }
+    let shown = problems
+        .iter()
+        .chain(&warnings)
+        .map(|finding| sources.near(&finding.span));
+    let masks = Masks::of_tree(&node, &sources, template, shown.collect());
+    let warnings = diagnose(warnings, &sources, &masks);
     match config {
         Some(mut config) if problems.is_empty() => {
             config.warnings = warnings;
-            config.unsupported = lacking
-                .into_iter()
-                .map(|lacking| Unsupported {
-                    path: lacking.path,
-                    place: lacking.span.map(|span| source.place(span.start)),
-                    effect: lacking.effect,
-                    weight: lacking.weight,
-                })
-                .collect();
+            config.unsupported = place_lacking(lacking, &sources);
             Ok(config)
         }
         Some(_) | None => Err(Rejected {
-            errors_left_out: problems.len().saturating_sub(ERRORS_MAX),
-            errors: diagnose(problems, source, &masks),
+            errors_left_out,
+            errors: diagnose(problems, &sources, &masks),
             warnings,
         }),
     }
 }
 
-fn diagnose(mut findings: Vec<Finding>, source: &SourceText, masks: &Masks) -> Vec<Diagnostic> {
-    findings.sort_by_key(|finding| finding.span.start);
-    findings.truncate(ERRORS_MAX);
+/// What cannot be done, with places: in the order of the file, and what only defaults chose at the end. Of very many
+/// the refused ones stay: each place costs the length of its line.
+fn place_lacking(mut lacking: Vec<Lacking>, sources: &Sources) -> Vec<Unsupported> {
+    lacking.sort_by_key(|lacking| lacking.weight != Weight::Refused);
+    lacking.truncate(ERRORS_MAX);
+    lacking.sort_by_key(|lacking| lacking.span.as_ref().map_or(usize::MAX, |span| span.start));
+    let place = |lacking: Lacking| {
+        let start = lacking.span.map(|span| span.start);
+        Unsupported {
+            path: lacking.path,
+            file: start.map(|start| sources.name(start).to_owned()),
+            place: start.map(|start| sources.place(start)),
+            effect: lacking.effect,
+            weight: lacking.weight,
+        }
+    };
+    lacking.into_iter().map(place).collect()
+}
+
+fn diagnose(findings: Vec<Finding>, sources: &Sources, masks: &Masks) -> Vec<Diagnostic> {
     findings
         .into_iter()
         .map(|finding| Diagnostic {
-            file: source.name.clone(),
-            place: source.place(finding.span.start),
+            file: sources.name(finding.span.start).to_owned(),
+            place: sources.place(finding.span.start),
             path: finding.path,
             text: match finding.also {
                 Some(span) => {
                     format!(
                         "{} (first on line {})",
                         finding.text,
-                        source.place(span.start).line
+                        sources.place(span.start).line
                     )
                 }
                 None => finding.text,
             },
             hint: finding.hint,
-            excerpt: source.excerpt(&finding.span, masks),
+            excerpt: sources.excerpt(&finding.span, masks),
         })
         .collect()
 }

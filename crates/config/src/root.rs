@@ -1,9 +1,14 @@
 //! The whole file: its root keys and `feature`, and making a `Config` of them.
 //!
-//! Owns which keys there are at these two levels, and defaults. `rest` names the keys that are known and not used.
-//! Leaves what the keys hold to the folder of each concern, and what must hold between them to `check`.
+//! Owns which keys there are at these two levels, and defaults. `agent`, `container`, `experimental`, `preview` and
+//! `queues` have the keys that are read and not used: `support` says what becomes of them. Leaves what the other keys
+//! hold to the folder of each concern, and what must hold between them to `check`.
 
-mod rest;
+mod agent;
+mod container;
+mod experimental;
+mod preview;
+mod queues;
 
 use std::collections::BTreeMap;
 
@@ -11,28 +16,40 @@ use crate::branch::{self, WrittenBranch};
 use crate::check;
 use crate::config::{Config, SessionKey};
 use crate::connection;
-use crate::decode::{Anything, Decode, Record, Report, Switch, defaults, record, switch};
-use crate::diagnostic::Weight;
+use crate::decode::{
+    Anything, Decode, OneOrMany, Record, Render, Report, Shape, Switch, defaults, record, switches,
+};
 use crate::environment::{EnvRules, Magic};
 use crate::fs::{self, Fs};
+use crate::json::Json;
 use crate::network::{self, Network};
 use crate::reader::Surroundings;
-use crate::target::{self, Target};
-use crate::tree::{Node, Value};
+use crate::support;
+use crate::target::Target;
+use crate::tree::Node;
+use agent::Agent;
+use container::{Ci, Container, ExternalProxy, InternalProxy, StartupRetry};
+use experimental::Experimental;
+use preview::Preview;
+use queues::Queue;
 
 record! {
-    /// A copy of the target for the session.
-    pub struct CopyTarget {
+    /// A copy of the target for the session. `true` is an object with every default, `false` is none.
+    pub struct CopyTarget in more forms {
         /// Whether there is one.
         enabled: bool = true,
         /// Whether the target itself is scaled to nothing meanwhile.
         scale_down: bool = false,
         /// Containers that the copy does not have.
+        /// Example: `["sidecar"]`
         exclude_containers: Vec<String> = Vec::new(),
-        /// Init containers that it does not have.
+        /// Init containers that the copy does not have.
+        /// Example: `["migrate"]`
         exclude_init_containers: Vec<String> = Vec::new(),
     }
 }
+
+switches!(CopyTarget);
 
 impl Switch for CopyTarget {
     fn off() -> Self {
@@ -44,98 +61,153 @@ impl Switch for CopyTarget {
 }
 
 record! {
-    /// The features.
+    /// What a session does.
     pub(crate) struct Feature {
-        /// Variables.
-        env: EnvRules [switch] = EnvRules::default(),
-        /// Files.
-        fs: Fs [fs::fs] = Fs::default(),
-        /// Network.
-        network: Network [switch] = Network::default(),
-        /// A copy of the target.
-        copy_target: CopyTarget [switch] = CopyTarget::off(),
-        /// The target's host name.
+        /// Which variables the process gets.
+        /// Example: `{"exclude": "SENTRY_*", "override": {"LOG_LEVEL": "debug"}}`
+        env: EnvRules = EnvRules::default(),
+        /// Whose files the process sees.
+        /// Example: `"local"`
+        fs: Fs = Fs::default(),
+        /// How the process takes part in the target's network.
+        /// Example: `{"incoming": "mirror", "outgoing": true}`
+        network: Network = Network::default(),
+        /// A copy of the target for the session.
+        /// Example: `{"scale_down": true}`
+        copy_target: CopyTarget = CopyTarget::off(),
+        /// Whether the process sees the target's host name.
         hostname: bool = true,
-        /// Message queues that are split.
-        split_queues: Option<BTreeMap<String, Anything>>,
+        /// Message queues whose messages are shared between target and process, by name.
+        /// Example: `{"orders": {"queue_type": "SQS", "message_filter": {"session": "^ada$"}}}`
+        split_queues: BTreeMap<String, Queue> = BTreeMap::new(),
         /// Branches of databases.
+        /// Example: `[{"type": "pg", "id": "my-debug-session", "connection": {"url": "DATABASE_URL"}, "copy": {"mode": "all"}}]`
         db_branches: Option<Vec<WrittenBranch>>,
         /// What is done unasked.
-        magic: Magic = Magic::default(),
-        /// Preview environments.
-        preview: Option<Anything>,
+        /// Example: `{"aws": false}`
+        magic: Magic = defaults(),
+        /// An environment that lives without a session.
+        /// Example: `{"ttl_mins": 60}`
+        preview: Preview = defaults(),
     }
 }
 
 record! {
-    /// The file.
+    /// A configuration file.
     pub(crate) struct Root {
-        /// For editors.
+        /// The schema of this file, for editors.
+        /// Example: `"https://example.com/bough.schema.json"`
         schema as "$schema": Option<Anything>,
-        /// Whose place is taken.
-        target: Target [target::target] = Target::default(),
-        /// The features.
+        /// The workload whose place is taken: `"KIND/NAME"`, `"targetless"`, or an object.
+        /// Example: `{"path": {"deployment": "inventory"}, "namespace": "metalmart"}`
+        target: Target = Target::default(),
+        /// What a session does.
+        /// Example: `{"env": true}`
         feature: Feature = defaults(),
-        /// Branches of databases, in the older home of the list.
+        /// Branches of databases, in the older home of the list: `feature.db_branches` says the same.
+        /// Example: `[{"type": "pg", "connection": {"url": "DATABASE_URL"}}]`
         db_branches: Option<Vec<WrittenBranch>>,
-        /// Whether an operator is used.
+        /// The session's key: finds branches again that have no id, and is `{{ key }}` in templates. Without it random.
+        /// Example: `"ada-1"`
+        key: Option<Key>,
+        /// Whether an operator is used in a cluster: `true` demands one, `false` forbids it.
+        /// Example: `true`
         operator: Option<bool>,
-        /// The kubeconfig's context.
+        /// Where targets live: `"local"`, or a context of the kubeconfig.
+        /// Example: `"local"`
         kube_context: Option<String>,
         /// The kubeconfig.
+        /// Example: `"~/.kube/other"`
         kubeconfig: Option<String>,
-        /// The session's key.
-        key: Option<String> [key] = None,
-        /// The agent's pod.
-        agent: Option<Anything>,
-        /// Running in a container.
-        container: Option<Anything>,
-        /// Several clusters.
-        multi_cluster: Option<Anything>,
-        /// A profile of the cluster.
-        profile: Option<Anything>,
-        /// Certificates of the API server.
-        accept_invalid_certificates: Option<Anything>,
-        /// Programs that are left alone.
-        skip_processes: Option<Anything>,
-        /// Build tools that are left alone.
-        skip_build_tools: Option<Anything>,
-        /// More of them.
-        skip_extra_build_tools: Option<Anything>,
-        /// A local API.
-        api: Option<Anything>,
-        /// Programs on macOS.
-        sip_binaries: Option<Anything>,
-        /// Programs on macOS that are left alone.
-        skip_sip: Option<Anything>,
-        /// What is sent home.
-        telemetry: Option<Anything>,
-        /// A helper of the session.
-        internal_proxy: Option<Anything>,
-        /// Another one.
-        external_proxy: Option<Anything>,
-        /// Proxies of the environment.
-        use_proxy: Option<Anything>,
-        /// Experiments.
-        experimental: Option<Anything>,
-        /// How often a start is tried.
-        startup_retry: Option<Anything>,
+        /// Whether certificates of the API server are not checked.
+        /// Example: `true`
+        accept_invalid_certificates: Option<bool>,
+        /// A profile of the cluster: `NAME` or `NAMESPACE/NAME`.
+        /// Example: `"developers"`
+        profile: Option<String>,
+        /// Whether the session spans several clusters.
+        /// Example: `true`
+        multi_cluster: Option<bool>,
+        /// The pod that mirrord puts beside a target.
+        /// Example: `{"log_level": "debug"}`
+        agent: Agent = defaults(),
+        /// How `mirrord container` runs.
+        /// Example: `{"platform": "linux/amd64"}`
+        container: Container = defaults(),
+        /// The helper of a session.
+        /// Example: `{"idle_timeout": 30}`
+        internal_proxy: InternalProxy = defaults(),
+        /// The helper of a session in a container.
+        /// Example: `{"idle_timeout": 30}`
+        external_proxy: ExternalProxy = defaults(),
+        /// What mirrord tries out.
+        /// Example: `{"use_dev_null": false}`
+        experimental: Experimental = defaults(),
+        /// How often the API server is asked again at the start.
+        /// Example: `{"max_retries": 5}`
+        startup_retry: StartupRetry = defaults(),
         /// Continuous integration.
-        ci: Option<Anything>,
-        /// A trace's parent.
-        traceparent: Option<Anything>,
-        /// A trace's baggage.
-        baggage: Option<Anything>,
+        /// Example: `{"output_dir": "/tmp/out"}`
+        ci: Ci = defaults(),
+        /// Programs that are left alone.
+        /// Example: `["bash"]`
+        skip_processes: Option<OneOrMany<String>>,
+        /// Whether build tools are left alone.
+        skip_build_tools: bool = true,
+        /// Further build tools that are left alone.
+        /// Example: `["make"]`
+        skip_extra_build_tools: Option<OneOrMany<String>>,
+        /// Programs of macOS that are left alone.
+        /// Example: `["git", "bash"]`
+        skip_sip: OneOrMany<String> = OneOrMany(vec!["git".to_owned()]),
+        /// Programs of macOS that are patched.
+        /// Example: `["bash"]`
+        sip_binaries: Option<OneOrMany<String>>,
+        /// Whether a session can be looked at through a local API.
+        api: bool = true,
+        /// Whether use is reported to the vendor.
+        telemetry: bool = true,
+        /// Whether proxies of the environment are used.
+        use_proxy: bool = true,
+        /// The parent of the session's trace.
+        /// Example: `"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"`
+        traceparent: Option<String>,
+        /// What goes along with the session's trace.
+        /// Example: `"session=ada"`
+        baggage: Option<String>,
     }
 }
 
-fn key(node: &Node<'_>, report: &mut Report) -> Option<Option<String>> {
-    let text = String::decode(node, report)?;
-    if text.is_empty() {
-        report.problem(node, "an empty key names no session");
-        return None;
+/// The session's key as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key(String);
+
+impl Decode for Key {
+    const EXPECTED: &'static str = "a string";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let text = String::decode(node, report)?;
+        if text.is_empty() {
+            report.problem(node, "an empty key names no session");
+            return None;
+        }
+        Some(Self(text))
     }
-    Some(Some(text))
+
+    fn shape() -> Shape {
+        Shape::not_empty("string")
+    }
+}
+
+impl Render for Key {
+    fn render(&self) -> Json {
+        Json::text(&self.0)
+    }
+}
+
+/// The shape of a whole file.
+pub(crate) fn shape() -> Shape {
+    Root::shape()
 }
 
 /// Where the list of branches stands, first the home that counts.
@@ -148,53 +220,92 @@ pub(crate) fn resolve(
     surroundings: &Surroundings,
     report: &mut Report,
 ) -> Option<Config> {
-    rest::check_names(node, report);
-    let root = Root::decode(node, report)?;
-    let mut target = root.target;
+    support::tell_present(node, report);
+    let mut root = Root::decode(node, report)?;
+    check_unused(node, report);
     if let Some(given) = &surroundings.target {
-        target.choice = given.clone();
+        root.target.choice = given.clone();
     }
     if let Some(given) = &surroundings.namespace {
-        target.namespace = Some(given.clone());
+        root.target.namespace = Some(given.clone());
     }
-    let feature = root.feature;
-    let (written, list) = merge_branches(feature.db_branches, root.db_branches, node, report);
+    root.feature.network.reflect();
+    let (written, list) = merge_branches(&mut root, node, report);
     let parts = Parts {
-        target: &target,
-        network: &feature.network,
-        env: &feature.env,
-        copy_target: &feature.copy_target,
+        target: &root.target,
+        network: &root.feature.network,
+        env: &root.feature.env,
+        copy_target: &root.feature.copy_target,
         operator: root.operator,
-        splits_queues: feature
-            .split_queues
-            .is_some_and(|queues| !queues.is_empty()),
+        splits_queues: !root.feature.split_queues.is_empty(),
         branches: &written,
         branch_nodes: &list,
     };
     check::check(&parts, node, surroundings, report);
-    tell_lacking(&parts, &feature.fs, feature.hostname, node, report);
+    tell_lacking(
+        &parts,
+        &root.feature.fs,
+        root.feature.hostname,
+        node,
+        report,
+    );
+    if root.feature.magic.aws {
+        root.feature.env.add_aws_magic();
+    }
+    root.key = Some(Key(key.text.clone()));
+    let resolved = render(&root, &written);
     let branches = branch::resolve(written, &list, key, report);
     check::check_ids(&branches, &list, report);
-    let mut env = feature.env;
-    if feature.magic.aws {
-        env.add_aws_magic();
-    }
+    let feature = root.feature;
     Some(Config {
-        target,
+        target: root.target,
         operator: root.operator,
         kube_context: root.kube_context,
         kubeconfig: root.kubeconfig,
         key: key.clone(),
         network: feature.network,
         fs: feature.fs,
-        env,
+        env: feature.env,
         copy_target: feature.copy_target,
         hostname: feature.hostname,
         magic: feature.magic,
         branches,
         warnings: Vec::new(),
         unsupported: Vec::new(),
+        resolved,
     })
+}
+
+/// The whole file with every default in place, the list of branches in its newer home.
+fn render(root: &Root, branches: &[WrittenBranch]) -> Json {
+    let list = Json::list(branches.iter().map(Render::render));
+    let Json::Object(members) = root.render() else {
+        return Json::Null;
+    };
+    let members = members
+        .into_iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "$schema" | "db_branches"));
+    Json::object(members.map(|(key, value)| match (key.as_str(), value) {
+        ("feature", Json::Object(mut feature)) => {
+            for (key, value) in &mut feature {
+                if key == "db_branches" {
+                    *value = list.clone();
+                }
+            }
+            (key, Json::Object(feature))
+        }
+        (_, value) => (key, value),
+    }))
+}
+
+/// What must hold within parts that are not used: a file is as good here as it is where they are.
+fn check_unused(node: &Node<'_>, report: &mut Report) {
+    if let Some(queues) = node.find(&["feature", "split_queues"]) {
+        queues::check(&queues, report);
+    }
+    if let Some(preview) = node.find(&["feature", "preview"]) {
+        preview::check(&preview, report);
+    }
 }
 
 /// What the checks between concerns look at.
@@ -210,13 +321,13 @@ pub(crate) struct Parts<'a, 't> {
     pub(crate) branch_nodes: &'a [Node<'t>],
 }
 
-/// The one list of branches; both homes at once would leave open which counts.
+/// The one list of branches, taken out of its home; both homes at once would leave open which counts.
 fn merge_branches<'t>(
-    in_feature: Option<Vec<WrittenBranch>>,
-    in_root: Option<Vec<WrittenBranch>>,
+    root: &mut Root,
     node: &Node<'t>,
     report: &mut Report,
 ) -> (Vec<WrittenBranch>, Vec<Node<'t>>) {
+    let (in_feature, in_root) = (root.feature.db_branches.take(), root.db_branches.take());
     if let (Some(_), Some(_), Some(second)) = (&in_feature, &in_root, node.get("db_branches")) {
         report
             .problem(&second, "\"db_branches\" is here and under \"feature\"")
@@ -248,39 +359,12 @@ fn tell_lacking(
     if parts.copy_target.enabled
         && let Some(copy_target) = feature("copy_target")
     {
-        report.lacks(
-            &copy_target,
-            Weight::Refused,
-            "copies of a target are not supported yet",
-        );
-    }
-    if parts.splits_queues
-        && let Some(queues) = feature("split_queues")
-    {
-        report.lacks(
-            &queues,
-            Weight::Refused,
-            "split queues are not supported yet",
-        );
+        support::tell("feature.copy_target", &copy_target, report);
     }
     if hostname {
-        let effect = "not in force yet: the process sees this machine's host name";
         match feature("hostname") {
-            Some(chosen) => report.lacks(&chosen, Weight::Told, effect),
-            None => report.default_lacks("feature.hostname", effect),
-        }
-    }
-    if let Some(preview) = feature("preview") {
-        report.lacks(&preview, Weight::Told, "has no effect on a session");
-    }
-    for (key, effect) in [
-        ("aws", "removes AWS_PROFILE alone: ~/.aws is this machine's"),
-        ("auto_mount", "has no effect: files are this machine's"),
-        ("turbo", "has no effect: files are this machine's"),
-    ] {
-        let chosen = node.find(&["feature", "magic", key]);
-        if let Some(chosen) = chosen.filter(|value| matches!(value.tree.value, Value::Bool(true))) {
-            report.lacks(&chosen, Weight::Told, effect);
+            Some(chosen) => support::tell("feature.hostname", &chosen, report),
+            None => report.default_lacks("feature.hostname", support::effect("feature.hostname")),
         }
     }
 }

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use model::target::TargetError;
 use model::{Namespace, TargetKind, TargetRef};
 
-use crate::decode::{Decode, Record, Report, nearest, record, report_kind};
+use crate::decode::{Decode, Record, Render, Report, Shape, nearest, record, report_kind};
+use crate::json::Json;
 use crate::tree::{Node, Value};
 
 /// The word for having no target on purpose.
@@ -60,37 +61,50 @@ impl Target {
 }
 
 record! {
-    /// The form with a namespace.
+    /// The workload whose place is taken, and where it lives.
     struct WithNamespace {
-        /// The workload.
+        /// The workload: `"KIND/NAME"`, `"KIND/NAME/container/CONTAINER"`, `"targetless"`, or an object with the kind as
+        /// its key.
+        /// Example: `{"deployment": "inventory"}`
         path: Option<TargetChoice>,
-        /// Where it lives.
+        /// The namespace; without it the context's own.
+        /// Example: `"metalmart"`
         namespace: Option<Namespace>,
     }
 }
 
 record! {
-    /// The form that has the kind as its key.
+    /// A workload, with its kind as the key: one of them.
     struct ByKind {
         /// A pod's name.
+        /// Example: `"inventory-5d7f"`
         pod: Option<String>,
         /// A Deployment's name.
+        /// Example: `"inventory"`
         deployment: Option<String>,
         /// A Rollout's name.
+        /// Example: `"inventory"`
         rollout: Option<String>,
         /// A Job's name.
+        /// Example: `"import"`
         job: Option<String>,
         /// A CronJob's name.
+        /// Example: `"nightly"`
         cron_job: Option<String>,
         /// A StatefulSet's name.
+        /// Example: `"search"`
         stateful_set: Option<String>,
-        /// A Service's name.
+        /// A Service's name: one of the pods behind it.
+        /// Example: `"inventory"`
         service: Option<String>,
         /// A ReplicaSet's name.
+        /// Example: `"inventory-5d7f"`
         replica_set: Option<String>,
-        /// Labels that pods must have.
+        /// Labels that pods must have. Neither with branches nor with `copy_target` nor with `split_queues`.
+        /// Example: `{"app": "inventory"}`
         labels: Option<BTreeMap<String, String>>,
-        /// One of the pod's containers.
+        /// One of the pod's containers; without it the pod's default one.
+        /// Example: `"app"`
         container: Option<String>,
     }
 }
@@ -158,6 +172,16 @@ impl Decode for Namespace {
             }
         }
     }
+
+    fn shape() -> Shape {
+        Shape::not_empty("namespace")
+    }
+}
+
+impl Render for Namespace {
+    fn render(&self) -> Json {
+        Json::text(self.as_str())
+    }
 }
 
 fn read_text(text: &str, node: &Node<'_>, report: &mut Report) -> Option<TargetChoice> {
@@ -201,10 +225,79 @@ impl Decode for TargetChoice {
         }
         Some(choice)
     }
+
+    fn shape() -> Shape {
+        Shape::one_of([
+            Shape::not_empty("`KIND/NAME[/container/CONTAINER]` or `targetless`"),
+            ByKind::shape(),
+        ])
+    }
 }
 
-/// Reads the whole of `target`.
-pub(crate) fn target(node: &Node<'_>, report: &mut Report) -> Option<Target> {
+impl Render for TargetChoice {
+    /// The form with the kind as its key; the text form where that has no place for it.
+    fn render(&self) -> Json {
+        let target = match self {
+            Self::Unset => return Json::Null,
+            Self::Targetless => return Json::from(TARGETLESS),
+            Self::Workload(target) => target,
+        };
+        let name = || Json::text(&target.name);
+        let (key, value) = match target.kind {
+            TargetKind::Pod => ("pod", name()),
+            TargetKind::Deployment => ("deployment", name()),
+            TargetKind::Rollout => ("rollout", name()),
+            TargetKind::Job => ("job", name()),
+            TargetKind::CronJob => ("cron_job", name()),
+            TargetKind::StatefulSet => ("stateful_set", name()),
+            TargetKind::Service => ("service", name()),
+            TargetKind::ReplicaSet => ("replica_set", name()),
+            TargetKind::Label => {
+                let pairs: Option<Vec<_>> = target
+                    .name
+                    .split(',')
+                    .map(|pair| pair.split_once('='))
+                    .collect();
+                match pairs {
+                    Some(pairs) => (
+                        "labels",
+                        Json::object(
+                            pairs
+                                .into_iter()
+                                .map(|(key, value)| (key, Json::text(value))),
+                        ),
+                    ),
+                    None => return Json::text(target.to_string()),
+                }
+            }
+        };
+        Json::object([(key, value), ("container", target.container.render())])
+    }
+}
+
+impl Decode for Target {
+    const EXPECTED: &'static str = "a target";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        target(node, report)
+    }
+
+    fn shape() -> Shape {
+        Shape::one_of([TargetChoice::shape(), WithNamespace::shape()])
+    }
+}
+
+impl Render for Target {
+    fn render(&self) -> Json {
+        // No path at all is how nobody says one: null is refused.
+        let is_unset = self.choice == TargetChoice::Unset;
+        let path = (!is_unset).then(|| ("path", self.choice.render()));
+        let namespace = ("namespace", self.namespace.render());
+        Json::object(path.into_iter().chain([namespace]))
+    }
+}
+
+fn target(node: &Node<'_>, report: &mut Report) -> Option<Target> {
     let is_outer = node.members().is_empty()
         || node
             .members()

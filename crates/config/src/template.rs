@@ -1,8 +1,10 @@
 //! Templates: the file is rendered as a whole before it is read, in Tera's language.
 //!
 //! Owns the variables and functions that a file may use (`key`, `git_branch`, `get_env(name=, default=)`, the filter
-//! `slugify`) and the limits of rendering. Reads nothing: the environment is an argument. Tera 2 renders it; mirrord has
+//! `slugify`) and the limits of rendering (`limits` refuses what could take for ever). Reads nothing: the environment is an argument. Tera 2 renders it; mirrord has
 //! Tera 1, which differs in macros and in some filters, not in variables, conditions, `default` and `get_env`.
+
+mod limits;
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,8 +19,11 @@ use crate::text::Span;
 /// Bytes that a file may have once rendered: a loop must not fill the memory.
 const RENDERED_BYTES_MAX: usize = 4 << 20;
 
-/// Numbers that all calls of `range` in a file give together at most: a loop within a loop must come to an end.
-const RANGE_NUMBERS_MAX: u64 = 100_000;
+/// Bytes that a file with templates may have: real ones have a few thousand, and rendering costs more than reading.
+const TEMPLATE_BYTES_MAX: usize = 256 << 10;
+
+/// Numbers that all calls of `range` in a file give together at most.
+const RANGE_NUMBERS_MAX: u64 = 10_000;
 
 /// What a file may refer to.
 pub(crate) struct Variables<'a> {
@@ -43,6 +48,13 @@ pub(crate) fn is_template(text: &str) -> bool {
 
 /// Renders `text`.
 pub(crate) fn render(text: &str, variables: &Variables<'_>) -> Result<String, TemplateError> {
+    if text.len() > TEMPLATE_BYTES_MAX {
+        return Err(TemplateError {
+            span: 0..0,
+            text: format!("a file with templates has at most {TEMPLATE_BYTES_MAX} bytes"),
+        });
+    }
+    limits::check(text)?;
     let mut tera = Tera::default();
     let environment = Arc::clone(variables.environment);
     tera.register_function("get_env", move |args: Kwargs, _: &State<'_>| {
@@ -55,6 +67,16 @@ pub(crate) fn render(text: &str, variables: &Variables<'_>) -> Result<String, Te
     tera.register_filter("slugify", |text: &str, _: Kwargs, _: &State<'_>| {
         slugify(text)
     });
+    tera.register_filter("replace", replace);
+    tera.register_filter("join", join);
+    tera.register_filter(
+        "indent",
+        |_: &str, _: Kwargs, _: &State<'_>| -> TeraResult<String> {
+            Err(tera::Error::message(
+                "the filter indent is not supported in a configuration file",
+            ))
+        },
+    );
     let mut context = Context::new();
     context.insert("key", variables.key);
     if let Some(git_branch) = variables.git_branch {
@@ -117,6 +139,37 @@ fn range(args: &Kwargs, given: &AtomicU64) -> TeraResult<Vec<u64>> {
             "range gives at most {RANGE_NUMBERS_MAX} numbers in one file, by steps of at least 1"
         ))),
     }
+}
+
+fn too_long() -> tera::Error {
+    tera::Error::message(format!("a value has more than {RENDERED_BYTES_MAX} bytes"))
+}
+
+/// Tera's `replace`, with an end to what it gives.
+fn replace(text: &str, args: Kwargs, _: &State<'_>) -> TeraResult<String> {
+    let from: &str = args.must_get("from")?;
+    let to: &str = args.must_get("to")?;
+    // An empty pattern is found before each character and at the end.
+    let found = text.matches(from).count();
+    let length = found.saturating_mul(to.len()).saturating_add(text.len());
+    if length > RENDERED_BYTES_MAX {
+        return Err(too_long());
+    }
+    Ok(text.replace(from, to))
+}
+
+/// Tera's `join`, with an end to what it gives.
+fn join(items: Vec<tera::Value>, args: Kwargs, _: &State<'_>) -> TeraResult<String> {
+    let separator: &str = args.get("sep")?.unwrap_or_default();
+    if items.len().saturating_mul(separator.len()) > RENDERED_BYTES_MAX {
+        return Err(too_long());
+    }
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    let joined = items.join(separator);
+    if joined.len() > RENDERED_BYTES_MAX {
+        return Err(too_long());
+    }
+    Ok(joined)
 }
 
 /// Lowercase letters and digits with single dashes between them: what a name of a Kubernetes object may be made of.
@@ -199,19 +252,51 @@ mod tests {
     }
 
     #[test]
-    fn output_is_bounded() {
-        let long = "{% for n in range(end=100001) %}x{% endfor %}";
-        let nested =
-            "{% for a in range(end=9999) %}{% for b in range(end=9999) %}{% endfor %}{% endfor %}";
-        for endless in [long, nested, "{{ range(end=5, step_by=0) }}"] {
-            let error = rendered(endless).expect_err(endless);
-            assert!(error.text.contains("range gives at most"), "{}", error.text);
+    fn output_and_effort_are_bounded() {
+        for (endless, expected) in [
+            (
+                "{% for n in range(end=10001) %}x{% endfor %}".to_owned(),
+                "range gives at most",
+            ),
+            (
+                "{{ range(end=5, step_by=0) }}".to_owned(),
+                "range gives at most",
+            ),
+            (
+                format!(
+                    "{{% for a in range(end=9999) %}}{}{{% endfor %}}",
+                    "x".repeat(1000)
+                ),
+                "bytes",
+            ),
+            (
+                format!(
+                    "{{{{ '{0}' | replace(from='a', to='{0}') }}}}",
+                    "a".repeat(50_000)
+                ),
+                "bytes",
+            ),
+            (
+                format!(
+                    "{{{{ range(end=9000) | join(sep='{}') }}}}",
+                    "a".repeat(50_000)
+                ),
+                "bytes",
+            ),
+            ("{{ 'a' | indent(width=99999999999) }}".to_owned(), "indent"),
+            ("x{{ key }}".repeat(100_000), "bytes"),
+            ("{{".to_owned() + &"(".repeat(100_000), "too complex"),
+        ] {
+            let error = rendered(&endless).expect_err("bounded");
+            assert!(error.text.contains(expected), "{expected}: {}", error.text);
         }
-        let much = format!(
-            "{{% for a in range(end=9999) %}}{}{{% endfor %}}",
-            "x".repeat(1000)
+        assert_eq!(
+            rendered("{{ 'aXa' | replace(from='a', to='b') }}").as_deref(),
+            Ok("bXb")
         );
-        let error = rendered(&much).expect_err("ten megabytes");
-        assert!(error.text.contains("bytes"), "{}", error.text);
+        assert_eq!(
+            rendered("{{ [1, 'b'] | join(sep='-') }}").as_deref(),
+            Ok("1-b")
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! The text of a file: where a byte stands, and the line to show beside an error.
+//! Texts that values come from, the file first: where a byte stands, and the line to show beside an error.
 //!
-//! Owns lines, columns and excerpts, and (`mask`) what of a line may be shown. Leaves words to `diagnostic`.
+//! Owns lines, columns and excerpts, and (`mask`) what of a line may be shown. Values of variables and flags are texts
+//! of their own behind the file's: one number says where a value stands, whichever it came from. Leaves words to
+//! `diagnostic`.
 
 pub(crate) mod mask;
 
@@ -59,7 +61,79 @@ impl fmt::Display for Excerpt {
     }
 }
 
-/// A file's text with its lines.
+/// All texts of a configuration, one behind the other.
+pub(crate) struct Sources {
+    /// Each with where it starts; the file first.
+    texts: Vec<(usize, SourceText)>,
+}
+
+impl Sources {
+    pub(crate) fn new(file: SourceText) -> Self {
+        Self {
+            texts: vec![(0, file)],
+        }
+    }
+
+    /// Puts a text behind the others; answers where it starts.
+    pub(crate) fn add(&mut self, text: SourceText) -> usize {
+        // One byte between them: the end of one is not the start of the next.
+        let start = self
+            .texts
+            .last()
+            .map_or(0, |(start, last)| start + last.text.len() + 1);
+        self.texts.push((start, text));
+        start
+    }
+
+    fn holding(&self, offset: usize) -> (usize, &SourceText) {
+        let after = self.texts.partition_point(|(start, _)| *start <= offset);
+        let (start, text) = &self.texts[after.saturating_sub(1)];
+        (*start, text)
+    }
+
+    /// Whether the file has the byte: otherwise a variable or a flag does.
+    pub(crate) fn is_in_file(&self, offset: usize) -> bool {
+        self.holding(offset).0 == 0
+    }
+
+    /// The file, or the variable or flag.
+    pub(crate) fn name(&self, offset: usize) -> &str {
+        &self.holding(offset).1.name
+    }
+
+    pub(crate) fn place(&self, offset: usize) -> Place {
+        let (start, text) = self.holding(offset);
+        text.place(offset - start)
+    }
+
+    /// The bytes that an excerpt for `span` can come from.
+    pub(crate) fn near(&self, span: &Span) -> Span {
+        let (start, text) = self.holding(span.start);
+        let line = text.line_span(span.start - start);
+        let near = text.near(&line, span.start - start);
+        start + near.start..start + near.end
+    }
+
+    /// The bytes of a span.
+    pub(crate) fn get(&self, span: &Span) -> &str {
+        let (start, text) = self.holding(span.start);
+        text.text
+            .get(span.start - start..span.end.saturating_sub(start))
+            .unwrap_or_default()
+    }
+
+    /// The line of `span`'s start with carets for the part of `span` on it.
+    pub(crate) fn excerpt(&self, span: &Span, masks: &Masks) -> Excerpt {
+        let (start, text) = self.holding(span.start);
+        text.excerpt(
+            &(span.start - start..span.end.saturating_sub(start)),
+            &masks.shifted(start),
+        )
+    }
+}
+
+/// A text with its lines.
+#[derive(Clone)]
 pub(crate) struct SourceText {
     pub(crate) name: String,
     pub(crate) text: String,

@@ -3,18 +3,60 @@
 //! Owns the tree, walking it by name, and the search for keys given twice. Leaves making it to `format` and meaning to
 //! `decode`. It has no `Debug`: a file may hold passwords.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::decode::Report;
+use crate::json::Json;
 use crate::text::Span;
 
 /// A value and where it stands in the text.
+#[derive(Clone)]
 pub(crate) struct Tree {
     pub(crate) span: Span,
     pub(crate) value: Value,
+    /// A scalar of YAML that stands in no quotes: what it is, the key decides that it stands under.
+    pub(crate) is_plain: bool,
+}
+
+impl Tree {
+    pub(crate) fn new(span: Span, value: Value) -> Self {
+        Self {
+            span,
+            value,
+            is_plain: false,
+        }
+    }
+
+    /// The same as JSON, whatever it was written in.
+    pub(crate) fn to_json(&self) -> Json {
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(on) => Json::Bool(*on),
+            Value::Number(digits) => Json::Number(digits.clone()),
+            Value::Text(text) => Json::text(text),
+            Value::List(items) => Json::list(items.iter().map(Self::to_json)),
+            Value::Object(members) => Json::object(
+                members
+                    .iter()
+                    .map(|member| (&member.key, member.value.to_json())),
+            ),
+        }
+    }
+
+    /// How many values it is, itself counted.
+    pub(crate) fn count(&self) -> usize {
+        let inner: usize = match &self.value {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => 0,
+            Value::List(items) => items.iter().map(Self::count).sum(),
+            Value::Object(members) => members.iter().map(|member| member.value.count()).sum(),
+        };
+        1 + inner
+    }
 }
 
 /// What a value is, as written.
+#[derive(Clone)]
 pub(crate) enum Value {
     Null,
     Bool(bool),
@@ -26,6 +68,7 @@ pub(crate) enum Value {
 }
 
 /// A key with its value.
+#[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) key: String,
     pub(crate) key_span: Span,
@@ -53,8 +96,9 @@ impl<'t> Node<'t> {
             && key
                 .chars()
                 .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
+        let key = shorten(key);
         match (plain, self.path.is_empty()) {
-            (true, true) => key.to_owned(),
+            (true, true) => key.into_owned(),
             (true, false) => format!("{}.{key}", self.path),
             (false, _) => format!("{}[{key:?}]", self.path),
         }
@@ -112,6 +156,21 @@ impl<'t> Node<'t> {
         }
     }
 
+    /// The truth value: `true` and `false`, and what YAML 1.1 reads as such where it stands in no quotes.
+    pub(crate) fn truth(&self) -> Option<bool> {
+        match &self.tree.value {
+            Value::Bool(on) => Some(*on),
+            Value::Text(text) if self.tree.is_plain => match text.to_lowercase().as_str() {
+                "yes" | "on" | "y" => Some(true),
+                "no" | "off" | "n" => Some(false),
+                _ => None,
+            },
+            Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
+                None
+            }
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.tree.value, Value::Null)
     }
@@ -129,6 +188,17 @@ impl<'t> Node<'t> {
     }
 }
 
+/// Characters of a key that are told: a file of one endless key must not be told again and again.
+const KEY_CHARS_MAX: usize = 80;
+
+/// A key as it is told.
+pub(crate) fn shorten(key: &str) -> Cow<'_, str> {
+    match key.char_indices().nth(KEY_CHARS_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &key[..end])),
+        None => Cow::Borrowed(key),
+    }
+}
+
 /// Reports every key that an object has twice.
 pub(crate) fn report_duplicates(node: &Node<'_>, report: &mut Report) {
     let mut first_spans: HashMap<&str, &Span> = HashMap::new();
@@ -138,7 +208,7 @@ pub(crate) fn report_duplicates(node: &Node<'_>, report: &mut Report) {
                 .problem_at(
                     node.path_to(&member.key),
                     &member.key_span,
-                    format!("the key {:?} is given twice", member.key),
+                    format!("the key {:?} is given twice", shorten(&member.key)),
                 )
                 .also_at(first);
         } else {

@@ -141,16 +141,12 @@ fn a_key_given_twice() {
 }
 
 #[test]
-fn a_format_that_is_not_read() {
-    insta::assert_snapshot!(errors("mirrord.yaml", "target: pod/a\n"), @r#"
-    mirrord.yaml:1:1: YAML files are not read yet: see docs/roadmap.md
-      | target: ***/***
-      | ^
-    "#);
+fn an_extension_that_means_nothing() {
     insta::assert_snapshot!(errors("mirrord.jsonc", "{}"), @r#"
     mirrord.jsonc:1:1: the extension "jsonc" is not that of a configuration file
       | {}
       | ^
+      hint: expected .json (comments and trailing commas are allowed), .yaml, .yml, .toml, or none for JSON
     "#);
 }
 
@@ -308,6 +304,7 @@ fn a_literal_password_is_not_shown() {
     mirrord.json:3:110: feature.env.override.PORT: expected a string, found a number
       | "env": {"override": {"DATABASE_URL": "***", "PGPASSWORD": "***", "PORT": 1}},
       |                                                                          ^
+      hint: put it in quotes
     "#);
 }
 
@@ -317,5 +314,112 @@ fn a_variable_of_a_template_that_is_not_there() {
     mirrord.json:2:28: template: Variable `servce` is not defined. Available variables: key
       | "target": "***/{{ servce }}"
       |                   ^^^^^^
+    "#);
+}
+
+#[test]
+fn a_tab_in_yaml() {
+    insta::assert_snapshot!(errors("mirrord.yaml", "feature:\n\tfs: local\n"), @r#"
+    mirrord.yaml:2:2: a tab stands where the line is indented
+      | fs: local
+      | ^
+      hint: YAML is indented with spaces
+    "#);
+}
+
+#[test]
+fn an_indent_too_many_in_yaml() {
+    insta::assert_snapshot!(errors("mirrord.yaml", "target: pod/a\n  namespace: n\n"), @r#"
+    mirrord.yaml:2:12: a key is not expected here
+      | namespace: ***
+      |          ^
+      hint: begin the line where the keys beside it begin, and put a text with ": " in it in quotes
+    "#);
+}
+
+#[test]
+fn a_misspelt_key_in_yaml() {
+    insta::assert_snapshot!(
+        errors("mirrord.yml", "target: deployment/inventory\nfeature:\n  db_branch:\n    - type: pg\n"), @r#"
+    mirrord.yml:3:3: feature.db_branch: "feature" has no key "db_branch"
+      | db_branch:
+      | ^^^^^^^^^
+      hint: did you mean "db_branches"?
+    "#);
+}
+
+#[test]
+fn a_number_where_yaml_needs_quotes() {
+    insta::assert_snapshot!(errors("mirrord.yaml", "feature:\n  env:\n    override:\n      PORT: 8080\n"), @r#"
+    mirrord.yaml:4:13: feature.env.override.PORT: expected a string, found a number
+      | PORT: 8080
+      |       ^^^^
+      hint: put it in quotes
+    "#);
+    insta::assert_snapshot!(
+        errors("mirrord.yaml", "feature:\n  db_branches:\n    - type: pg\n      version: 15.10\n      connection:\n        url: DATABASE_URL\n"), @r#"
+    mirrord.yaml:4:16: feature.db_branches[0].version: 15.10 is a number, and a version is none: 15.10 would be 15.1
+      | version: 15.10
+      |          ^^^^^
+      hint: quote it: "15.10"
+    "#);
+}
+
+#[test]
+fn a_key_given_twice_in_yaml() {
+    insta::assert_snapshot!(errors("mirrord.yaml", "target: pod/a\noperator: true\ntarget: pod/b\n"), @r#"
+    mirrord.yaml:3:1: target: the key "target" is given twice (first on line 1)
+      | target: pod/b
+      | ^^^^^^
+    "#);
+}
+
+#[test]
+fn a_value_without_quotes_in_toml() {
+    insta::assert_snapshot!(errors("mirrord.toml", "target = pod/a\n"), @r#"
+    mirrord.toml:1:10: a text stands in quotes
+      | target = ***/***
+      |          ^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_table_in_the_wrong_place_in_toml() {
+    insta::assert_snapshot!(errors("mirrord.toml", "[network]\nincoming = \"steal\"\n"), @r#"
+    mirrord.toml:1:2: network: the file has no key "network"
+      | [network]
+      |  ^^^^^^^
+      hint: "network" stands under "feature"
+    "#);
+}
+
+#[test]
+fn a_table_given_twice_in_toml() {
+    insta::assert_snapshot!(errors("mirrord.toml", "[feature]\nfs = \"local\"\n[feature]\nenv = true\n"), @r#"
+    mirrord.toml:3:2: the key is given twice
+      | [feature]
+      |  ^^^^^^^
+      hint: put what both say under one
+    "#);
+}
+
+#[test]
+fn yaml_on_standard_input() {
+    insta::assert_snapshot!(errors("-", "target: pod/a\n"), @r#"
+    -:1:1: this word is neither true, false nor null
+      | target: ***/***
+      | ^^^^^^
+      hint: standard input is read as JSON: what is YAML or TOML is told by a file's extension
+    "#);
+}
+
+#[test]
+fn a_key_of_another_database() {
+    insta::assert_snapshot!(
+        of_branch(r#""type": "mysql", "connection": {"url": "U"}, "location": "local""#), @r#"
+    mirrord.json:5:52: feature.db_branches[0].location: "feature.db_branches[0]" has no key "location"
+      | "type": "mysql", "connection": {"url": "U"}, "location": "local"
+      |                                              ^^^^^^^^^^
+      hint: "location" is for branches of redis
     "#);
 }

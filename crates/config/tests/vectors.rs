@@ -1,23 +1,9 @@
-//! Every vector gets the verdict that it must get; what is not read yet is refused in those words.
+//! Every vector gets the verdict that it must get, and resolves as upstream resolves it.
 
 use std::path::Path;
 
-use config::{
-    AddressMatch, Config, Rejected, Side, SideFilter, Surroundings, Target, TargetChoice,
-};
+use config::{AddressMatch, Config, Rejected, Side, SideFilter, Surroundings, TargetChoice};
 use serde_json::{Value, json};
-
-/// Vectors whose format is not read yet. The list only shrinks: each must really be refused for that reason.
-const NOT_READ_YET: [(&str, &str); 8] = [
-    ("toml-basic.toml", "TOML"),
-    ("toml-db.toml", "TOML"),
-    ("yaml-anchors.yml", "YAML"),
-    ("yaml-basic.yaml", "YAML"),
-    ("yaml-bool-yes.yaml", "YAML"),
-    ("yaml-dup-keys.yaml", "YAML"),
-    ("yaml-version-int.yaml", "YAML"),
-    ("yaml-version-float.yaml", "YAML"),
-];
 
 /// Vectors that resolve otherwise than upstream, on purpose.
 const RESOLVED_OTHERWISE: [(&str, &str); 1] = [(
@@ -64,15 +50,7 @@ fn every_vector_gets_its_verdict() {
     let mut wrong = Vec::new();
     for vector in &vectors {
         let outcome = read(vector, directory.path());
-        let planned = NOT_READ_YET.iter().find(|(file, _)| *file == vector.file);
-        let is_right = match (&outcome, planned) {
-            (Err(rejected), Some((_, format))) => rejected.errors.iter().any(|error| {
-                error.text == format!("{format} files are not read yet: see docs/roadmap.md")
-            }),
-            (Ok(_), Some(_)) => false,
-            (outcome, None) => outcome.is_ok() == vector.accepted,
-        };
-        if !is_right {
+        if outcome.is_ok() != vector.accepted {
             let said =
                 outcome.map_or_else(|rejected| rejected.to_string(), |_| "accepted".to_owned());
             wrong.push(format!("{}: {said}", vector.file));
@@ -81,97 +59,39 @@ fn every_vector_gets_its_verdict() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-fn the_list_of_what_is_not_read_yet_names_vectors() {
-    let vectors = vectors();
-    for (file, _) in NOT_READ_YET {
-        assert!(vectors.iter().any(|vector| vector.file == file), "{file}");
+/// What `feature.magic.aws` adds upstream: files are this machine's here, so nothing has to be looked for elsewhere.
+const AWS_MAPPING: &str = "^/root/\\.aws(/.*)?";
+
+/// What upstream resolved, as the file that it is.
+fn file_of_upstream(resolved: &Value) -> String {
+    let mut file = resolved.clone();
+    if file["target"]["path"].is_null()
+        && let Some(target) = file["target"].as_object_mut()
+    {
+        // Having no target, on purpose or not, is null there, and null is no path in a file.
+        target.remove("path");
     }
-}
-
-/// The parts of a resolved file that both sides have, in upstream's shape.
-fn summary_of_upstream(resolved: &Value) -> Value {
-    let feature = &resolved["feature"];
-    let network = &feature["network"];
-    json!({
-        "target": resolved["target"]["path"],
-        "namespace": resolved["target"]["namespace"],
-        "incoming": network["incoming"]["mode"],
-        "ignore_localhost": network["incoming"]["ignore_localhost"],
-        "outgoing": [
-            network["outgoing"]["tcp"], network["outgoing"]["udp"], network["outgoing"]["ignore_localhost"],
-        ],
-        "dns": network["dns"]["enabled"],
-        "ipv6": network["ipv6"],
-        "fs": [feature["fs"]["mode"], feature["fs"]["readonly_file_buffer"]],
-        "copy_target": [feature["copy_target"]["enabled"], feature["copy_target"]["scale_down"]],
-        "unset": feature["env"]["unset"],
-        "env_file": feature["env"]["env_file"],
-        "branches": branches_of_upstream(&feature["db_branches"]),
-    })
-}
-
-fn branches_of_upstream(list: &Value) -> Vec<Value> {
-    let branches = list.as_array().cloned().unwrap_or_default();
-    branches
-        .iter()
-        .filter(|branch| branch["type"] == "pg")
-        .map(|branch| {
-            let minutes = branch["ttl_mins"].as_u64().map(|minutes| minutes * 60);
-            json!({
-                "id": branch["id"],
-                "name": branch["name"],
-                "ttl": branch["ttl_secs"].as_u64().or(minutes).unwrap_or(300),
-                "timeout": branch["creation_timeout_secs"],
-                "mode": branch["copy"]["mode"],
-            })
-        })
-        .collect()
-}
-
-fn target_of_ours(target: &Target) -> Value {
-    let TargetChoice::Workload(workload) = &target.choice else {
-        return Value::Null;
-    };
-    let kind = serde_json::to_value(workload.kind).expect("a kind is a word");
-    if kind == "label" {
-        let pairs = workload
-            .name
-            .split(',')
-            .filter_map(|pair| pair.split_once('='));
-        let labels: Value = pairs.map(|(k, v)| (k.to_owned(), Value::from(v))).collect();
-        return json!({"labels": labels});
+    if let Some(mapping) = file["feature"]["fs"]["mapping"].as_object_mut() {
+        mapping.remove(AWS_MAPPING);
+        if mapping.is_empty() {
+            file["feature"]["fs"]["mapping"] = Value::Null;
+        }
     }
-    json!({kind.as_str().expect("a word"): workload.name, "container": workload.container})
+    file.to_string()
 }
 
-fn summary_of_ours(config: &Config) -> Value {
-    let network = &config.network;
-    let branch = |branch: &config::DbBranch| {
-        json!({
-            "id": branch.is_id_chosen.then(|| branch.id.as_str()),
-            "name": branch.database,
-            "ttl": branch.ttl.0,
-            "timeout": branch.creation_timeout.as_secs(),
-            "mode": branch.copy.mode.as_str(),
-        })
+fn parts(config: &Config) -> (Value, Value) {
+    let resolved = serde_json::to_value(&config.resolved).expect("JSON can be written");
+    let target = match config.target.choice {
+        TargetChoice::Targetless => {
+            json!({"namespace": config.target.namespace.as_ref().map(|it| it.as_str())})
+        }
+        TargetChoice::Unset | TargetChoice::Workload(_) => resolved["target"].clone(),
     };
-    json!({
-        "target": target_of_ours(&config.target),
-        "namespace": config.target.namespace.as_ref().map(|namespace| namespace.as_str()),
-        "incoming": network.incoming.mode.as_str(),
-        "ignore_localhost": network.incoming.ignore_localhost,
-        "outgoing": [network.outgoing.tcp, network.outgoing.udp, network.outgoing.ignore_localhost],
-        "dns": network.dns.enabled,
-        "ipv6": network.ipv6,
-        "fs": [config.fs.mode.as_str(), config.fs.readonly_file_buffer],
-        "copy_target": [config.copy_target.enabled, config.copy_target.scale_down],
-        "unset": config.env.unset,
-        "env_file": config.env.env_file,
-        "branches": config.branches.iter().map(branch).collect::<Vec<_>>(),
-    })
+    (target, resolved["feature"].clone())
 }
 
+/// Every default, every shorthand, every branch: what upstream made of a file is what is made of it here.
 #[test]
 fn what_upstream_accepts_resolves_as_it_does_there() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -180,28 +100,109 @@ fn what_upstream_accepts_resolves_as_it_does_there() {
         let Ok(config) = read(&vector, directory.path()) else {
             continue;
         };
-        let differs = RESOLVED_OTHERWISE
-            .iter()
-            .any(|(file, _)| *file == vector.file);
         if vector.resolved.is_null() {
             continue;
         }
+        let theirs = Vector {
+            file: "upstream.json".to_owned(),
+            input: file_of_upstream(&vector.resolved),
+            accepted: true,
+            resolved: Value::Null,
+        };
+        let theirs = read(&theirs, directory.path())
+            .unwrap_or_else(|rejected| panic!("{}: {rejected}", vector.file));
+        let differs = RESOLVED_OTHERWISE
+            .iter()
+            .any(|(file, _)| *file == vector.file);
         if differs {
-            assert_ne!(
-                summary_of_ours(&config),
-                summary_of_upstream(&vector.resolved)
-            );
+            assert_ne!(parts(&config), parts(&theirs), "{}", vector.file);
             continue;
         }
-        assert_eq!(
-            summary_of_ours(&config),
-            summary_of_upstream(&vector.resolved),
-            "{}",
-            vector.file
-        );
+        assert_eq!(parts(&config), parts(&theirs), "{}", vector.file);
         compared += 1;
     }
     assert!(compared > 70, "only {compared} compared");
+}
+
+/// Reading what was resolved gives the same again.
+#[test]
+fn a_resolved_file_resolves_to_itself() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for vector in vectors() {
+        let Ok(config) = read(&vector, directory.path()) else {
+            continue;
+        };
+        let again = Vector {
+            file: "resolved.json".to_owned(),
+            input: serde_json::to_string(&config.resolved.reveal()).expect("JSON can be written"),
+            accepted: true,
+            resolved: Value::Null,
+        };
+        let again = read(&again, directory.path())
+            .unwrap_or_else(|rejected| panic!("{}: {rejected}", vector.file));
+        assert_eq!(again.resolved, config.resolved, "{}", vector.file);
+        let ids = |config: &Config| -> Vec<String> {
+            config
+                .branches
+                .iter()
+                .map(|branch| branch.id.to_string())
+                .collect()
+        };
+        assert_eq!(ids(&again), ids(&config), "{}", vector.file);
+        let refused = |config: &Config| config.refused().count();
+        assert!(refused(&again) >= refused(&config), "{}", vector.file);
+    }
+}
+
+/// What of `value` is not in `defaults`.
+fn beyond(value: &Value, defaults: &Value) -> Value {
+    let (Value::Object(own), Value::Object(defaults)) = (value, defaults) else {
+        return value.clone();
+    };
+    let differing = own
+        .iter()
+        .filter_map(|(key, value)| match defaults.get(key) {
+            Some(default) if default == value => None,
+            Some(default) => Some((key.clone(), beyond(value, default))),
+            None => Some((key.clone(), value.clone())),
+        });
+    differing.collect()
+}
+
+/// A file that was accepted once is accepted with the same meaning for ever: every resolved vector is on record.
+#[test]
+fn resolved_vectors_stay_what_they_are() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let resolved = |config: &Config| -> Value {
+        serde_json::to_value(&config.resolved).expect("JSON can be written")
+    };
+    let empty = Vector {
+        file: "empty.json".to_owned(),
+        input: "{}".to_owned(),
+        accepted: true,
+        resolved: Value::Null,
+    };
+    let defaults = resolved(&read(&empty, directory.path()).expect("accepted"));
+    let mut record = format!("{} {defaults}\n", empty.file);
+    for vector in vectors() {
+        if let Ok(config) = read(&vector, directory.path()) {
+            let own = beyond(&resolved(&config), &defaults);
+            record.push_str(&format!("{} {own}\n", vector.file));
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resolved.txt");
+    if std::env::var_os("BOUGH_PUBLISH").is_some() {
+        std::fs::write(&path, &record).expect("the record can be written");
+    }
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    for (now, before) in record.lines().zip(published.lines()) {
+        assert_eq!(now, before);
+    }
+    assert_eq!(
+        record.lines().count(),
+        published.lines().count(),
+        "new vectors: run `BOUGH_PUBLISH=1 cargo test -p config resolved_vectors` and commit the record"
+    );
 }
 
 #[test]
@@ -223,4 +224,34 @@ fn filters_are_read_into_their_parts() {
         AddressMatch::Name("google.com".to_owned())
     );
     assert_eq!(entries[3].address, AddressMatch::Any);
+}
+
+/// Every default of the format, as the format's own reader resolves `{}`: what only a run can fill in (images of its
+/// own version, paths of logs) left out.
+#[test]
+fn every_default_is_the_formats() {
+    let surroundings = Surroundings::new("/nowhere", "random");
+    let config = config::read_text(Path::new("f.json"), "{}", &surroundings).expect("accepted");
+    let resolved = serde_json::to_value(&config.resolved).expect("JSON can be written");
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for line in include_str!("defaults.txt").lines() {
+        let (path, expected) = line.split_once(" = ").expect("a path and a value");
+        let expected: Value = match (path, expected) {
+            // Nobody's target has no path at all, and one word of a list is a list of it.
+            ("target", "{}") => json!({"namespace": null}),
+            ("skip_sip", word) => json!([word.trim_matches('"')]),
+            ("feature.env.override" | "feature.env.mapping", "null") => json!({}),
+            (_, value) => serde_json::from_str(value).expect("JSON"),
+        };
+        let found = path
+            .split('.')
+            .try_fold(&resolved, |value, key| value.get(key));
+        compared += 1;
+        if found != Some(&expected) {
+            wrong.push(format!("{path}: {found:?}, not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(compared > 140, "only {compared}");
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::engine_api::{EngineView, Problem, VolumeView};
+use model::engine_api::{EngineView, Problem};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,9 @@ use crate::named_sources::NamedSources;
 use crate::pool::Pool;
 use crate::postgres::account::{AccountError, ServerAccount};
 use crate::postgres::binaries::{Installation, Installations, Lookup};
+use crate::refresh::Refresher;
 use crate::settings::Settings;
-use crate::volume::{Volume, VolumeError};
+use crate::volume::{PassedOver, Volume, VolumeError};
 
 /// How long answers under way may take once the engine is ending.
 const FAREWELL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -91,6 +92,8 @@ pub struct Shared {
     pub pool: Pool,
     /// The sources that have names.
     pub sources: NamedSources,
+    /// Who looks after them.
+    pub refresher: Refresher,
 }
 
 /// A running engine.
@@ -103,6 +106,7 @@ pub struct App {
     /// Cancelled when the engine is to end.
     pub ending: CancellationToken,
     started_at: Timestamp,
+    passed_over: Vec<PassedOver>,
     _lock: File,
 }
 
@@ -118,13 +122,15 @@ impl App {
         } else {
             Passage::Nobody
         };
+        crate::volume::check_mounted(&settings.data_dir.join("volume"))?;
         let layout = Layout::make(&settings.data_dir, passage)?;
         let lock = lock(&layout)?;
         let clock = Clock::start();
         let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
         let installations = Installations::discover(&lookup(&settings)).await;
-        let volume: Arc<dyn Volume> = Arc::from(crate::volume::probe(&layout.volume())?);
-        tracing::info!(volume = volume.kind(), account = ?account, "starting");
+        let probed = crate::volume::probe(&layout.volume())?;
+        let (volume, passed_over) = (Arc::<dyn Volume>::from(probed.volume), probed.passed_over);
+        tracing::info!(volume = %volume.kind(), account = ?account, "starting");
         remove_leftovers(&layout, &catalogue).await?;
         let machine = Arc::new(Machine {
             layout,
@@ -141,6 +147,7 @@ impl App {
             bases: Bases::open(Arc::clone(&machine))?,
             pool: Pool::new(Arc::clone(&machine)),
             sources: NamedSources::open(Arc::clone(&machine))?,
+            refresher: Refresher::default(),
             machine,
         });
         let branches = Registry::new(Arc::clone(&shared));
@@ -150,11 +157,13 @@ impl App {
             .map_err(|problem| EngineError::Recovery(Box::new(problem)))?;
         shared.bases.start_dropping_idle();
         shared.pool.start();
+        crate::refresh::start(&shared);
         Ok(Self {
             shared,
             branches,
             ending: CancellationToken::new(),
             started_at: clock.now(),
+            passed_over,
             _lock: lock,
         })
     }
@@ -166,13 +175,13 @@ impl App {
     pub fn view(&self) -> Result<EngineView, Problem> {
         let shared = &self.shared;
         let volume_dir = shared.machine.layout.volume();
-        let volume = VolumeView {
-            kind: shared.machine.volume.kind().to_owned(),
-            filesystem: crate::volume::filesystem_name(&volume_dir),
-            free_bytes: crate::volume::free_space(&volume_dir)
-                .map_err(|error| problem_of(&error))?,
-            floor_bytes: shared.machine.limits.free_floor_bytes,
-        };
+        let volume = crate::volume::view(
+            &*shared.machine.volume,
+            &self.passed_over,
+            &volume_dir,
+            shared.machine.limits.free_floor_bytes,
+        );
+        let volume = volume.map_err(|error| problem_of(&error))?;
         let installations = shared
             .machine
             .installations

@@ -3,6 +3,7 @@
 //! `copy` makes one, `store` knows them all, finds a fresh one and drops the stale.
 
 pub mod copy;
+pub mod physical;
 pub mod store;
 
 use std::fmt;

@@ -13,6 +13,7 @@ use model::{ByteSize, PgMajor, PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::base::SnapshotName;
+use crate::base::copy::CopiedBase;
 use crate::http::chain;
 use crate::machine::Machine;
 use crate::postgres::binaries::BinariesError;
@@ -23,7 +24,7 @@ use crate::postgres::server::{
     Launch, Server, ServerError, StartError, StopMode, adopt, start, sweep,
 };
 use crate::postgres::settings::{Purpose, SemanticSettings, ServerSettings};
-use crate::volume::{Cancel, VolumeError, free_space, remove_tree};
+use crate::volume::{Cancel, VolumeError, remove_tree, room};
 
 /// The database that a branch's user can hardly have dropped (PostgreSQL documentation, section 23.3).
 const MAINTENANCE: &str = "template1";
@@ -67,6 +68,17 @@ pub struct ServerImage {
     pub admin_password: Secret,
     /// The source's settings that applications notice.
     pub settings: SemanticSettings,
+}
+
+impl ServerImage {
+    /// The servers of what was copied.
+    pub fn of(copied: &CopiedBase) -> Self {
+        Self {
+            major: copied.major,
+            admin_password: copied.admin_password.clone(),
+            settings: copied.settings.clone(),
+        }
+    }
 }
 
 /// Why a clone could not be made, started or opened to the application.
@@ -197,8 +209,7 @@ fn check_room(
     snapshot: &SnapshotName,
     size: ByteSize,
 ) -> Result<(), CloneError> {
-    let volume = machine.layout.volume();
-    let free = free_space(&volume).map_err(|source| CloneError::Files {
+    let room = room(&machine.layout.volume()).map_err(|source| CloneError::Files {
         snapshot: snapshot.clone(),
         source,
     })?;
@@ -207,15 +218,12 @@ fn check_room(
     } else {
         ByteSize(0)
     };
-    let floor = machine.limits.free_floor_bytes;
-    if free.0 >= clone.0.saturating_add(floor.0) {
-        return Ok(());
-    }
-    Err(CloneError::NoRoom {
+    let checked = room.check(clone, machine.limits.free_floor_bytes);
+    checked.map_err(|lack| CloneError::NoRoom {
         clone,
-        floor,
-        free,
-        volume: volume.display().to_string(),
+        floor: lack.floor,
+        free: lack.free,
+        volume: lack.path.display().to_string(),
     })
 }
 

@@ -47,6 +47,7 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
         sources::list,
         sources::add,
         sources::remove,
+        sources::refresh,
     )
 )]
 struct ApiDocument;
@@ -87,6 +88,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/sources/{name}",
             put(sources::add).delete(sources::remove),
         )
+        .route("/v1/sources/{name}/refresh", post(sources::refresh))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -18,6 +18,7 @@ pub mod machine;
 pub mod named_sources;
 pub mod pool;
 pub mod postgres;
+pub mod refresh;
 pub mod settings;
 pub mod source;
 pub mod volume;

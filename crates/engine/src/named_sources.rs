@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::engine_api::{Problem, ProblemKind, SourceName, SourceView};
+use model::engine_api::{AddSource, Problem, ProblemKind, SourceCare, SourceName, SourceView};
 use model::{PgUrl, Secret};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::app::Shared;
 use crate::catalogue::{CatalogueError, Record};
 use crate::http::{chain, problem_of};
 use crate::machine::Machine;
+use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
 
 /// Sources that may have names at once: a bound on the catalogue, far above a company's number of databases.
@@ -22,7 +24,24 @@ const SOURCES_MAX: usize = 1000;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct NamedSource {
     url: Secret,
+    #[serde(default)]
+    care: SourceCare,
     view: SourceView,
+}
+
+impl NamedSource {
+    /// Whether a request for `database` by `url` means this source.
+    fn is_meant(&self, url: &PgUrl, database: &str) -> bool {
+        let own = PgUrl::parse(self.url.reveal()).map(|url| url.addresses());
+        let own: Vec<String> = own.iter().flatten().map(ToString::to_string).collect();
+        let is_own =
+            |address: &String| own.contains(address) || self.care.addresses.contains(address);
+        let mut asked = url
+            .addresses()
+            .into_iter()
+            .map(|address| address.to_string());
+        self.view.database == database && asked.any(|address| is_own(&address))
+    }
 }
 
 impl Record for NamedSource {
@@ -61,11 +80,22 @@ impl NamedSources {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every source, by name.
-    pub fn list(&self) -> Vec<SourceView> {
-        self.known()
-            .values()
-            .map(|source| source.view.clone())
+    /// Every source, by name, with what is known of its copies by now.
+    pub fn list(&self, shared: &Shared) -> Vec<SourceView> {
+        let known = self.known().clone();
+        known
+            .into_values()
+            .map(|source| {
+                let spec = plain_spec(source.url);
+                let turn = shared.refresher.last_turn(&source.view.name);
+                SourceView {
+                    copied_at: shared.bases.newest_taken_at(&spec, &source.care),
+                    looked_at: turn.as_ref().map(|turn| turn.ended_at),
+                    failure: turn.and_then(|turn| turn.failure),
+                    progress: shared.bases.progress(&spec, &source.care).borrow().clone(),
+                    ..source.view
+                }
+            })
             .collect()
     }
 
@@ -81,6 +111,36 @@ impl NamedSources {
             .ok_or_else(|| not_found(name, &known))
     }
 
+    /// How the source is to be copied that a request for `database` by `url` means; the defaults for one without a name.
+    /// Of several names for it, one that has copies prepared counts.
+    pub fn care(&self, url: &PgUrl, database: &str) -> SourceCare {
+        let known = self.known();
+        let meant = known
+            .values()
+            .filter(|source| source.is_meant(url, database));
+        let careful = meant.max_by_key(|source| source.care.prepare.is_some());
+        careful
+            .map(|source| source.care.clone())
+            .unwrap_or_default()
+    }
+
+    /// Every source that is to be looked after without a request: its connection string and how.
+    pub fn looked_after(&self) -> Vec<(SourceName, Secret, SourceCare)> {
+        let known = self.known();
+        let wanted = known
+            .values()
+            .filter(|source| source.care.warm > 0 || source.care.refresh_seconds.is_some());
+        wanted
+            .map(|source| {
+                (
+                    source.view.name.clone(),
+                    source.url.clone(),
+                    source.care.clone(),
+                )
+            })
+            .collect()
+    }
+
     /// Names the source behind `url`, after asking it who it is. The same name again is a new URL of the same
     /// database, such as one with a new password.
     ///
@@ -89,9 +149,10 @@ impl NamedSources {
     pub async fn add(
         &self,
         name: SourceName,
-        url: Secret,
+        request: AddSource,
         shared: &Shared,
     ) -> Result<SourceView, Problem> {
+        let AddSource { url, care } = request;
         let parsed = PgUrl::parse(url.reveal()).map_err(|error| {
             Problem::new(
                 ProblemKind::BadRequest,
@@ -123,11 +184,21 @@ impl NamedSources {
                 .system_identifier
                 .clone()
                 .unwrap_or_else(|| "unknown".to_owned()),
+            addresses: care.addresses.clone(),
+            prepare_sha256: care.prepare.as_ref().map(|sql| sha256(sql.reveal())),
+            warm: care.warm,
+            refresh_seconds: care.refresh_seconds,
+            rate_bytes_max: care.rate_bytes_max,
+            copied_at: None,
+            looked_at: None,
+            failure: None,
+            progress: None,
             added_at: shared.machine.clock.now(),
         };
         self.check_room(&view)?;
         let record = NamedSource {
             url,
+            care,
             view: view.clone(),
         };
         self.machine
@@ -136,6 +207,7 @@ impl NamedSources {
             .await
             .map_err(|error| problem_of(&error))?;
         self.known().insert(name, record);
+        shared.refresher.look();
         Ok(view)
     }
 
@@ -177,6 +249,12 @@ impl NamedSources {
         self.known().remove(name);
         Ok(())
     }
+}
+
+/// SHA-256 in hexadecimal digits.
+pub fn sha256(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn not_found(name: &SourceName, known: &BTreeMap<SourceName, NamedSource>) -> Problem {

@@ -19,12 +19,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
+use model::engine_api::SourceCare;
 use model::{ByteSize, PgUrl, Secret};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::base::SnapshotName;
-use crate::base::store::SnapshotPin;
+use crate::base::store::{FreshSnapshot, SnapshotPin};
+use crate::branch::record::Spec;
 use crate::clone::{self, CloneError, CloneName, ServerImage};
 use crate::http::chain;
 use crate::machine::Machine;
@@ -54,9 +56,23 @@ pub struct Order {
     pub size: ByteSize,
     /// The source's connection string, whose user gets its password.
     pub url: Secret,
+    /// Clones that are kept whether or not anybody has asked lately.
+    pub always: u32,
 }
 
 impl Order {
+    /// Clones of a fresh snapshot for whoever asks as `spec` does.
+    pub fn of(fresh: &FreshSnapshot, spec: &Spec, care: &SourceCare) -> Self {
+        Self {
+            snapshot: fresh.name.clone(),
+            pin: fresh.pin.clone(),
+            image: ServerImage::of(&fresh.copied),
+            size: fresh.copied.size_bytes,
+            url: spec.url.clone(),
+            always: care.warm,
+        }
+    }
+
     fn url(&self) -> PgUrl {
         PgUrl::parse(self.url.reveal()).expect("a spec is made of a URL that parses")
     }
@@ -86,6 +102,13 @@ struct Shelf {
     demand: Demand,
     ready: Vec<Warm>,
     paused_until: Option<Timestamp>,
+}
+
+impl Shelf {
+    fn wanted(&self, now: Timestamp, sizing: Sizing) -> usize {
+        let always = usize::try_from(self.order.always).unwrap_or(usize::MAX);
+        self.demand.wanted(now, sizing).max(always)
+    }
 }
 
 #[derive(Debug)]
@@ -125,6 +148,12 @@ impl Pool {
         lock(&self.0.shelves)
     }
 
+    /// Keeps clones of the order's snapshot from here on, as if somebody had asked.
+    pub fn stock(&self, order: &Order) {
+        drop(self.shelve(order));
+        self.0.changed.notify_one();
+    }
+
     /// A running clone of the order's snapshot that lets its user in; none when there is none, or none that can be used.
     pub async fn take(&self, order: Order) -> Option<Taken> {
         loop {
@@ -161,7 +190,20 @@ impl Pool {
 
     /// Notes the demand, and takes a clone of the snapshot off its shelf.
     fn pop(&self, order: &Order) -> Option<Warm> {
-        let now = self.0.machine.clock.now();
+        let mut shelves = self.shelve(order);
+        let shelf = shelves.get_mut(order.snapshot.key())?;
+        shelf.demand.note(self.0.machine.clock.now());
+        let same_user = shelf.ready.iter().position(|warm| warm.url == order.url);
+        let warm = match same_user {
+            Some(at) => Some(shelf.ready.swap_remove(at)),
+            None => shelf.ready.pop(),
+        };
+        self.0.changed.notify_one();
+        warm
+    }
+
+    /// The shelves, with one for the order's snapshot: clones of an older one are removed.
+    fn shelve(&self, order: &Order) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
         let mut shelves = self.shelves();
         let shelf = shelves
             .entry(order.snapshot.key().to_owned())
@@ -171,23 +213,12 @@ impl Pool {
                 ready: Vec::new(),
                 paused_until: None,
             });
-        let stale = if shelf.order.snapshot == order.snapshot {
-            Vec::new()
-        } else {
+        if shelf.order.snapshot != order.snapshot {
             shelf.paused_until = None;
-            std::mem::take(&mut shelf.ready)
-        };
+            self.discard(std::mem::take(&mut shelf.ready));
+        }
         shelf.order = order.clone();
-        shelf.demand.note(now);
-        let same_user = shelf.ready.iter().position(|warm| warm.url == order.url);
-        let warm = match same_user {
-            Some(at) => Some(shelf.ready.swap_remove(at)),
-            None => shelf.ready.pop(),
-        };
-        drop(shelves);
-        self.discard(stale);
-        self.0.changed.notify_one();
-        warm
+        shelves
     }
 
     /// Removes clones in the background.
@@ -232,7 +263,7 @@ impl Pool {
         let mut shelves = self.shelves();
         for shelf in shelves.values_mut() {
             let wanted = if may_keep {
-                shelf.demand.wanted(now, sizing)
+                shelf.wanted(now, sizing)
             } else {
                 0
             };
@@ -240,10 +271,10 @@ impl Pool {
             surplus.extend(shelf.ready.drain(kept..));
         }
         // A shelf without clones and demand would hold its snapshot for nothing.
-        shelves.retain(|_, shelf| shelf.demand.wanted(now, sizing) > 0);
+        shelves.retain(|_, shelf| shelf.wanted(now, sizing) > 0);
         let lacking = shelves.values().find(|shelf| {
             may_keep
-                && shelf.ready.len() < shelf.demand.wanted(now, sizing)
+                && shelf.ready.len() < shelf.wanted(now, sizing)
                 && shelf.paused_until.is_none_or(|until| until <= now)
                 && room::may_add(machine, shelf.order.size)
         });

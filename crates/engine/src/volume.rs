@@ -1,19 +1,54 @@
-//! The volume: where bases and branches lie, and how one directory becomes two.
+//! The volume: where bases, snapshots and branches lie, and how one data directory becomes two.
 //!
-//! Owns the trait, the choice by doing, and free space. `tree` walks, `reflink` and `plain` say how a file is
-//! cloned. Leaves it to callers to hand in a directory that no server is using.
+//! | kind, best first | a branch | its first write to a file | the snapshot |
+//! |---|---|---|---|
+//! | overlay | a mount, at once whatever the size | shares the file's blocks | must stay |
+//! | btrfs subvolume | a subvolume snapshot, at once | copies the block | may go |
+//! | ZFS dataset | a dataset's clone, at once | copies the block | must stay |
+//! | reflink | every file by reference | copies the block | may go |
+//! | overlay with copies | a mount, at once | copies the whole file | must stay |
+//! | plain copy | every byte | - | may go |
+//!
+//! Owns the trait and what its callers share. `probe` chooses by doing; `plain`, `reflink`, `subvolume`, `dataset` and
+//! `overlay` are the kinds; `data_dir` is how servers and the engine come into a data directory; `space` measures;
+//! `removal` removes. Leaves it to callers to hand in a directory that no server is using, and to keep a snapshot for
+//! as long as a clone needs it.
 
+mod data_dir;
+mod dataset;
+mod kernel;
+mod mark;
+mod mounts;
+mod namespace;
+mod overlay;
 mod plain;
+mod probe;
 mod reflink;
-mod tree;
+mod removal;
+mod seal;
+mod space;
+mod subvolume;
+mod usage;
+mod view;
+mod walk;
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use model::ByteSize;
+pub use data_dir::{DataDir, Entering, Prepared, StartFailure};
+pub use mark::{NOT_MOUNTED_MARK, check_mounted};
+pub use mounts::is_mount_point;
+pub use overlay::Way;
+pub use probe::{PassedOver, Probed, probe, try_kind};
+pub use removal::remove_tree;
+pub use seal::{seal, sync};
+pub use space::{NoRoom, Place, Room, filesystem_name, free_space, room};
+pub use usage::{Usage, Usages, disk_usage, own_usage, usage};
+pub use view::view;
 
-/// Why a directory could not be cloned, measured or removed.
+/// Why a directory could not be cloned, mounted, measured or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// One file or directory failed.
@@ -36,20 +71,84 @@ pub enum VolumeError {
     /// The caller wants it no more.
     #[error("the clone was cancelled")]
     Cancelled,
+    /// A server, or something that it started, is at home there.
+    #[error("{path} is in use")]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A server's child could not come into its namespace.
+    #[error("cannot {step} for {path}")]
+    Namespace {
+        /// At which step.
+        step: &'static str,
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A path that the options of an overlay cannot hold.
+    #[error("overlays cannot name {path}: a comma, a colon or a backslash is in it")]
+    Unquotable {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The volume has a filesystem of its own, which is not mounted.
+    #[error("the volume of {path} is not mounted; this mounts it: {command}")]
+    NotMounted {
+        /// The volume's directory.
+        path: PathBuf,
+        /// What mounts it.
+        command: String,
+    },
+    /// The filesystem has not what it takes.
+    #[error("{path} is on {filesystem}, which has no {lacks}")]
+    Filesystem {
+        /// What it takes.
+        lacks: &'static str,
+        /// The filesystem's name.
+        filesystem: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The kernel does not do what it was asked for, though it said so.
+    #[error("the kernel {what} in {path}")]
+    Untrue {
+        /// What it did instead.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
 }
 
 impl VolumeError {
     /// Whether the volume has no room left.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::File { source, .. } => {
+            Self::File { source, .. } | Self::Namespace { source, .. } => {
                 matches!(
                     source.kind(),
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
                 )
             }
-            Self::Foreign { .. } | Self::Cancelled => false,
+            Self::Foreign { .. }
+            | Self::Cancelled
+            | Self::InUse { .. }
+            | Self::Unquotable { .. }
+            | Self::Filesystem { .. }
+            | Self::NotMounted { .. }
+            | Self::Untrue { .. } => false,
         }
+    }
+}
+
+/// What makes a [`VolumeError::File`] of an I/O error.
+fn cannot<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> VolumeError + 'a {
+    move |source| VolumeError::File {
+        what,
+        path: path.to_owned(),
+        source,
     }
 }
 
@@ -72,107 +171,136 @@ impl Cancel {
     }
 }
 
-/// How directories are cloned on one filesystem. Calls block: they belong on a blocking thread.
-pub trait Volume: std::fmt::Debug + Send + Sync {
-    /// The word for people: `reflink`, `plain copy`.
-    fn kind(&self) -> &'static str;
-
-    /// Whether a clone takes as much room as its original from the start.
-    fn clone_takes_room(&self) -> bool;
-
-    /// Makes `to`, which must not exist, a writable copy of the data directory `from`. A server's leftovers
-    /// (`postmaster.pid`, `postmaster.opts`) stay out. Owner and mode of every file are kept.
-    ///
-    /// # Errors
-    /// [`VolumeError`]; `to` may then be half made, and removing it is the caller's.
-    fn clone_tree(&self, from: &Path, to: &Path, cancel: &Cancel) -> Result<(), VolumeError>;
+/// Whether a server writes a directory while it is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Motion {
+    /// No server does.
+    Still,
+    /// One does, between `pg_backup_start` and `pg_backup_stop`: files may vanish, and a copy needs recovery.
+    Live,
 }
 
-/// Chooses the best way that works in `directory`, by doing it on a file there.
-///
-/// # Errors
-/// [`VolumeError::File`] when not even a plain file can be written.
-pub fn probe(directory: &Path) -> Result<Box<dyn Volume>, VolumeError> {
-    let from = directory.join(".probe-from");
-    let to = directory.join(".probe-to");
-    let remove = |path: &Path| match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(VolumeError::File {
-            what: "remove",
-            path: path.to_owned(),
-            source,
-        }),
-        Ok(()) | Err(_) => Ok(()),
-    };
-    remove(&from)?;
-    remove(&to)?;
-    std::fs::write(&from, [1; 4096]).map_err(|source| VolumeError::File {
-        what: "write",
-        path: from.clone(),
-        source,
-    })?;
-    let reflinked = reflink::clone_file(&from, &to);
-    remove(&from)?;
-    remove(&to)?;
-    match reflinked {
-        Ok(()) => Ok(Box::new(reflink::Reflink)),
-        Err(error) => {
-            tracing::info!(%error, "files cannot share blocks here: branches are plain copies");
-            Ok(Box::new(plain::Plain))
+/// How branches are made, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// An overlay over a snapshot, on a filesystem with reflinks.
+    Overlay,
+    /// A btrfs subvolume.
+    Subvolume,
+    /// A ZFS dataset.
+    Dataset,
+    /// A reflink of every file.
+    Reflink,
+    /// An overlay over a snapshot, where a file is copied at its first write.
+    OverlayWithCopies,
+    /// A copy of every byte.
+    PlainCopy,
+}
+
+impl Kind {
+    /// Every kind, best first.
+    pub const ALL: [Self; 6] = [
+        Self::Overlay,
+        Self::Subvolume,
+        Self::Dataset,
+        Self::Reflink,
+        Self::OverlayWithCopies,
+        Self::PlainCopy,
+    ];
+
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Subvolume => "btrfs subvolume",
+            Self::Dataset => "ZFS dataset",
+            Self::Reflink => "reflink",
+            Self::OverlayWithCopies => "overlay with copies",
+            Self::PlainCopy => "plain copy",
+        }
+    }
+
+    /// What a branch of this kind costs, in a line.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Overlay => {
+                "branches of any size at once; a file that is written shares its blocks with the snapshot"
+            }
+            Self::Subvolume => "branches of any size at once, by a snapshot of a subvolume",
+            Self::Dataset => "branches of any size at once, by a clone of a dataset",
+            Self::Reflink => "branches share their blocks; one takes as long as it has files",
+            Self::OverlayWithCopies => {
+                "branches of any size at once, but the first query on a table copies its file, up to 1 GB of it"
+            }
+            Self::PlainCopy => "a branch takes as much disk and time as its data",
         }
     }
 }
 
-/// Free space for an ordinary account on the filesystem of `path`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How data directories are copied on one filesystem. Calls block: they belong on a blocking thread.
 ///
-/// # Errors
-/// [`VolumeError::File`] from statvfs(3).
-pub fn free_space(path: &Path) -> Result<ByteSize, VolumeError> {
-    let stat = rustix::fs::statvfs(path).map_err(|error| VolumeError::File {
-        what: "ask for the free space of",
-        path: path.to_owned(),
-        source: error.into(),
-    })?;
-    Ok(ByteSize(stat.f_bavail.saturating_mul(stat.f_frsize)))
-}
+/// A data directory lies in a directory of its own, its *tree* (`clones/NAME/data` in `clones/NAME`), which may hold
+/// parts of it: a tree is moved as a whole, between directories of the same depth, and removed by [`remove_tree`].
+pub trait Volume: fmt::Debug + Send + Sync {
+    /// How branches are made.
+    fn kind(&self) -> Kind;
 
-/// The name of the filesystem that `path` is on, from its magic number (statfs(2)).
-pub fn filesystem_name(path: &Path) -> String {
-    const NAMES: [(u64, &str); 9] = [
-        (0x5846_5342, "xfs"),
-        (0x9123_683e, "btrfs"),
-        (0xef53, "ext4"),
-        (0x0102_1994, "tmpfs"),
-        (0x794c_7630, "overlayfs"),
-        (0x2fc1_2fc1, "zfs"),
-        (0xca45_1a4e, "bcachefs"),
-        (0x6969, "nfs"),
-        (0xf2f5_2010, "f2fs"),
-    ];
-    let Ok(stat) = rustix::fs::statfs(path) else {
-        return "unknown".to_owned();
-    };
-    let magic = u64::try_from(stat.f_type).unwrap_or_default();
-    let known = NAMES.iter().find(|(number, _)| *number == magic);
-    known.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned())
-}
+    /// Who mounts a branch, where branches are mounted.
+    fn mounted_by(&self) -> Option<Way> {
+        None
+    }
 
-/// What the files below `path` take on disk, shared blocks counted in full. Files that vanish meanwhile count nothing.
-pub fn disk_usage(path: &Path) -> ByteSize {
-    ByteSize(tree::allocated_bytes(path))
-}
+    /// Whether a clone takes as much room as its original from the start.
+    fn clone_takes_room(&self) -> bool {
+        self.kind() == Kind::PlainCopy
+    }
 
-/// Removes a directory and everything in it; one that is not there is no error.
-///
-/// # Errors
-/// [`VolumeError::File`] names the directory.
-pub fn remove_tree(path: &Path) -> Result<(), VolumeError> {
-    match std::fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(VolumeError::File {
-            what: "remove",
-            path: path.to_owned(),
-            source,
-        }),
-        Ok(()) | Err(_) => Ok(()),
+    /// Whether the original must stay, unchanged and under its path, for as long as a clone of it is there.
+    fn clone_needs_original(&self) -> bool {
+        matches!(
+            self.kind(),
+            Kind::Overlay | Kind::OverlayWithCopies | Kind::Dataset
+        )
+    }
+
+    /// Makes an empty data directory, mode 0700, for a base: where branches are snapshots of something special, it is
+    /// something special. Its parent exists.
+    ///
+    /// # Errors
+    /// [`VolumeError::File`].
+    fn make_data(&self, data: &Path) -> Result<(), VolumeError> {
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(data).map_err(cannot("make", data))
+    }
+
+    /// Makes `to`, which must not exist in its existing parent, an independent writable copy of the data directory
+    /// `from`, for a snapshot: nobody else mounts it or needs what it was made of. A server's leftovers
+    /// (`postmaster.pid`, `postmaster.opts`) stay out. Owner and mode of every file are kept.
+    ///
+    /// # Errors
+    /// [`VolumeError`]; `to` may then be half made, and removing its tree is the caller's.
+    fn copy_tree(
+        &self,
+        from: &Path,
+        to: &Path,
+        motion: Motion,
+        cancel: &Cancel,
+    ) -> Result<(), VolumeError>;
+
+    /// Makes `to`, as above, a branch of the data directory `from`, which no server uses. It may be an overlay: then
+    /// [`DataDir`] is the way in.
+    ///
+    /// # Errors
+    /// As [`Volume::copy_tree`].
+    fn clone_tree(&self, from: &Path, to: &Path, cancel: &Cancel) -> Result<(), VolumeError> {
+        self.copy_tree(from, to, Motion::Still, cancel)
     }
 }
 

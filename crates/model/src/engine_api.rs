@@ -13,10 +13,14 @@ pub use branch::{
     BaseView, BranchConnection, BranchPhase, BranchView, CopyPhase, CopyProgress, EnsureBranch,
     EnsuredBranch, ExtendBranch, Freshness, SourceRef, SpecView,
 };
-pub use engine::{EngineView, InstallationView, StopEngine, VolumeView};
+pub use engine::{
+    BackingView, EngineView, InstallationView, PassedOverKind, StopEngine, VolumeView,
+};
 pub use problem::{Problem, ProblemKind};
 pub use session::{JoinSession, SessionId, SessionView};
-pub use source::{AddSource, SOURCE_NAME_BYTES_MAX, SourceName, SourceNameError, SourceView};
+pub use source::{
+    AddSource, SOURCE_NAME_BYTES_MAX, SourceCare, SourceName, SourceNameError, SourceView,
+};
 
 /// The version that every path begins with.
 pub const API_VERSION: &str = "v1";

@@ -45,9 +45,67 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// A text that is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no size: a whole number of bytes, or one with kB, MB, GB, TB, KiB, MiB, GiB or TiB"
+)]
+pub struct ByteSizeError(pub String);
+
+/// What a unit stands for. Single letters are powers of 1024, as coreutils and mkfs read them.
+const FACTORS: [(&str, u64); 17] = [
+    ("", 1),
+    ("B", 1),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("k", 1 << 10),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+    ("T", 1 << 40),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("PiB", 1 << 50),
+];
+
+impl std::str::FromStr for ByteSize {
+    type Err = ByteSizeError;
+
+    /// Reads `20MB`, `1 GiB`, `500K`, `1048576`.
+    fn from_str(text: &str) -> Result<Self, ByteSizeError> {
+        let error = || ByteSizeError(text.to_owned());
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+        let number: u64 = number.parse().map_err(|_| error())?;
+        let known = FACTORS.iter().find(|(name, _)| *name == unit.trim());
+        let (_, factor) = known.ok_or_else(error)?;
+        number.checked_mul(*factor).map(Self).ok_or_else(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("20MB", 20_000_000),
+            ("1 GiB", 1 << 30),
+            ("5K", 5_120),
+        ] {
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["", "MB", "1.5GB", "-1", "5 parsecs", "99999999TB"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_show_three_digits() {

@@ -22,7 +22,7 @@ use rustix::process::{
 };
 use tokio::sync::watch;
 
-use crate::command::{Command, SpawnError};
+use crate::command::{Command, SpawnError, Start};
 use crate::disposition::{send_to_child, stop_self};
 use crate::job::{self, Action, Event, Job};
 use crate::process::{Process, Stat};
@@ -115,6 +115,14 @@ impl Child {
     /// # Errors
     /// [`SpawnError`] says whether the program was not found, cannot be executed, or what else failed.
     pub fn spawn(command: Command, signals: &mut Signals) -> Result<Self, SpawnError> {
+        Self::spawn_by(signals, || command.start(Start::Plain))
+    }
+
+    /// The same for a child that `start` starts, in whichever thread.
+    pub(crate) fn spawn_by(
+        signals: &mut Signals,
+        start: impl FnOnce() -> Result<Process, SpawnError>,
+    ) -> Result<Self, SpawnError> {
         signals.catch_stops()?;
         let pid = getpid();
         // It cannot fail with this argument (prctl(2)); without it orphans would only be adopted by somebody else.
@@ -126,7 +134,7 @@ impl Child {
             .map(|stat| stat.process)
             .collect();
         let modes = SavedModes::of_stdin();
-        let process = command.start()?;
+        let process = start()?;
         Ok(Self {
             process,
             own_pid,
@@ -143,6 +151,11 @@ impl Child {
     /// The child itself.
     pub fn process(&self) -> Process {
         self.process
+    }
+
+    /// It and all that descends from it.
+    pub(crate) fn tree(&self) -> Tree {
+        self.tree.clone()
     }
 
     /// A handle that ends it.
@@ -174,6 +187,11 @@ impl Child {
             }
         };
         self.stop(order, signals).await
+    }
+
+    /// What of its tree runs; after its end, what it left behind.
+    pub fn members(&self) -> Vec<Process> {
+        self.tree.members()
     }
 
     /// Ends what the child left behind. After its end; see [`Tree::end`] for what is returned.

@@ -15,8 +15,10 @@ use std::process::Stdio;
 use model::ExitCode;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
+use rustix::process::Rlimit;
 
 use crate::disposition::{AllBlocked, reset_in_child};
+use crate::limits::restore_descriptors_in_child;
 use crate::lookup::{Candidate, Lookup, find};
 use crate::process::Process;
 use crate::signals::SignalsError;
@@ -45,6 +47,15 @@ pub enum Output {
     File(File),
 }
 
+/// How a command is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start {
+    /// By itself.
+    Plain,
+    /// In a filtered thread, for a session that is looked into, with this limit of descriptors.
+    Guarded(Rlimit),
+}
+
 /// Why the command did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
@@ -60,6 +71,10 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// The file may be executed and not read. The kernel then lets nobody look into its process (ptrace(2)), and so
+    /// neither the session's guard.
+    #[error("cannot guard {0:?}, which may be executed and not read")]
+    Unguardable(PathBuf),
     /// The working directory cannot be entered.
     #[error("cannot enter the directory {path:?}")]
     Directory {
@@ -97,6 +112,7 @@ impl SpawnError {
         match self {
             Self::NotFound(_) => ExitCode::NotFound,
             Self::NotExecutable { .. } => ExitCode::NotExecutable,
+            Self::Unguardable(_) => ExitCode::Branch,
             Self::Variable(_) | Self::Argument(_) => ExitCode::Usage,
             Self::Directory { .. } | Self::Signals(_) | Self::Start { .. } => ExitCode::Internal,
         }
@@ -105,9 +121,14 @@ impl SpawnError {
 
 impl Command {
     /// Starts it, with the signal mask and the ignored signals that this process was started with, and no handler of ours.
-    pub(crate) fn start(self) -> Result<Process, SpawnError> {
+    pub(crate) fn start(self, how: Start) -> Result<Process, SpawnError> {
         self.check_text()?;
         let file = self.find_program()?;
+        if let Start::Guarded(_) = how
+            && accessat(CWD, self.cwd.join(&file), Access::READ_OK, AtFlags::EACCESS).is_err()
+        {
+            return Err(SpawnError::Unguardable(file));
+        }
         let (stdin, stdout, stderr) = self.output.open().map_err(|source| SpawnError::Start {
             path: file.clone(),
             source,
@@ -122,7 +143,7 @@ impl Command {
             .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr);
-        let pid = spawn_blocked(&mut command).map_err(|source| spawn_error(file, source))?;
+        let pid = spawn_blocked(&mut command, how).map_err(|source| spawn_error(file, source))?;
         // A child that nobody has waited for is in /proc even after its end. What hides it is a mount of /proc with
         // `hidepid` and a setuid program, which could not be signalled either: its pid is all that is needed then.
         Ok(Process::of(pid).unwrap_or(Process::from_parts(pid, 0)))
@@ -194,7 +215,7 @@ fn examine(file: &Path) -> Candidate {
 }
 
 /// Forks and executes with all signals blocked until the child has none of our handlers.
-fn spawn_blocked(command: &mut std::process::Command) -> io::Result<i32> {
+fn spawn_blocked(command: &mut std::process::Command, how: Start) -> io::Result<i32> {
     let blocked = AllBlocked::new()?;
     let mask = blocked.before();
     #[expect(
@@ -205,6 +226,10 @@ fn spawn_blocked(command: &mut std::process::Command) -> io::Result<i32> {
     unsafe {
         command.pre_exec(move || {
             reset_in_child(&mask);
+            match how {
+                Start::Plain => {}
+                Start::Guarded(limit) => restore_descriptors_in_child(limit),
+            }
             Ok(())
         });
     }

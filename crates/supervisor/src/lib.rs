@@ -1,24 +1,42 @@
 //! The parent of the user's process: it starts the command, stands between it and the world, and ends as it ended.
 //!
-//! Owns the child's start ([`Command`]), its signals and job control ([`Child`], [`Signals`]), its end, and the
-//! ending of a whole process tree ([`Tree`]). The session's network (seccomp notification, proxies) joins it here,
-//! each system call family in a file of its own. Leaves to others: branches, environment, what is printed (`cli`).
+//! Owns the child's start ([`Command`]), its signals and job control ([`Child`], [`Signals`]), its end, the ending of a
+//! whole process tree ([`Tree`]), and a session whose network is looked at ([`guard`], [`fence`]): `seccomp` asks,
+//! `intercept` answers, the fence's proxy carries. Leaves to others: branches, environment, what is printed (`cli`).
 //!
 //! Linux only. The one crate of the workspace with `unsafe`; each block says why it is sound.
 
+mod asker;
 pub mod child;
 pub mod command;
 pub mod descriptors;
 mod disposition;
+pub mod fence;
+pub mod guard;
+mod intercept;
 mod job;
+mod limits;
 mod lookup;
+mod ports;
+mod prefixed;
 pub mod process;
+pub mod remote;
+mod seccomp;
+mod session;
 pub mod signals;
+mod socket;
 mod terminal;
 pub mod tree;
 
 pub use child::{Child, ChildEnd, STOP_GRACE, StopHandle, StopReason};
 pub use command::{Command, Output, SpawnError};
+pub use fence::{FencePlan, FencedDatabase, FencedServer, KnownHosts, OnSource, Report};
+pub use guard::watcher::{WatcherError, WatcherProgram, watch};
+pub use guard::{Guard, GuardError, GuardPlan, Prepared, SESSION_VARIABLE};
+pub use ports::{Holder, PortTaken};
 pub use process::Process;
+pub use remote::{Destination, Remote, ThisMachine};
+pub use seccomp::InstallError;
+pub use session::Event;
 pub use signals::{Signals, SignalsError};
 pub use tree::Tree;

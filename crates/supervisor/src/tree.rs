@@ -56,6 +56,12 @@ impl Tree {
         Self { root, orphans }
     }
 
+    /// The tree below `root` as far as its parents live.
+    pub(crate) fn below(root: Process) -> Self {
+        let orphans = Orphans::Unknown;
+        Self { root, orphans }
+    }
+
     /// The tree below `root`, whose orphans become children of `pid`; its children `others` are no part of it.
     pub(crate) fn adopted(root: Process, pid: i32, others: BTreeSet<Process>) -> Self {
         let orphans = Orphans::Adopted { pid, others };

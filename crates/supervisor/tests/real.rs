@@ -1,13 +1,19 @@
 //! The supervisor around real programs, in processes of their own: `supervise` (tests/driver) runs each.
 //!
-//! Needs `sh`, `bash`, `python3`, `setsid` and `stty`, which a Debian with python3 has.
+//! Needs `sh`, `bash`, `cc`, `python3`, `setsid` and `stty`, which a Debian with python3 has.
 
 #![cfg(test)]
 
+#[path = "real/cost.rs"]
+mod cost;
 #[path = "real/driver.rs"]
 mod driver;
 #[path = "real/end.rs"]
 mod end;
+#[path = "real/fence.rs"]
+mod fence;
+#[path = "real/fence_edges.rs"]
+mod fence_edges;
 #[path = "real/inheritance.rs"]
 mod inheritance;
 #[path = "real/job_control.rs"]

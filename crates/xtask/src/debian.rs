@@ -16,12 +16,18 @@ pub(crate) enum Requirement {
     Python,
     /// Go 1.19 or newer, for the program of a story.
     Go,
+    /// Java 11 or newer with its compiler, and Maven, for client programs.
+    Java,
     /// `tar` with gzip, for npm's packages.
     Tar,
     /// Debian's PostgreSQL 15 with its client programs.
     Postgresql15,
     /// `mkfs.xfs`, for tests of root on a filesystem with reflinks.
     Xfs,
+    /// `mkfs.btrfs`, for tests of root on subvolumes.
+    Btrfs,
+    /// `ip` and `nft`, for tests in network namespaces.
+    Network,
 }
 
 impl Requirement {
@@ -31,9 +37,12 @@ impl Requirement {
             Self::Npm => "nodejs npm",
             Self::Python => "python3 python3-venv",
             Self::Go => "golang-go",
+            Self::Java => "default-jdk-headless maven",
             Self::Tar => "tar gzip",
             Self::Postgresql15 => "postgresql-15",
             Self::Xfs => "xfsprogs",
+            Self::Btrfs => "btrfs-progs",
+            Self::Network => "iproute2 nftables",
         }
     }
 
@@ -45,6 +54,7 @@ impl Requirement {
             Self::Npm => runs("node", &["--version"]) && runs("npm", &["--version"]),
             Self::Python => runs("python3", &["-c", "import venv, ensurepip"]),
             Self::Go => command::succeeds(go().arg("version")),
+            Self::Java => runs("javac", &["-version"]) && runs("mvn", &["--version"]),
             Self::Tar => runs("tar", &["--version"]) && runs("gzip", &["--version"]),
             Self::Postgresql15 => {
                 let bin = Path::new("/usr/lib/postgresql/15/bin");
@@ -53,6 +63,8 @@ impl Requirement {
                     .all(|program| bin.join(program).is_file())
             }
             Self::Xfs => runs("mkfs.xfs", &["-V"]),
+            Self::Btrfs => runs("mkfs.btrfs", &["--version"]),
+            Self::Network => runs("ip", &["-V"]) && runs("nft", &["--version"]),
         }
     }
 }

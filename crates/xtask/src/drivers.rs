@@ -1,4 +1,4 @@
-//! The usual PostgreSQL drivers of Node, Python and Go, for the story of clients in `tests/e2e/clients/`.
+//! The usual PostgreSQL drivers of Node, Python, Go and Java, for the stories of clients in `tests/e2e/clients/`.
 //!
 //! Versions and hashes are pinned there, in each language's own lock file. What is installed goes into
 //! `<cache>/drivers/<language>/` beside a copy of that lock file: another lock file is another installation.
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::debian::{self, Requirement};
 use crate::lock::Lock;
@@ -27,7 +27,7 @@ struct Driver {
     named: &'static str,
 }
 
-const DRIVERS: [Driver; 3] = [
+const DRIVERS: [Driver; 4] = [
     Driver {
         language: "node",
         inputs: &["package.json", "package-lock.json"],
@@ -51,6 +51,14 @@ const DRIVERS: [Driver; 3] = [
         install: install_go,
         variable: "BOUGH_TEST_GO_CLIENT",
         named: "client",
+    },
+    Driver {
+        language: "java",
+        inputs: &["driver.txt"],
+        requirement: Requirement::Java,
+        install: install_java,
+        variable: "BOUGH_TEST_JDBC",
+        named: "driver.jar",
     },
 ];
 
@@ -165,6 +173,31 @@ fn install_go(directory: &Path) -> Result<()> {
     go.env("GOMODCACHE", directory.join("modules"))
         .env("GOCACHE", directory.join("build"));
     command::capture(&mut go).map(drop)
+}
+
+/// One file by Maven, whose own lock has no place for hashes: `driver.txt` names it and its SHA-256.
+fn install_java(directory: &Path) -> Result<()> {
+    let named = fs::read_to_string(directory.join("driver.txt")).context("read driver.txt")?;
+    let (artifact, sha256) = named
+        .trim()
+        .split_once(' ')
+        .context("driver.txt has an artifact and a hash")?;
+    let fetched = directory.join("fetched");
+    let mut mvn = Command::new("mvn");
+    mvn.args(["--batch-mode", "--quiet", "dependency:copy"]);
+    mvn.arg(format!("-Dartifact={artifact}"));
+    mvn.arg(format!("-DoutputDirectory={}", fetched.display()));
+    command::capture(mvn.current_dir(directory))?;
+    let mut files =
+        fs::read_dir(&fetched).with_context(|| format!("list {}", fetched.display()))?;
+    let file = files.next().context("Maven fetched nothing")??.path();
+    let sum = command::capture(Command::new("sha256sum").arg(&file))?;
+    ensure!(
+        sum.split_whitespace().next() == Some(sha256),
+        "{artifact} has another hash than driver.txt says: {sum}"
+    );
+    fs::rename(&file, directory.join("driver.jar")).context("keep the driver")?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -31,8 +31,9 @@ pub(crate) fn run(places: &Places, only: Option<&str>) -> Result<()> {
     }
     if rustix::process::geteuid().is_root() {
         // Only root's tests mount filesystems.
-        debian::require(&[Requirement::Xfs])?;
+        debian::require(&[Requirement::Xfs, Requirement::Btrfs])?;
     }
+    debian::require(&[Requirement::Network])?;
     let mut environment = drivers::ensure(places)?;
     environment.push((postgres::PATH_VARIABLE, path));
     console::note("building the programs that tests start");

@@ -10,12 +10,16 @@ mod select;
 mod status;
 mod url;
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use model::engine_api::BranchView;
 use model::{ExitCode, Namespace};
 
+use crate::diagnostics;
 use crate::engine_start::RunningEngine;
 use crate::error::CommandError;
+use crate::session::surroundings;
 use crate::settings::Settings;
 use crate::ui::Ui;
 use select::Scope;
@@ -24,6 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   bough db-branches status                             the branches of namespace `default`
   bough db-branches -n metalmart destroy my-session    delete one
+  bough db-branches -f .mirrord/x.json status          those of the namespace that a file names
   bough db-branches -A status -o json                  all, for a program
   bough db-branches create try-it --source inventory   a branch without target or file";
 
@@ -31,9 +36,13 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DbBranchesArgs {
-    /// Namespace of the branches [default: MIRRORD_TARGET_NAMESPACE, else `default`]
+    /// Namespace of the branches [default: MIRRORD_TARGET_NAMESPACE, else the file's, else `default`]
     #[arg(short, long, value_name = "NS", global = true)]
     namespace: Option<Namespace>,
+
+    /// A session's configuration file: its namespace is meant [default: BOUGH_CONFIG_FILE, else MIRRORD_CONFIG_FILE]
+    #[arg(short = 'f', long, value_name = "FILE", global = true)]
+    config_file: Option<PathBuf>,
 
     /// Branches of every namespace
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
@@ -80,8 +89,27 @@ fn choose_scope(args: &DbBranchesArgs, settings: &Settings) -> Result<Scope, Com
     if args.all_namespaces {
         return Ok(Scope::All);
     }
-    let namespace = settings.choose_namespace(args.namespace.as_ref())?;
-    Ok(Scope::Namespace(namespace))
+    let named = match &args.namespace {
+        Some(namespace) => Some(namespace.clone()),
+        None => read_namespace(args, settings)?,
+    };
+    Ok(Scope::Namespace(settings.choose_namespace(named.as_ref())?))
+}
+
+/// The namespace that `exec` would choose with this file; none where no file is named.
+fn read_namespace(
+    args: &DbBranchesArgs,
+    settings: &Settings,
+) -> Result<Option<Namespace>, CommandError> {
+    let named = args.config_file.as_ref();
+    let Some(file) = named.or(settings.session.config_file.as_ref()) else {
+        return Ok(None);
+    };
+    let mut surroundings = surroundings(settings)?;
+    surroundings.is_target_final = false;
+    let config =
+        config::read(file, &surroundings).map_err(|error| diagnostics::rejection(file, error))?;
+    Ok(config.target.namespace)
 }
 
 /// The engine, and every branch that it has, by namespace and id: names that exist elsewhere make better errors.

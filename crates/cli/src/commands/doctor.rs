@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   bough doctor
   bough doctor -o json
+  bough doctor --apparmor-profile | sudo tee /etc/apparmor.d/bough
 
 Exits with 1 where something is missing without which no branch can be made.";
 
@@ -23,7 +24,19 @@ pub(crate) struct DoctorArgs {
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+
+    /// Print an AppArmor profile for this program, for systems that restrict user namespaces, and look at nothing
+    #[arg(long)]
+    apparmor_profile: bool,
 }
+
+/// The profile, with a place for the program's path.
+const PROFILE: &str = include_str!("../../../../packaging/apparmor/bough");
+
+/// A profile that names no program would be every program's.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot tell where this program is")]
+struct NoProgram(#[source] std::io::Error);
 
 /// Looks at the machine.
 pub(crate) async fn run(
@@ -31,6 +44,15 @@ pub(crate) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
+    if args.apparmor_profile {
+        let program = std::env::current_exe();
+        let program =
+            program.map_err(|error| CommandError::new(ExitCode::Internal, NoProgram(error)))?;
+        // In quotes, a path may hold spaces (apparmor.d(5)).
+        let path = format!("\"{}\"", program.display());
+        ui.raw(PROFILE.replace("@PROGRAM@", &path).as_bytes())?;
+        return Ok(ExitCode::Success);
+    }
     let checks = doctor::examine(settings).await;
     let is_missing = |check: &Check| check.verdict == Verdict::Missing;
     let exit = if checks.iter().any(is_missing) {

@@ -4,6 +4,7 @@ mod logs;
 mod run;
 mod status;
 mod stop;
+mod volume;
 
 use clap::{Args, Subcommand};
 use model::ExitCode;
@@ -33,6 +34,7 @@ enum Verb {
     Status(status::StatusArgs),
     Stop(stop::StopArgs),
     Logs(logs::LogsArgs),
+    Volume(volume::VolumeArgs),
     #[command(hide = true)]
     Run(run::RunArgs),
 }
@@ -54,6 +56,7 @@ pub(crate) async fn run(
         Verb::Status(args) => status::run(args, settings, ui).await?,
         Verb::Stop(args) => stop::run(args, settings, ui).await?,
         Verb::Logs(args) => logs::run(args, settings, ui)?,
+        Verb::Volume(args) => volume::run(args, settings, ui)?,
         Verb::Run(args) => return run::run(args, settings).await,
     }
     Ok(ExitCode::Success)

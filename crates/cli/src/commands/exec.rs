@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use config::TargetChoice;
 use model::Namespace;
+use supervisor::OnSource;
 
+use crate::config_flags::ConfigFlags;
 use crate::error::CommandError;
-use crate::session::{self, Request};
+use crate::session::{self, FileFormat, Request};
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -20,30 +22,54 @@ Examples:
   bough exec -f .mirrord/inventory.json -- ./inventory --port 8082
   bough exec -f .mirrord/inventory-db-branch.json -- cargo run
   bough exec -t deployment/inventory -n metalmart -- env
+  bough exec -f x.json --assert-isolated --report session.md -- ./run-tests
 
 The program starts only once each branch is ready and proven to be what its variables lead to.
 Exits with the program's own code (128+n for a signal); else 2 for the file, 3 for context or target, 4 for a branch,
 126 and 127 for a program that cannot be run or found.";
 
+/// What becomes of a connection to a source's own address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnSourceConnection {
+    /// The branched database is the branch, another one is itself
+    #[default]
+    Redirect,
+    /// The branched database is refused, another one is itself
+    Refuse,
+    /// It goes on, and is counted
+    Allow,
+}
+
+impl From<OnSourceConnection> for OnSource {
+    fn from(chosen: OnSourceConnection) -> Self {
+        match chosen {
+            OnSourceConnection::Redirect => Self::Redirect,
+            OnSourceConnection::Refuse => Self::Refuse,
+            OnSourceConnection::Allow => Self::Allow,
+        }
+    }
+}
+
 /// Run a program as the target, with its own branches of the databases
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ExecArgs {
-    /// Configuration file; -f alone means .mirrord/mirrord.json [default: BOUGH_CONFIG_FILE, else MIRRORD_CONFIG_FILE,
+    /// Configuration file, - for standard input; -f alone means .mirrord/mirrord.json [default: BOUGH_CONFIG_FILE, else MIRRORD_CONFIG_FILE,
     /// else every default]
     #[arg(short = 'f', long, value_name = "FILE", num_args = 0..=1, default_missing_value = FILE_DEFAULT)]
     config_file: Option<PathBuf>,
 
-    /// Whose place is taken: KIND/NAME, KIND/NAME/container/CONTAINER, or `targetless` [default: the file's, else
-    /// MIRRORD_IMPERSONATED_TARGET]
+    /// Whose place is taken: KIND/NAME, KIND/NAME/container/CONTAINER, or `targetless` [default: MIRRORD_IMPERSONATED_TARGET,
+    /// else the file's]
     #[arg(short, long)]
     target: Option<TargetChoice>,
 
-    /// Namespace of the target and of the branches [default: the file's, else MIRRORD_TARGET_NAMESPACE, else `default`]
+    /// Namespace of the target and of the branches [default: MIRRORD_TARGET_NAMESPACE, else the file's, else `default`]
     #[arg(short, long, visible_alias = "target-namespace", value_name = "NS")]
     namespace: Option<Namespace>,
 
-    /// Where targets live: `local` or a kubeconfig's context [default: the file's kube_context]
+    /// Where targets live: `local` or a kubeconfig's context [default: MIRRORD_KUBE_CONTEXT, else the
+    /// file's kube_context]
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
 
@@ -51,6 +77,29 @@ pub(crate) struct ExecArgs {
     /// random]
     #[arg(short, long)]
     key: Option<String>,
+
+    /// What becomes of a connection to the source's own address while a branch stands in for it
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    on_source_connection: OnSourceConnection,
+
+    /// Refuse every session with PostgreSQL that does not end in a branch, and exit with 4 if there was one
+    #[arg(long)]
+    assert_isolated: bool,
+
+    /// Write what the program connected to into FILE at its end
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// The report's form [default: json if its name ends so, else markdown]
+    #[arg(short, long, value_name = "FORM", value_enum, requires = "report")]
+    output: Option<FileFormat>,
+
+    /// Write the certificate that programs with sslmode=verify-full need as sslrootcert into FILE
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    overrides: ConfigFlags,
 
     /// The program and its arguments
     #[arg(
@@ -70,6 +119,12 @@ pub(crate) async fn run(args: &ExecArgs, settings: &Settings, ui: &Ui) -> Result
         namespace: args.namespace.clone(),
         context: args.context.clone(),
         key: args.key.clone(),
+        flags: args.overrides.given(),
+        on_source: args.on_source_connection.into(),
+        assert_isolated: args.assert_isolated,
+        report: args.report.clone(),
+        report_format: args.output,
+        ca_file: args.ca_file.clone(),
         command: &args.command,
     };
     session::run(&request, settings, ui).await

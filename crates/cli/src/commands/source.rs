@@ -2,6 +2,7 @@
 
 mod add;
 mod list;
+mod refresh;
 mod remove;
 
 use clap::{Args, Subcommand};
@@ -15,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   bough source add - --name inventory < url.txt
   bough source ls
+  bough source refresh inventory
   bough source rm inventory";
 
 /// Name databases that branches are made of
@@ -30,6 +32,7 @@ enum Verb {
     Add(add::AddArgs),
     #[command(name = "ls", visible_alias = "list")]
     List(list::ListArgs),
+    Refresh(refresh::RefreshArgs),
     #[command(name = "rm", visible_alias = "remove")]
     Remove(remove::RemoveArgs),
 }
@@ -43,6 +46,7 @@ pub(crate) async fn run(
     match &args.verb {
         Verb::Add(args) => add::run(args, settings, ui).await?,
         Verb::List(args) => list::run(args, settings, ui).await?,
+        Verb::Refresh(args) => refresh::run(args, settings, ui).await?,
         Verb::Remove(args) => remove::run(args, settings, ui).await?,
     }
     Ok(ExitCode::Success)

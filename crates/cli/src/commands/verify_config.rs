@@ -1,10 +1,10 @@
-//! `bough verify-config`: whether `exec` would take a file, and every reason why not.
+//! `bough verify-config`: what a file says once every default is in place, or every reason why it cannot be used.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use config::{Config, Diagnostic, ReadError, Unsupported, Weight};
-use model::ExitCode;
+use config::{Config, Diagnostic, Json, ReadError, Rejected, TargetChoice, Unsupported, Weight};
+use model::{ExitCode, TargetKind};
 use serde::Serialize;
 
 use crate::diagnostics;
@@ -16,20 +16,30 @@ use crate::ui::{Format, Page, Report, Ui};
 const EXAMPLES: &str = "\
 Examples:
   bough verify-config .mirrord/inventory.json
+  bough verify-config --resolved .mirrord/inventory.json    with every default in place
   bough verify-config .mirrord/inventory.json -o json
+  render | bough verify-config -
 
-Exits with 0 where `exec` would take the file, with 2 where it would not.";
+Exits with 0, or with 2 where the file has errors. What `exec` would refuse as not supported is a warning here.";
 
-/// Say whether `exec` would take a configuration file, and every reason why not
+/// Check a configuration file: every error with its place, and what `exec` would refuse or leave out
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct VerifyConfigArgs {
-    /// The file
+    /// The file; `-` is standard input
     file: PathBuf,
 
-    /// Form of the result
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    /// Write the whole configuration, with every default in place and secrets masked
+    #[arg(long)]
+    resolved: bool,
+
+    /// A missing target is no error yet: an editor will ask for one
+    #[arg(long)]
+    ide: bool,
+
+    /// Form of the result [default: text; json where the program is called as `mirrord`]
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
 }
 
 /// Reads the file as `exec` would.
@@ -38,126 +48,250 @@ pub(crate) fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let read = config::read(&args.file, &surroundings(settings)?);
-    match args.output {
+    let mut surroundings = surroundings(settings)?;
+    surroundings.is_target_final = !args.ide;
+    let read = config::read(&args.file, &surroundings);
+    match args.output.unwrap_or(settings.habitual_format) {
         Format::Text => {
             let config = read.map_err(|error| diagnostics::rejection(&args.file, error))?;
-            if let Some(refusal) = diagnostics::refusal(&args.file, &config) {
-                return Err(refusal);
-            }
-            ui.report(&Verified::of(&args.file, &config), Format::Text)?;
+            show_text(args, &config, ui)?;
             Ok(ExitCode::Success)
         }
         Format::Json => {
-            let verified = match read {
-                Ok(config) => Verified::of(&args.file, &config),
-                Err(ReadError::Rejected(rejected)) => Verified {
-                    file: args.file.display().to_string(),
-                    valid: false,
-                    errors: rejected.errors.iter().map(Finding::of).collect(),
-                    warnings: rejected.warnings.iter().map(Finding::of).collect(),
-                    unsupported: Vec::new(),
-                },
-                Err(error) => return Err(diagnostics::rejection(&args.file, error)),
+            let (document, exit) = match read {
+                Ok(config) => (Document::success(args, &config), ExitCode::Success),
+                Err(ReadError::Rejected(rejected)) => (Document::fail(&rejected), ExitCode::Usage),
+                Err(error) => {
+                    let said = diagnostics::rejection(&args.file, error).message();
+                    (Document::unread(said), ExitCode::Usage)
+                }
             };
-            ui.report(&verified, Format::Json)?;
-            Ok(if verified.valid {
-                ExitCode::Success
-            } else {
-                ExitCode::Usage
-            })
+            ui.report(&document, Format::Json)?;
+            Ok(exit)
         }
     }
 }
 
-/// What was found in a file.
-#[derive(Serialize)]
-struct Verified {
-    file: String,
-    /// Whether `exec` would take it.
-    valid: bool,
-    errors: Vec<Finding>,
-    warnings: Vec<Finding>,
-    unsupported: Vec<Lack>,
+fn show_text(args: &VerifyConfigArgs, config: &Config, ui: &Ui) -> Result<(), CommandError> {
+    if args.resolved {
+        // Alone on standard output, so that it can be kept.
+        for line in remarks(&args.file, config) {
+            ui.warn(&line);
+        }
+        ui.report(&Resolved(&config.resolved), Format::Json)?;
+    } else {
+        ui.report(
+            &Verified {
+                file: &args.file,
+                config,
+            },
+            Format::Text,
+        )?;
+    }
+    Ok(())
 }
 
-impl Verified {
-    fn of(file: &Path, config: &Config) -> Self {
-        Self {
-            file: file.display().to_string(),
-            valid: config.refused().next().is_none(),
-            errors: Vec::new(),
-            warnings: config.warnings.iter().map(Finding::of).collect(),
-            unsupported: config
-                .unsupported
+/// Everything to say of a file that can be used.
+fn remarks(file: &Path, config: &Config) -> Vec<String> {
+    let warnings = config
+        .warnings
+        .iter()
+        .map(|warning| diagnostics::describe(warning).join("\n"));
+    let lacking = config.unsupported.iter().map(|lack| remark_on(file, lack));
+    warnings.chain(lacking).collect()
+}
+
+fn remark_on(file: &Path, lack: &Unsupported) -> String {
+    let said = diagnostics::describe_unsupported(file, lack);
+    match lack.weight {
+        Weight::Refused => format!("`exec` refuses this file: {said}"),
+        Weight::Told => said,
+    }
+}
+
+/// The whole configuration.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Resolved<'c>(&'c Json);
+
+impl Report for Resolved<'_> {
+    fn text(&self, _: Page) -> String {
+        String::new()
+    }
+}
+
+/// A file that can be used, for people.
+#[derive(Serialize)]
+struct Verified<'c> {
+    #[serde(skip)]
+    file: &'c Path,
+    #[serde(skip)]
+    config: &'c Config,
+}
+
+impl Report for Verified<'_> {
+    fn text(&self, _: Page) -> String {
+        let mut text = format!("{} is valid.\n", self.file.display());
+        for warning in &self.config.warnings {
+            let lines = diagnostics::describe(warning).join("\n");
+            text.push_str(&format!("warning: {lines}\n"));
+        }
+        for lack in &self.config.unsupported {
+            let label = match lack.weight {
+                Weight::Refused => "refused by `exec`",
+                Weight::Told => "not supported",
+            };
+            let said = diagnostics::describe_unsupported(self.file, lack);
+            text.push_str(&format!("{label}: {said}\n"));
+        }
+        text
+    }
+}
+
+/// The result for programs: what mirrord's editor plugins read, and `findings` with the parts of each line.
+#[derive(Serialize)]
+#[serde(tag = "type")]
+enum Document {
+    Success {
+        config: VerifiedTarget,
+        warnings: Vec<String>,
+        compatible_target_types: Vec<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resolved_config: Option<Json>,
+        findings: Vec<Finding>,
+    },
+    Fail {
+        errors: Vec<String>,
+        warnings: Vec<String>,
+        findings: Vec<Finding>,
+    },
+}
+
+/// The target, as far as the file says one.
+#[derive(Serialize)]
+struct VerifiedTarget {
+    path: Json,
+    namespace: Option<String>,
+}
+
+impl Document {
+    fn success(args: &VerifyConfigArgs, config: &Config) -> Self {
+        // What only a default chose is nothing to tell somebody each time a file is saved.
+        let chosen = || config.unsupported.iter().filter(|lack| lack.is_chosen());
+        let path = match &config.target.choice {
+            TargetChoice::Unset => Json::Null,
+            TargetChoice::Targetless | TargetChoice::Workload(_) => {
+                let target = config.resolved.get("target");
+                target
+                    .and_then(|target| target.get("path"))
+                    .cloned()
+                    .unwrap_or(Json::Null)
+            }
+        };
+        Self::Success {
+            config: VerifiedTarget {
+                path,
+                namespace: config.target.namespace.as_ref().map(ToString::to_string),
+            },
+            warnings: config
+                .warnings
                 .iter()
-                .map(|lack| Lack::of(file, lack))
+                .map(say)
+                .chain(chosen().map(|lack| remark_on(&args.file, lack)))
+                .collect(),
+            compatible_target_types: config
+                .compatible_targets()
+                .into_iter()
+                .map(|kind| kind.map_or("targetless", TargetKind::as_str))
+                .collect(),
+            resolved_config: args.resolved.then(|| config.resolved.clone()),
+            findings: config
+                .warnings
+                .iter()
+                .map(|warning| Finding::of("warning", warning))
+                .chain(config.unsupported.iter().map(Finding::of_lack))
                 .collect(),
         }
     }
+
+    fn fail(rejected: &Rejected) -> Self {
+        let errors = rejected
+            .errors
+            .iter()
+            .map(|error| Finding::of("error", error));
+        let warnings = rejected
+            .warnings
+            .iter()
+            .map(|warning| Finding::of("warning", warning));
+        Self::Fail {
+            errors: rejected.errors.iter().map(say).collect(),
+            warnings: rejected.warnings.iter().map(say).collect(),
+            findings: errors.chain(warnings).collect(),
+        }
+    }
+
+    fn unread(said: String) -> Self {
+        Self::Fail {
+            errors: vec![said],
+            warnings: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
 }
 
-/// An error or a warning, with its place.
+impl Report for Document {
+    fn text(&self, _: Page) -> String {
+        String::new()
+    }
+}
+
+/// One line, with what to do.
+fn say(diagnostic: &Diagnostic) -> String {
+    match &diagnostic.hint {
+        Some(hint) => format!("{diagnostic} ({hint})"),
+        None => diagnostic.to_string(),
+    }
+}
+
+/// An error, a warning, or what is not supported, in parts.
 #[derive(Serialize)]
 struct Finding {
-    line: usize,
-    column: usize,
+    /// `error`, `warning`, `refused` (by `exec`) or `unsupported`.
+    severity: &'static str,
     path: String,
+    /// The file, or the variable or flag that said it.
+    file: Option<String>,
+    line: Option<usize>,
+    column: Option<usize>,
     text: String,
     hint: Option<String>,
-    /// Place and text, the line with the place marked, and the hint.
-    #[serde(skip)]
-    lines: Vec<String>,
 }
 
 impl Finding {
-    fn of(diagnostic: &Diagnostic) -> Self {
+    fn of(severity: &'static str, diagnostic: &Diagnostic) -> Self {
         Self {
-            line: diagnostic.place.line,
-            column: diagnostic.place.column,
+            severity,
             path: diagnostic.path.clone(),
+            file: Some(diagnostic.file.clone()),
+            line: Some(diagnostic.place.line),
+            column: Some(diagnostic.place.column),
             text: diagnostic.text.clone(),
             hint: diagnostic.hint.clone(),
-            lines: diagnostics::describe(diagnostic),
         }
     }
-}
 
-/// What this version cannot do.
-#[derive(Serialize)]
-struct Lack {
-    path: String,
-    line: Option<usize>,
-    column: Option<usize>,
-    effect: String,
-    /// Whether `exec` refuses; otherwise it says so and goes on.
-    refused: bool,
-    #[serde(skip)]
-    shown: String,
-}
-
-impl Lack {
-    fn of(file: &Path, lack: &Unsupported) -> Self {
+    fn of_lack(lack: &Unsupported) -> Self {
         Self {
+            severity: match lack.weight {
+                Weight::Refused => "refused",
+                Weight::Told => "unsupported",
+            },
             path: lack.path.clone(),
+            file: lack.file.clone(),
             line: lack.place.map(|place| place.line),
             column: lack.place.map(|place| place.column),
-            effect: lack.effect.clone(),
-            refused: lack.weight == Weight::Refused,
-            shown: diagnostics::describe_unsupported(file, lack),
+            text: lack.effect.clone(),
+            hint: None,
         }
-    }
-}
-
-impl Report for Verified {
-    fn text(&self, _: Page) -> String {
-        let mut text = format!("{} is valid.\n", self.file);
-        for warning in &self.warnings {
-            text.push_str(&format!("warning: {}\n", warning.lines.join("\n")));
-        }
-        for lack in &self.unsupported {
-            text.push_str(&format!("not supported: {}\n", lack.shown));
-        }
-        text
     }
 }

@@ -4,7 +4,7 @@ use engine::postgres::binaries::{Installations, Lookup};
 use model::engine_api::{EngineView, InstallationView, VolumeView};
 use model::pg_version::PG_MAJOR_MIN;
 
-use super::Check;
+use super::{Check, namespaces};
 use crate::engine_start;
 use crate::engine_words;
 use crate::error::CommandError;
@@ -78,20 +78,32 @@ fn check_installations(installations: &[InstallationView], search: &Installation
 }
 
 fn check_volume(volume: &VolumeView) -> Check {
-    let found = engine_words::volume(volume);
-    if volume.kind == "plain copy" {
-        let advice = "a branch costs as much disk and time as its data: put the data directory on XFS or btrfs, whose \
-                      files are cloned by reference";
-        Check::limited("volume", found, advice)
-    } else {
-        Check::good("volume", found)
+    let mut found = engine_words::volume(volume);
+    for better in &volume.passed_over {
+        found.push_str(&format!("\nnot {}: {}", better.kind, better.reason));
+    }
+    let has_reflinks = !matches!(volume.kind.as_str(), "overlay with copies" | "plain copy");
+    let denied = volume
+        .passed_over
+        .iter()
+        .find(|better| better.kind == "overlay" && better.reason.contains("user namespace"));
+    match (has_reflinks, denied) {
+        (false, _) => Check::limited("volume", found, FILE_ADVICE),
+        (true, Some(_)) => Check::limited("volume", found, namespaces::mount_advice()),
+        (true, None) => Check::good("volume", found),
     }
 }
 
+/// What somebody on a filesystem without reflinks would gain, and how.
+const FILE_ADVICE: &str = "a volume with reflinks gives branches of any size in tens of milliseconds that share what \
+                           they do not change; `bough engine stop --servers`, then once `sudo bough engine volume \
+                           create --size 50G`, makes one in a file";
+
 fn check_space(volume: &VolumeView) -> Check {
-    let (free, floor) = (volume.free_bytes, volume.floor_bytes);
-    let found = format!("{free} free, of which {floor} stay free");
-    if free <= floor {
+    let floor = volume.floor_bytes;
+    let found = format!("{}, of which {floor} stay free", engine_words::free(volume));
+    let below = volume.backing.as_ref().map(|backing| backing.free_bytes);
+    if volume.free_bytes <= floor || below.is_some_and(|free| free <= floor) {
         let advice =
             "nothing is copied any more: free some, or move the data directory by BOUGH_DATA_DIR";
         Check::missing("disk", found, advice)

@@ -31,7 +31,7 @@ pub(super) fn check_release(release: &str) -> Check {
             "kernel",
             format!("Linux {release}, older than {major}.{minor}"),
             format!(
-                "branches work; for the session's network use Linux {major}.{minor} or newer: {REASONS}"
+                "branches work, but not a session's fence around their source: use Linux {major}.{minor} or newer: {REASONS}"
             ),
         ),
         None => Check::limited(
@@ -55,8 +55,8 @@ pub(super) fn read_actions() -> io::Result<String> {
 /// Whether a filter may ask a supervisor.
 pub(super) fn check_notification(actions: io::Result<String>) -> Check {
     const NAME: &str = "seccomp notification";
-    const ADVICE: &str = "branches work; the session's network needs a kernel with CONFIG_SECCOMP_FILTER, and a \
-                          container runtime that lets seccomp(2) through";
+    const ADVICE: &str = "branches work, but not a session's fence around their source: it needs a kernel with \
+                          CONFIG_SECCOMP_FILTER, and a container runtime that lets seccomp(2) through";
     match actions {
         Ok(list) if list.split_whitespace().any(|action| action == "user_notif") => {
             Check::good(NAME, "offered by the kernel")

@@ -40,7 +40,9 @@ pub(super) fn describe(branch: &BranchView, now: Timestamp) -> Option<ProgressLi
         done: None,
     };
     match (branch.phase, &branch.progress) {
-        (BranchPhase::Copying, Some(progress)) => Some(describe_copy(branch, progress, now)),
+        (BranchPhase::Copying, Some(progress)) => {
+            Some(describe_copy(branch.id.as_str(), progress, now))
+        }
         (BranchPhase::Copying, None) => {
             Some(plain("checking", "asking the source whether it moved"))
         }
@@ -50,15 +52,17 @@ pub(super) fn describe(branch: &BranchView, now: Timestamp) -> Option<ProgressLi
     }
 }
 
-fn describe_copy(branch: &BranchView, progress: &CopyProgress, now: Timestamp) -> ProgressLine {
+/// Where the copy is that `id` waits for.
+pub(crate) fn describe_copy(id: &str, progress: &CopyProgress, now: Timestamp) -> ProgressLine {
     let (step, what) = match progress.phase {
         CopyPhase::Inspecting => ("inspecting", "asking the source what it holds"),
         CopyPhase::Preparing => ("preparing", "making an empty server"),
         CopyPhase::Copying => ("copying", "copying"),
         CopyPhase::Indexing => ("indexing", "building indexes and constraints"),
+        CopyPhase::Adapting => ("preparing", "running the administrator's SQL"),
         CopyPhase::Sealing => ("sealing", "sealing the copy's files"),
     };
-    let mut text = format!("{}: {what}", branch.id);
+    let mut text = format!("{id}: {what}");
     let mut done = None;
     if progress.phase == CopyPhase::Copying {
         text.push_str(&format!(" {}", progress.copied_bytes));

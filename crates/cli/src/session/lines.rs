@@ -5,13 +5,19 @@ use jiff::Timestamp;
 use model::engine_api::{BranchView, HEARTBEAT_GRACE};
 
 use super::branches::ReadyBranch;
+use super::guarded::Guarded;
 use super::prepare::Plan;
 use crate::branch_words;
 use crate::diagnostics;
 use crate::ui::words;
 
 /// Where the program runs as what, with which branches, and what is not in force.
-pub(super) fn opening(plan: &Plan, branches: &[ReadyBranch], now: Timestamp) -> Vec<String> {
+pub(super) fn opening(
+    plan: &Plan,
+    branches: &[ReadyBranch],
+    guarded: Option<&Guarded>,
+    now: Timestamp,
+) -> Vec<String> {
     let target = match &plan.target {
         Some(target) => format!("target {target}"),
         None => "no target: the environment is your own".to_owned(),
@@ -29,13 +35,7 @@ pub(super) fn opening(plan: &Plan, branches: &[ReadyBranch], now: Timestamp) -> 
         .iter()
         .filter(|unsupported| unsupported.weight == Weight::Told);
     lines.extend(told.map(|unsupported| describe_lack(plan, unsupported)));
-    if !branches.is_empty() {
-        lines.push(
-            "bough: the fence is not in force yet: a connection that names the source's address itself reaches the \
-             source"
-                .to_owned(),
-        );
-    }
+    lines.extend(guarded.into_iter().flat_map(Guarded::opening).cloned());
     lines
 }
 

@@ -1,15 +1,12 @@
 //! From a command line to a plan: the file read, the context chosen, the target found, each branch's source located.
 //!
-//! Nothing here changes anything anywhere. Precedence of the namespace: the flag, the file, MIRRORD_TARGET_NAMESPACE,
-//! `default`; of the target alike.
+//! Nothing here changes anything anywhere. Precedence of the namespace: the flag, MIRRORD_TARGET_NAMESPACE, the file,
+//! `default`; of the target alike, and of whatever else has a variable (`config` reads those).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::{
-    Config, DbBranch, Environment, LocateError, SourceConnection, Surroundings, TargetChoice,
-};
-use model::target::TargetError;
+use config::{Config, DbBranch, Environment, LocateError, SourceConnection, Surroundings};
 use model::{ExitCode, Namespace, TargetRef};
 
 use super::Request;
@@ -28,9 +25,6 @@ enum PlanError {
     /// The working directory is gone.
     #[error("cannot tell which directory the program is to run in")]
     Directory,
-    /// MIRRORD_IMPERSONATED_TARGET is no target.
-    #[error("cannot use MIRRORD_IMPERSONATED_TARGET")]
-    Target(#[source] TargetError),
     /// A branch's source is not where the file says.
     #[error("cannot find the source of branch {id} ({path})")]
     Source {
@@ -123,7 +117,8 @@ pub(super) fn prepare(
     surroundings.key = request.key.clone().or(surroundings.key);
     surroundings.target = request.target.clone();
     surroundings.namespace = request.namespace.clone();
-    let config = read_config(file.as_deref(), surroundings.clone(), settings)?;
+    surroundings.flags = request.flags.clone();
+    let config = read_config(file.as_deref(), &surroundings)?;
     for warning in &config.warnings {
         ui.warn(&diagnostics::describe(warning).join("\n"));
     }
@@ -169,14 +164,9 @@ fn environment_of(found: &FoundTarget) -> Environment {
         .collect()
 }
 
-/// Reads the file; without one, what it would say if it were empty. Where neither flag nor file names a target, the
-/// environment may.
-fn read_config(
-    file: Option<&Path>,
-    mut surroundings: Surroundings,
-    settings: &Settings,
-) -> Result<Config, CommandError> {
-    let read = |surroundings: &Surroundings| match file {
+/// Reads the file; without one, what it would say if it were empty.
+fn read_config(file: Option<&Path>, surroundings: &Surroundings) -> Result<Config, CommandError> {
+    match file {
         Some(file) => {
             config::read(file, surroundings).map_err(|error| diagnostics::rejection(file, error))
         }
@@ -184,19 +174,6 @@ fn read_config(
             let name = Path::new(NO_FILE);
             config::read_text(name, "{}", surroundings)
                 .map_err(|error| diagnostics::rejection(name, error.into()))
-        }
-    };
-    let config = read(&surroundings)?;
-    match (&config.target.choice, &settings.session.target) {
-        (TargetChoice::Unset, Some(text)) => {
-            let target = text
-                .parse()
-                .map_err(|error| CommandError::new(ExitCode::Usage, PlanError::Target(error)))?;
-            surroundings.target = Some(target);
-            read(&surroundings)
-        }
-        (TargetChoice::Unset, None) | (TargetChoice::Targetless | TargetChoice::Workload(_), _) => {
-            Ok(config)
         }
     }
 }

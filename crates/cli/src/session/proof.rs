@@ -12,8 +12,8 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 /// How long a login may take: the door is on this machine and its server runs.
 const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// Values of `sslmode` with which a client gives up where there is no TLS (libpq, section 34.19).
-const TLS_MODES: [&str; 3] = ["require", "verify-ca", "verify-full"];
+/// Values of `sslmode` with which a client wants to know who answers (libpq, section 34.19).
+const VERIFYING_MODES: [&str; 2] = ["verify-ca", "verify-full"];
 
 /// Why a variable is not proven to lead to the branch. Never shows its value.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +27,10 @@ pub(crate) enum ProofError {
         #[source]
         source: LocateError,
     },
-    /// The connection demands TLS.
-    #[error("{variables} demands TLS ({demand}), which branches do not speak")]
+    /// The connection demands a certificate that nobody has for a branch.
+    #[error(
+        "{variables} demands to know who answers ({demand}), and a branch answers under a certificate of the session's own"
+    )]
     Tls {
         /// The variables.
         variables: String,
@@ -69,7 +71,8 @@ impl ProofError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Tls { .. } => Some(
-                "add \"query_params\": {\"sslmode\": \"disable\"} to the branch in the configuration file",
+                "add \"query_params\": {\"sslmode\": \"require\"} to the branch in the configuration file: branches speak TLS, \
+                 and are on this machine",
             ),
             Self::Login { source, .. } if is_refused_login(source) => Some(
                 "the branch has the source's own roles; one whose password could not be read cannot log in: \
@@ -93,7 +96,7 @@ fn is_refused_login(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Logs in by every variable of `connection` as `environment` has them; each must end at the server that answers
-/// `identity`.
+/// `identity`. Tells whether any of them insists on TLS, which the session's fence then speaks for the branch's door.
 ///
 /// # Errors
 /// [`ProofError`] for the first that does not.
@@ -102,7 +105,8 @@ pub(crate) async fn prove(
     identity: &str,
     connection: &Connection,
     environment: &Environment,
-) -> Result<(), ProofError> {
+) -> Result<bool, ProofError> {
+    let mut needs_tls = false;
     for single in single_connections(connection) {
         let variables = single.variables().join(", ");
         let found = single
@@ -111,8 +115,12 @@ pub(crate) async fn prove(
                 variables: variables.clone(),
                 source,
             })?;
-        if let Some(demand) = tls_demand(&found.url) {
-            return Err(ProofError::Tls { variables, demand });
+        match tls_demand(&found.url) {
+            Some(Demand::Verification(demand)) => {
+                return Err(ProofError::Tls { variables, demand });
+            }
+            Some(Demand::Encryption) => needs_tls = true,
+            None => {}
         }
         let answer = tokio::time::timeout(LOGIN_WAIT_MAX, ask_identity(&found.url, environment));
         let id = id.to_owned();
@@ -132,7 +140,7 @@ pub(crate) async fn prove(
             Ok(Ok(_)) => {}
         }
     }
-    Ok(())
+    Ok(needs_tls)
 }
 
 /// A connection for each way through the lists of `connection`, so that every variable is in one of them. The values
@@ -173,18 +181,37 @@ fn single_connections(connection: &Connection) -> Vec<Connection> {
     }
 }
 
-/// The parameter, if any, that forbids a connection without TLS.
-fn tls_demand(url: &PgUrl) -> Option<String> {
+/// What a connection demands of TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Demand {
+    /// That it is there.
+    Encryption,
+    /// That whoever answers is known: by this parameter.
+    Verification(String),
+}
+
+/// What, if anything, a connection demands of TLS.
+fn tls_demand(url: &PgUrl) -> Option<Demand> {
     let param = |key: &'static str| url.param(key).map(|value| (key, value));
-    let demands = [
-        param("sslmode").filter(|(_, value)| TLS_MODES.contains(&value.as_str())),
-        // asyncpg's and JDBC's words for the same.
-        param("ssl").filter(|(_, value)| value == "true" || TLS_MODES.contains(&value.as_str())),
+    let mode = param("sslmode");
+    let requires = mode.as_ref().is_some_and(|(_, value)| value == "require");
+    let verifying = [
+        mode.clone()
+            .filter(|(_, value)| VERIFYING_MODES.contains(&value.as_str())),
+        // With a root certificate libpq verifies by it.
+        param("sslrootcert").filter(|_| requires),
+        // SQLAlchemy's and JDBC's words; JDBC's `true` is verify-full.
+        param("ssl")
+            .filter(|(_, value)| value == "true" || VERIFYING_MODES.contains(&value.as_str())),
         param("channel_binding").filter(|(_, value)| value == "require"),
-        param("sslnegotiation").filter(|(_, value)| value == "direct"),
     ];
-    let (key, value) = demands.into_iter().flatten().next()?;
-    Some(format!("{key}={value}"))
+    if let Some((key, value)) = verifying.into_iter().flatten().next() {
+        return Some(Demand::Verification(format!("{key}={value}")));
+    }
+    let asks = requires
+        || param("ssl").is_some_and(|(_, value)| value == "require")
+        || param("sslnegotiation").is_some_and(|(_, value)| value == "direct");
+    asks.then_some(Demand::Encryption)
 }
 
 /// What the server at `url` answers to `SHOW cluster_name`. What the URL leaves out comes from `environment`, as
@@ -276,18 +303,34 @@ mod tests {
     #[test]
     fn demands_for_tls_are_seen_in_every_dialect() {
         let demand = |text: &str| tls_demand(&PgUrl::parse(text).unwrap());
+        let verification = |text: &str| Some(Demand::Verification(text.to_owned()));
         for (url, expected) in [
             ("postgres://u@h/d", None),
             ("postgres://u@h/d?sslmode=prefer", None),
-            ("postgres://u@h/d?sslmode=require", Some("sslmode=require")),
-            ("postgres://u@h/d?ssl=verify-full", Some("ssl=verify-full")),
-            ("jdbc:postgresql://h/d?user=u&ssl=true", Some("ssl=true")),
+            ("postgres://u@h/d?sslmode=require", Some(Demand::Encryption)),
+            (
+                "postgres://u@h/d?sslmode=require&sslnegotiation=direct",
+                Some(Demand::Encryption),
+            ),
+            ("postgres://u@h/d?ssl=require", Some(Demand::Encryption)),
+            (
+                "postgres://u@h/d?sslmode=require&sslrootcert=system",
+                verification("sslrootcert=system"),
+            ),
+            (
+                "postgres://u@h/d?ssl=verify-full",
+                verification("ssl=verify-full"),
+            ),
+            (
+                "jdbc:postgresql://h/d?user=u&ssl=true",
+                verification("ssl=true"),
+            ),
             (
                 "postgres://u@h/d?channel_binding=require",
-                Some("channel_binding=require"),
+                verification("channel_binding=require"),
             ),
         ] {
-            assert_eq!(demand(url).as_deref(), expected, "{url}");
+            assert_eq!(demand(url), expected, "{url}");
         }
     }
 }

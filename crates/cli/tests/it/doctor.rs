@@ -1,6 +1,7 @@
 //! `doctor`: what it says of an engine that works and of one that does not start.
 
 use model::ByteSize;
+use model::engine_api::{BackingView, PassedOverKind};
 use serde_json::Value;
 
 use crate::harness::Harness;
@@ -63,4 +64,48 @@ fn what_is_missing_comes_with_what_to_do() {
         found.starts_with("neither server nor pg_dump; looked in /"),
         "{found}"
     );
+}
+
+#[test]
+fn whoever_has_less_than_possible_is_told_what_there_is_to_gain() {
+    let harness = Harness::new();
+    let reason =
+        "cannot mount the overlay in a user namespace for /d: Permission denied (os error 13)";
+    for (kind, advice) in [
+        ("reflink", "user namespaces"),
+        (
+            "overlay with copies",
+            "sudo bough engine volume create --size",
+        ),
+    ] {
+        {
+            let mut script = harness.engine.script();
+            script.view.volume.kind = kind.to_owned();
+            script.view.volume.passed_over = vec![PassedOverKind {
+                kind: "overlay".to_owned(),
+                reason: reason.to_owned(),
+            }];
+        }
+        let (code, checks) = examine(&harness);
+        assert_eq!(code, Some(0), "less is not nothing");
+        let check = check(&checks, "volume");
+        assert_eq!(check["verdict"], "limited", "{kind}");
+        assert!(
+            check["advice"].as_str().unwrap().contains(advice),
+            "{check}"
+        );
+        assert!(check["found"].as_str().unwrap().contains(reason), "{check}");
+    }
+}
+
+#[test]
+fn a_full_filesystem_below_the_volume_is_missing_room() {
+    let harness = Harness::new();
+    harness.engine.script().view.volume.backing = Some(BackingView {
+        path: "/b.img".to_owned(),
+        free_bytes: ByteSize(1_000),
+    });
+    let (code, checks) = examine(&harness);
+    assert_eq!(code, Some(1));
+    assert_eq!(check(&checks, "disk")["verdict"], "missing");
 }

@@ -48,8 +48,9 @@ fn a_running_engine_tells_where_it_works() {
     Started         [TIME] ago
     Socket          [ROOT]/data/engine.sock
     Data            [ROOT]/data
-    Volume          reflink on xfs
-    Free            50.0 GB; below 268 MB nothing is copied
+    Volume          overlay on xfs: branches of any size at once; mounted by the engine
+                    in the file /var/lib/bough-volumes/bough.img
+    Room            50.0 GB free, and 70.0 GB where its file is; below 268 MB nothing is copied
     Servers run as  bough
     Branches        1 of 100 at most
     Bases           1

@@ -101,7 +101,10 @@ fn the_program_reaches_its_branch_and_its_end_is_told_on() {
     bough: x.json:4:51: feature.network.outgoing: not in force yet: the process connects from this machine
     bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
-    bough: the fence is not in force yet: a connection that names the source's address itself reaches the source
+    bough: the fence is in force: connections to db:5432 for inventory are led to branch my-debug-session
+    bough:   no address on this machine yet: db; looked up again while the program runs
+    bough: 0 connections to branch my-debug-session
+    bough: nothing got past the fence to db:5432/inventory
     bough: branch my-debug-session lives until 2096-10-02T07:06:40Z (in [TIME]); the same command comes back to it, `bough db-branches -n metalmart destroy my-debug-session` deletes it
     "#);
     assert_eq!(session.door.logins(), 1);
@@ -175,25 +178,87 @@ fn a_login_that_fails_stops_everything() {
 }
 
 #[test]
-fn a_url_that_demands_tls_stops_everything_until_the_file_says_otherwise() {
+fn a_url_that_verifies_stops_everything_until_the_file_says_otherwise() {
     let mut session = Session::new();
-    let url = format!("postgres://app:{PASSWORD}@db:5432/inventory?sslmode=require");
+    let url = format!("postgres://app:{PASSWORD}@db:5432/inventory?sslmode=verify-full");
     session.harness.env.set("DATABASE_URL", url);
     insta::assert_snapshot!(session.refused(), @r#"
     exit 4
     --- stdout
     --- stderr
-    error: DATABASE_URL demands TLS (sslmode=require), which branches do not speak
-    hint: add "query_params": {"sslmode": "disable"} to the branch in the configuration file
+    error: DATABASE_URL demands to know who answers (sslmode=verify-full), and a branch answers under a certificate of the session's own
+    hint: add "query_params": {"sslmode": "require"} to the branch in the configuration file: branches speak TLS, and are on this machine
     "#);
-    let params = r#""ttl_secs": 300, "query_params": {"sslmode": "disable"}"#;
+    let params = r#""ttl_secs": 300, "query_params": {"sslmode": "require"}"#;
     session.write(&FILE.replace(r#""ttl_secs": 300"#, params));
     let outcome = session.exec("echo $DATABASE_URL");
     assert!(
-        outcome.stdout.ends_with("/inventory?sslmode=disable\n"),
+        outcome.stdout.ends_with("/inventory?sslmode=require\n"),
         "{}",
         session.show(&outcome)
     );
+}
+
+/// A bash script that begins a session with PostgreSQL at a place: `user=app database=inventory`, protocol 3.0.
+fn begin_session(port: u16) -> String {
+    format!(
+        r"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port} && printf %b \\0\\0\\0\\045\\0\\3\\0\\0user\\0app\\0database\\0inventory\\0\\0 >&3 && head -c 60 <&3 | tr -cd [:print:]'"
+    )
+}
+
+#[test]
+fn what_asserts_isolation_ends_by_it_and_a_report_says_why() {
+    let session = Session::new();
+    let stranger = FakeDoor::open(PASSWORD, "stranger".to_owned());
+    let script = format!("{}; exit 0", begin_session(stranger.port()));
+    let mut command = session
+        .harness
+        .command("-q exec -f x.json --assert-isolated --report report.json -- sh -c");
+    command.arg(script);
+    let outcome = session.harness.finish(command);
+    let shown = session
+        .show(&outcome)
+        .replace(&stranger.port().to_string(), "[STRANGER]");
+    insta::assert_snapshot!(shown, @r#"
+    exit 4
+    --- stdout
+    ESFATALVFATALC08004Mbough: no branch stands in for da--- stderr
+    error: the session was not isolated: refused were inventory at 127.0.0.1:[STRANGER]
+    hint: a branch for each database of the file, or no such connection in the program
+    "#);
+    let report = std::fs::read(session.harness.env.home().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["isolated"], false);
+    assert_eq!(report["refused"][0]["database"], "inventory");
+    assert_eq!(report["branched_databases_untouched"], true);
+    assert_eq!(stranger.logins(), 0);
+}
+
+#[test]
+fn a_report_is_a_page_unless_its_name_says_otherwise() {
+    let session = Session::new();
+    let mut command = session
+        .harness
+        .command("-q exec -f x.json --report report.md -- true");
+    command.current_dir(session.harness.env.home());
+    assert_eq!(session.harness.finish(command).status.code(), Some(0));
+    let report = std::fs::read_to_string(session.harness.env.home().join("report.md")).unwrap();
+    insta::assert_snapshot!(report, @r#"
+    # Bough session
+
+    - context: local, namespace `metalmart`, target: none
+    - branched databases untouched: yes
+    - every session with PostgreSQL that was looked into ended in a branch: yes
+    - `inventory` at db:5432 is branch `my-debug-session`
+
+    | branch | by its address | had aimed at the source, led here | refused |
+    |---|---|---|---|
+    | `my-debug-session` | 0 | 0 | 0 |
+
+    ## Other destinations
+
+    none
+    "#);
 }
 
 #[test]

@@ -189,7 +189,13 @@ fn view(data_dir: &Path) -> EngineView {
         data_dir: data_dir.display().to_string(),
         server_account: Some("bough".to_owned()),
         volume: VolumeView {
-            kind: "reflink".to_owned(),
+            kind: "overlay".to_owned(),
+            description: "branches of any size at once; mounted by the engine".to_owned(),
+            passed_over: Vec::new(),
+            backing: Some(BackingView {
+                path: "/var/lib/bough-volumes/bough.img".to_owned(),
+                free_bytes: ByteSize(70_000_000_000),
+            }),
             filesystem: "xfs".to_owned(),
             free_bytes: ByteSize(50_000_000_000),
             floor_bytes: ByteSize(268_435_456),
@@ -289,6 +295,15 @@ async fn add_source(
         user: url.user().unwrap(),
         version: PgMajor(16),
         system_identifier: "7400000000000000001".to_owned(),
+        addresses: source.care.addresses,
+        prepare_sha256: None,
+        warm: source.care.warm,
+        refresh_seconds: source.care.refresh_seconds,
+        rate_bytes_max: source.care.rate_bytes_max,
+        copied_at: None,
+        looked_at: None,
+        failure: None,
+        progress: None,
         added_at: samples::start(),
     };
     app.script

@@ -18,7 +18,10 @@ fn the_overview_names_every_command() {
       source         Name databases that branches are made of
       local          Run targets on this machine, for sessions without a cluster
       engine         Look at the engine that owns the branches, or stop it
-      verify-config  Say whether `exec` would take a configuration file, and every reason why not
+      verify-config  Check a configuration file: every error with its place, and what `exec` would
+                     refuse or leave out
+      schema         Write the JSON Schema of configuration files
+      alias          Let `mirrord` be another name of this program, for scripts and habits
       doctor         Show what this machine can do, and what to do about the rest
       completions    Write a shell's completion script
       help           Print this message or the help of the given subcommand(s)
@@ -71,6 +74,8 @@ fn every_command_has_examples() {
         "completions",
         "exec",
         "verify-config",
+        "schema",
+        "alias",
         "local",
         "local run",
         "local ls",

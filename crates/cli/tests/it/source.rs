@@ -28,12 +28,21 @@ fn a_source_is_named_after_its_database_or_as_asked() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&listed[0]).unwrap(), @r#"
     {
       "added_at": "2020-09-13T12:26:40Z",
+      "addresses": [],
+      "copied_at": null,
       "database": "inventory",
+      "failure": null,
+      "looked_at": null,
       "name": "inv",
+      "prepare_sha256": null,
+      "progress": null,
+      "rate_bytes_max": null,
+      "refresh_seconds": null,
       "system_identifier": "7400000000000000001",
       "url": "postgres://reader@db:5432/inventory",
       "user": "reader",
-      "version": 16
+      "version": 16,
+      "warm": 0
     }
     "#);
 }

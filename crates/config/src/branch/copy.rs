@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use model::{CopyMode, CopySpec, TableFilter};
 
 use super::NotEmpty;
-use crate::decode::{Decode, Record, Report, record, words};
+use crate::decode::{Decode, Record, Render, Report, Shape, record, words};
+use crate::json::Json;
 use crate::tree::Node;
 
 words! {
     /// How much is copied.
     enum WrittenMode : "\"all\", \"schema\" or \"empty\"" {
-        /// No table, no row.
+        /// An empty database; with `tables`, those tables alone.
         Empty = "empty",
-        /// Structure.
+        /// Every structure and no row; with `tables`, rows of those tables as well.
         Schema = "schema",
         /// Everything.
         All = "all",
@@ -22,26 +23,30 @@ words! {
 
 record! {
     /// Which rows of a table come along.
-    struct WrittenFilter {
-        /// An SQL condition; all rows without.
+    pub(super) struct WrittenFilter {
+        /// An SQL condition, as after WHERE; without it every row comes along.
+        /// Example: `"created_at > now() - interval '7 days'"`
         filter: Option<NotEmpty>,
     }
 }
 
 record! {
-    /// What is copied.
+    /// What a branch holds at its start.
     struct WrittenKeys {
-        /// How much.
+        /// How much is copied.
+        /// Example: `"all"`
         mode: WrittenMode,
-        /// Tables whose rows come along.
+        /// Tables whose rows come along. Not with the mode `"all"`.
+        /// Example: `{"users": {"filter": "id < 1000"}}`
         tables: Option<BTreeMap<String, WrittenFilter>>,
-        /// Further arguments of pg_dump.
+        /// Further arguments of pg_dump, in place of `--no-owner --no-acl`.
+        /// Example: `["--exclude-table-data=audit"]`
         dump_args: Option<Vec<NotEmpty>>,
     }
 }
 
 /// A copy, checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct WrittenCopy(CopySpec);
 
 impl WrittenCopy {
@@ -93,6 +98,28 @@ impl Decode for WrittenCopy {
                 .map(|NotEmpty(argument)| argument)
                 .collect(),
         }))
+    }
+
+    fn shape() -> Shape {
+        WrittenKeys::shape()
+    }
+}
+
+impl Render for WrittenCopy {
+    fn render(&self) -> Json {
+        let Self(spec) = self;
+        let mut members = vec![("mode", Json::from(spec.mode.as_str()))];
+        if !spec.tables.is_empty() {
+            let tables = spec.tables.iter().map(|(table, filter)| {
+                let filter = filter.filter.render();
+                (table, Json::object([("filter", filter)]))
+            });
+            members.push(("tables", Json::object(tables)));
+        }
+        if !spec.dump_args.is_empty() {
+            members.push(("dump_args", spec.dump_args.render()));
+        }
+        Json::object(members)
     }
 }
 

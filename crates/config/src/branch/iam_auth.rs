@@ -1,12 +1,13 @@
-//! `iam_auth`: logging in to a source by a cloud provider's identity. Its shape is checked; using it is not supported.
+//! `iam_auth`: logging in to a source by a cloud provider's identity. It is read and not used yet.
 
-use crate::connection::WrittenVariable;
-use crate::decode::{Decode, Report, Word, record, report_kind, words};
+use crate::connection::Origin;
+use crate::decode::{Decode, Render, Report, Shape, Word, record, report_kind, words};
+use crate::json::Json;
 use crate::tree::{Node, Value};
 
 words! {
     /// The provider.
-    enum Provider : "\"aws_rds\" or \"gcp_cloud_sql\"" {
+    pub(super) enum Provider : "\"aws_rds\" or \"gcp_cloud_sql\"" {
         /// Amazon RDS.
         AwsRds = "aws_rds",
         /// Google Cloud SQL.
@@ -15,50 +16,48 @@ words! {
 }
 
 record! {
-    /// Amazon RDS.
-    struct AwsRds {
-        /// Says which provider this is.
+    /// Logging in at Amazon RDS or Aurora.
+    pub(super) struct AwsRds {
+        /// `"aws_rds"`.
         kind as "type": Provider,
-        /// The region.
-        region: Option<Checked>,
-        /// The access key.
-        access_key_id: Option<Checked>,
-        /// Its secret.
-        secret_access_key: Option<Checked>,
-        /// The token of temporary credentials.
-        session_token: Option<Checked>,
+        /// The region; without it that of AWS_REGION or AWS_DEFAULT_REGION.
+        /// Example: `{"type": "env", "variable": "AWS_REGION"}`
+        region: Option<Origin>,
+        /// The access key; without it that of AWS_ACCESS_KEY_ID.
+        /// Example: `{"type": "env", "variable": "RDS_KEY_ID"}`
+        access_key_id: Option<Origin>,
+        /// Its secret; without it that of AWS_SECRET_ACCESS_KEY.
+        /// Example: `{"type": "env_from", "variable": "RDS_KEY"}`
+        secret_access_key: Option<Origin>,
+        /// The token of temporary credentials; without it that of AWS_SESSION_TOKEN.
+        /// Example: `{"type": "env", "variable": "RDS_TOKEN"}`
+        session_token: Option<Origin>,
     }
 }
 
 record! {
-    /// Google Cloud SQL.
-    struct GcpCloudSql {
-        /// Says which provider this is.
+    /// Logging in at Google Cloud SQL.
+    pub(super) struct GcpCloudSql {
+        /// `"gcp_cloud_sql"`.
         kind as "type": Provider,
-        /// The service account's key.
-        credentials_json: Option<Checked>,
+        /// The service account's key, as JSON.
+        /// Example: `{"type": "env", "variable": "GOOGLE_CREDENTIALS_JSON"}`
+        credentials_json: Option<Origin>,
         /// A file with it.
-        credentials_path: Option<Checked>,
-        /// The project.
-        project: Option<Checked>,
+        /// Example: `{"type": "env", "variable": "GOOGLE_APPLICATION_CREDENTIALS"}`
+        credentials_path: Option<Origin>,
+        /// The project; without it that of GOOGLE_CLOUD_PROJECT or GCP_PROJECT.
+        /// Example: `{"type": "env", "variable": "GOOGLE_CLOUD_PROJECT"}`
+        project: Option<Origin>,
     }
 }
 
-/// A value that was checked and is not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Checked;
-
-impl Decode for Checked {
-    const EXPECTED: &'static str = WrittenVariable::EXPECTED;
-
-    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        WrittenVariable::decode(node, report).map(|WrittenVariable| Self)
-    }
+/// The identity of a cloud provider.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum IamAuth {
+    AwsRds(Box<AwsRds>),
+    GcpCloudSql(Box<GcpCloudSql>),
 }
-
-/// Well-formed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct IamAuth;
 
 impl Decode for IamAuth {
     const EXPECTED: &'static str = "an object such as {\"type\": \"aws_rds\"}";
@@ -74,8 +73,26 @@ impl Decode for IamAuth {
             return None;
         };
         match Provider::decode_word(&kind, Provider::EXPECTED, report)? {
-            Provider::AwsRds => AwsRds::decode(node, report).map(|_| Self),
-            Provider::GcpCloudSql => GcpCloudSql::decode(node, report).map(|_| Self),
+            Provider::AwsRds => AwsRds::decode(node, report).map(|it| Self::AwsRds(Box::new(it))),
+            Provider::GcpCloudSql => {
+                GcpCloudSql::decode(node, report).map(|it| Self::GcpCloudSql(Box::new(it)))
+            }
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::one_of([
+            AwsRds::shape().with_word("type", "aws_rds"),
+            GcpCloudSql::shape().with_word("type", "gcp_cloud_sql"),
+        ])
+    }
+}
+
+impl Render for IamAuth {
+    fn render(&self) -> Json {
+        match self {
+            Self::AwsRds(auth) => auth.render(),
+            Self::GcpCloudSql(auth) => auth.render(),
         }
     }
 }

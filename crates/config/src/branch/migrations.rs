@@ -1,14 +1,15 @@
-//! `migrations`: what is run on a branch before the session. Its shape is checked; running it is not supported.
+//! `migrations`: what is run on a branch before the session. It is read and not run yet.
 
 use std::collections::BTreeMap;
 
 use super::NotEmpty;
-use crate::decode::{Decode, Report, Word, record, report_kind, words};
+use crate::decode::{Decode, Render, Report, Shape, Word, record, report_kind, words};
+use crate::json::Json;
 use crate::tree::{Node, Value};
 
 words! {
     /// What runs them.
-    enum Flavor : "\"flyway\" or \"container\"" {
+    pub(super) enum Flavor : "\"flyway\" or \"container\"" {
         /// Flyway.
         Flyway = "flyway",
         /// Any container.
@@ -17,38 +18,48 @@ words! {
 }
 
 record! {
-    /// Flyway, with files from here or from an image.
-    struct Flyway {
-        /// Says what runs them.
+    /// Flyway, with files of this machine or of an image.
+    pub(super) struct Flyway {
+        /// `"flyway"`.
         flavor: Flavor,
-        /// A directory here.
+        /// A folder of this machine with the files.
+        /// Example: `"./migrations"`
         path: Option<NotEmpty>,
-        /// An image with the files.
+        /// An image with the files, beside `locations`.
+        /// Example: `"registry.internal/inventory-migrations:3"`
         image: Option<NotEmpty>,
         /// Where in the image they are.
+        /// Example: `["filesystem:/flyway/sql"]`
         locations: Option<Vec<NotEmpty>>,
     }
 }
 
 record! {
-    /// A container that does it.
-    struct Container {
-        /// Says what runs them.
+    /// A container that runs them.
+    pub(super) struct MigrationContainer {
+        /// `"container"`.
         flavor: Flavor,
-        /// The image.
+        /// Its image.
+        /// Example: `"registry.internal/inventory-migrations:3"`
         image: NotEmpty,
         /// Its program.
+        /// Example: `["./migrate"]`
         command: Option<Vec<String>>,
         /// Its arguments.
+        /// Example: `["up"]`
         args: Option<Vec<String>>,
         /// Its environment.
+        /// Example: `{"STEP": "all"}`
         env: Option<BTreeMap<String, String>>,
     }
 }
 
-/// Well-formed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Migrations;
+/// What is run on a branch before the session.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Migrations {
+    Flyway(Box<Flyway>),
+    Container(Box<MigrationContainer>),
+}
 
 impl Decode for Migrations {
     const EXPECTED: &'static str =
@@ -65,7 +76,9 @@ impl Decode for Migrations {
             return None;
         };
         match Flavor::decode_word(&flavor, Flavor::EXPECTED, report)? {
-            Flavor::Container => Container::decode(node, report).map(|_| Self),
+            Flavor::Container => {
+                MigrationContainer::decode(node, report).map(|it| Self::Container(Box::new(it)))
+            }
             Flavor::Flyway => {
                 let flyway = Flyway::decode(node, report)?;
                 let is_one_source = matches!(
@@ -81,8 +94,24 @@ impl Decode for Migrations {
                         .hint("write \"path\", or \"image\" and \"locations\"");
                     return None;
                 }
-                Some(Self)
+                Some(Self::Flyway(Box::new(flyway)))
             }
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::one_of([
+            Flyway::shape().with_word("flavor", "flyway"),
+            MigrationContainer::shape().with_word("flavor", "container"),
+        ])
+    }
+}
+
+impl Render for Migrations {
+    fn render(&self) -> Json {
+        match self {
+            Self::Flyway(flyway) => flyway.render(),
+            Self::Container(container) => container.render(),
         }
     }
 }

@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::ttl::TTL_MAX_DEFAULT;
 use model::{BranchId, Ttl};
 
 use super::copy::WrittenCopy;
 use super::iam_auth::IamAuth;
 use super::migrations::Migrations;
+use super::ttl::{Lifetime, choose_ttl};
 use super::version::{Image, Version};
-use super::{DbBranch, NotEmpty};
+use super::{CREATION_TIMEOUT_SECS, DbBranch, NotEmpty, PG, check_exclusive};
 use crate::connection::{Connection, Origin, Param};
-use crate::decode::{Decode, NotNull, Record, Report, record};
+use crate::decode::{Decode, NotNull, Record, Render, Report, Shape, record};
 use crate::diagnostic::Weight;
+use crate::json::Json;
+use crate::support;
 use crate::tree::Node;
-
-/// Seconds that a session waits for a branch unless its file says otherwise.
-const CREATION_TIMEOUT_SECS: u64 = 60;
 
 /// Parameters that would undo the branch's address or user in the URL that the process gets.
 const ADDRESS_PARAMS: [&str; 8] = [
@@ -32,37 +31,52 @@ const ADDRESS_PARAMS: [&str; 8] = [
 ];
 
 record! {
-    /// The keys of a branch.
+    /// A branch of a PostgreSQL database.
     struct WrittenPg {
-        /// Says which database this is.
+        /// `"pg"`.
         kind as "type": String,
-        /// Finds the branch again.
+        /// Finds the branch again while it lives: the same id leads back to it. Without it the session's key.
+        /// Example: `"my-debug-session"`
         id: Option<BranchId>,
-        /// The database within the source.
+        /// The database within the source; without it the one that the connection names.
+        /// Example: `"inventory"`
         name: Option<NotEmpty>,
-        /// Seconds that it outlives its last session.
-        ttl_secs: Option<u64>,
-        /// The same in minutes.
-        ttl_mins: Option<u64>,
-        /// Seconds that the session waits for it.
-        creation_timeout_secs: NotNull<u64>,
-        /// The version of PostgreSQL.
+        /// Lifetime that the branch outlives its last session; 300 without it. At most 900, unless an administrator has
+        /// raised the maximum.
+        /// Example: `600`
+        ttl_secs: Option<Lifetime>,
+        /// The same in minutes. Not beside `ttl_secs`.
+        /// Example: `10`
+        ttl_mins: Option<Lifetime>,
+        /// Lifetime that the session waits for the branch.
+        /// Example: `120`
+        creation_timeout_secs: NotNull<u64> = NotNull(CREATION_TIMEOUT_SECS),
+        /// The version of PostgreSQL, as an image tag; without it the source's. Not beside `image`.
+        /// Example: `"16"`
         version: Option<Version>,
-        /// An image with it.
+        /// An image with the server: only its version counts. Not beside `version`.
+        /// Example: `"postgres:16"`
         image: Option<Image>,
-        /// An administrator's settings, by name.
+        /// Settings of an administrator, by name.
+        /// Example: `"small"`
         profile: Option<NotEmpty>,
-        /// Where the source is found.
+        /// Where the source is found, and which variables lead to the branch.
+        /// Example: `{"url": "DATABASE_URL"}`
         connection: Connection,
-        /// What it holds at its start.
-        copy: NotNull<WrittenCopy>,
-        /// How to log in to the source at a cloud provider.
+        /// What the branch holds at its start.
+        /// Example: `{"mode": "all"}`
+        copy: NotNull<WrittenCopy> = NotNull(WrittenCopy::default()),
+        /// How to log in to the source by a cloud provider's identity.
+        /// Example: `{"type": "aws_rds"}`
         iam_auth: Option<IamAuth>,
-        /// Settings for every connection to the source.
+        /// Settings (GUCs) for every connection to the source while it is copied.
+        /// Example: `{"app.tenant": "7"}`
         connection_settings: Option<BTreeMap<String, String>>,
-        /// Parameters for the URLs that the process gets.
+        /// Parameters for the connection strings that the process gets.
+        /// Example: `{"sslmode": "disable"}`
         query_params: Option<BTreeMap<String, String>>,
-        /// What to run on the branch before the session.
+        /// What to run on the branch before the session. Needs `name`.
+        /// Example: `{"flavor": "flyway", "path": "./migrations"}`
         migrations: Option<Migrations>,
     }
 }
@@ -70,16 +84,9 @@ record! {
 /// A branch of a PostgreSQL database, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PgBranch {
-    pub(crate) id: Option<BranchId>,
-    name: Option<String>,
+    written: WrittenPg,
     ttl: Ttl,
-    creation_timeout: Duration,
-    version: Option<Version>,
-    image: Option<Image>,
-    connection: Connection,
-    copy: Option<WrittenCopy>,
-    connection_settings: BTreeMap<String, String>,
-    query_params: BTreeMap<String, String>,
+    is_copy_chosen: bool,
 }
 
 impl Decode for PgBranch {
@@ -90,7 +97,6 @@ impl Decode for PgBranch {
         let exclusive = check_exclusive(node, report);
         let settings = check_settings(node, report);
         let written = WrittenPg::decode(node, report)?;
-        let ttl = read_ttl(&written, node, report);
         if written.migrations.is_some()
             && written.name.is_none()
             && let Some(migrations) = node.get("migrations")
@@ -104,61 +110,26 @@ impl Decode for PgBranch {
             return None;
         }
         Some(Self {
-            id: written.id,
-            name: written.name.map(|NotEmpty(name)| name),
-            ttl: ttl?,
-            creation_timeout: Duration::from_secs(
-                written
-                    .creation_timeout_secs
-                    .0
-                    .unwrap_or(CREATION_TIMEOUT_SECS),
-            ),
-            version: written.version,
-            image: written.image,
-            connection: written.connection,
-            copy: written.copy.0,
-            connection_settings: written.connection_settings.unwrap_or_default(),
-            query_params: written.query_params.unwrap_or_default(),
+            ttl: choose_ttl(written.ttl_secs, written.ttl_mins, node, report),
+            is_copy_chosen: node.get("copy").is_some(),
+            written,
         })
     }
+
+    fn shape() -> Shape {
+        WrittenPg::shape().with_word("type", PG)
+    }
 }
 
-/// Pairs of keys of which one may be given.
-fn check_exclusive(node: &Node<'_>, report: &mut Report) -> bool {
-    let mut good = true;
-    for (first, second) in [("ttl_secs", "ttl_mins"), ("version", "image")] {
-        let given = |key: &str| node.get(key).filter(|value| !value.is_null());
-        if let (Some(_), Some(value)) = (given(first), given(second)) {
-            report
-                .problem(
-                    &value,
-                    format!("{first:?} and {second:?} exclude each other"),
-                )
-                .hint("keep one of them");
-            good = false;
+impl Render for PgBranch {
+    /// As written, with the TTL that holds.
+    fn render(&self) -> Json {
+        let mut written = self.written.clone();
+        if written.ttl_mins.is_none() {
+            written.ttl_secs = Some(Lifetime(self.ttl.0));
         }
+        written.render()
     }
-    good
-}
-
-fn read_ttl(written: &WrittenPg, node: &Node<'_>, report: &mut Report) -> Option<Ttl> {
-    let (key, seconds) = match (written.ttl_secs, written.ttl_mins) {
-        (Some(seconds), _) => ("ttl_secs", seconds),
-        (None, Some(minutes)) => ("ttl_mins", minutes.saturating_mul(60)),
-        (None, None) => return Some(Ttl::default()),
-    };
-    let value = node.get(key)?;
-    if seconds == 0 {
-        report.problem(&value, "a branch that lives for no time cannot be used");
-        return None;
-    }
-    let ttl = Ttl(seconds);
-    if ttl > TTL_MAX_DEFAULT {
-        report
-            .warning(&value, format!("more than {TTL_MAX_DEFAULT}: refused unless an administrator has raised the maximum"))
-            .hint(format!("write at most {}", TTL_MAX_DEFAULT.0));
-    }
-    Some(ttl)
 }
 
 /// Names of settings and parameters: what would be another statement or lead to another server is refused.
@@ -205,27 +176,32 @@ fn is_setting_name(name: &str) -> bool {
 }
 
 impl PgBranch {
+    pub(crate) fn id(&self) -> Option<&BranchId> {
+        self.written.id.as_ref()
+    }
+
     pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+        &self.written.connection
     }
 
     /// What of the branch this version cannot do.
     pub(super) fn tell_lacking(&self, node: &Node<'_>, report: &mut Report) {
+        for (key, path) in [
+            ("profile", "feature.db_branches[].profile"),
+            ("iam_auth", "feature.db_branches[].iam_auth"),
+            ("migrations", "feature.db_branches[].migrations"),
+        ] {
+            if let Some(value) = node.get(key).filter(|value| !value.is_null()) {
+                support::tell(path, &value, report);
+            }
+        }
         let mut refuse = |key: &str, effect: &str| {
             if let Some(value) = node.get(key).filter(|value| !value.is_null()) {
                 report.lacks(&value, Weight::Refused, effect);
             }
         };
-        refuse("profile", "profiles are not supported yet");
-        refuse(
-            "iam_auth",
-            "logging in to a source by a cloud provider's identity is not supported yet",
-        );
-        refuse(
-            "migrations",
-            "migrations are not run yet: run them in the session",
-        );
-        if self
+        let written = &self.written;
+        if written
             .version
             .as_ref()
             .is_some_and(|version| version.major().is_none())
@@ -235,7 +211,7 @@ impl PgBranch {
                 "this names no version of PostgreSQL, such as \"16\"",
             );
         }
-        match self.image.as_ref().map(Image::major) {
+        match written.image.as_ref().map(Image::major) {
             None => {}
             Some(Some(_)) => {
                 if let Some(image) = node.get("image") {
@@ -258,7 +234,7 @@ impl PgBranch {
         let Some(node) = node.get("connection") else {
             return;
         };
-        for (param, origin) in self.connection.origins() {
+        for (param, origin) in self.connection().origins() {
             if let Some(Param::Other(name)) = param {
                 report.lacks(
                     &node,
@@ -288,7 +264,7 @@ impl PgBranch {
                 Origin::Variable { .. } | Origin::Pattern { .. } => {}
             }
         }
-        if let Connection::Params(params) = &self.connection
+        if let Connection::Params(params) = self.connection()
             && !params.contains_key(&Param::Host)
         {
             report.lacks(
@@ -300,7 +276,8 @@ impl PgBranch {
     }
 
     pub(super) fn resolve(self, id: BranchId, node: &Node<'_>) -> DbBranch {
-        let version = match (&self.version, &self.image) {
+        let written = self.written;
+        let version = match (&written.version, &written.image) {
             (Some(version), _) => version.major(),
             (None, Some(image)) => image.major(),
             (None, None) => None,
@@ -308,16 +285,16 @@ impl PgBranch {
         DbBranch {
             path: node.path.clone(),
             id,
-            is_id_chosen: self.id.is_some(),
-            database: self.name,
+            is_id_chosen: written.id.is_some(),
+            database: written.name.map(|NotEmpty(name)| name),
             ttl: self.ttl,
-            creation_timeout: self.creation_timeout,
+            creation_timeout: Duration::from_secs(written.creation_timeout_secs.0),
             version,
-            connection: self.connection,
-            is_copy_chosen: self.copy.is_some(),
-            copy: self.copy.map(WrittenCopy::into_spec).unwrap_or_default(),
-            connection_settings: self.connection_settings,
-            query_params: self.query_params,
+            connection: written.connection,
+            copy: written.copy.0.into_spec(),
+            is_copy_chosen: self.is_copy_chosen,
+            connection_settings: written.connection_settings.unwrap_or_default(),
+            query_params: written.query_params.unwrap_or_default(),
         }
     }
 }

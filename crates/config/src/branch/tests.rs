@@ -191,7 +191,12 @@ fn types_are_told_apart() {
         assert_eq!(rejected.errors[0].hint.as_deref(), Some(hint), "{kind}");
     }
     for kind in other::types() {
-        let text = format!(r#"{{"type": "{kind}", "connection": {{"url": "U"}}}}"#);
+        let text = if kind == "generic" {
+            r#"{"type": "generic", "image": "influxdb:2", "port": 8086, "connection": {"params": {"host": "H"}}}"#
+                .to_owned()
+        } else {
+            format!(r#"{{"type": "{kind}", "connection": {{"url": "U"}}}}"#)
+        };
         let config = read(&text).unwrap_or_else(|rejected| panic!("{kind}: {rejected}"));
         assert_eq!(
             refusals(&config),

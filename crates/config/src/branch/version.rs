@@ -3,7 +3,8 @@
 use model::PgMajor;
 
 use super::NotEmpty;
-use crate::decode::{Decode, Report, report_kind};
+use crate::decode::{Decode, Render, Report, Shape, report_kind};
+use crate::json::Json;
 use crate::tree::{Node, Value};
 
 /// The repository of the images whose tags are versions of PostgreSQL.
@@ -42,6 +43,19 @@ impl Decode for Version {
             }
         }
     }
+
+    fn shape() -> Shape {
+        Shape::one_of([
+            Shape::not_empty("version in quotes"),
+            Shape::Whole(u64::MAX),
+        ])
+    }
+}
+
+impl Render for Version {
+    fn render(&self) -> Json {
+        Json::text(&self.0)
+    }
 }
 
 /// A reference to an image.
@@ -65,6 +79,16 @@ impl Decode for Image {
 
     fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
         NotEmpty::decode(node, report).map(|NotEmpty(reference)| Self(reference))
+    }
+
+    fn shape() -> Shape {
+        Shape::not_empty("image")
+    }
+}
+
+impl Render for Image {
+    fn render(&self) -> Json {
+        Json::text(&self.0)
     }
 }
 

@@ -3,12 +3,44 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
-use model::PgUrl;
 use model::pg_url::PgUrlError;
+use model::{PgUrl, Secret};
 
-use super::{Connection, Origin, Param};
+use super::{Connection, Origin, Param, VariableKind};
 use crate::decode::nearest;
 use crate::environment::Environment;
+
+/// What a connection's values are read from.
+#[derive(Debug, Clone, Default)]
+pub struct Values<'a> {
+    /// The target's environment: its container's `env`, or everything where that is one.
+    pub environment: Option<&'a Environment>,
+    /// Variables of the ConfigMaps and Secrets that its container takes whole (`envFrom`), where they are known apart.
+    pub env_from: Option<&'a Environment>,
+    /// Keys of Secrets, by the Secret's name and the key.
+    pub secrets: BTreeMap<(String, String), Secret>,
+    /// Secrets of Google's Secret Manager, by their resource names.
+    pub gcp_secrets: BTreeMap<String, Secret>,
+}
+
+impl<'a> Values<'a> {
+    /// One environment, and nothing that only a cluster has.
+    pub fn of(environment: &'a Environment) -> Self {
+        Self {
+            environment: Some(environment),
+            ..Self::default()
+        }
+    }
+
+    /// Where a variable of this kind is looked for, first the place that it is said to be in.
+    fn places(&self, kind: VariableKind) -> impl Iterator<Item = &'a Environment> {
+        let places = match kind {
+            VariableKind::Any | VariableKind::Env => [self.environment, self.env_from],
+            VariableKind::EnvFrom => [self.env_from, self.environment],
+        };
+        places.into_iter().flatten()
+    }
+}
 
 /// The source as the target's environment names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,16 +154,16 @@ impl LocateError {
     }
 }
 
-/// A variable's value, literals first.
-pub(super) fn value_of(origin: &Origin, environment: &Environment) -> Result<String, LocateError> {
+/// The value of an origin, literals first.
+pub(super) fn value_of(origin: &Origin, values: &Values<'_>) -> Result<String, LocateError> {
     match origin {
         Origin::Variable {
             literal: Some(literal),
             ..
         } => Ok(literal.reveal().to_owned()),
-        Origin::Variable { name, .. } => read(name, environment),
+        Origin::Variable { name, kind, .. } => read(name, *kind, values),
         Origin::Pattern { name, pattern } => {
-            let value = read(name, environment)?;
+            let value = read(name, VariableKind::Any, values)?;
             match pattern.find(&value) {
                 Some(range) => Ok(value[range].to_owned()),
                 None => Err(LocateError::NoMatch {
@@ -140,20 +172,39 @@ pub(super) fn value_of(origin: &Origin, environment: &Environment) -> Result<Str
                 }),
             }
         }
-        Origin::Secret { name, key, .. } => Err(LocateError::ClusterOnly {
-            what: format!("the key {key:?} of the Secret {name:?}"),
-        }),
-        Origin::GcpSecretManager { reference, .. } => Err(LocateError::ClusterOnly {
-            what: format!("the secret {reference:?} of Google's Secret Manager"),
-        }),
+        Origin::Secret { name, key, .. } => values
+            .secrets
+            .get(&(name.clone(), key.clone()))
+            .map(|secret| secret.reveal().to_owned())
+            .ok_or_else(|| LocateError::ClusterOnly {
+                what: format!("the key {key:?} of the Secret {name:?}"),
+            }),
+        Origin::GcpSecretManager { reference, .. } => values
+            .gcp_secrets
+            .get(reference)
+            .map(|secret| secret.reveal().to_owned())
+            .ok_or_else(|| LocateError::ClusterOnly {
+                what: format!("the secret {reference:?} of Google's Secret Manager"),
+            }),
     }
 }
 
-/// A variable of the environment, as text and not empty.
-pub(super) fn read(name: &str, environment: &Environment) -> Result<String, LocateError> {
+/// A variable, as text and not empty.
+pub(super) fn read(
+    name: &str,
+    kind: VariableKind,
+    values: &Values<'_>,
+) -> Result<String, LocateError> {
     let variable = || name.to_owned();
-    let Some(value) = environment.get(OsStr::new(name)) else {
-        let there: Vec<&str> = environment.keys().filter_map(|key| key.to_str()).collect();
+    let found = values
+        .places(kind)
+        .find_map(|environment| environment.get(OsStr::new(name)));
+    let Some(value) = found else {
+        let there: Vec<&str> = values
+            .places(kind)
+            .flat_map(|environment| environment.keys())
+            .filter_map(|key| key.to_str())
+            .collect();
         return Err(LocateError::Missing {
             variable: variable(),
             nearest: nearest(name, there).map(str::to_owned),
@@ -198,10 +249,18 @@ impl Connection {
     /// # Errors
     /// [`LocateError`] names the variable; its value is never shown.
     pub fn locate(&self, environment: &Environment) -> Result<SourceConnection, LocateError> {
+        self.locate_in(&Values::of(environment))
+    }
+
+    /// The same where more than an environment is known.
+    ///
+    /// # Errors
+    /// As [`Connection::locate`].
+    pub fn locate_in(&self, values: &Values<'_>) -> Result<SourceConnection, LocateError> {
         match self {
             Self::Url(origins) => {
                 let first = origins.first().expect("a url names at least one origin");
-                let value = value_of(first, environment)?;
+                let value = value_of(first, values)?;
                 let url = PgUrl::parse(&value).map_err(|source| LocateError::NotAUrl {
                     variable: name_of(first),
                     source,
@@ -211,7 +270,7 @@ impl Connection {
                     variables: vec![name_of(first)],
                 })
             }
-            Self::Params(params) => locate_params(params, environment),
+            Self::Params(params) => locate_params(params, values),
         }
     }
 }
@@ -219,7 +278,7 @@ impl Connection {
 /// The first value of each param.
 pub(super) fn read_params(
     params: &BTreeMap<Param, Vec<Origin>>,
-    environment: &Environment,
+    values: &Values<'_>,
 ) -> Result<BTreeMap<Param, String>, LocateError> {
     params
         .iter()
@@ -230,16 +289,16 @@ pub(super) fn read_params(
                 });
             }
             let first = origins.first().expect("a param names at least one origin");
-            Ok((param.clone(), value_of(first, environment)?))
+            Ok((param.clone(), value_of(first, values)?))
         })
         .collect()
 }
 
 fn locate_params(
     params: &BTreeMap<Param, Vec<Origin>>,
-    environment: &Environment,
+    known: &Values<'_>,
 ) -> Result<SourceConnection, LocateError> {
-    let mut values = read_params(params, environment)?;
+    let mut values = read_params(params, known)?;
     if !values.contains_key(&Param::Port)
         && let Some(both) = values.get(&Param::Host).cloned()
         && let Some((host, port)) = split_host_port(&both)

@@ -9,8 +9,8 @@ use std::ops::Range;
 use model::pg_url::{Address, PgUrlError};
 use model::{PgUrl, Secret};
 
-use super::locate::{LocateError, name_of, read, read_params, split_host_port, value_of};
-use super::{Connection, Origin, Param};
+use super::locate::{LocateError, Values, name_of, read, read_params, split_host_port, value_of};
+use super::{Connection, Origin, Param, VariableKind};
 use crate::environment::Environment;
 
 /// Where the process is to connect instead of the source.
@@ -47,6 +47,12 @@ pub enum RewriteError {
         /// The one that the branch is made from.
         first: String,
     },
+    /// A value whose variable nobody named has to change.
+    #[error("{what} leads to the source, and no variable is named for it")]
+    NoVariable {
+        /// The Secret, by name, or the param.
+        what: String,
+    },
     /// Two parts of one value overlap.
     #[error("two params are read from the same part of {variable}")]
     Overlap {
@@ -65,9 +71,21 @@ impl Connection {
         environment: &Environment,
         branch: &Destination<'_>,
     ) -> Result<BTreeMap<String, Secret>, RewriteError> {
+        self.rewrite_in(&Values::of(environment), branch)
+    }
+
+    /// The same where more than an environment is known.
+    ///
+    /// # Errors
+    /// As [`Connection::rewrite`].
+    pub fn rewrite_in(
+        &self,
+        values: &Values<'_>,
+        branch: &Destination<'_>,
+    ) -> Result<BTreeMap<String, Secret>, RewriteError> {
         match self {
-            Self::Url(origins) => rewrite_urls(origins, environment, branch),
-            Self::Params(params) => rewrite_params(params, environment, branch),
+            Self::Url(origins) => rewrite_urls(origins, values, branch),
+            Self::Params(params) => rewrite_params(params, values, branch),
         }
     }
 }
@@ -89,13 +107,13 @@ fn lead_to(url: &PgUrl, branch: &Destination<'_>) -> PgUrl {
 /// Each variable keeps its own user, options and spelling; one that the target does not have gets the first's.
 fn rewrite_urls(
     origins: &[Origin],
-    environment: &Environment,
+    values: &Values<'_>,
     branch: &Destination<'_>,
 ) -> Result<BTreeMap<String, Secret>, RewriteError> {
     let mut variables = BTreeMap::new();
     let mut first: Option<(String, PgUrl)> = None;
     for origin in origins {
-        let value = match (value_of(origin, environment), &first) {
+        let value = match (value_of(origin, values), &first) {
             (Ok(value), _) => value,
             (Err(LocateError::Missing { .. } | LocateError::Empty { .. }), Some((_, url))) => {
                 url.reveal()
@@ -113,9 +131,10 @@ fn rewrite_urls(
                 first: first_name.clone(),
             });
         }
-        if let Some(name) = origin.variable() {
-            variables.insert(name.to_owned(), Secret::new(lead_to(&url, branch).reveal()));
-        }
+        let name = origin.variable().ok_or_else(|| RewriteError::NoVariable {
+            what: "the connection string of the Secret".to_owned(),
+        })?;
+        variables.insert(name.to_owned(), Secret::new(lead_to(&url, branch).reveal()));
     }
     Ok(variables)
 }
@@ -131,26 +150,17 @@ struct Edits {
 
 fn rewrite_params(
     params: &BTreeMap<Param, Vec<Origin>>,
-    environment: &Environment,
+    values: &Values<'_>,
     branch: &Destination<'_>,
 ) -> Result<BTreeMap<String, Secret>, RewriteError> {
-    let source = read_params(params, environment)?;
+    let source = read_params(params, values)?;
     let mut edits: BTreeMap<&str, Edits> = BTreeMap::new();
     for (param, origins) in params {
         let wanted = wanted_value(param, &source, branch);
         for origin in origins {
-            match origin {
-                Origin::Variable { name, .. } => {
-                    let edit = edits.entry(name).or_default();
-                    if edit.whole.as_ref().is_some_and(|whole| *whole != wanted) {
-                        return Err(RewriteError::Overlap {
-                            variable: name.clone(),
-                        });
-                    }
-                    edit.whole = Some(wanted.clone());
-                }
-                Origin::Pattern { name, pattern } => {
-                    let value = read(name, environment)?;
+            match (origin, origin.variable()) {
+                (Origin::Pattern { name, pattern }, _) => {
+                    let value = read(name, VariableKind::Any, values)?;
                     let range = pattern.find(&value).ok_or_else(|| LocateError::NoMatch {
                         variable: name.clone(),
                         pattern: pattern.as_str().to_owned(),
@@ -158,8 +168,21 @@ fn rewrite_params(
                     let text = bracket_if_needed(&value, &range, &wanted);
                     edits.entry(name).or_default().parts.push((range, text));
                 }
-                Origin::Secret { .. } | Origin::GcpSecretManager { .. } => {
-                    value_of(origin, environment)?;
+                (_, Some(name)) => {
+                    let edit = edits.entry(name).or_default();
+                    if edit.whole.as_ref().is_some_and(|whole| *whole != wanted) {
+                        return Err(RewriteError::Overlap {
+                            variable: name.to_owned(),
+                        });
+                    }
+                    edit.whole = Some(wanted.clone());
+                }
+                // Who logs in, and how, is the same on the branch; where it is, is not.
+                (_, None) if source.get(param) == Some(&wanted) => {}
+                (_, None) => {
+                    return Err(RewriteError::NoVariable {
+                        what: format!("the param {:?}", param.as_str()),
+                    });
                 }
             }
         }
@@ -167,7 +190,7 @@ fn rewrite_params(
     edits
         .into_iter()
         .map(|(name, edit)| {
-            let value = apply_edits(name, edit, environment)?;
+            let value = apply_edits(name, edit, values)?;
             Ok((name.to_owned(), Secret::new(value)))
         })
         .collect()
@@ -205,7 +228,7 @@ fn bracket_if_needed(value: &str, range: &Range<usize>, wanted: &str) -> String 
     }
 }
 
-fn apply_edits(name: &str, edit: Edits, environment: &Environment) -> Result<String, RewriteError> {
+fn apply_edits(name: &str, edit: Edits, values: &Values<'_>) -> Result<String, RewriteError> {
     let overlap = || RewriteError::Overlap {
         variable: name.to_owned(),
     };
@@ -217,7 +240,7 @@ fn apply_edits(name: &str, edit: Edits, environment: &Environment) -> Result<Str
             Err(overlap())
         };
     }
-    let mut value = read(name, environment)?;
+    let mut value = read(name, VariableKind::Any, values)?;
     parts.sort_by_key(|(range, _)| (range.start, range.end));
     parts.dedup();
     if parts.windows(2).any(|pair| pair[0].0.end > pair[1].0.start) {

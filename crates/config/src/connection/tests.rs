@@ -184,7 +184,7 @@ const SHAPELESS: &[(&str, &str)] = &[
     (r#"{"url": ""}"#, "this is no name of a variable"),
     (
         r#"{"params": {"host": {"env_var_name": "S", "value_pattern": "("}}}"#,
-        "unclosed group",
+        "without closing parenthesis",
     ),
     (
         r#"{"params": {"host": {"env_var_name": "S", "value_pattern": "abc"}}}"#,

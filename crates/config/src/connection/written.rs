@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use model::Secret;
-use regex::Regex;
 
-use super::{Connection, Origin, Param, ValuePattern, VariableKind};
+use super::{Connection, Origin, Param, ValuePattern, VariableKind, render};
 use crate::decode::{
-    Decode, OneOrMany, Record, Report, Word, nearest, quoted, record, report_kind, words,
+    Decode, OneOrMany, Record, Render, Report, Shape, Word, nearest, quoted, record, report_kind,
+    words,
 };
-use crate::environment::report_bad_pattern;
+use crate::json::Json;
+use crate::pattern;
 use crate::tree::{Node, Value};
 
 words! {
@@ -19,7 +20,7 @@ words! {
     enum WrittenKind : "\"env\" or \"env_from\"" {
         /// In the container's `env`.
         Env = "env",
-        /// In what the container takes whole.
+        /// In a ConfigMap or Secret that the container takes whole (`envFrom`).
         EnvFrom = "env_from",
     }
 }
@@ -39,128 +40,178 @@ words! {
     enum SourceType : "\"env\", \"env_from\", \"secret\" or \"gcp_secret_manager\"" {
         /// A variable.
         Env = "env",
-        /// A variable of what the container takes whole.
+        /// A variable of a ConfigMap or Secret that the container takes whole (`envFrom`).
         EnvFrom = "env_from",
-        /// A Secret.
+        /// A key of a Kubernetes Secret.
         Secret = "secret",
-        /// A secret of Google's.
+        /// A secret of Google's Secret Manager.
         GcpSecretManager = "gcp_secret_manager",
     }
 }
 
 record! {
-    /// `{"type": "env", "variable": ...}`.
+    /// A variable that holds the connection string.
     struct EnvObject {
-        /// Says which shape this is.
+        /// `"env"`: the variable is in the container's `env`.
         kind as "type": SourceType,
         /// The variable.
+        /// Example: `"DATABASE_URL"`
         variable: VariableName,
-        /// The container that has it.
+        /// The container that has it; without it the target's own.
+        /// Example: `"app"`
         container: Option<String>,
-        /// A value in place of the target's.
+        /// A connection string of the file's own, in place of the target's.
+        /// Example: `"postgres://app@db/inventory"`
         value: Option<Secret>,
     }
 }
 
 record! {
-    /// `{"type": "env_from", "variable": ...}`.
+    /// A variable of a ConfigMap or Secret that the container takes whole.
     struct EnvFromObject {
-        /// Says which shape this is.
+        /// `"env_from"`: the variable comes by the container's `envFrom`.
         kind as "type": SourceType,
         /// The variable.
+        /// Example: `"DATABASE_URL"`
         variable: VariableName,
-        /// The container that has it.
+        /// The container that has it; without it the target's own.
+        /// Example: `"app"`
         container: Option<String>,
     }
 }
 
 record! {
-    /// `{"type": "secret", "name": ..., "key": ...}`.
+    /// A key of a Kubernetes Secret that holds the connection string.
     struct SecretObject {
-        /// Says which shape this is.
+        /// `"secret"`.
         kind as "type": SourceType,
         /// The Secret.
+        /// Example: `"inventory-db"`
         name: String,
         /// Its key.
+        /// Example: `"url"`
         key: String,
-        /// The variable that the process reads.
+        /// The variable that the process reads the value from; without it the process is not led to the branch.
+        /// Example: `"DATABASE_URL"`
         env_var_name: Option<VariableName>,
     }
 }
 
 record! {
-    /// `{"type": "gcp_secret_manager", "secret_ref": ...}`.
+    /// A secret of Google's Secret Manager that holds the connection string.
     struct GcpObject {
-        /// Says which shape this is.
+        /// `"gcp_secret_manager"`.
         kind as "type": SourceType,
-        /// The resource name.
+        /// Its resource name.
+        /// Example: `"projects/shop/secrets/db-url/versions/latest"`
         secret_ref: String,
-        /// The variable that the process reads.
+        /// The variable that the process reads the value from; without it the process is not led to the branch.
+        /// Example: `"DATABASE_URL"`
         env_var_name: Option<VariableName>,
     }
 }
 
 record! {
-    /// A param that names a variable.
+    /// A variable, or a part of its value.
     struct VariableParam {
         /// The variable.
+        /// Example: `"DB_HOST"`
         env_var_name: Option<VariableName>,
-        /// The same.
+        /// Another word for `env_var_name`.
+        /// Example: `"DB_HOST"`
         variable: Option<VariableName>,
-        /// A value in place of the target's.
+        /// A value of the file's own, in place of the target's. Not beside `value_pattern`.
+        /// Example: `"db.internal"`
         value: Option<Secret>,
-        /// Which part of the variable it is.
+        /// A regular expression whose first group is the value: the rest of the variable stays as it is.
+        /// Example: `"//([^:/]+)"`
         value_pattern: Option<String>,
     }
 }
 
 record! {
-    /// A param that names a Secret.
+    /// A key of a Kubernetes Secret.
     struct SecretParam {
         /// The Secret.
+        /// Example: `"inventory-db"`
         secret: String,
         /// Its key.
+        /// Example: `"password"`
         key: String,
-        /// The variable that the process reads.
+        /// The variable that the process reads the value from.
+        /// Example: `"DB_PASSWORD"`
         env_var_name: Option<VariableName>,
     }
 }
 
 record! {
-    /// A param that names a secret of Google's.
+    /// A secret of Google's Secret Manager.
     struct GcpParam {
-        /// The resource name.
+        /// Its resource name.
+        /// Example: `"projects/shop/secrets/db-password/versions/latest"`
         gcp_secret_manager: String,
-        /// The variable that the process reads.
+        /// The variable that the process reads the value from.
+        /// Example: `"DB_PASSWORD"`
         env_var_name: Option<VariableName>,
     }
 }
 
 record! {
-    /// `{"type"?, "url": "VARIABLE" or [...]}`.
+    /// Variables that hold whole connection strings.
     struct FlatUrl {
-        /// Where the variables are defined.
+        /// Where the variables are defined on the target; without it anywhere.
         kind as "type": Option<WrittenKind>,
-        /// The variables.
+        /// The variable, or several: the first is the source, all lead to the branch.
+        /// Example: `"DATABASE_URL"`
         url: OneOrMany<VariableName>,
     }
 }
 
 record! {
-    /// `{"url": {...}}`.
+    /// One origin of a whole connection string.
     struct UrlObject {
-        /// The object.
+        /// Where the connection string is.
+        /// Example: `{"type": "env", "variable": "DATABASE_URL"}`
         url: Origin,
     }
 }
 
 record! {
-    /// `{"type"?, "params": {...}}`.
+    /// A connection in parts.
     struct ByParams {
-        /// Where the variables are defined.
+        /// Where the variables are defined on the target; without it anywhere.
         kind as "type": Option<WrittenKind>,
-        /// The params.
-        params: BTreeMap<String, Option<OneOrMany<ParamOrigin>>>,
+        /// The parts: `host`, `port`, `user`, `password`, `database`, `sslmode`. Each is a variable or another origin, or a
+        /// list of them: the first is the source's, all lead to the branch. `host` may hold `host:port`.
+        /// Example: `{"host": "DB_HOST", "port": "DB_PORT", "user": "DB_USER"}`
+        params: Params,
+    }
+}
+
+/// The parts of a connection; a part that is `null` is not there.
+#[derive(Debug, Clone, PartialEq)]
+struct Params(BTreeMap<String, OneOrMany<ParamOrigin>>);
+
+impl Decode for Params {
+    const EXPECTED: &'static str = "an object such as {\"host\": \"DB_HOST\"}";
+
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let written: BTreeMap<String, Option<OneOrMany<ParamOrigin>>> =
+            BTreeMap::decode(node, report)?;
+        let given = written
+            .into_iter()
+            .filter_map(|(key, origins)| Some((key, origins?)));
+        Some(Self(given.collect()))
+    }
+
+    fn shape() -> Shape {
+        OneOrMany::<ParamOrigin>::shape().map()
+    }
+}
+
+impl Render for Params {
+    fn render(&self) -> Json {
+        self.0.render()
     }
 }
 
@@ -196,21 +247,20 @@ impl Decode for VariableName {
         }
         Some(Self(name.to_owned()))
     }
+
+    fn shape() -> Shape {
+        Shape::not_empty("name of a variable")
+    }
+}
+
+impl Render for VariableName {
+    fn render(&self) -> Json {
+        Json::text(&self.0)
+    }
 }
 
 fn looks_like_value(text: &str) -> bool {
     text.contains("://") || text.contains(['=', '@'])
-}
-
-/// A variable of a value beside a connection (`iam_auth`): any of the `url` objects.
-pub(crate) struct WrittenVariable;
-
-impl Decode for WrittenVariable {
-    const EXPECTED: &'static str = "an object with a \"type\"";
-
-    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        Origin::decode(node, report).map(|_| Self)
-    }
 }
 
 /// The `url` objects.
@@ -251,6 +301,15 @@ impl Decode for Origin {
                 })
             }
         }
+    }
+
+    fn shape() -> Shape {
+        Shape::one_of([
+            EnvObject::shape().with_word("type", "env"),
+            EnvFromObject::shape().with_word("type", "env_from"),
+            SecretObject::shape().with_word("type", "secret"),
+            GcpObject::shape().with_word("type", "gcp_secret_manager"),
+        ])
     }
 }
 
@@ -294,6 +353,21 @@ impl Decode for ParamOrigin {
         };
         Some(Self(origin))
     }
+
+    fn shape() -> Shape {
+        Shape::one_of([
+            VariableName::shape(),
+            VariableParam::shape(),
+            SecretParam::shape(),
+            GcpParam::shape(),
+        ])
+    }
+}
+
+impl Render for ParamOrigin {
+    fn render(&self) -> Json {
+        render::param(&self.0)
+    }
 }
 
 fn read_variable_param(node: &Node<'_>, report: &mut Report) -> Option<Origin> {
@@ -331,10 +405,10 @@ fn read_variable_param(node: &Node<'_>, report: &mut Report) -> Option<Origin> {
             .hint("a value that the file gives whole needs no pattern");
         return None;
     }
-    let pattern = match Regex::new(&written) {
+    let pattern = match pattern::compile(&written) {
         Ok(regex) => ValuePattern::new(regex),
         Err(error) => {
-            report_bad_pattern(&at.path, at.tree.span.clone(), &error, report);
+            pattern::report_broken(&at.path, at.tree.span.clone(), &error, report);
             return None;
         }
     };
@@ -400,6 +474,10 @@ impl Decode for Connection {
             }
         }
     }
+
+    fn shape() -> Shape {
+        Shape::one_of([FlatUrl::shape(), UrlObject::shape(), ByParams::shape()])
+    }
 }
 
 fn report_shapeless(node: &Node<'_>, report: &mut Report) {
@@ -448,12 +526,8 @@ fn read_flat_url(node: &Node<'_>, url: &Node<'_>, report: &mut Report) -> Option
 fn read_params(node: &Node<'_>, params: &Node<'_>, report: &mut Report) -> Option<Connection> {
     let ByParams {
         kind,
-        params: written,
+        params: Params(written),
     } = ByParams::decode(node, report)?;
-    let written: BTreeMap<String, OneOrMany<ParamOrigin>> = written
-        .into_iter()
-        .filter_map(|(key, origins)| Some((key, origins?)))
-        .collect();
     if written.is_empty() {
         report
             .problem(params, "\"params\" names no variable")
@@ -476,6 +550,11 @@ fn read_params(node: &Node<'_>, params: &Node<'_>, report: &mut Report) -> Optio
         origins.insert(Param::from_key(&key), list.collect());
     }
     Some(Connection::Params(origins))
+}
+
+/// The shape of a connection in parts alone.
+pub(crate) fn params_shape() -> Shape {
+    ByParams::shape()
 }
 
 /// The keys of every shape, for the words that an excerpt may show.

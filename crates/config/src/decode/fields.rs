@@ -1,12 +1,24 @@
 //! Objects: their keys are read by name, and the names nobody asked for are errors.
 
-use super::{Decode, Report, report_kind};
+use super::{Decode, RecordShape, Report, Shape, report_kind};
 use crate::diagnostic::ERRORS_MAX;
-use crate::tree::{Member, Node, Value};
+use crate::tree::{Member, Node, Value, shorten};
 
 /// A type whose keys are known.
-pub(crate) trait Record {
+pub(crate) trait Record: Sized {
+    /// The type's name.
+    const NAME: &'static str;
+
     const KEYS: &'static [&'static str];
+
+    fn record_shape() -> RecordShape;
+
+    /// Reads an object. None: what is wrong was reported.
+    fn decode_record(node: &Node<'_>, report: &mut Report) -> Option<Self>;
+
+    fn object_shape() -> Shape {
+        Shape::Record(Box::new(Self::record_shape()))
+    }
 }
 
 /// Bytes of a name for which the nearest is looked for at most: the effort grows with its length.
@@ -68,6 +80,20 @@ impl<'n, 't> Fields<'n, 't> {
         }
     }
 
+    /// Reads a key that has a default.
+    pub(crate) fn take_or_default<T: Decode>(
+        &self,
+        key: &str,
+        default: impl FnOnce() -> T,
+        report: &mut Report,
+    ) -> Option<T> {
+        let value = self.node.get(key);
+        match value.filter(|value| !(T::NULL_IS_ABSENT && value.is_null())) {
+            Some(value) => T::decode(&value, report),
+            None => Some(default()),
+        }
+    }
+
     /// Reads a key that has a default, by `read`.
     pub(crate) fn take_or<T>(
         &self,
@@ -100,7 +126,7 @@ pub(crate) fn report_unknown(
     let hint = (report.problems.len() < ERRORS_MAX)
         .then(|| hint_for(key, known, report))
         .flatten();
-    let text = format!("{object} has no key {key:?}");
+    let text = format!("{object} has no key {:?}", shorten(key));
     report
         .problem_at(node.path_to(key), &member.key_span, text)
         .hint = hint;

@@ -13,7 +13,7 @@ record! {
         /// Has a default.
         on: bool = true,
         /// Has a name that is no Rust name.
-        kind as "type": NotNull<String>,
+        kind as "type": NotNull<String> = NotNull("plain".to_owned()),
     }
 }
 
@@ -31,7 +31,7 @@ fn null_is_the_same_as_leaving_the_key_out() {
             name: "a".to_owned(),
             port: None,
             on: true,
-            kind: NotNull(None),
+            kind: NotNull("plain".to_owned()),
         })
     );
     assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::Secret;
 
 use super::*;
-use crate::decode::switch;
+use crate::decode::Decode;
 use crate::testing::read_value;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
@@ -23,7 +23,7 @@ fn secrets(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
 }
 
 fn rules(json: &str) -> EnvRules {
-    read_value(json, switch).unwrap_or_else(|errors| panic!("{json}: {errors:?}"))
+    read_value(json, EnvRules::decode).unwrap_or_else(|errors| panic!("{json}: {errors:?}"))
 }
 
 fn applied(
@@ -192,12 +192,12 @@ fn what_is_wrong_in_the_rules_is_said() {
         ),
         (
             r#"{"mapping": {"(": "x"}}"#,
-            "not a regular expression: unclosed group",
+            "not a regular expression: opening parenthesis",
         ),
         (r#"{"foo": 1}"#, "has no key \"foo\""),
         ("1", "expected true, false or an object"),
     ] {
-        let errors = read_value(json, switch::<EnvRules>).expect_err(json);
+        let errors = read_value(json, EnvRules::decode).expect_err(json);
         assert!(
             errors.iter().any(|error| error.contains(expected)),
             "{json}: {errors:?}"

@@ -10,6 +10,11 @@ impl Wildcard {
         Self(pattern.chars().collect())
     }
 
+    /// The pattern as written.
+    pub fn as_str(&self) -> String {
+        self.0.iter().collect()
+    }
+
     /// Whether the whole of `name` matches. Time is bounded by the product of both lengths.
     pub(crate) fn matches(&self, name: &str) -> bool {
         let pattern = &self.0;

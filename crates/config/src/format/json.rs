@@ -73,7 +73,7 @@ fn convert(text: &str, json: Json<'_>) -> Result<Tree, SyntaxError> {
             Value::Object(members)
         }
     };
-    Ok(Tree { span, value })
+    Ok(Tree::new(span, value))
 }
 
 fn span_of(range: Range) -> Span {

@@ -2,10 +2,12 @@
 //!
 //! Owns the grammar. Leaves matching to the supervisor.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::decode::{Decode, OneOrMany, Report, record};
+use crate::decode::{Decode, Doc, Field, OneOrMany, RecordShape, Render, Report, Shape, record};
+use crate::json::Json;
 use crate::tree::Node;
 
 /// The protocol that an entry is about.
@@ -62,6 +64,30 @@ pub enum AddressEntryError {
     /// Nothing at all.
     #[error("an entry names an address, a name, a network or a port")]
     Empty,
+}
+
+impl fmt::Display for AddressEntry {
+    /// As it is written in a file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.protocol {
+            Protocol::Any => "",
+            Protocol::Tcp => "tcp://",
+            Protocol::Udp => "udp://",
+        })?;
+        match &self.address {
+            AddressMatch::Any => {}
+            AddressMatch::Ip(IpAddr::V4(address)) => write!(f, "{address}")?,
+            AddressMatch::Ip(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+            AddressMatch::Network(IpAddr::V4(address), bits) => write!(f, "{address}/{bits}")?,
+            AddressMatch::Network(IpAddr::V6(address), bits) => write!(f, "[{address}]/{bits}")?,
+            AddressMatch::Name(name) => f.write_str(name)?,
+        }
+        // Without address and port nothing would be left of it.
+        if self.port != 0 || self.address == AddressMatch::Any {
+            write!(f, ":{}", self.port)?;
+        }
+        Ok(())
+    }
 }
 
 impl FromStr for AddressEntry {
@@ -172,6 +198,66 @@ record! {
         /// Here.
         local: Option<OneOrMany<String>>,
     }
+}
+
+impl Render for SideFilter {
+    fn render(&self) -> Json {
+        let key = match self.side {
+            Side::Remote => "remote",
+            Side::Local => "local",
+        };
+        let entries = self
+            .entries
+            .iter()
+            .map(|entry| Json::text(entry.to_string()));
+        Json::object([(key, Json::list(entries))])
+    }
+}
+
+/// The shape of a filter over connections.
+pub(super) fn connection_filter_shape() -> Shape {
+    filter_shape(
+        "OutgoingFilter",
+        "destination, such as `tcp://10.0.0.0/8:5432`",
+    )
+}
+
+/// The shape of a filter over names.
+pub(super) fn name_filter_shape() -> Shape {
+    filter_shape("DnsFilter", "name, such as `orders.shop`")
+}
+
+fn filter_shape(name: &str, entry: &'static str) -> Shape {
+    let side = |key, text: &str, example: &str| Field {
+        key,
+        doc: Doc {
+            text: text.to_owned(),
+            examples: vec![example.to_owned()],
+        },
+        shape: Shape::one_of([Shape::text(entry), Shape::text(entry).list()]),
+        is_required: false,
+        is_nullable: true,
+        default: None,
+    };
+    Shape::Record(Box::new(RecordShape {
+        name: name.to_owned(),
+        doc: Doc {
+            text: "A filter by destination: one of both sides.".to_owned(),
+            examples: Vec::new(),
+        },
+        fields: vec![
+            side(
+                "remote",
+                "What matches goes through the target, all else stays here.",
+                "[\"orders.shop\"]",
+            ),
+            side(
+                "local",
+                "What matches stays here, all else goes through the target.",
+                "[\"localhost\"]",
+            ),
+        ],
+    }))
 }
 
 /// What an entry may say.

@@ -3,7 +3,8 @@
 //! Owns the shapes and that exactly one kind of filter is given. Patterns are read as text: matching them is the
 //! agent's.
 
-use crate::decode::{OneOrMany, Report, Switch, defaults, record, switch, words};
+use crate::decode::{OneOrMany, Report, Switch, defaults, record, switches, words};
+use crate::pattern;
 use crate::tree::{Node, Value};
 
 words! {
@@ -17,54 +18,72 @@ words! {
 record! {
     /// A filter over a request's body.
     pub struct BodyFilter {
-        /// What it is read as.
+        /// What the body is read as.
         body: BodyFormat,
-        /// Where in it to look: a JSONPath.
+        /// Where in it to look: a JSONPath (RFC 9535).
+        /// Example: `"$.order.customer"`
         query: String,
         /// What must stand there: a regular expression.
+        /// Example: `"^42$"`
         matches: String,
     }
 }
 
 record! {
-    /// One filter of several.
+    /// One filter of several: `header`, `path`, `method`, `query` alone, or `body`, `query` and `matches` together.
     pub struct InnerFilter {
-        /// Over `Name: value` of each header.
+        /// A regular expression over `Name: value` of each header.
+        /// Example: `"^x-session: ada$"`
         header: Option<String>,
-        /// Over the path.
+        /// A regular expression over the path.
+        /// Example: `"^/api/"`
         path: Option<String>,
-        /// Over the method.
+        /// The method, in whatever case.
+        /// Example: `"POST"`
         method: Option<String>,
-        /// Over the body.
+        /// What the body is read as.
         body: Option<BodyFormat>,
-        /// Where in the body to look; without `body`, a jq program over the headers.
+        /// Where in the body to look (a JSONPath); without `body`, a jq program over the headers.
+        /// Example: `"$.customer"`
         query: Option<String>,
-        /// What must stand there.
+        /// What must stand there: a regular expression.
+        /// Example: `"^42$"`
         matches: Option<String>,
     }
 }
 
 record! {
-    /// Which requests are meant.
-    pub struct HttpFilter {
-        /// Over `Name: value` of each header.
+    /// Which HTTP requests are meant: one kind of filter, or several under `all_of` or `any_of`. `true` and `false` are
+    /// no filter. Regular expressions know look-around and mind no case.
+    pub struct HttpFilter in more forms {
+        /// A regular expression over `Name: value` of each header.
+        /// Example: `"^baggage: .*session={{ key }}"`
         header_filter: Option<String>,
-        /// Over the path, with and without its query.
+        /// A regular expression over the path, with and without its query.
+        /// Example: `"^/api/"`
         path_filter: Option<String>,
-        /// Over the method.
+        /// The method, in whatever case.
+        /// Example: `"POST"`
         method_filter: Option<String>,
-        /// Over the body.
+        /// A filter over the body.
+        /// Example: `{"body": "json", "query": "$.customer", "matches": "^42$"}`
         body_filter: Option<BodyFilter>,
-        /// A jq program over the headers.
+        /// A jq program over `Name: value` of each header; what gives `true` is meant.
+        /// Example: `"test(\"^x-session: ada$\")"`
         header_filter_jq: Option<String>,
         /// All of these must match.
+        /// Example: `[{"path": "^/api/"}, {"method": "POST"}]`
         all_of: Option<Vec<InnerFilter>>,
         /// One of these must match.
+        /// Example: `[{"path": "^/api/"}, {"header": "^x-session: ada$"}]`
         any_of: Option<Vec<InnerFilter>>,
-        /// The ports that it counts on.
+        /// The ports of the target that the filter counts on; on all others all traffic is meant.
+        /// Example: `[80, 8080]`
         ports: Option<OneOrMany<u16>>,
     }
 }
+
+switches!(HttpFilter, check);
 
 impl Default for HttpFilter {
     fn default() -> Self {
@@ -89,9 +108,8 @@ const KINDS: [&str; 7] = [
     "any_of",
 ];
 
-/// Reads `true`, `false` (both: no filter) or an object.
-pub(super) fn http_filter(node: &Node<'_>, report: &mut Report) -> Option<HttpFilter> {
-    let filter: HttpFilter = switch(node, report)?;
+/// One kind of filter; nothing empty; broken expressions are warned of, since the format has always let them through.
+fn check(_: &HttpFilter, node: &Node<'_>, report: &mut Report) {
     let mut given = KINDS
         .iter()
         .filter_map(|kind| node.get(kind))
@@ -113,9 +131,15 @@ pub(super) fn http_filter(node: &Node<'_>, report: &mut Report) -> Option<HttpFi
         }
         for inner in value.items() {
             check_inner(&inner, report);
+            for key in ["header", "path", "matches"] {
+                pattern::warn_if_broken(inner.get(key).as_ref(), report);
+            }
         }
     }
-    Some(filter)
+    for key in ["header_filter", "path_filter"] {
+        pattern::warn_if_broken(node.get(key).as_ref(), report);
+    }
+    pattern::warn_if_broken(node.find(&["body_filter", "matches"]).as_ref(), report);
 }
 
 /// `{header}`, `{path}`, `{method}`, `{body, query, matches}` or `{query}`.

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::http_filter::{HttpFilter, http_filter};
+use super::http_filter::HttpFilter;
 use super::tls_delivery::TlsDelivery;
-use crate::decode::{Decode, Report, Word, defaults, record, report_kind, words};
+use crate::decode::{Decode, Record, Report, Shape, Word, defaults, record, report_kind, words};
 use crate::tree::{Node, Value};
 
 words! {
@@ -32,28 +32,38 @@ words! {
 }
 
 record! {
-    /// What comes to the target.
-    pub struct Incoming {
+    /// What comes to the target, and who gets it. A mode alone is the same as an object with that mode; `true` is
+    /// `"mirror"`, `false` is `"off"`.
+    pub struct Incoming in more forms {
         /// Who gets it.
+        /// Example: `"steal"`
         mode: IncomingMode = IncomingMode::Mirror,
-        /// Which HTTP requests are meant; all without.
-        http_filter: HttpFilter [http_filter] = HttpFilter::default(),
-        /// Pairs of the process's port and the target's.
+        /// Which HTTP requests are meant; without it all traffic is.
+        /// Example: `{"header_filter": "^baggage: .*session={{ key }}"}`
+        http_filter: HttpFilter = HttpFilter::default(),
+        /// Pairs of a port of the process and the port of the target that it stands for. Each port stands once on its
+        /// side.
+        /// Example: `[[8080, 80]]`
         port_mapping: Vec<(u16, u16)> = Vec::new(),
         /// Whether connections from the target's own machine are left alone.
         ignore_localhost: bool = false,
         /// Ports of the process that stay its own.
+        /// Example: `[9090]`
         ignore_ports: Vec<u16> = Vec::new(),
-        /// Pairs of the port that the process asks for and the one that it gets here.
+        /// Pairs of a port that the process asks for and the one that it listens on here.
+        /// Example: `[[80, 8080]]`
         listen_ports: Vec<(u16, u16)> = Vec::new(),
-        /// What happens when somebody else steals already.
+        /// What happens when somebody else steals from the target already.
         on_concurrent_steal: ConcurrentSteal = ConcurrentSteal::Abort,
-        /// The only ports that take part.
+        /// The only ports of the process that take part. Not beside `ignore_ports`.
+        /// Example: `[8080]`
         ports: Option<Vec<u16>>,
-        /// The old name of `tls_delivery`.
-        https_delivery: Option<TlsDelivery>,
         /// How stolen TLS comes to the process.
+        /// Example: `{"protocol": "tcp"}`
         tls_delivery: Option<TlsDelivery>,
+        /// The old name of `tls_delivery`.
+        /// Example: `{"protocol": "tcp"}`
+        https_delivery: Option<TlsDelivery>,
     }
 }
 
@@ -76,20 +86,30 @@ impl Incoming {
     }
 }
 
-const EXPECTED: &str = "a mode, true, false or an object";
+impl Decode for Incoming {
+    const EXPECTED: &'static str = "a mode, true, false or an object";
 
-/// Reads a mode, `true` (mirror), `false` (off) or an object.
-pub(super) fn incoming(node: &Node<'_>, report: &mut Report) -> Option<Incoming> {
-    match node.tree.value {
-        Value::Bool(true) => Some(Incoming::default()),
-        Value::Bool(false) => Some(Incoming::off()),
-        Value::Text(_) => IncomingMode::decode_word(node, EXPECTED, report).map(Incoming::of_mode),
-        Value::Object(_) => {
-            let incoming = Incoming::decode(node, report)?;
-            check(&incoming, node, report);
-            Some(incoming)
+    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        if let Some(on) = node.truth() {
+            return Some(if on { Self::default() } else { Self::off() });
         }
-        Value::Null | Value::Number(_) | Value::List(_) => report_kind(node, EXPECTED, report),
+        match node.tree.value {
+            Value::Text(_) => {
+                IncomingMode::decode_word(node, Self::EXPECTED, report).map(Self::of_mode)
+            }
+            Value::Object(_) => {
+                let incoming = Self::decode_record(node, report)?;
+                check(&incoming, node, report);
+                Some(incoming)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) => {
+                report_kind(node, Self::EXPECTED, report)
+            }
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::one_of([Shape::Bool, IncomingMode::shape(), Self::object_shape()])
     }
 }
 

@@ -1,15 +1,15 @@
 //! `feature.network` in its forms, and what its parts refuse.
 
 use super::*;
-use crate::decode::switch;
+use crate::decode::Decode;
 use crate::testing::read_value;
 
 fn network(json: &str) -> Network {
-    read_value(json, switch).unwrap_or_else(|errors| panic!("{json}: {errors:?}"))
+    read_value(json, Network::decode).unwrap_or_else(|errors| panic!("{json}: {errors:?}"))
 }
 
 fn errors(json: &str) -> Vec<String> {
-    read_value(json, switch::<Network>).expect_err(json)
+    read_value(json, Network::decode).expect_err(json)
 }
 
 #[test]

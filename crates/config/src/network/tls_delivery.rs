@@ -17,11 +17,14 @@ record! {
     pub struct TlsDelivery {
         /// What the process speaks.
         protocol: DeliveryProtocol = DeliveryProtocol::Tls,
-        /// Files of certificates to trust; any certificate without.
+        /// Files, or folders of files, with the certificates to trust; without them any certificate is trusted.
+        /// Example: `["certs/dev-ca.pem"]`
         trust_roots: Option<Vec<String>>,
-        /// The name to ask for.
+        /// The name to ask the process's server for.
+        /// Example: `"inventory.internal"`
         server_name: Option<String>,
         /// A file with the one certificate to expect.
+        /// Example: `"certs/inventory.pem"`
         server_cert: Option<String>,
     }
 }

@@ -172,7 +172,7 @@ fn what_the_file_chose_and_cannot_be_done_is_refused() {
             "feature.copy_target",
         ),
         (
-            r#"{"feature": {"split_queues": {"q": {}}}}"#,
+            r#"{"feature": {"split_queues": {"q": {"queue_type": "SQS"}}}}"#,
             "feature.split_queues",
         ),
         (r#"{"profile": "p"}"#, "profile"),
@@ -424,6 +424,7 @@ mod any_text {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::tree_of_words;
 
     /// A file with parts cut out, doubled, or replaced.
     fn mutated() -> impl Strategy<Value = String> {
@@ -479,39 +480,5 @@ mod any_text {
         ) {
             check(&text);
         }
-    }
-
-    /// Values of every kind under keys that the format knows.
-    fn tree_of_words() -> impl Strategy<Value = serde_json::Value> {
-        let words = crate::root::vocabulary();
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i32>().prop_map(Into::into),
-            prop::sample::select(words.clone()).prop_map(Into::into),
-            prop::sample::select(vec![
-                "",
-                "pg",
-                "mysql",
-                "(",
-                "deployment/a",
-                "A;B",
-                "env",
-                "10.0.0.0/8"
-            ])
-            .prop_map(Into::into),
-        ];
-        leaf.prop_recursive(6, 64, 5, move |inner| {
-            let members = (prop::sample::select(words.clone()), inner.clone());
-            prop_oneof![
-                prop::collection::vec(inner, 0..3).prop_map(Into::into),
-                prop::collection::vec(members, 0..5).prop_map(|members| {
-                    let members = members
-                        .into_iter()
-                        .map(|(key, value)| (key.to_owned(), value));
-                    serde_json::Value::Object(members.collect())
-                }),
-            ]
-        })
     }
 }

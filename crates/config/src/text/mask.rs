@@ -3,9 +3,7 @@
 //! Owns the rule. A value is masked where its key or shape says that it may be a secret, and in a rendered file where it
 //! does not stand in the file itself: a template may have put a password of the environment there.
 
-use std::collections::HashSet;
-
-use crate::text::Span;
+use crate::text::{Sources, Span};
 use crate::tree::{Node, Value};
 
 /// Words in a key that make its value a secret.
@@ -40,11 +38,30 @@ impl Masks {
         self.0[..after].last().filter(|span| span.contains(&offset))
     }
 
-    /// For a text that was read: its secret values. `template` is the file's own text where `text` was rendered from it.
-    pub(crate) fn of_tree(root: &Node<'_>, text: &str, template: Option<&str>) -> Self {
-        let own: Option<HashSet<&str>> = template.map(quoted_parts);
+    /// The same for a text that starts at `start`.
+    pub(super) fn shifted(&self, start: usize) -> Self {
+        let shift = |span: &Span| span.start.saturating_sub(start)..span.end.saturating_sub(start);
+        let within = self.0.iter().filter(|span| span.start >= start);
+        Self(within.map(shift).collect())
+    }
+
+    /// For texts that were read: the secret values among what is `shown`. `template` is the file's own text where the
+    /// file was rendered.
+    pub(crate) fn of_tree(
+        root: &Node<'_>,
+        sources: &Sources,
+        template: Option<&str>,
+        mut shown: Vec<Span>,
+    ) -> Self {
+        shown.sort_by_key(|span| span.start);
+        shown.dedup();
+        let rule = MaskRule {
+            sources,
+            own: template.map(literal_parts),
+            shown,
+        };
         let mut masks = Self::default();
-        masks.collect(root, text, own.as_ref(), false);
+        masks.collect(root, &rule, false);
         masks.0.sort_by_key(|span| span.start);
         masks
     }
@@ -73,16 +90,18 @@ impl Masks {
         Self(spans)
     }
 
-    fn collect(&mut self, node: &Node<'_>, text: &str, own: Option<&HashSet<&str>>, secret: bool) {
-        if let Value::Text(value) = &node.tree.value {
-            let written = text.get(node.tree.span.clone()).unwrap_or_default();
-            let foreign = own.is_some_and(|own| !own.contains(written));
-            if secret || foreign || may_hold_password(value) {
-                let inner = node.tree.span.start + 1..node.tree.span.end.saturating_sub(1);
-                self.0.push(if written.len() < 2 {
-                    node.tree.span.clone()
+    fn collect(&mut self, node: &Node<'_>, rule: &MaskRule<'_>, secret: bool) {
+        if let Value::Text(value) = &node.tree.value
+            && rule.is_shown(&node.tree.span)
+        {
+            let span = &node.tree.span;
+            let written = rule.sources.get(span);
+            if secret || rule.is_foreign(span, written) || may_hold_password(value) {
+                let is_quoted = written.len() >= 2 && written.starts_with(['"', '\'']);
+                self.0.push(if is_quoted {
+                    span.start + 1..span.end - 1
                 } else {
-                    inner
+                    span.clone()
                 });
             }
         }
@@ -94,11 +113,40 @@ impl Masks {
                 path: String::new(),
                 tree: &member.value,
             };
-            self.collect(&child, text, own, secret || named || holder);
+            self.collect(&child, rule, secret || named || holder);
         }
         for item in node.items() {
-            self.collect(&item, text, own, secret);
+            self.collect(&item, rule, secret);
         }
+    }
+}
+
+/// What the values of one configuration are judged by.
+struct MaskRule<'a> {
+    sources: &'a Sources,
+    /// What the author of a template wrote; none where the file is none.
+    own: Option<Vec<&'a str>>,
+    /// The parts of the texts that are shown, in order: looking further would cost as much as the file is long, for
+    /// each of its values.
+    shown: Vec<Span>,
+}
+
+impl MaskRule<'_> {
+    fn is_shown(&self, span: &Span) -> bool {
+        let after = self.shown.partition_point(|shown| shown.start < span.end);
+        // Lines may be shown twice, so the last that begins before the end need not be the longest.
+        self.shown[..after]
+            .iter()
+            .any(|shown| shown.end > span.start)
+    }
+
+    /// Whether a template put the value there.
+    fn is_foreign(&self, span: &Span, written: &str) -> bool {
+        self.sources.is_in_file(span.start)
+            && self
+                .own
+                .as_ref()
+                .is_some_and(|parts| !parts.iter().any(|part| holds(part, written)))
     }
 }
 
@@ -111,14 +159,42 @@ fn may_hold_password(value: &str) -> bool {
             .any(|key| lower.contains(key))
 }
 
-/// The strings of a template, quotes included: what its author wrote with no template in it.
-fn quoted_parts(template: &str) -> HashSet<&str> {
-    let quotes: Vec<usize> = template.match_indices('"').map(|(at, _)| at).collect();
-    quotes
-        .chunks_exact(2)
-        .map(|pair| &template[pair[0]..=pair[1]])
-        .filter(|part| !crate::template::is_template(part))
-        .collect()
+/// The parts of a template that its author wrote: what stands between its tags.
+fn literal_parts(template: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = template;
+    while let Some(from) = ["{{", "{%", "{#"]
+        .iter()
+        .filter_map(|tag| rest.find(tag))
+        .min()
+    {
+        parts.push(&rest[..from]);
+        let close = match &rest[from..from + 2] {
+            "{{" => "}}",
+            "{%" => "%}",
+            _ => "#}",
+        };
+        rest = match rest[from..].find(close) {
+            Some(at) => &rest[from + at + close.len()..],
+            None => "",
+        };
+    }
+    parts.push(rest);
+    parts
+}
+
+/// Whether `part` holds `text` as a whole: not as a piece of a longer word.
+fn holds(part: &str, text: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    !text.is_empty()
+        && part.match_indices(text).any(|(at, _)| {
+            let before = part[..at].chars().next_back();
+            let after = part[at + text.len()..].chars().next();
+            let inner = |edge: Option<char>, own: Option<char>| {
+                edge.is_some_and(is_word) && own.is_some_and(is_word)
+            };
+            !inner(before, text.chars().next()) && !inner(after, text.chars().next_back())
+        })
 }
 
 #[cfg(test)]
@@ -129,8 +205,10 @@ mod tests {
 
     fn shown(text: &str, template: Option<&str>) -> String {
         let tree = Format::Json.parse(text).expect("the test's text is JSON");
-        let masks = Masks::of_tree(&Node::root(&tree), text, template);
-        SourceText::new("f", text).excerpt(&(0..1), &masks).line
+        let sources = Sources::new(SourceText::new("f", text));
+        let shown = std::iter::once(0..text.len()).collect();
+        let masks = Masks::of_tree(&Node::root(&tree), &sources, template, shown);
+        sources.excerpt(&(0..1), &masks).line
     }
 
     #[test]
@@ -154,6 +232,17 @@ mod tests {
         assert_eq!(
             shown(r#"{"x": "host=h password=hunter2"}"#, None),
             r#"{"x": "***"}"#
+        );
+    }
+
+    #[test]
+    fn a_piece_of_a_longer_word_is_not_the_same_text() {
+        assert!(holds("{\"a\": \"own\"}", "own"));
+        assert!(!holds("database", "data"));
+        assert!(!holds("x", ""));
+        assert_eq!(
+            literal_parts("a{{ b }}c{% d %}{# e #}f{{ g"),
+            ["a", "c", "", "f", ""]
         );
     }
 

@@ -19,6 +19,7 @@ mod dump;
 mod dump_args;
 mod error;
 mod load;
+mod pace;
 mod pattern;
 mod plan;
 mod progress;
@@ -52,6 +53,7 @@ use crate::source::{SourceAccess, SourceError, row};
 use cluster::Cluster;
 use dump::{Order, Part};
 use load::{Leniency, LoadError, Loader};
+use pace::Pace;
 use plan::Plan;
 use progress::Progress;
 
@@ -85,6 +87,10 @@ pub struct CopyRequest<'a> {
     pub disk: DiskBudget,
     /// How long the copy may take, and with it hold a snapshot open on the source.
     pub duration_max: Duration,
+    /// SQL that runs in the copied database before it is sealed.
+    pub prepare: Option<&'a Secret>,
+    /// Bytes a second that are read of the source's rows at most.
+    pub rate_max: Option<ByteSize>,
     /// The most that is copied; none: whatever there is room for.
     pub size_max: Option<ByteSize>,
     /// Tells the time.
@@ -173,6 +179,10 @@ async fn copy_all(
     copy_content(request, &plan, &source, &base, &mut notes, progress).await?;
     // The source is needed no more.
     drop(source);
+    if let Some(sql) = request.prepare {
+        progress.phase(CopyPhase::Adapting);
+        adapt(&cluster, &plan, sql).await?;
+    }
     progress.phase(CopyPhase::Sealing);
     gather_statistics(base, &mut notes).await?;
     finish(&cluster, &plan, &mut notes).await?;
@@ -290,6 +300,7 @@ async fn copy_content(
     };
     let mut loader = Loader::new(
         base,
+        Pace::new(request.rate_max, request.clock),
         Leniency {
             mode: request.copy.mode,
             rows_selected: request.copy.mode != CopyMode::All,
@@ -310,6 +321,7 @@ async fn copy_content(
             base,
             &plan.tables,
             plan.selection.row_security,
+            &mut loader.pace,
             progress,
         )
         .await?;
@@ -363,6 +375,13 @@ async fn load_part(
             Err(error)
         }
     }
+}
+
+/// Runs what an administrator wants done to every copy, in a session of its own.
+async fn adapt(cluster: &Cluster<'_>, plan: &Plan<'_>, sql: &Secret) -> Result<(), CopyError> {
+    let session = cluster.connect(&plan.facts.database).await?;
+    let done = session.batch_execute(sql.reveal()).await;
+    done.map_err(CopyError::Adapt)
 }
 
 /// In the session that loaded, for a new one might set triggers off. It sees names as any other again.

@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use model::Secret;
-use model::engine_api::{CopyProgress, Freshness};
+use model::engine_api::{CopyProgress, Freshness, SourceCare, SpecView};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
 use super::SnapshotName;
@@ -20,13 +19,17 @@ use super::copy::{CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
 use crate::branch::record::Spec;
 use crate::catalogue::{CatalogueError, Record};
 use crate::machine::Machine;
+use crate::named_sources::sha256;
 use crate::postgres::server::{ServerError, sweep};
 use crate::source::contact::Contact;
 use crate::source::{SourceAccess, SourceError};
-use crate::volume::{VolumeError, free_space, remove_tree};
+use crate::volume::{VolumeError, free_space, remove_tree, seal};
 
 /// How often bases are looked over for idle ones: a fraction of the shortest sensible idle time.
 const IDLE_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Digits of a snapshot's key: 64 bits tell a machine's few hundred sources apart.
+const KEY_DIGITS: usize = 16;
 
 /// How far a journaled time of last use may lie behind: a write to the disk each time would cost more than it tells.
 const LAST_USED_PRECISION: SignedDuration = SignedDuration::from_mins(5);
@@ -142,14 +145,18 @@ struct Inner {
 pub struct Bases(Arc<Inner>);
 
 /// What a base is a copy of: two specs with the same key can share one. 16 hexadecimal digits.
-fn key(spec: &Spec) -> String {
-    // The user decides what can be read, so another user's copy is another base. The password decides nothing.
-    let text = serde_json::to_string(&spec.view()).expect("a spec is plain data");
-    Sha256::digest(text)
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+fn key(spec: &Spec, care: &SourceCare) -> String {
+    // The user decides what can be read, so another user's copy is another base. The password decides nothing. What was
+    // prepared otherwise is another copy. Versions share a key: who names the source's own means the same copy.
+    let view = SpecView {
+        version: None,
+        ..spec.view()
+    };
+    let view = serde_json::to_string(&view).expect("a spec is plain data");
+    let prepare = care.prepare.as_ref().map(|sql| sha256(sql.reveal()));
+    let mut digest = sha256(&format!("{view}{}", prepare.unwrap_or_default()));
+    digest.truncate(KEY_DIGITS);
+    digest
 }
 
 impl Bases {
@@ -208,8 +215,18 @@ impl Bases {
     }
 
     /// The progress of the copy that `spec` would wait for.
-    pub fn progress(&self, spec: &Spec) -> watch::Receiver<Option<CopyProgress>> {
-        self.family(&key(spec)).progress_tx.subscribe()
+    pub fn progress(
+        &self,
+        spec: &Spec,
+        care: &SourceCare,
+    ) -> watch::Receiver<Option<CopyProgress>> {
+        self.family(&key(spec, care)).progress_tx.subscribe()
+    }
+
+    /// When the data of the newest snapshot is from that `spec` would be given.
+    pub fn newest_taken_at(&self, spec: &Spec, care: &SourceCare) -> Option<Timestamp> {
+        let (record, _) = self.newest(&key(spec, care), spec)?;
+        Some(record.copied.taken_at)
     }
 
     /// Keeps a base by name; none when it is gone.
@@ -224,8 +241,8 @@ impl Bases {
     ///
     /// # Errors
     /// [`BaseError`] when the source cannot be asked or copied.
-    pub async fn fresh(&self, spec: &Spec) -> Result<FreshSnapshot, BaseError> {
-        let key = key(spec);
+    pub async fn fresh(&self, spec: &Spec, care: &SourceCare) -> Result<FreshSnapshot, BaseError> {
+        let key = key(spec, care);
         let family = self.family(&key);
         let access = SourceAccess {
             url: spec.url(),
@@ -236,7 +253,7 @@ impl Bases {
         if let Some(fresh) = self.young_enough(&key, spec).await? {
             return Ok(fresh);
         }
-        if let Some(fresh) = self.unmoved(&key, &access, &family.contact).await? {
+        if let Some(fresh) = self.unmoved(&key, spec, &access, &family.contact).await? {
             return Ok(fresh);
         }
         let _place = self
@@ -245,26 +262,37 @@ impl Bases {
             .acquire()
             .await
             .expect("the semaphore is never closed");
-        let copied = match self.copy(&key, &access, spec, &family.progress_tx).await {
+        let copied = match self
+            .copy(&key, &access, spec, care, &family.progress_tx)
+            .await
+        {
             Err(error) if error.wants_room() && self.drop_unpinned(|_| true).await > 0 => {
                 tracing::warn!(%error, "dropped the bases that nobody uses, and copying again");
-                self.copy(&key, &access, spec, &family.progress_tx).await
+                self.copy(&key, &access, spec, care, &family.progress_tx)
+                    .await
             }
             result => result,
         };
         family.progress_tx.send_replace(None);
         let fresh = copied?;
-        let (key, number) = (fresh.name.key(), fresh.name.number());
-        self.drop_unpinned(|record| record.name.key() == key && record.name.number() < number)
-            .await;
+        let (name, major) = (&fresh.name, fresh.copied.major);
+        let is_older = |record: &SnapshotRecord| {
+            record.name.key() == name.key()
+                && record.name.number() < name.number()
+                && record.copied.major == major
+        };
+        self.drop_unpinned(is_older).await;
         Ok(fresh)
     }
 
-    fn newest(&self, key: &str) -> Option<(SnapshotRecord, SnapshotPin)> {
+    /// The newest snapshot whose servers have the version that `spec` asks for.
+    fn newest(&self, key: &str, spec: &Spec) -> Option<(SnapshotRecord, SnapshotPin)> {
         let known = self.known();
-        let of_key = known
-            .values()
-            .filter(|known| known.record.name.key() == key);
+        let of_key = known.values().filter(|known| {
+            let copied = &known.record.copied;
+            known.record.name.key() == key
+                && copied.major == spec.version.unwrap_or(copied.source_major)
+        });
         let newest = of_key.max_by_key(|known| known.record.name.number());
         newest.map(|known| (known.record.clone(), SnapshotPin(Arc::clone(&known.pin))))
     }
@@ -275,7 +303,8 @@ impl Bases {
         key: &str,
         spec: &Spec,
     ) -> Result<Option<FreshSnapshot>, BaseError> {
-        let (Some(max_age), Some((record, pin))) = (spec.max_age_seconds, self.newest(key)) else {
+        let (Some(max_age), Some((record, pin))) = (spec.max_age_seconds, self.newest(key, spec))
+        else {
             return Ok(None);
         };
         let age = self
@@ -300,10 +329,11 @@ impl Bases {
     async fn unmoved(
         &self,
         key: &str,
+        spec: &Spec,
         access: &SourceAccess,
         contact: &Contact,
     ) -> Result<Option<FreshSnapshot>, BaseError> {
-        let Some((record, pin)) = self.newest(key) else {
+        let Some((record, pin)) = self.newest(key, spec) else {
             return Ok(None);
         };
         let position = contact.position(access, self.0.machine.clock).await;
@@ -340,6 +370,7 @@ impl Bases {
         key: &str,
         access: &SourceAccess,
         spec: &Spec,
+        care: &SourceCare,
         progress_tx: &watch::Sender<Option<CopyProgress>>,
     ) -> Result<FreshSnapshot, BaseError> {
         let machine = &self.0.machine;
@@ -372,6 +403,8 @@ impl Bases {
                 floor: machine.limits.free_floor_bytes,
             },
             duration_max: machine.limits.copy_time_max(),
+            prepare: care.prepare.as_ref(),
+            rate_max: care.rate_bytes_max,
             size_max: machine.limits.unasked_copy_bytes_max(spec.max_age_seconds),
             clock: machine.clock,
         };
@@ -383,6 +416,9 @@ impl Bases {
                 return Err(BaseError::Copy(Box::new(error)));
             }
         };
+        let data = making.directory.join("data");
+        let sealed = tokio::task::spawn_blocking(move || seal(&data)).await;
+        sealed.map_err(|error| keep(std::io::Error::other(error)))??;
         std::fs::rename(&making.directory, &last).map_err(keep)?;
         let record = SnapshotRecord {
             name: name.clone(),

@@ -84,7 +84,7 @@ pub(super) struct Driver {
     /// How long nobody has connected.
     quiet: Quiet,
     server: Option<Arc<Server>>,
-    /// Keeps the snapshot from being dropped while the branch stands on it.
+    /// Keeps the snapshot from being dropped while the branch's clone stands on it.
     pin: Option<SnapshotPin>,
     requests_rx: mpsc::Receiver<Request>,
     view_tx: watch::Sender<BranchView>,
@@ -110,7 +110,12 @@ impl Driver {
         let (requests_tx, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let (view_tx, view_rx) = watch::channel(record.view(None, 1));
         let (clone_tx, clone_rx) = watch::channel(record.clone.clone());
-        let progress_rx = shared.bases.progress(&record.spec);
+        let progress_rx = progress_of(&shared, &record.spec);
+        // A clone may stand on its snapshot for its whole life: one that an earlier engine made does so still.
+        let pin = record
+            .state
+            .snapshot()
+            .and_then(|name| shared.bases.pin(name));
         let handle = Handle {
             requests_tx,
             view_rx,
@@ -124,7 +129,7 @@ impl Driver {
             quiet: Quiet::default(),
             door,
             server: None,
-            pin: None,
+            pin,
             requests_rx,
             view_tx,
             clone_tx,
@@ -265,6 +270,7 @@ impl Driver {
         };
         match &record.state {
             State::AwaitingSnapshot => {
+                self.progress_rx = progress_of(&self.shared, &record.spec);
                 record.hold.unsettle();
                 record.origin = None;
             }
@@ -516,6 +522,12 @@ impl Driver {
             tracing::error!(branch = %self.record.name, %error, "cannot stop a branch's server");
         }
     }
+}
+
+/// The progress of the copy that a branch of `spec` waits for.
+fn progress_of(shared: &Shared, spec: &Spec) -> watch::Receiver<Option<CopyProgress>> {
+    let care = shared.sources.care(&spec.url(), &spec.database());
+    shared.bases.progress(spec, &care)
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {

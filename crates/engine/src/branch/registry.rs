@@ -239,7 +239,7 @@ impl Registry {
         view.connections_total = handle.counts.total();
         if let Some(clone) = &*handle.clone_rx.borrow() {
             let directory = self.shared.machine.layout.clone_dir(clone);
-            view.disk_bytes = Some(crate::volume::disk_usage(&directory));
+            view.disk_bytes = Some(crate::volume::own_usage(&directory));
         }
         view
     }

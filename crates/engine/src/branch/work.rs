@@ -98,7 +98,8 @@ impl From<CloneError> for Failure {
 
 async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
     let spec = &brief.record.spec;
-    let fresh = shared.bases.fresh(spec).await;
+    let care = shared.sources.care(&spec.url(), &spec.database());
+    let fresh = shared.bases.fresh(spec, &care).await;
     let fresh = fresh.map_err(|error| {
         let source = spec.view();
         failure(
@@ -108,13 +109,7 @@ async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failu
         )
     })?;
     let origin = Box::new(origin_of(&fresh));
-    let order = Order {
-        snapshot: fresh.name.clone(),
-        pin: fresh.pin.clone(),
-        image: origin.image.clone(),
-        size: origin.size_bytes,
-        url: spec.url.clone(),
-    };
+    let order = Order::of(&fresh, spec, &care);
     let (snapshot, pin) = (fresh.name, fresh.pin);
     match shared.pool.take(order).await {
         Some(taken) => Ok(Outcome::CloneTaken {
@@ -144,11 +139,7 @@ fn origin_of(fresh: &FreshSnapshot) -> Origin {
             roles_without_password: copied.roles_without_password.clone(),
             notes: copied.notes.clone(),
         },
-        image: ServerImage {
-            major: copied.major,
-            admin_password: copied.admin_password.clone(),
-            settings: copied.settings.clone(),
-        },
+        image: ServerImage::of(copied),
         database: copied.database.clone(),
         size_bytes: copied.size_bytes,
     }

@@ -18,7 +18,7 @@ fn source_name(text: String) -> Result<SourceName, Refusal> {
 /// Every named source.
 #[utoipa::path(get, path = "/v1/sources", responses((status = 200, body = Vec<SourceView>)))]
 pub(super) async fn list(State(app): State<Arc<App>>) -> axum::Json<Vec<SourceView>> {
-    axum::Json(app.shared.sources.list())
+    axum::Json(app.shared.sources.list(&app.shared))
 }
 
 /// Names a source, after it was asked who it is.
@@ -33,9 +33,22 @@ pub(super) async fn add(
     Ok(axum::Json(
         app.shared
             .sources
-            .add(source_name(name)?, request.url, &app.shared)
+            .add(source_name(name)?, request, &app.shared)
             .await?,
     ))
+}
+
+/// Looks at a source again and copies it where it has moved. Answers at once; the list says when it is done.
+#[utoipa::path(post, path = "/v1/sources/{name}/refresh", params(("name" = String, Path)),
+    responses((status = 202), (status = 404, body = Problem)))]
+pub(super) async fn refresh(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let name = source_name(name)?;
+    app.shared.sources.url(&name)?;
+    app.shared.refresher.ask(&name);
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Forgets a source; its branches stay.

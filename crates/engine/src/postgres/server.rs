@@ -33,11 +33,16 @@ use tokio::process::{Child, Command};
 
 use super::account::ServerAccount;
 use super::binaries::Installation;
-use super::settings::{ServerSettings, SettingsError};
+use super::settings::{Purpose, ServerSettings, SettingsError};
+use crate::volume::{DataDir, Prepared, StartFailure, VolumeError};
 
 /// How long a server may take until it is ready: tens of milliseconds are usual, and a first start after a crash of the
 /// machine replays at most what `max_wal_size` allows.
 pub const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long a copy of a source may replay WAL until it is consistent: as much as the source writes between two
+/// checkpoints. Whoever waits may give up before.
+pub const RECOVERY_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// How long a fast stop may take: it writes what is still in memory.
 const FAST_STOP_TIME_MAX: Duration = Duration::from_secs(60);
@@ -108,6 +113,15 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Its data directory could not be made ready, or entered.
+    #[error("cannot bring a server into {data}")]
+    Enter {
+        /// The data directory.
+        data: PathBuf,
+        /// Why.
+        #[source]
+        source: VolumeError,
+    },
     /// A server works in the directory already.
     #[error("a server works in {data} already, as process {pid}")]
     Running {
@@ -145,10 +159,12 @@ pub enum StartError {
         log: String,
     },
     /// It was not ready in time.
-    #[error("the server in {data} was not ready within {} s: {log}", START_TIME_MAX.as_secs())]
+    #[error("the server in {data} was not ready within {seconds} s: {log}")]
     TimedOut {
         /// The data directory.
         data: PathBuf,
+        /// How long was waited.
+        seconds: u64,
         /// The last lines of its log.
         log: String,
     },
@@ -174,7 +190,7 @@ pub struct Launch<'a> {
 pub struct Server {
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
-    data: PathBuf,
+    data: DataDir,
     /// Ours to reap, unless another engine started it. A child that is dropped is reaped by the runtime.
     child: Mutex<Option<Child>>,
 }
@@ -190,9 +206,15 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
         data: data.to_owned(),
         source,
     };
-    clear_pid_file(data)?;
+    let home = DataDir::at(data);
+    let prepared = home.prepare().map_err(|source| StartError::Enter {
+        data: data.to_owned(),
+        source,
+    })?;
+    let files = prepared.files();
+    clear_pid_file(&home, files)?;
     let major = launch.installation.major;
-    let written = launch.settings.write(data, major, launch.account);
+    let written = launch.settings.write(files, major, launch.account);
     written.map_err(|source| StartError::Settings {
         data: data.to_owned(),
         source,
@@ -201,9 +223,10 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
         path: launch.log.to_owned(),
         source,
     })?;
-    let watch = ready::Watch::new(data).map_err(watch_failed)?;
-    let server = Unready(Some(spawn(launch, &log)?));
-    let outcome = watch.wait(server.server()).await.map_err(watch_failed)?;
+    let server = Unready(Some(spawn(launch, home, prepared, &log)?));
+    let time_max = start_time_max(launch.settings.purpose);
+    let outcome = ready::wait(server.server(), time_max).await;
+    let outcome = outcome.map_err(watch_failed)?;
     let failed = match outcome {
         ready::Outcome::Ready => return Ok(server.ready()),
         ready::Outcome::Ended => StartError::Ended {
@@ -212,6 +235,7 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
         },
         ready::Outcome::TimedOut => StartError::TimedOut {
             data: data.to_owned(),
+            seconds: time_max.as_secs(),
             log: log.read(),
         },
     };
@@ -223,23 +247,31 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
     Err(failed)
 }
 
+fn start_time_max(purpose: Purpose) -> Duration {
+    match purpose {
+        Purpose::Base | Purpose::Branch => START_TIME_MAX,
+        Purpose::Standby | Purpose::Follower | Purpose::Recovery => RECOVERY_TIME_MAX,
+    }
+}
+
 /// The living server of a data directory, believed only when its process works in that directory. One that is not
 /// ready in time is ended.
 ///
 /// # Errors
 /// [`ServerError`] when the machine does not let us look.
 pub async fn adopt(data: &Path) -> Result<Option<Server>, ServerError> {
-    let Some(pid) = pid_file::read(data).pid else {
+    let home = DataDir::at(data);
+    let Some(pid) = pid_file::read(&home.written()).pid else {
         return Ok(None);
     };
     // The descriptor first: what is checked after it is about this process and no later one of its number.
-    let Some(server) = Server::open(pid, data, None)? else {
+    let Some(server) = Server::open(pid, &home, None)? else {
         return Ok(None);
     };
-    if !processes::is_server_of(pid, data) {
+    if !processes::is_server_of(pid, &home) {
         return Ok(None);
     }
-    match ready::Watch::new(data)?.wait(&server).await? {
+    match ready::wait(&server, RECOVERY_TIME_MAX).await? {
         ready::Outcome::Ready => Ok(Some(server)),
         ready::Outcome::Ended | ready::Outcome::TimedOut => {
             sweep(data).await?;
@@ -254,21 +286,22 @@ pub async fn adopt(data: &Path) -> Result<Option<Server>, ServerError> {
 /// # Errors
 /// [`ServerError`] when the machine does not let us look, or when something does not end.
 pub async fn sweep(data: &Path) -> Result<(), ServerError> {
-    let found = pid_file::read(data).pid;
-    if let Some(pid) = found.filter(|pid| processes::is_server_of(*pid, data))
-        && let Some(server) = Server::open(pid, data, None)?
+    let home = DataDir::at(data);
+    let found = pid_file::read(&home.written()).pid;
+    if let Some(pid) = found.filter(|pid| processes::is_server_of(*pid, &home))
+        && let Some(server) = Server::open(pid, &home, None)?
     {
         server.signal(Signal::QUIT)?;
         let ended = tokio::time::timeout(IMMEDIATE_STOP_TIME_MAX, server.exited());
         // Whether it ended or not, the rest is looked for below.
         drop(ended.await);
     }
-    processes::kill_all(data).await
+    processes::kill_all(&home).await
 }
 
 impl Server {
     /// A handle of a living process; none when it ended.
-    fn open(pid: Pid, data: &Path, child: Option<Child>) -> Result<Option<Self>, ServerError> {
+    fn open(pid: Pid, data: &DataDir, child: Option<Child>) -> Result<Option<Self>, ServerError> {
         let failed = |source: io::Error| ServerError::Process {
             what: "open",
             pid: number(pid),
@@ -282,7 +315,7 @@ impl Server {
         Ok(Some(Self {
             pid,
             pidfd: watched(pidfd).map_err(failed)?,
-            data: data.to_owned(),
+            data: data.clone(),
             child: Mutex::new(child),
         }))
     }
@@ -292,9 +325,9 @@ impl Server {
         number(self.pid)
     }
 
-    /// The data directory.
+    /// The data directory, as the server knows it.
     pub fn data(&self) -> &Path {
-        &self.data
+        self.data.path()
     }
 
     /// Waits until the postmaster has ended.
@@ -329,6 +362,14 @@ impl Server {
             }
         }
         processes::kill_all(&self.data).await
+    }
+
+    /// Makes it read its configuration files again. Logins that begin after this are judged by the new `pg_hba.conf`.
+    ///
+    /// # Errors
+    /// [`ServerError`] when it cannot be signalled.
+    pub fn reload(&self) -> Result<(), ServerError> {
+        self.signal(Signal::HUP)
     }
 
     /// Sends a signal; one to a process that has ended is no error.
@@ -398,20 +439,20 @@ async fn see_off(server: Server) {
         return;
     }
     if let Err(error) = processes::kill_all(&server.data).await {
-        tracing::warn!(%error, data = %server.data.display(), "a server is left running");
+        tracing::warn!(%error, data = %server.data().display(), "a server is left running");
     }
 }
 
 /// Removes the pid file of a server that is gone, which would be taken for the new one's.
-fn clear_pid_file(data: &Path) -> Result<(), StartError> {
-    let path = data.join(pid_file::NAME);
-    let found = pid_file::read(data).pid;
-    if let Some(pid) = found.filter(|pid| processes::is_server_of(*pid, data)) {
+fn clear_pid_file(home: &DataDir, files: &Path) -> Result<(), StartError> {
+    let found = pid_file::read(&home.written()).pid;
+    if let Some(pid) = found.filter(|pid| processes::is_server_of(*pid, home)) {
         return Err(StartError::Running {
-            data: data.to_owned(),
+            data: home.path().to_owned(),
             pid: number(pid),
         });
     }
+    let path = files.join(pid_file::NAME);
     match fs::remove_file(&path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -419,7 +460,12 @@ fn clear_pid_file(data: &Path) -> Result<(), StartError> {
     }
 }
 
-fn spawn(launch: &Launch<'_>, log: &log_tail::LogTail) -> Result<Server, StartError> {
+fn spawn(
+    launch: &Launch<'_>,
+    home: DataDir,
+    prepared: Prepared,
+    log: &log_tail::LogTail,
+) -> Result<Server, StartError> {
     let program = launch.installation.program("postgres");
     let run_failed = |source| StartError::Run {
         program: program.clone(),
@@ -430,7 +476,7 @@ fn spawn(launch: &Launch<'_>, log: &log_tail::LogTail) -> Result<Server, StartEr
     let mut command = Command::new(&program);
     command
         .arg("-D")
-        .arg(launch.data)
+        .arg(home.path())
         .args(launch.settings.arguments())
         .env_clear()
         .env("LC_ALL", "C")
@@ -442,12 +488,22 @@ fn spawn(launch: &Launch<'_>, log: &log_tail::LogTail) -> Result<Server, StartEr
         // The engine's terminal and its signals are not the server's.
         .process_group(0);
     launch.account.apply(&mut command);
-    let child = command.spawn().map_err(run_failed)?;
+    let enter_failed = |source| StartError::Enter {
+        data: home.path().to_owned(),
+        source,
+    };
+    let entering = prepared.apply(command.as_std_mut());
+    let entering = entering.map_err(enter_failed)?;
+    let spawned = command.spawn();
+    let child = spawned.map_err(|error| match entering.explain(error) {
+        StartFailure::Program(error) => run_failed(error),
+        StartFailure::Volume(error) => enter_failed(error),
+    })?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok());
     let pid = pid
         .and_then(Pid::from_raw)
         .expect("a child that nobody has waited for has an id");
-    let opened = Server::open(pid, launch.data, Some(child));
+    let opened = Server::open(pid, &home, Some(child));
     let opened = opened.map_err(|source| StartError::Watch {
         data: launch.data.to_owned(),
         source,

@@ -28,6 +28,9 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// The first version with `io_method`.
 const HAS_IO_METHOD: PgMajor = PgMajor(18);
 
+/// The first version with `event_triggers`, and with event triggers that fire when somebody logs in.
+const HAS_EVENT_TRIGGERS: PgMajor = PgMajor(17);
+
 /// Settings of a source that its applications notice, by name.
 pub type SemanticSettings = BTreeMap<String, String>;
 
@@ -43,6 +46,33 @@ pub enum Purpose {
     Base,
     /// A branch: small, quick to start, for the application.
     Branch,
+    /// A standby of a source: a physical base. It must survive a crash of the machine, for a large source is not
+    /// copied again lightly.
+    Standby,
+    /// A clone of a standby that stays in recovery, small and throwaway, until it becomes a branch.
+    Follower,
+    /// A clone of a standby that is recovered and made neutral, then stopped: only we connect.
+    Recovery,
+}
+
+impl Purpose {
+    fn own(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Base => &BASE,
+            Self::Branch => &BRANCH,
+            Self::Standby => &STANDBY,
+            Self::Follower => &FOLLOWER,
+            Self::Recovery => &RECOVERY,
+        }
+    }
+
+    /// Whether only we connect, to a cluster that has none but the source's roles.
+    fn is_ours_alone(self) -> bool {
+        match self {
+            Self::Standby | Self::Follower | Self::Recovery => true,
+            Self::Base | Self::Branch => false,
+        }
+    }
 }
 
 /// Everything that a server's configuration depends on.
@@ -105,7 +135,7 @@ pub enum SettingsError {
     },
 }
 
-/// The same for both purposes.
+/// The same for every purpose, unless it says otherwise.
 const ALWAYS: [(&str, &str); 20] = [
     // Whatever a branch loses in a crash of the machine is made again from its source.
     ("fsync", "off"),
@@ -156,6 +186,58 @@ const BRANCH: [(&str, &str); 4] = [
     ("max_wal_size", "128MB"),
 ];
 
+/// What a standby must match of its source, and how it reaches it, are given with its other settings.
+const STANDBY: [(&str, &str); 19] = [
+    ("hot_standby", "on"),
+    ("wal_level", "replica"),
+    ("fsync", "on"),
+    ("full_page_writes", "on"),
+    ("shared_buffers", "128MB"),
+    ("max_wal_size", "1GB"),
+    // A snapshot's recovery begins at the last restartpoint.
+    ("checkpoint_timeout", "1min"),
+    ("recovery_target_timeline", "latest"),
+    // The source never keeps a row for us, and replay never waits for long for a question of ours.
+    ("hot_standby_feedback", "off"),
+    ("max_standby_streaming_delay", "1s"),
+    ("wal_receiver_status_interval", "1s"),
+    ("wal_receiver_timeout", "60s"),
+    ("wal_retrieve_retry_interval", "500ms"),
+    // Followers stream from here; one that hangs does not fill the disk.
+    ("max_replication_slots", "64"),
+    ("wal_keep_size", "64MB"),
+    ("max_slot_wal_keep_size", "1GB"),
+    ("wal_sender_timeout", "30s"),
+    ("autovacuum", "off"),
+    // Its log is read.
+    ("lc_messages", "C"),
+];
+
+const FOLLOWER: [(&str, &str); 10] = [
+    ("hot_standby", "on"),
+    ("wal_level", "replica"),
+    ("shared_buffers", "32MB"),
+    ("max_wal_size", "128MB"),
+    ("recovery_target_timeline", "latest"),
+    ("hot_standby_feedback", "off"),
+    ("max_standby_streaming_delay", "1s"),
+    ("wal_receiver_status_interval", "1s"),
+    ("wal_receiver_create_temp_slot", "on"),
+    ("wal_retrieve_retry_interval", "100ms"),
+];
+
+const RECOVERY: [(&str, &str); 8] = [
+    ("wal_level", "replica"),
+    ("max_wal_senders", "0"),
+    ("max_connections", "20"),
+    ("shared_buffers", "128MB"),
+    ("max_wal_size", "1GB"),
+    ("checkpoint_timeout", "1h"),
+    ("autovacuum", "off"),
+    // A crash ends the snapshot rather than hiding in it.
+    ("restart_after_crash", "off"),
+];
+
 impl ServerSettings {
     /// Writes `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf` anew, and makes the socket directory.
     ///
@@ -177,7 +259,7 @@ impl ServerSettings {
         own(&self.socket_dir, account.make_dir(&self.socket_dir))?;
         let files = [
             ("postgresql.conf", self.postgresql_conf(major)?),
-            ("pg_hba.conf", pg_hba_conf()),
+            ("pg_hba.conf", pg_hba_conf(self.purpose)),
             ("pg_ident.conf", String::new()),
         ];
         for (name, text) in files {
@@ -224,12 +306,12 @@ impl ServerSettings {
     }
 
     fn postgresql_conf(&self, major: PgMajor) -> Result<String, SettingsError> {
-        let own: &[(&str, &str)] = match self.purpose {
-            Purpose::Base => &BASE,
-            Purpose::Branch => &BRANCH,
-        };
         let mut values: BTreeMap<&str, &str> = ALWAYS.into_iter().collect();
-        values.extend(own.iter().copied());
+        values.extend(self.purpose.own().iter().copied());
+        if major >= HAS_EVENT_TRIGGERS && self.purpose.is_ours_alone() {
+            // The source's triggers are not for our sessions; one that writes would keep us out of a standby.
+            values.insert("event_triggers", "off");
+        }
         if major >= HAS_IO_METHOD {
             // Workers for reading ahead would be three more processes in every idle branch.
             values.insert("io_method", "sync");
@@ -261,14 +343,26 @@ fn quote(value: &str) -> Option<String> {
     Some(format!("'{escaped}'"))
 }
 
-/// Who may connect: with a password, through the socket. `md5` lets both kinds of verifier in that a source may have,
-/// and a SCRAM one only by SCRAM.
-fn pg_hba_conf() -> String {
-    format!(
-        "# Written by Bough at every start; changes are lost.\n\
-         local all {ADMIN_ROLE} scram-sha-256\n\
-         local all all md5\n"
-    )
+/// Who may connect, through the socket.
+///
+/// With a password: `md5` lets both kinds of verifier in that a source may have, and a SCRAM one only by SCRAM. Where
+/// only we connect, whoever may enter the socket's directory, which is the servers' account that could read the files
+/// themselves: such a cluster has no role whose password we know. Our own role is refused there, so that its first login
+/// proves that the lines of a branch are in force.
+fn pg_hba_conf(purpose: Purpose) -> String {
+    let lines = if purpose.is_ours_alone() {
+        format!(
+            "local all {ADMIN_ROLE} reject\n\
+             local all all trust\n\
+             local replication all trust\n"
+        )
+    } else {
+        format!(
+            "local all {ADMIN_ROLE} scram-sha-256\n\
+             local all all md5\n"
+        )
+    };
+    format!("# Written by Bough at every start; changes are lost.\n{lines}")
 }
 
 /// Replaces a file by a new one: the old may be shared with a base, or be a link that a branch made.
@@ -351,6 +445,26 @@ mod tests {
             deep.check(),
             Err(SettingsError::SocketPath { .. })
         ));
+    }
+
+    #[test]
+    fn nobody_gets_into_a_branch_without_a_password_and_our_role_only_there() {
+        assert!(!pg_hba_conf(Purpose::Branch).contains("trust"));
+        assert!(!pg_hba_conf(Purpose::Base).contains("trust"));
+        for ours in [Purpose::Standby, Purpose::Follower, Purpose::Recovery] {
+            let lines = pg_hba_conf(ours);
+            assert!(lines.contains(&format!("local all {ADMIN_ROLE} reject")));
+            assert!(!lines.contains("host"), "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_standby_survives_a_crash_of_the_machine_and_what_is_thrown_away_need_not() {
+        let conf = |purpose| settings(purpose, &[]).postgresql_conf(PgMajor(17)).unwrap();
+        assert!(conf(Purpose::Standby).contains("fsync = 'on'"));
+        assert!(conf(Purpose::Follower).contains("fsync = 'off'"));
+        assert!(conf(Purpose::Standby).contains("event_triggers = 'off'"));
+        assert!(!conf(Purpose::Branch).contains("event_triggers"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Clones that share blocks file by file: `FICLONE` (ioctl_ficlone(2)), on XFS, btrfs and other filesystems with
+//! Copies that share blocks file by file: `FICLONE` (ioctl_ficlone(2)), on XFS, btrfs and other filesystems with
 //! reflinks.
 
 use std::fs::{File, OpenOptions};
@@ -6,28 +6,30 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{Cancel, Volume, VolumeError, tree};
+use super::{Cancel, Kind, Motion, Volume, VolumeError, walk};
 
 /// Every file shares its blocks with its original until one of them is written.
 #[derive(Debug)]
 pub(super) struct Reflink;
 
 impl Volume for Reflink {
-    fn kind(&self) -> &'static str {
-        "reflink"
+    fn kind(&self) -> Kind {
+        Kind::Reflink
     }
 
-    fn clone_takes_room(&self) -> bool {
-        false
-    }
-
-    fn clone_tree(&self, from: &Path, to: &Path, cancel: &Cancel) -> Result<(), VolumeError> {
-        tree::clone_tree(from, to, cancel, clone_file)
+    fn copy_tree(
+        &self,
+        from: &Path,
+        to: &Path,
+        motion: Motion,
+        cancel: &Cancel,
+    ) -> Result<(), VolumeError> {
+        walk::copy_tree(from, to, motion, cancel, copy_file)
     }
 }
 
 /// Makes the new file `to` share the blocks of `from`.
-pub(super) fn clone_file(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     let source = File::open(from)?;
     let target = OpenOptions::new()
         .write(true)

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by it")]
 
 mod copy;
+mod physical;
 mod server;
 mod source;
 mod stage;
+mod volume;

@@ -133,6 +133,8 @@ impl Stage {
             account: &self.account,
             disk: self.disk,
             duration_max: self.duration_max,
+            prepare: None,
+            rate_max: None,
             size_max: None,
             clock: Clock::start(),
         };

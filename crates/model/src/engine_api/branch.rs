@@ -110,6 +110,8 @@ pub enum CopyPhase {
     Copying,
     /// Building indexes and constraints.
     Indexing,
+    /// Running the SQL that the source's administrator wants run in every copy.
+    Adapting,
     /// Stopping the server cleanly and sealing its files.
     Sealing,
 }

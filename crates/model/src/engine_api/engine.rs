@@ -6,11 +6,36 @@ use utoipa::ToSchema;
 
 use crate::{ByteSize, PgMajor, Ttl};
 
+/// A better kind of volume, and why it does not work here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PassedOverKind {
+    /// The kind.
+    pub kind: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// The filesystem that holds the file that a volume is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BackingView {
+    /// The file.
+    pub path: String,
+    /// Free space on its filesystem. The floor holds there as well.
+    pub free_bytes: ByteSize,
+}
+
 /// The volume that bases and branches live on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeView {
-    /// How files are cloned: `reflink` or `plain copy`.
+    /// How branches are made: `overlay`, `btrfs subvolume`, `ZFS dataset`, `reflink`, `overlay with copies` or `plain
+    /// copy`, best first.
     pub kind: String,
+    /// What a branch costs here, in a line.
+    pub description: String,
+    /// Better kinds, best first.
+    pub passed_over: Vec<PassedOverKind>,
+    /// The file that the volume is in, where it is in one.
+    pub backing: Option<BackingView>,
     /// The filesystem's name, as the kernel has it.
     pub filesystem: String,
     /// Free space.

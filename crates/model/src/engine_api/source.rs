@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{PgMajor, Secret};
+use super::CopyProgress;
+use crate::{ByteSize, PgMajor, Secret};
 
 /// Bytes that a source's name may have at most.
 pub const SOURCE_NAME_BYTES_MAX: usize = 63;
@@ -82,6 +83,28 @@ impl fmt::Display for SourceName {
 pub struct AddSource {
     /// Its connection string, with the password.
     pub url: Secret,
+    /// How it is copied and kept.
+    #[serde(default)]
+    pub care: SourceCare,
+}
+
+/// How a source is copied, and what is kept of it before anybody asks. It holds for every request that reaches the
+/// source's database by one of its addresses, whether by the source's name or by a URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceCare {
+    /// Further addresses of the same server, `host:port`, besides those of its URL.
+    pub addresses: Vec<String>,
+    /// SQL that runs in every copy before a branch can be made of it: masking, trimming, migrations. It runs as a
+    /// superuser and in one transaction, unless it says otherwise itself.
+    pub prepare: Option<Secret>,
+    /// Clones that are kept running whether or not anybody has asked lately; 0: as the requests of the last while have it.
+    pub warm: u32,
+    /// After how many seconds the source is looked at again and, where it has moved, copied again; none: when a request
+    /// comes.
+    pub refresh_seconds: Option<u64>,
+    /// Bytes a second that a copy takes from the source at most; none: as fast as it goes.
+    pub rate_bytes_max: Option<ByteSize>,
 }
 
 /// Everything told of a source; no secret in it.
@@ -99,6 +122,26 @@ pub struct SourceView {
     pub version: PgMajor,
     /// Its cluster's system identifier.
     pub system_identifier: String,
+    /// Further addresses of the same server.
+    pub addresses: Vec<String>,
+    /// SHA-256 of the SQL that runs in every copy, in hexadecimal digits.
+    pub prepare_sha256: Option<String>,
+    /// Clones that are always kept running.
+    pub warm: u32,
+    /// After how many seconds it is copied again where it has moved.
+    pub refresh_seconds: Option<u64>,
+    /// Bytes a second that a copy takes from it at most.
+    pub rate_bytes_max: Option<ByteSize>,
+    /// From when the data of its newest copy is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub copied_at: Option<Timestamp>,
+    /// When its last turn of being looked after ended; none while one is due or under way.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub looked_at: Option<Timestamp>,
+    /// Why that turn failed.
+    pub failure: Option<String>,
+    /// The copy that is under way.
+    pub progress: Option<CopyProgress>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     pub added_at: Timestamp,

@@ -1,194 +1,239 @@
-//! The rows: what each one times, and against what.
+//! The rows: what each one times, and against what. One file a subject.
 
-use std::process::Command;
+mod baseline;
+mod door;
+mod exec;
+mod first_copy;
+mod freshness;
+mod many;
+mod ready;
+mod restart;
 
-use anyhow::{Context, Result, ensure};
-use fixtures::tool;
+use anyhow::Result;
 
-use super::stage::{DATABASE, PROGRAM_TIME_MAX, Stage};
-use super::stopwatch::{median, time_ms};
-use super::{MAJOR_OF_CLIENTS, Row};
-
-/// How a row is measured, given the number of counted pairs.
-type Measure = fn(&Stage, u32) -> Result<Row>;
-
-/// Every row by its name. The first one also makes the base that the others stand on.
-pub(super) const ROWS: [(&str, Measure); 3] = [
-    ("first_copy", first_copy),
-    ("ready_cold_unmoved", ready_cold_unmoved),
-    ("exec_overhead", exec_overhead),
-];
-
-/// Pairs of a row that copies everything: each takes as long as the data is large.
-const COPY_RUNS_MAX: u32 = 3;
+use super::BenchArgs;
+use super::engine::Keeping;
+use super::place::Place;
+use super::row::Row;
+use super::source::Data;
+use super::stage::Stage;
+use super::stopwatch::{Stopwatch, median, p95};
+pub(super) use baseline::Way;
+use exec::Session;
+pub(super) use first_copy::Copies;
 
 /// Runs that are not counted, first.
 const WARM_UP_RUNS: u32 = 1;
 
-/// Runs pairs of ours and theirs in turn and gives both medians in milliseconds. Each gets the number of its run.
-fn pairs(
-    runs: u32,
-    mut ours: impl FnMut(u32) -> Result<f64>,
-    mut theirs: impl FnMut(u32) -> Result<f64>,
-) -> Result<(f64, f64)> {
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
-    for run in 0..WARM_UP_RUNS + runs {
-        let (our_time, their_time) = (ours(run)?, theirs(run)?);
-        if run >= WARM_UP_RUNS {
-            our_times.push(our_time);
-            their_times.push(their_time);
+/// How long pairs may go on, in milliseconds, once there are [`PAIRS_MIN`]: a median of slow things needs fewer of them.
+const PAIRS_MS_MAX: f64 = 60_000.0;
+const PAIRS_MIN: usize = 3;
+
+/// Pairs of a row that copies everything: each takes as long as the data is large.
+const COPY_RUNS_MAX: u32 = 3;
+
+/// The rate at which a busy source is written.
+pub(super) const BUSY_TRANSACTIONS_PER_SECOND: u32 = 500;
+
+/// The age of data that a request accepts: older than any row.
+const ACCEPTED_AGE_SECONDS: u32 = 6 * 3600;
+
+/// Branches of which a restarted engine has to bring back all.
+const RESTART_BRANCHES_MAX: u32 = 200;
+
+/// Branches that are asked for at once.
+const BURST: u32 = 50;
+
+/// What a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    ReadyCold(Place, Data),
+    ReadyWarm(Data),
+    ReadyAccepted(Data),
+    ReadyFresh(Data),
+    WakeAtDoor(Data),
+    FreshnessCheck(Data),
+    FirstCopyLogical(Data),
+    FirstCopyPhysical(Data),
+    Baseline(Way, Data),
+    IdleBranches(Data),
+    Burst(Data),
+    ExecOverhead(Session, Data),
+    EngineRestart(Data),
+    DoorThroughput(Data),
+}
+
+impl Subject {
+    /// The names of the rows that it gives.
+    pub(super) fn names(self) -> Vec<String> {
+        let one = |name: String| vec![name];
+        match self {
+            Self::ReadyCold(place, data) => one(format!(
+                "ready_cold_unmoved_{}_{}",
+                place.word(),
+                data.word()
+            )),
+            Self::ReadyWarm(data) => one(format!("ready_warm_unmoved_{}", data.word())),
+            Self::ReadyAccepted(data) => one(format!("ready_warm_max_age_{}", data.word())),
+            Self::WakeAtDoor(_) => one("wake_at_door".to_owned()),
+            Self::ReadyFresh(data) => one(format!("ready_fresh_moved_{}", data.word())),
+            Self::FreshnessCheck(_) => one("freshness_check".to_owned()),
+            Self::FirstCopyLogical(data) => one(format!("first_copy_logical_{}", data.word())),
+            Self::FirstCopyPhysical(data) => one(format!("first_copy_physical_{}", data.word())),
+            Self::Baseline(way, data) => one(format!("baseline_{}_{}", way.word(), data.word())),
+            Self::IdleBranches(_) => many::IDLE_NAMES.map(str::to_owned).to_vec(),
+            Self::Burst(_) => one(format!("create_{BURST}_at_once")),
+            Self::ExecOverhead(Session::Another, _) => one("exec_overhead".to_owned()),
+            Self::ExecOverhead(Session::Own, _) => one("exec_overhead_new_branch".to_owned()),
+            Self::EngineRestart(_) => one("engine_restart".to_owned()),
+            Self::DoorThroughput(_) => one("door_throughput".to_owned()),
         }
     }
-    Ok((median(&our_times), median(&their_times)))
+
+    /// Measures; as many rows as names, in their order.
+    ///
+    /// # Errors
+    /// [`super::stage::Unmeasurable`] when this machine or engine cannot do it; others when it fails.
+    pub(super) fn measure(self, stage: &mut Stage, args: &BenchArgs) -> Result<Vec<Row>> {
+        let name = &self.names()[0];
+        let runs = args.runs;
+        let one = |row: Result<Row>| row.map(|row| vec![row]);
+        match self {
+            Self::ReadyCold(place, data) => one(ready::cold(
+                &mut stage.scene(place, data, Keeping::Branches)?,
+                name,
+                runs,
+            )),
+            Self::ReadyWarm(data) => one(ready::warm(
+                &mut stage.best_scene(data, Keeping::WarmClones)?,
+                name,
+                runs,
+                None,
+            )),
+            Self::ReadyAccepted(data) => one(ready::warm(
+                &mut stage.best_scene(data, Keeping::WarmClones)?,
+                name,
+                runs,
+                Some(ACCEPTED_AGE_SECONDS),
+            )),
+            Self::WakeAtDoor(data) => one(ready::wake(
+                &mut stage.best_scene(data, Keeping::UsedBranches)?,
+                name,
+                runs,
+            )),
+            Self::ReadyFresh(data) => one(ready::fresh_moved(
+                &mut stage.best_scene(data, Keeping::WarmClones)?,
+                name,
+                runs,
+            )),
+            Self::FreshnessCheck(data) => one(freshness::check(
+                &mut stage.best_scene(data, Keeping::WarmClones)?,
+                name,
+                runs,
+            )),
+            Self::FirstCopyLogical(data) => one(first_copy::logical(stage, data, name, runs)),
+            Self::FirstCopyPhysical(data) => one(first_copy::physical(stage, data, name, runs)),
+            Self::Baseline(way, data) => one(baseline::measure(stage, way, data, name, runs)),
+            Self::IdleBranches(data) => many::idle(
+                &mut stage.best_scene(data, Keeping::Branches)?,
+                args.branches,
+            ),
+            Self::Burst(data) => one(many::burst(
+                &mut stage.best_scene(data, Keeping::Branches)?,
+                name,
+                BURST,
+            )),
+            Self::ExecOverhead(session, data) => one(exec::overhead(
+                &mut stage.best_scene(data, Keeping::WarmClones)?,
+                name,
+                runs,
+                session,
+            )),
+            Self::EngineRestart(data) => {
+                let branches = args.branches.min(RESTART_BRANCHES_MAX);
+                let scene = &mut stage.best_scene(data, Keeping::Branches)?;
+                one(restart::all_answer(scene, name, branches, runs))
+            }
+            Self::DoorThroughput(data) => one(door::throughput(
+                &mut stage.best_scene(data, Keeping::Branches)?,
+                name,
+                runs,
+            )),
+        }
+    }
 }
 
-/// From nothing to a branch that is used, against a parallel dump and restore into an ordinary server.
-fn first_copy(stage: &Stage, runs: u32) -> Result<Row> {
-    let ours = |run: u32| {
-        // Another filter is another base: each run copies anew.
-        let id = format!("first-{run}");
-        let time = time_ms(|| stage.use_last_row(&copy_anew(stage, &id)?))?;
-        stage.destroy(&id)?;
-        Ok(time)
-    };
-    let theirs = |run: u32| {
-        let database = format!("restored_{run}");
-        let time = time_ms(|| {
-            dump_and_restore(stage, &database)?;
-            stage.use_last_row(&stage.ordinary_url(&database))
-        })?;
-        drop_database(stage, &database)?;
-        Ok(time)
-    };
-    let (value, baseline) = pairs(runs.min(COPY_RUNS_MAX), ours, theirs)?;
-    let ratio = value / baseline;
-    Ok(Row {
-        name: "first_copy",
-        value,
-        unit: "ms",
-        goal: Some("1.3 times as fast at 1 GB and more"),
-        met: Some(ratio <= 1.0 / 1.3),
-        baseline: Some(baseline),
-        against: "pg_dump -j2 | pg_restore -j2",
-        ratio: Some(ratio),
-    })
-}
-
-fn copy_anew(stage: &Stage, id: &str) -> Result<String> {
-    // The source moves, so that no base of an earlier run will do.
-    stage
-        .source
-        .execute(DATABASE, "SELECT pg_current_xact_id()")?;
-    stage.create(id)
-}
-
-fn dump_and_restore(stage: &Stage, database: &str) -> Result<()> {
-    stage.ordinary.execute(
-        "postgres",
-        &format!("CREATE DATABASE {database} OWNER bench"),
-    )?;
-    let directory = stage.files.path().join(database);
-    let dump = tool(MAJOR_OF_CLIENTS, "pg_dump")?;
-    let directory_text = directory.display().to_string();
-    succeed(Command::new(dump).args(["-Fd", "-j2", "-f", &directory_text, "-d", &stage.url()]))?;
-    let restore = tool(MAJOR_OF_CLIENTS, "pg_restore")?;
-    let url = stage.ordinary_url(database);
-    // A 17 client names a setting that a 16 server does not know; everything else is restored.
-    let restored = Command::new(restore)
-        .args(["-j2", "--no-owner", "-d", &url, &directory_text])
-        .output();
-    let errors = String::from_utf8_lossy(&restored.context("run pg_restore")?.stderr).into_owned();
-    let unexpected = errors
-        .lines()
-        .find(|line| line.contains("error:") && !line.contains("transaction_timeout"));
-    ensure!(unexpected.is_none(), "pg_restore: {errors}");
-    std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))
-}
-
-fn drop_database(stage: &Stage, database: &str) -> Result<()> {
-    stage
-        .ordinary
-        .execute("postgres", &format!("DROP DATABASE {database}"))
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let output = command.output().context("run a client")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+/// Every row for these sources, in an order in which one stands on what the one before it made.
+pub(super) fn plan(args: &BenchArgs) -> Vec<Subject> {
+    let sizes = args.size.iter().map(|size| Data::Megabytes(*size));
+    let by_tables = args.tables.iter().map(|count| Data::Tables(*count));
+    let small = Data::Megabytes(args.size.iter().copied().min().unwrap_or(100));
+    let copied = Data::Megabytes(
+        args.size
+            .iter()
+            .copied()
+            .filter(|size| *size <= 1_000)
+            .max()
+            .unwrap_or(100),
     );
-    Ok(())
+    let mut plan = Vec::new();
+    for data in sizes.chain(by_tables) {
+        plan.extend(Place::ALL.map(|place| Subject::ReadyCold(place, data)));
+        plan.push(Subject::ReadyWarm(data));
+        if matches!(data, Data::Tables(_)) || data == copied {
+            plan.push(Subject::FirstCopyLogical(data));
+            plan.push(Subject::FirstCopyPhysical(data));
+        }
+        if data == copied {
+            plan.push(Subject::ReadyFresh(data));
+        }
+        if data == small {
+            plan.extend([
+                Subject::ReadyAccepted(data),
+                Subject::FreshnessCheck(data),
+                Subject::ExecOverhead(Session::Another, data),
+                Subject::ExecOverhead(Session::Own, data),
+                Subject::DoorThroughput(data),
+                Subject::Burst(data),
+                Subject::EngineRestart(data),
+                Subject::IdleBranches(data),
+                Subject::WakeAtDoor(data),
+            ]);
+        }
+        plan.extend(Way::ALL.map(|way| Subject::Baseline(way, data)));
+    }
+    plan
 }
 
-/// A new branch of an unmoved source, by the command, until it is used; against a database made from a template.
-fn ready_cold_unmoved(stage: &Stage, runs: u32) -> Result<Row> {
-    dump_and_restore(stage, "template_of_bench")?;
-    let ours = |run: u32| {
-        let id = format!("cold-{run}");
-        let time = time_ms(|| stage.use_last_row(&stage.create(&id)?))?;
-        stage.destroy(&id)?;
-        Ok(time)
-    };
-    let theirs = |run: u32| {
-        let database = format!("from_template_{run}");
-        let time = time_ms(|| {
-            let create =
-                format!("CREATE DATABASE {database} TEMPLATE template_of_bench OWNER bench");
-            stage.ordinary.execute("postgres", &create)?;
-            stage.use_last_row(&stage.ordinary_url(&database))
-        })?;
-        drop_database(stage, &database)?;
-        Ok(time)
-    };
-    let (value, baseline) = pairs(runs, ours, theirs)?;
-    drop_database(stage, "template_of_bench")?;
-    Ok(Row {
-        name: "ready_cold_unmoved",
-        value,
-        unit: "ms",
-        goal: None,
-        met: None,
-        baseline: Some(baseline),
-        against: "CREATE DATABASE ... TEMPLATE",
-        ratio: Some(value / baseline),
-    })
+/// Runs pairs of ours and theirs in turn; the first pair is not counted, and pairs that take long are fewer. Each gets
+/// the number of its run.
+fn pairs<T>(
+    runs: u32,
+    mut ours: impl FnMut(u32) -> Result<T>,
+    mut theirs: impl FnMut(u32) -> Result<f64>,
+) -> Result<(Vec<T>, Vec<f64>)> {
+    let (mut our_samples, mut their_times) = (Vec::new(), Vec::new());
+    let watch = Stopwatch::start();
+    for run in 0..WARM_UP_RUNS + runs {
+        let (our_sample, their_time) = (ours(run)?, theirs(run)?);
+        if run >= WARM_UP_RUNS {
+            our_samples.push(our_sample);
+            their_times.push(their_time);
+        }
+        if watch.total() > PAIRS_MS_MAX && our_samples.len() >= PAIRS_MIN {
+            break;
+        }
+    }
+    Ok((our_samples, their_times))
 }
 
-/// `bough exec -- /bin/true` with a living branch, against `/bin/true`.
-fn exec_overhead(stage: &Stage, runs: u32) -> Result<Row> {
-    let config = stage.file(
-        "bench.json",
-        r#"{"target":"targetless","operator":true,"feature":{"network":false,"fs":"local","db_branches":[
-            {"id":"exec","type":"pg","ttl_secs":900,"connection":{"url":"DATABASE_URL"},"copy":{"mode":"all"}}]}}"#,
-    )?;
-    let config = config.display().to_string();
-    let ours = |_| {
-        let mut command = stage
-            .bough
-            .command(["exec", "-q", "-f", &config, "--", "/bin/true"]);
-        command.env("DATABASE_URL", stage.url());
-        time_ms(|| {
-            stage
-                .bough
-                .start(command)?
-                .finish(PROGRAM_TIME_MAX)?
-                .success()
-                .map(drop)
-        })
+/// A row in milliseconds with both ways' medians.
+fn timed(name: &str, ours: &[f64], against: &str, theirs: &[f64]) -> Row {
+    let row = Row {
+        p50: Some(median(ours)),
+        p95: Some(p95(ours)),
+        runs: u32::try_from(ours.len()).ok(),
+        ..Row::new(name, "ms").value(median(ours))
     };
-    let theirs = |_| time_ms(|| succeed(&mut Command::new("/bin/true")));
-    let (value, baseline) = pairs(runs, ours, theirs)?;
-    stage.destroy("exec")?;
-    let overhead = value - baseline;
-    Ok(Row {
-        name: "exec_overhead",
-        value: overhead,
-        unit: "ms",
-        goal: Some("<= 25 ms over the bare command"),
-        met: Some(overhead <= 25.0),
-        baseline: Some(baseline),
-        against: "the bare command",
-        ratio: Some(value / baseline),
-    })
+    row.against(against, median(theirs))
 }

@@ -64,8 +64,8 @@ impl Report for StatusReport<'_> {
         fields.field("Data", engine.data_dir.as_str());
         let volume = &engine.volume;
         fields.field("Volume", engine_words::volume(volume));
-        let (free, floor) = (volume.free_bytes, volume.floor_bytes);
-        fields.field("Free", format!("{free}; below {floor} nothing is copied"));
+        let (free, floor) = (engine_words::free(volume), volume.floor_bytes);
+        fields.field("Room", format!("{free}; below {floor} nothing is copied"));
         let account = engine.server_account.as_deref();
         fields.field("Servers run as", engine_words::account(account));
         let branches = format!("{} of {} at most", engine.branches, engine.branches_max);

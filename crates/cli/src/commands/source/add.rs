@@ -1,8 +1,10 @@
 //! `source add`: a database gets a name.
 
+use std::path::PathBuf;
+
 use clap::Args;
-use model::engine_api::{AddSource, SourceName, SourceRef};
-use model::{ExitCode, PgUrl, Secret};
+use model::engine_api::{AddSource, SourceCare, SourceName, SourceRef};
+use model::{ByteSize, ExitCode, PgUrl, Secret};
 
 use super::list::SourceList;
 use crate::commands::connect_engine;
@@ -15,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   bough source add postgres://reader@db.example:5432/inventory
   bough source add - --name inventory < url.txt      the password stays off the process list
+  bough source add --name shop --prepare masks.sql --warm 2 --refresh-every 600
 
 Copying needs a direct address, not a pooler's, and the right to read what is to be copied.";
 
@@ -28,6 +31,28 @@ pub(super) struct AddArgs {
     /// The name [default: the database's]
     #[arg(long)]
     name: Option<SourceName>,
+
+    /// A further address of the same server, as files and applications may name it; may be given several times
+    #[arg(long = "address", value_name = "HOST:PORT")]
+    addresses: Vec<String>,
+
+    /// SQL that runs in every copy before a branch is made of it: masking, trimming, migrations. Where it fails there
+    /// is no branch
+    #[arg(long, value_name = "FILE.sql")]
+    prepare: Option<PathBuf>,
+
+    /// Clones that are kept running whether or not anybody has asked lately
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    warm: u32,
+
+    /// Look at the source every so many seconds and, where it has moved, copy it again [default: when a branch is asked
+    /// for]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(10..))]
+    refresh_every: Option<u64>,
+
+    /// The most that a copy takes from the source in a second: 500kB, 20MB
+    #[arg(long, value_name = "BYTES")]
+    max_rate: Option<ByteSize>,
 
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t)]
@@ -46,6 +71,12 @@ enum AddError {
     /// The database's name cannot name a source.
     #[error("cannot call the source after its database")]
     Name(#[source] model::engine_api::SourceNameError),
+    /// An address that is none.
+    #[error("{0:?} is no address of a server")]
+    Address(String),
+    /// The SQL file cannot be read.
+    #[error("cannot read {0}")]
+    Prepare(PathBuf, #[source] std::io::Error),
     /// The URL does not parse.
     #[error("cannot read the source's connection string")]
     Url(#[source] model::pg_url::PgUrlError),
@@ -58,6 +89,8 @@ impl From<AddError> for CommandError {
                 "a connection string looks like postgres://user:password@host:5432/database"
             }
             AddError::NoDatabase | AddError::Name(_) => "name it with --name",
+            AddError::Address(_) => "an address looks like db.example:5432",
+            AddError::Prepare(..) => "--prepare takes a file of SQL statements",
         };
         Self::new(ExitCode::Usage, error).with_hint(hint)
     }
@@ -72,13 +105,37 @@ pub(super) async fn run(args: &AddArgs, settings: &Settings, ui: &Ui) -> Result<
         Some(name) => name.clone(),
         None => name_after_database(&url)?,
     };
+    let care = care(args)?;
     let engine = connect_engine(settings, ui).await?;
-    let added = engine.client.add_source(&name, &AddSource { url }).await?;
+    let wanted = AddSource { url, care };
+    let added = engine.client.add_source(&name, &wanted).await?;
     ui.report(&SourceList(vec![added]), args.output)?;
     ui.note(&format!(
         "bough db-branches create ID --source {name} makes a branch of it"
     ));
     Ok(())
+}
+
+/// How the source is to be copied and kept.
+fn care(args: &AddArgs) -> Result<SourceCare, AddError> {
+    let is_address = |text: &&String| {
+        let parts = text.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if let Some(wrong) = args.addresses.iter().find(|text| !is_address(text)) {
+        return Err(AddError::Address(wrong.clone()));
+    }
+    let prepare = args.prepare.as_ref().map(|path| {
+        let read = std::fs::read_to_string(path).map(Secret::new);
+        read.map_err(|source| AddError::Prepare(path.clone(), source))
+    });
+    Ok(SourceCare {
+        addresses: args.addresses.clone(),
+        prepare: prepare.transpose()?,
+        warm: args.warm,
+        refresh_seconds: args.refresh_every,
+        rate_bytes_max: args.max_rate,
+    })
 }
 
 fn name_after_database(url: &Secret) -> Result<SourceName, AddError> {

@@ -30,6 +30,28 @@ pub(super) async fn run(args: &ListArgs, settings: &Settings, ui: &Ui) -> Result
     Ok(())
 }
 
+/// What is done for a source before anybody asks.
+fn kept(source: &SourceView) -> String {
+    let refreshed = source
+        .refresh_seconds
+        .map(|seconds| format!("every {}", words::span(seconds)));
+    let warm = (source.warm > 0).then(|| format!("{} warm", source.warm));
+    let prepared = source
+        .prepare_sha256
+        .is_some()
+        .then(|| "prepared".to_owned());
+    let failed = source.failure.is_some().then(|| "FAILED".to_owned());
+    let said: Vec<_> = [warm, refreshed, prepared, failed]
+        .into_iter()
+        .flatten()
+        .collect();
+    if said.is_empty() {
+        "-".to_owned()
+    } else {
+        said.join(", ")
+    }
+}
+
 /// Named databases.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -42,7 +64,9 @@ impl Report for SourceList {
         }
         let mut table = Table::new(
             page,
-            &["NAME", "DATABASE", "USER", "VERSION", "ADDED", "URL"],
+            &[
+                "NAME", "DATABASE", "USER", "VERSION", "COPIED", "KEPT", "ADDED", "URL",
+            ],
         );
         for source in &self.0 {
             table.row([
@@ -50,6 +74,10 @@ impl Report for SourceList {
                 source.database.clone(),
                 source.user.clone(),
                 source.version.to_string(),
+                source
+                    .copied_at
+                    .map_or_else(|| "-".to_owned(), |then| words::ago(then, page.now)),
+                kept(source),
                 words::ago(source.added_at, page.now),
                 source.url.clone(),
             ]);

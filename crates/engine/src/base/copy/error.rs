@@ -102,6 +102,9 @@ pub enum CopyError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The administrator's SQL failed.
+    #[error("the SQL that prepares every copy of this source failed")]
+    Adapt(#[source] tokio_postgres::Error),
     /// The server here lacks extensions of the source's.
     #[error("PostgreSQL {major} here lacks extensions that the source uses: {}", names.join(", "))]
     Extensions {
@@ -233,6 +236,7 @@ impl CopyError {
             | Self::Initdb(InitdbError::DiskFull { .. }) => ProblemKind::LimitPassed,
             Self::Source(_)
             | Self::Access(_)
+            | Self::Adapt(_)
             | Self::Binaries(_)
             | Self::Extensions { .. }
             | Self::Database { .. }
@@ -297,6 +301,9 @@ impl CopyError {
             }
             Self::Statement { what, source } => statement_hint(what, source),
             Self::Changed { .. } => Some("ask again".into()),
+            Self::Adapt(_) => Some(
+                "no branch is made without it: mend the file and give it again with `bough source add --prepare`".into(),
+            ),
             Self::TimedOut { .. } => {
                 Some("copy less, or raise copy_seconds_max in engine.toml".into())
             }

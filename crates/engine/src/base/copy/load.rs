@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio_postgres::error::SqlState;
 
 use super::error::{CopyError, is_full};
+use super::pace::Pace;
 use super::progress::Progress;
 use super::script::{Entry, Piece, ScriptError, Splitter};
 use crate::postgres::connect::Session;
@@ -55,6 +56,7 @@ impl From<CopyError> for LoadError {
 /// Loads dumps into one base.
 pub(super) struct Loader<'a> {
     base: &'a Session,
+    pub(super) pace: Pace,
     leniency: Leniency,
     /// Tables that this load made and that are therefore empty, as the dump writes their names.
     made: HashSet<String>,
@@ -64,9 +66,10 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(base: &'a Session, leniency: Leniency) -> Self {
+    pub(super) fn new(base: &'a Session, pace: Pace, leniency: Leniency) -> Self {
         Self {
             base,
+            pace,
             leniency,
             made: HashSet::new(),
             rows: None,
@@ -91,6 +94,7 @@ impl<'a> Loader<'a> {
         loop {
             splitter.input().reserve(READ_BYTES);
             let count = dump.read_buf(splitter.input()).await.unwrap_or(0);
+            self.pace.take(count).await;
             if count == 0 {
                 splitter.finish();
             } else if let Some(begun) = begun.take() {

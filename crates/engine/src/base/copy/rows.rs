@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, TryStreamExt as _};
 
 use super::error::CopyError;
+use super::pace::Pace;
 use super::progress::Progress;
 use super::tables::Table;
 use crate::postgres::connect::Session;
@@ -73,6 +74,7 @@ pub(super) async fn copy(
     base: &Session,
     tables: &[Table],
     row_security: bool,
+    pace: &mut Pace,
     progress: &mut Progress<'_>,
 ) -> Result<(), CopyError> {
     if tables.is_empty() {
@@ -86,7 +88,7 @@ pub(super) async fn copy(
         let prepare =
             format!("SET LOCAL search_path TO {path}; SET LOCAL row_security = {security}");
         rows(source, "search_path", &prepare).await?;
-        copy_table(source, base, table, progress).await?;
+        copy_table(source, base, table, pace, progress).await?;
     }
     rows(source, "search_path", "SET LOCAL search_path = pg_catalog").await?;
     for table in tables {
@@ -101,6 +103,7 @@ async fn copy_table(
     source: &Session,
     base: &Session,
     table: &Table,
+    pace: &mut Pace,
     progress: &mut Progress<'_>,
 ) -> Result<(), CopyError> {
     let name = table.shown_name();
@@ -122,6 +125,7 @@ async fn copy_table(
     let mut out = std::pin::pin!(out);
     let mut into = std::pin::pin!(into);
     while let Some(data) = out.try_next().await.map_err(of_source)? {
+        pace.take(data.len()).await;
         progress.add(data.len() as u64, 1);
         into.send(data).await.map_err(of_base)?;
     }

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{ServerError, number, watched};
+use crate::volume::DataDir;
 
 /// How long a killed process may take to be gone: the kernel frees its memory, no disk is waited for.
 const KILL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -27,29 +27,21 @@ const PARENT_FIELD: usize = 1;
 const TTY_FIELD: usize = 4;
 
 /// Whether a process is a server of this data directory.
-pub(super) fn is_server_of(pid: Pid, data: &Path) -> bool {
+pub(super) fn is_server_of(pid: Pid, data: &DataDir) -> bool {
     let name = fs::read_to_string(format!("/proc/{}/comm", number(pid)));
     let name = name.unwrap_or_default();
     // A file that was replaced under a running server does not change its name.
     matches!(name.trim_end(), "postgres" | "postmaster") && works_in(number(pid), data)
 }
 
-fn works_in(pid: u32, data: &Path) -> bool {
-    let link = format!("/proc/{pid}/cwd");
-    match fs::metadata(&link) {
-        Ok(cwd) => match fs::metadata(data) {
-            Ok(data) => (cwd.dev(), cwd.ino()) == (data.dev(), data.ino()),
-            Err(_) => was_in(&link, data),
-        },
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => has_argument(pid, data),
+fn works_in(pid: u32, data: &DataDir) -> bool {
+    match data.is_home_of(pid) {
+        Ok(is_home) => is_home,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            has_argument(pid, data.path())
+        }
         Err(_) => false,
     }
-}
-
-/// Whether the process works in a directory that had this path and was removed.
-fn was_in(link: &str, data: &Path) -> bool {
-    let target = fs::read_link(link).unwrap_or_default();
-    target.as_os_str().to_string_lossy() == format!("{} (deleted)", data.display())
 }
 
 fn has_argument(pid: u32, data: &Path) -> bool {
@@ -67,13 +59,13 @@ fn is_the_servers(pid: u32) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm"));
     let is_postgres = matches!(
         name.unwrap_or_default().trim_end(),
-        "postgres" | "postmaster"
+        "postgres" | "postmaster" | "pg_basebackup"
     );
     is_postgres || stat_field(pid, TTY_FIELD) == Some(0)
 }
 
 /// Every process of a server that works in the directory, and the children of each.
-fn of(data: &Path) -> io::Result<Vec<u32>> {
+fn of(data: &DataDir) -> io::Result<Vec<u32>> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -115,10 +107,10 @@ fn stat_field(pid: u32, field: usize) -> Option<i64> {
 }
 
 /// Kills whatever works in the directory and waits until it is gone.
-pub(super) async fn kill_all(data: &Path) -> Result<(), ServerError> {
+pub(super) async fn kill_all(data: &DataDir) -> Result<(), ServerError> {
     let look = || {
         of(data).map_err(|source| ServerError::Look {
-            data: data.to_owned(),
+            data: data.path().to_owned(),
             source,
         })
     };
@@ -136,12 +128,12 @@ pub(super) async fn kill_all(data: &Path) -> Result<(), ServerError> {
         return Ok(());
     }
     Err(ServerError::Unkillable {
-        data: data.to_owned(),
+        data: data.path().to_owned(),
         pids,
     })
 }
 
-async fn kill(id: u32, data: &Path) -> Result<(), ServerError> {
+async fn kill(id: u32, data: &DataDir) -> Result<(), ServerError> {
     let failed = |source: io::Error| ServerError::Process {
         what: "kill",
         pid: id,

@@ -3,13 +3,14 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::inotify;
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-use super::{START_TIME_MAX, Server, ServerError, pid_file, watched};
+use super::{Server, ServerError, pid_file, watched};
 
 /// Bytes for a batch of notices: some dozens of them, of 16 bytes and a name each.
 const NOTICES_BYTES: usize = 2048;
@@ -24,45 +25,45 @@ pub(super) enum Outcome {
     TimedOut,
 }
 
-/// Watches a data directory from before its server starts, so that no notice is missed.
-pub(super) struct Watch {
+/// Waits until the pid file of this very server says that it is ready, for `time_max` at most.
+pub(super) async fn wait(server: &Server, time_max: Duration) -> Result<Outcome, ServerError> {
+    let data = server.data.seen_through(server.pid());
+    let ready = async {
+        let watch = match Watch::new(&data) {
+            Ok(watch) => watch,
+            // A process that ends lets nobody look any more, just before it is told to have ended.
+            Err(_) if data != server.data.path() => std::future::pending().await,
+            Err(error) => return Err(error),
+        };
+        loop {
+            let found = pid_file::read(&data);
+            if found.is_ready && found.pid == Some(server.pid) {
+                return Ok(());
+            }
+            watch.changed().await?;
+        }
+    };
+    tokio::select! {
+        // An end that came with its last notice is an end.
+        biased;
+        () = server.exited() => Ok(Outcome::Ended),
+        seen = ready => match seen {
+            Ok(()) => Ok(Outcome::Ready),
+            Err(source) => Err(ServerError::Look { data: data.clone(), source }),
+        },
+        () = tokio::time::sleep(time_max) => Ok(Outcome::TimedOut),
+    }
+}
+
+/// The notices of a data directory. It is watched before its pid file is read, so that no notice is missed.
+struct Watch {
     notices: AsyncFd<OwnedFd>,
-    data: PathBuf,
 }
 
 impl Watch {
-    pub(super) fn new(data: &Path) -> Result<Self, ServerError> {
-        let opened = open(data).map_err(|source| ServerError::Look {
-            data: data.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            notices: opened,
-            data: data.to_owned(),
-        })
-    }
-
-    /// Waits until the pid file of this very server says that it is ready.
-    pub(super) async fn wait(&self, server: &Server) -> Result<Outcome, ServerError> {
-        let ready = async {
-            loop {
-                let found = pid_file::read(&self.data);
-                if found.is_ready && found.pid == Some(server.pid) {
-                    return Ok(());
-                }
-                self.changed().await?;
-            }
-        };
-        tokio::select! {
-            // An end that came with its last notice is an end.
-            biased;
-            () = server.exited() => Ok(Outcome::Ended),
-            seen = ready => match seen {
-                Ok(()) => Ok(Outcome::Ready),
-                Err(source) => Err(ServerError::Look { data: self.data.clone(), source }),
-            },
-            () = tokio::time::sleep(START_TIME_MAX) => Ok(Outcome::TimedOut),
-        }
+    fn new(data: &Path) -> io::Result<Self> {
+        let notices = open(data)?;
+        Ok(Self { notices })
     }
 
     /// Waits for the next change in the directory, and takes all notices that are there.

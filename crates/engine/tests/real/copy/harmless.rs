@@ -11,7 +11,7 @@ use super::exact::{assert_same, fill};
 use crate::stage::{Stage, access, chain, position};
 
 /// How every statement of ours and of `pg_dump` begins. Each is a read, or about the session's own transaction.
-const ALLOWED: [&str; 22] = [
+const ALLOWED: [&str; 23] = [
     "BEGIN",
     "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
     "CLOSE",
@@ -27,6 +27,7 @@ const ALLOWED: [&str; 22] = [
     "PREPARE dump",
     "PREPARE get",
     "RESET search_path",
+    "ROLLBACK",
     "SELECT",
     "SET",
     "WITH RECURSIVE",

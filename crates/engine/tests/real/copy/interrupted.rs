@@ -131,8 +131,6 @@ async fn a_table_that_is_emptied_while_the_copy_begins_is_noticed() {
         client.batch_execute("COMMIT").await.unwrap();
         let stage = Stage::new().await;
         let access = access(&source.superuser_url("postgres"));
-        let copying = stage.copy(&access, &spec);
-        let mut copying = std::pin::pin!(copying);
         let emptied = async {
             // Everything has been asked by then, and the snapshot is not taken yet.
             let mut progress = stage.progress.subscribe();
@@ -152,11 +150,8 @@ async fn a_table_that_is_emptied_while_the_copy_begins_is_noticed() {
                 .await
                 .unwrap();
         };
-        tokio::select! {
-            ended = &mut copying => panic!("it ended before the table was emptied: {ended:?}"),
-            () = emptied => {}
-        }
-        let refused = copying.await.unwrap_err();
+        let (copied, ()) = tokio::join!(stage.copy(&access, &spec), emptied);
+        let refused = copied.unwrap_err();
         let CopyError::Changed { tables } = &refused else {
             panic!("{}", chain(&refused));
         };

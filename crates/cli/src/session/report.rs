@@ -1,0 +1,362 @@
+//! The closing report: what the program connected to, in lines, as JSON and as Markdown.
+//!
+//! It claims no more than was guarded: counts are of connections that were begun, and a branched database counts as
+//! untouched only where every connection to its server's addresses was looked into.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use model::ExitCode;
+use serde::Serialize;
+use supervisor::{FencePlan, OnSource, Report};
+
+use super::branches::ReadyBranch;
+use super::prepare::Plan;
+use super::{Counted, Request};
+use crate::branch_words;
+use crate::error::CommandError;
+use crate::ui::words;
+
+/// Destinations in a closing line; the report's file has more.
+const DESTINATIONS_SHOWN: usize = 6;
+
+/// The form of a report's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FileFormat {
+    /// One JSON document.
+    Json,
+    /// A page for a pull request or an issue.
+    Markdown,
+}
+
+impl FileFormat {
+    /// What the ending of a file's name says: JSON for `.json`, else Markdown.
+    fn of(path: &Path) -> Self {
+        match path.extension() {
+            Some(ending) if ending.eq_ignore_ascii_case("json") => Self::Json,
+            Some(_) | None => Self::Markdown,
+        }
+    }
+}
+
+/// Why a session that ran is a failure all the same.
+#[derive(Debug, thiserror::Error)]
+enum ReportError {
+    /// The file cannot be written.
+    #[error("cannot write the report to {path:?}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Isolation was asserted and did not hold.
+    #[error("the session was not isolated: {0}")]
+    NotIsolated(String),
+}
+
+/// Writes the report where `request` wants one.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write(
+    request: &Request<'_>,
+    plan: &Plan,
+    counted: &Counted,
+) -> Result<(), CommandError> {
+    let Some(path) = &request.report else {
+        return Ok(());
+    };
+    let document = Document::new(plan, &counted.fence, &counted.report);
+    let text = match request
+        .report_format
+        .unwrap_or_else(|| FileFormat::of(path))
+    {
+        FileFormat::Markdown => document.markdown(),
+        FileFormat::Json => {
+            let text = serde_json::to_string_pretty(&document);
+            text.expect("a report has no keys that are not text") + "\n"
+        }
+    };
+    fs::write(path, text).map_err(|source| {
+        let path = path.clone();
+        CommandError::new(ExitCode::Internal, ReportError::Write { path, source })
+    })
+}
+
+/// Whether isolation held, where `request` asserts it.
+///
+/// # Errors
+/// With the exit code for branches, which replaces the program's.
+pub(super) fn assert(request: &Request<'_>, counted: &Counted) -> Result<(), CommandError> {
+    if !request.assert_isolated || counted.report.is_isolated() {
+        return Ok(());
+    }
+    let list = counted
+        .report
+        .refused
+        .iter()
+        .map(|one| format!("{} at {}", one.database, one.address));
+    let branches = counted
+        .report
+        .branches
+        .iter()
+        .filter(|branch| branch.refused > 0);
+    let branches = branches.map(|branch| format!("the source of branch {}", branch.branch));
+    let all: Vec<String> = list.chain(branches).collect();
+    let what = format!("refused were {}", all.join(", "));
+    let error = ReportError::NotIsolated(what);
+    Err(CommandError::new(ExitCode::Branch, error)
+        .with_hint("a branch for each database of the file, or no such connection in the program"))
+}
+
+/// A report as programs read it.
+#[derive(Debug, Serialize)]
+pub(super) struct Document<'a> {
+    /// Where the target lives.
+    context: &'a str,
+    /// Its namespace.
+    namespace: &'a str,
+    /// The target.
+    target: Option<String>,
+    /// The sources that were fenced.
+    sources: Vec<Source>,
+    /// What became of connections to them: `redirect`, `refuse` or `allow`.
+    on_source_connection: &'static str,
+    /// Whether isolation was asserted.
+    isolation_asserted: bool,
+    /// Whether every session with PostgreSQL that was looked into ended in a branch.
+    isolated: bool,
+    /// Whether no connection for a branched database reached its source; none where that was not looked into.
+    branched_databases_untouched: Option<bool>,
+    /// The counts.
+    #[serde(flatten)]
+    counts: &'a Report,
+}
+
+#[derive(Debug, Serialize)]
+struct Source {
+    branch: String,
+    database: String,
+    addresses: Vec<String>,
+}
+
+impl<'a> Document<'a> {
+    /// The report of a session.
+    pub(super) fn new(plan: &'a Plan, fence: &FencePlan, counts: &'a Report) -> Self {
+        let sources = fence.servers.iter().flat_map(|server| {
+            server.databases.iter().map(|database| Source {
+                branch: database.branch.clone(),
+                database: database.names[0].clone(),
+                addresses: server.addresses.iter().map(ToString::to_string).collect(),
+            })
+        });
+        Self {
+            context: &plan.context.name,
+            namespace: plan.namespace.as_str(),
+            target: plan.target.as_ref().map(ToString::to_string),
+            sources: sources.collect(),
+            on_source_connection: word(fence.on_source),
+            isolation_asserted: fence.assert_isolated,
+            isolated: counts.is_isolated(),
+            branched_databases_untouched: untouched(fence, counts),
+            counts,
+        }
+    }
+
+    /// As Markdown.
+    pub(super) fn markdown(&self) -> String {
+        let mut page = Page(String::from("# Bough session\n\n"));
+        self.write_head(&mut page);
+        self.write_branches(&mut page);
+        let passed = ("reached", &self.counts.passed);
+        let refused = ("refused", &self.counts.refused);
+        for (became, list) in [passed, refused] {
+            if list.is_empty() {
+                continue;
+            }
+            page.line(format_args!(
+                "\n## Databases that no branch stands in for, {became}\n"
+            ));
+            for one in list {
+                page.line(format_args!(
+                    "- `{}` at {}: {}",
+                    one.database, one.address, one.connections
+                ));
+            }
+        }
+        self.write_others(&mut page);
+        page.0
+    }
+
+    fn write_head(&self, page: &mut Page) {
+        let target = self.target.as_deref().unwrap_or("none");
+        let (context, namespace) = (self.context, self.namespace);
+        page.line(format_args!(
+            "- context: {context}, namespace `{namespace}`, target: {target}"
+        ));
+        let untouched = match self.branched_databases_untouched {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not looked into",
+        };
+        page.line(format_args!("- branched databases untouched: {untouched}"));
+        let isolated = if self.isolated { "yes" } else { "no" };
+        page.line(format_args!(
+            "- every session with PostgreSQL that was looked into ended in a branch: {isolated}"
+        ));
+        for source in &self.sources {
+            let addresses = source.addresses.join(", ");
+            let (database, branch) = (&source.database, &source.branch);
+            page.line(format_args!(
+                "- `{database}` at {addresses} is branch `{branch}`"
+            ));
+        }
+    }
+
+    fn write_branches(&self, page: &mut Page) {
+        page.line(format_args!(
+            "\n| branch | by its address | had aimed at the source, led here | refused |"
+        ));
+        page.line(format_args!("|---|---|---|---|"));
+        for branch in &self.counts.branches {
+            page.line(format_args!(
+                "| `{}` | {} | {} | {} |",
+                branch.branch, branch.direct, branch.redirected, branch.refused
+            ));
+        }
+    }
+
+    fn write_others(&self, page: &mut Page) {
+        page.line(format_args!("\n## Other destinations\n"));
+        if self.counts.others.is_empty() {
+            page.line(format_args!("none"));
+        }
+        for other in &self.counts.others {
+            page.line(format_args!("- {}: {}", other.address, other.connections));
+        }
+        if self.counts.others_untold > 0 {
+            page.line(format_args!("- others: {}", self.counts.others_untold));
+        }
+    }
+}
+
+/// A page as it is written.
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a string takes all");
+    }
+}
+
+fn word(on_source: OnSource) -> &'static str {
+    match on_source {
+        OnSource::Redirect => "redirect",
+        OnSource::Refuse => "refuse",
+        OnSource::Allow => "allow",
+    }
+}
+
+/// Whether no branched database was reached, as far as the fence may say so.
+fn untouched(fence: &FencePlan, counts: &Report) -> Option<bool> {
+    let looked_into = fence.on_source != OnSource::Allow || fence.assert_isolated;
+    let blind = counts.allowed > 0 || counts.unseen > 0;
+    (looked_into && !blind).then_some(true)
+}
+
+/// The closing lines.
+pub(super) fn lines(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (count, branch) in counts.branches.iter().zip(branches) {
+        let made = count.direct + count.redirected;
+        let mut line = format!("bough: {} to branch {}", connections(made), count.branch);
+        if count.redirected > 0 {
+            line += &format!(
+                ", {} of them aimed at the source and led here",
+                count.redirected
+            );
+        }
+        if count.refused > 0 {
+            let source = branch_words::source(&branch.view);
+            line += &format!("; {} to {source} refused", connections(count.refused));
+        }
+        lines.push(line);
+    }
+    for (list, became) in [(&counts.passed, "reached"), (&counts.refused, "refused")] {
+        let told: Vec<String> = list
+            .iter()
+            .map(|one| format!("{} at {} ({})", one.database, one.address, one.connections))
+            .collect();
+        if !told.is_empty() {
+            let told = told.join(", ");
+            lines.push(format!(
+                "bough: databases that no branch stands in for were {became}: {told}"
+            ));
+        }
+    }
+    lines.extend(other_destinations(counts));
+    for program in &counts.unreadable {
+        lines.push(format!(
+            "bough: {} of {} refused: it may be executed and not read, so the fence cannot look into it",
+            connections(program.refused),
+            program.program
+        ));
+    }
+    if counts.unseen > 0 {
+        lines.push(format!(
+            "bough: {} from network namespaces of the program's own were not looked into",
+            connections(counts.unseen)
+        ));
+    }
+    lines.extend(claim(fence, branches, counts));
+    lines
+}
+
+fn other_destinations(counts: &Report) -> Option<String> {
+    if counts.others.is_empty() {
+        return None;
+    }
+    let shown = counts.others.iter().take(DESTINATIONS_SHOWN);
+    let shown: Vec<String> = shown
+        .map(|one| format!("{} ({})", one.address, one.connections))
+        .collect();
+    let rest = counts.others.len().saturating_sub(DESTINATIONS_SHOWN);
+    let more = match (rest, counts.others_untold) {
+        (0, 0) => String::new(),
+        (rest, 0) => format!(" and {} more", words::things(rest, "destination")),
+        (_, _) => " and many more".to_owned(),
+    };
+    Some(format!(
+        "bough: other destinations: {}{more}",
+        shown.join(", ")
+    ))
+}
+
+fn claim(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report) -> Option<String> {
+    if branches.is_empty() {
+        return None;
+    }
+    if counts.allowed > 0 {
+        return Some(format!(
+            "bough: {} to the source went on, as allowed; what they did there was not looked into",
+            connections(counts.allowed)
+        ));
+    }
+    untouched(fence, counts)?;
+    let sources: Vec<String> = branches
+        .iter()
+        .map(|branch| branch_words::source(&branch.view))
+        .collect();
+    Some(format!(
+        "bough: nothing got past the fence to {}",
+        sources.join(" or ")
+    ))
+}
+
+fn connections(number: u64) -> String {
+    words::things(usize::try_from(number).unwrap_or(usize::MAX), "connection")
+}

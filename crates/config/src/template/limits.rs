@@ -1,0 +1,276 @@
+//! What a template may not do: take for ever, or fill the memory.
+//!
+//! The renderer bounds the depth of expressions and blocks. What it leaves open is refused here, before it runs: loops
+//! within loops, definitions that call themselves, texts that are doubled again and again. Reads the words of tags as
+//! the renderer's own lexer does, and knows nothing of what they mean.
+
+use super::TemplateError;
+use crate::text::Span;
+
+/// Tags that a file may have: an endless chain of `elif` would cost the renderer's stack.
+const TAGS_MAX: usize = 1000;
+
+/// Loops that a file may have.
+const LOOPS_MAX: usize = 16;
+
+/// Concatenations and spreads in assignments: each may double what a variable holds.
+const DOUBLINGS_MAX: usize = 8;
+
+/// Tags that put templates together. A configuration is one file.
+const FOREIGN: [&str; 8] = [
+    "block",
+    "component",
+    "endset",
+    "extends",
+    "import",
+    "include",
+    "macro",
+    "endmacro",
+];
+
+/// Refuses a template that could take for ever.
+pub(super) fn check(text: &str) -> Result<(), TemplateError> {
+    let mut counts = Counts::default();
+    let mut rest = Rest { text, at: 0 };
+    while let Some(tag) = rest.next_tag() {
+        counts.take(&tag)?;
+        if tag.first() == Some("raw") {
+            rest.skip_raw();
+        }
+    }
+    Ok(())
+}
+
+/// What was met so far.
+#[derive(Default)]
+struct Counts {
+    tags: usize,
+    loops: usize,
+    /// Loops that are open.
+    depth: usize,
+    doublings: usize,
+}
+
+impl Counts {
+    fn take(&mut self, tag: &Tag<'_>) -> Result<(), TemplateError> {
+        let refuse = |text: String| {
+            Err(TemplateError {
+                span: tag.span.clone(),
+                text: format!("template: {text}"),
+            })
+        };
+        self.tags += 1;
+        if self.tags > TAGS_MAX {
+            return refuse(format!("there are more than {TAGS_MAX} tags"));
+        }
+        let first = tag.first().unwrap_or_default();
+        if FOREIGN.contains(&first) {
+            return refuse(format!(
+                "{first:?} is not supported in a configuration file"
+            ));
+        }
+        let is_set = matches!(first, "set" | "set_global");
+        if first == "endfor" {
+            self.depth = self.depth.saturating_sub(1);
+        }
+        // A comprehension is a loop within an expression.
+        let loops = tag.words.iter().filter(|word| **word == "for").count();
+        self.loops += loops;
+        if self.depth + loops > 1 {
+            return refuse("a loop within a loop is not supported".to_owned());
+        }
+        if self.loops > LOOPS_MAX {
+            return refuse(format!("there are more than {LOOPS_MAX} loops"));
+        }
+        if first == "for" {
+            self.depth += 1;
+        }
+        if is_set && tag.doublings > 0 {
+            self.doublings += tag.doublings;
+            if self.depth > 0 || self.doublings > DOUBLINGS_MAX {
+                return refuse(format!(
+                    "texts are put together in more than {DOUBLINGS_MAX} assignments, or in a loop"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A tag: `{{ ... }}` or `{% ... %}`.
+struct Tag<'t> {
+    span: Span,
+    is_statement: bool,
+    words: Vec<&'t str>,
+    /// `~` and `...` in it.
+    doublings: usize,
+}
+
+impl<'t> Tag<'t> {
+    /// The word that says what a statement does.
+    fn first(&self) -> Option<&'t str> {
+        self.words.first().copied().filter(|_| self.is_statement)
+    }
+}
+
+/// What is still to be read.
+struct Rest<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl<'t> Rest<'t> {
+    /// The next tag that is no comment; none where there is no more, or where it is not closed: that the renderer says.
+    fn next_tag(&mut self) -> Option<Tag<'t>> {
+        loop {
+            let from = self.at + find_start(&self.text[self.at..])?;
+            self.at = from + 2;
+            match &self.text[from..from + 2] {
+                "{#" => self.at += self.text[self.at..].find("#}")? + 2,
+                "{%" => return self.read_tag(from, true),
+                _ => return self.read_tag(from, false),
+            }
+        }
+    }
+
+    fn read_tag(&mut self, from: usize, is_statement: bool) -> Option<Tag<'t>> {
+        let close: &[u8] = if is_statement { b"%}" } else { b"}}" };
+        let bytes = self.text.as_bytes();
+        let mut tag = Tag {
+            span: from..from,
+            is_statement,
+            words: Vec::new(),
+            doublings: 0,
+        };
+        while let Some(&byte) = bytes.get(self.at) {
+            let here = &bytes[self.at..];
+            if here.starts_with(close) {
+                self.at += 2;
+                tag.span.end = self.at;
+                return Some(tag);
+            }
+            self.at += match byte {
+                b'"' | b'\'' | b'`' => string_length(here)?,
+                b'~' => {
+                    tag.doublings += 1;
+                    1
+                }
+                b'.' if here.starts_with(b"...") => {
+                    tag.doublings += 1;
+                    3
+                }
+                _ if byte.is_ascii_alphabetic() || byte == b'_' => {
+                    let length = here
+                        .iter()
+                        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_')
+                        .count();
+                    tag.words.push(&self.text[self.at..self.at + length]);
+                    length
+                }
+                _ => 1,
+            };
+        }
+        None
+    }
+
+    /// Goes on behind `{% endraw %}`: what stands before it is a text.
+    fn skip_raw(&mut self) {
+        while let Some(from) = self.text[self.at..].find("{%") {
+            self.at += from + 2;
+            let tag = self.text[self.at..].trim_start_matches(['-', ' ', '\t', '\r', '\n']);
+            if let Some(rest) = tag.strip_prefix("endraw") {
+                self.at = self.text.len() - rest.len();
+                if let Some(end) = rest.find("%}") {
+                    self.at += end + 2;
+                }
+                return;
+            }
+        }
+        self.at = self.text.len();
+    }
+}
+
+/// Where the next tag begins.
+fn find_start(text: &str) -> Option<usize> {
+    ["{{", "{%", "{#"]
+        .iter()
+        .filter_map(|start| text.find(start))
+        .min()
+}
+
+/// Bytes of a string in quotes, with its quotes; none where it is not closed.
+fn string_length(bytes: &[u8]) -> Option<usize> {
+    let quote = bytes.first()?;
+    let mut at = 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            _ if byte == quote => return Some(at + 1),
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Option<String> {
+        check(text).err().map(|error| error.text)
+    }
+
+    #[test]
+    fn what_files_have_is_let_through() {
+        for text in [
+            "{{ key }}",
+            "{% if git_branch == \"main\" %}a{% elif x %}b{% else %}c{% endif %}",
+            "{% for n in range(end=3) %}{{ n }},{% endfor %}{% for m in [1] %}x{% endfor %}",
+            "{% set a = \"x\" ~ key %}{{ a ~ a ~ a }}",
+            "{# {% for %}{% for %} #}",
+            "{% raw %}{% for a in b %}{% for c in d %}{{ '{% endraw %}{{ key }}",
+            "{{ \"{% for a in b %}{% for c in d %}\" }}",
+            "for for for, ~ ~ ~, {\"a\": 1}",
+            "{{ 'it\\'s }} {% include \"x\" %}' }}",
+        ] {
+            assert_eq!(refused(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_could_take_for_ever_is_refused_by_name() {
+        let doubling = "{% set a = a ~ a %}".repeat(9);
+        let elif = format!("{{% if a %}}{}", "{% elif a %}".repeat(1000));
+        let loops = "{% for a in b %}{% endfor %}".repeat(17);
+        for (text, expected) in [
+            ("{% for a in b %}{% for c in d %}", "a loop within a loop"),
+            (
+                "{% for a in b %}{{ [x for x in y] }}",
+                "a loop within a loop",
+            ),
+            ("{{ [[x for x in y] for z in y] }}", "a loop within a loop"),
+            ("{%- include \"x\" %}", "\"include\" is not supported"),
+            ("{% component a() %}", "\"component\" is not supported"),
+            ("{% macro a() %}", "\"macro\" is not supported"),
+            (
+                "{% set a %}{{ a }}{{ a }}{% endset %}",
+                "\"endset\" is not supported",
+            ),
+            ("{% for a in b %}{% set_global c = c ~ c %}", "or in a loop"),
+            (&doubling, "more than 8 assignments"),
+            (
+                "{% set a = [...a, ...a, ...a, ...a, ...a, ...a, ...a, ...a, ...a] %}",
+                "more than 8",
+            ),
+            (&elif, "more than 1000 tags"),
+            (&loops, "more than 16 loops"),
+            (
+                "{{ '}}' }}{% raw %}x{% endraw %}{% extends \"x\" %}",
+                "\"extends\"",
+            ),
+        ] {
+            let said = refused(text).unwrap_or_default();
+            assert!(said.contains(expected), "{text}: {said:?}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What becomes of a standby that is looked at again and again: a pure machine, and the hands that do what it says.
+//!
+//! ```text
+//!                       streams again
+//!            ┌────────────────────────────────────────┐
+//!            ▼                                        │
+//!        FOLLOWING ──nothing arrives──▶ WAITING ──source answers──▶ reconnect (and again, at intervals)
+//!            │                              │
+//!            │ replay paused, server ended  │ answers for long, and still nothing arrives
+//!            ▼                              ▼
+//!         restart, with larger limits    SEED AGAIN ◀── WAL removed, history left ours, another cluster or version,
+//!            │ ends again and again         ▲           a tablespace, commits that would wait for us, broken files
+//!            └──────────────────────────────┘
+//! ```
+//!
+//! `SEED AGAIN` means: stop the standby at once, find out anew whether the source is fit, and seed or do without. A
+//! source that is silent is waited for: what is here stays as good as it was. Owns the decisions and their patience;
+//! leaves seeding again, and telling of it, to `store`.
+
+mod tend;
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::PgMajor;
+
+pub use tend::{Keeper, Tended};
+
+use super::standby::{Sight, Trouble};
+
+/// How long a standby gets by itself before it is pointed at its source anew: it tries twice a second.
+const RECONNECT_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a source may answer questions while no WAL comes from it.
+const REFUSED_MAX: Duration = Duration::from_secs(600);
+
+/// How long a server that runs may not answer: it is looked at again while it recovers.
+const MUTE_MAX: Duration = Duration::from_secs(300);
+
+/// Restarts without following in between: more means that the files are at fault.
+const RESTARTS_MAX: u32 = 3;
+
+/// Looks that find the source's history apart from ours, without following in between: a source that starts may say so
+/// for a moment.
+const DIVERGED_LOOKS: u32 = 3;
+
+/// What was learnt of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceSight {
+    /// It was not asked this time.
+    NotAsked,
+    /// It does not answer.
+    Silent {
+        /// Why.
+        why: String,
+    },
+    /// It answers.
+    Answers {
+        /// Tells clusters apart; none where it may not be asked.
+        system_identifier: Option<u64>,
+        /// Its version.
+        major: PgMajor,
+        /// Whether it has tablespaces.
+        has_tablespaces: bool,
+        /// Whether its commits could come to wait for us.
+        waits_for_us: bool,
+    },
+}
+
+/// What the standby is a copy of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The cluster.
+    pub system_identifier: u64,
+    /// Its version.
+    pub major: PgMajor,
+}
+
+/// Why a standby is of no more use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Another cluster answers at the source's address.
+    OtherCluster,
+    /// The source was upgraded.
+    NewMajor {
+        /// To this version.
+        major: PgMajor,
+    },
+    /// A tablespace was made.
+    Tablespace,
+    /// The source's commits would wait for us.
+    WaitsForUs,
+    /// WAL that was not sent yet is gone.
+    WalRemoved,
+    /// The source's history left ours: it failed over to a server that was behind us, or was restored.
+    Diverged,
+    /// The files here are broken.
+    Broken {
+        /// What was said.
+        said: String,
+    },
+    /// The source answers, and sends nothing.
+    Refused {
+        /// What was said last.
+        said: String,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherCluster => f.write_str("another cluster answers at the source's address"),
+            Self::NewMajor { major } => write!(f, "the source is PostgreSQL {major} by now"),
+            Self::Tablespace => f.write_str("the source has a tablespace by now"),
+            Self::WaitsForUs => f.write_str(
+                "the source's synchronous_standby_names would let its commits wait for us",
+            ),
+            Self::WalRemoved => {
+                f.write_str("the source has removed WAL that the base did not have yet")
+            }
+            Self::Diverged => f.write_str(
+                "the source failed over to a server that was behind the base, or was restored",
+            ),
+            Self::Broken { said } => write!(f, "the base is broken: {said}"),
+            Self::Refused { said } => {
+                write!(
+                    f,
+                    "the source answers, and sends nothing to the base: {said}"
+                )
+            }
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// Find a way to the source anew and point the standby at it.
+    Reconnect,
+    /// Start the standby again, with what its WAL asks for by now.
+    Restart,
+    /// Stop it, find out anew whether the source is fit, and seed again.
+    SeedAgain(Cause),
+}
+
+/// What is remembered between two looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Since when nothing arrives.
+    pub waiting_since: Option<Timestamp>,
+    /// Since when the source answers while nothing arrives.
+    answers_since: Option<Timestamp>,
+    last_reconnect: Option<Timestamp>,
+    mute_since: Option<Timestamp>,
+    restarts: u32,
+    diverged_looks: u32,
+    /// What was complained of last.
+    pub said: Option<String>,
+}
+
+/// One look.
+pub fn step(
+    mut state: State,
+    origin: Origin,
+    sight: &Sight,
+    source: &SourceSight,
+    now: Timestamp,
+) -> (State, Action) {
+    if let Some(cause) = judge_source(origin, source) {
+        return (state, Action::SeedAgain(cause));
+    }
+    if let Some(cause) = judge_trouble(&mut state, sight.trouble.as_ref()) {
+        return (state, Action::SeedAgain(cause));
+    }
+    let streams = sight
+        .progress
+        .is_some_and(|progress| progress.streams_on.is_some());
+    let is_paused = sight.progress.is_some_and(|progress| progress.is_paused);
+    if !sight.is_running || is_paused || !sight.suffices {
+        return restart(state);
+    }
+    if sight.progress.is_none() {
+        let since = *state.mute_since.get_or_insert(now);
+        if has_passed(since, now, MUTE_MAX) {
+            state.mute_since = None;
+            return restart(state);
+        }
+        return (state, Action::Nothing);
+    }
+    if streams {
+        return (State::default(), Action::Nothing);
+    }
+    state.mute_since = None;
+    wait(state, source, now)
+}
+
+/// What the source says of itself that ends everything.
+fn judge_source(origin: Origin, source: &SourceSight) -> Option<Cause> {
+    let SourceSight::Answers {
+        system_identifier,
+        major,
+        has_tablespaces,
+        waits_for_us,
+    } = source
+    else {
+        return None;
+    };
+    if *major != origin.major {
+        return Some(Cause::NewMajor { major: *major });
+    }
+    if system_identifier.is_some_and(|theirs| theirs != origin.system_identifier) {
+        return Some(Cause::OtherCluster);
+    }
+    if *has_tablespaces {
+        return Some(Cause::Tablespace);
+    }
+    waits_for_us.then_some(Cause::WaitsForUs)
+}
+
+/// What the standby says that ends everything.
+fn judge_trouble(state: &mut State, trouble: Option<&Trouble>) -> Option<Cause> {
+    match trouble? {
+        Trouble::Tablespace => Some(Cause::Tablespace),
+        Trouble::OtherCluster => Some(Cause::OtherCluster),
+        Trouble::WalRemoved => Some(Cause::WalRemoved),
+        Trouble::Broken { said } => Some(Cause::Broken { said: said.clone() }),
+        Trouble::Diverged => {
+            state.diverged_looks += 1;
+            (state.diverged_looks >= DIVERGED_LOOKS).then_some(Cause::Diverged)
+        }
+        Trouble::Refused { said } => {
+            state.said = Some(said.clone());
+            None
+        }
+        // Replay has paused, or the server has ended: that is seen.
+        Trouble::Limits => None,
+    }
+}
+
+fn restart(mut state: State) -> (State, Action) {
+    if state.restarts >= RESTARTS_MAX {
+        let said = format!("it ended {RESTARTS_MAX} times in a row");
+        return (state, Action::SeedAgain(Cause::Broken { said }));
+    }
+    state.restarts += 1;
+    (state, Action::Restart)
+}
+
+/// Nothing arrives.
+fn wait(mut state: State, source: &SourceSight, now: Timestamp) -> (State, Action) {
+    let since = *state.waiting_since.get_or_insert(now);
+    match source {
+        SourceSight::NotAsked => {}
+        SourceSight::Silent { why } => {
+            state.answers_since = None;
+            state.said = Some(why.clone());
+            return (state, Action::Nothing);
+        }
+        SourceSight::Answers { .. } => {
+            let answers_since = *state.answers_since.get_or_insert(now);
+            if has_passed(answers_since, now, REFUSED_MAX) {
+                let said = state.said.clone().unwrap_or_default();
+                return (state, Action::SeedAgain(Cause::Refused { said }));
+            }
+        }
+    }
+    let last = state.last_reconnect.unwrap_or(since);
+    if has_passed(last, now, RECONNECT_AFTER) {
+        state.last_reconnect = Some(now);
+        return (state, Action::Reconnect);
+    }
+    (state, Action::Nothing)
+}
+
+fn has_passed(since: Timestamp, now: Timestamp, time: Duration) -> bool {
+    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    passed >= time
+}
+
+#[cfg(test)]
+mod tests;

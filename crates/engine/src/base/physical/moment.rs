@@ -1,0 +1,136 @@
+//! A moment of a source, and how one knows that a copy of it holds everything committed before that moment.
+//!
+//! Owns what the source is asked for it. Two ways lead to "nothing is missing", and both are needed:
+//!
+//! - *by position*: the copy has replayed what had been inserted into the source's WAL at the moment, on the same
+//!   timeline. True for a source that moves, but a checkpoint or a vacuum moves the WAL and no row.
+//! - *by comparison*: the source stands where it stood at an earlier moment that the copy is known to hold
+//!   ([`Position::unmoved_since`]).
+//!
+//! The WAL's position is read last: behind the snapshot, whose commits therefore lie before it, and behind the
+//! sequences, which move outside any snapshot. It is the position of insertion: with asynchronous commit, rows can be
+//! seen that `pg_current_wal_lsn()` does not cover yet. Leaves waiting to `standby` and `follower`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::lsn::{Lsn, WalShape};
+use crate::clock::Clock;
+use crate::postgres::connect::Session;
+use crate::source::position::Position;
+use crate::source::{SourceError, asking, row};
+
+/// Which timeline a source is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// A primary knows its own.
+    On(u32),
+    /// A read replica learns of a new one late.
+    OnOrLater(u32),
+}
+
+impl Line {
+    /// Whether WAL that is streamed on `timeline` is the source's.
+    pub fn takes(self, timeline: u32) -> bool {
+        match self {
+            Self::On(own) => timeline == own,
+            Self::OnOrLater(first) => timeline >= first,
+        }
+    }
+}
+
+/// Where a source stood when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// For comparison with later ones.
+    pub position: Position,
+    /// What a replay must have reached to hold everything committed before; no header of a page.
+    pub lsn: Lsn,
+    /// On which timeline.
+    pub line: Line,
+    /// When, by our clock, at the latest.
+    pub taken_at: Timestamp,
+}
+
+/// Columns: position, timeline of a primary, timeline of a replica.
+const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() \
+       THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_insert_lsn() END, \
+     CASE WHEN pg_is_in_recovery() THEN NULL \
+       ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END, \
+     CASE WHEN pg_is_in_recovery() AND has_function_privilege('pg_control_checkpoint()', 'EXECUTE') \
+       THEN (SELECT timeline_id FROM pg_control_checkpoint()) END";
+
+impl Moment {
+    /// Asks a source where it stands. The session's transaction is over afterwards.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn read(
+        session: &Session,
+        shape: WalShape,
+        clock: Clock,
+    ) -> Result<Self, SourceError> {
+        // Before the questions: what is committed from here on may or may not be held.
+        let taken_at = clock.now();
+        let position = Position::begin(session).await?;
+        let found = row(session, "position in its WAL", WHERE).await?;
+        let ended = session.batch_execute("COMMIT").await;
+        ended.map_err(asking("a moment"))?;
+        let line = if found.get(1).is_some() {
+            Line::On(found.number(1)?)
+        } else if found.get(2).is_some() {
+            Line::OnOrLater(found.number(2)?)
+        } else {
+            // Every timeline of this cluster; its system identifier is compared elsewhere.
+            Line::OnOrLater(1)
+        };
+        let lsn: Lsn = found.number(0)?;
+        Ok(Self {
+            position,
+            lsn: lsn.reachable(shape),
+            line,
+            taken_at,
+        })
+    }
+}
+
+/// What a copy of a source holds for certain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// It has replayed at least this much.
+    pub lsn: Lsn,
+    /// On this timeline.
+    pub timeline: u32,
+    /// A moment of the source that it holds. Where the source has not moved since, the copy is the source.
+    pub anchor: Moment,
+}
+
+impl Held {
+    /// Whether everything committed before `now` is held. Where that is known by position, `now` becomes the moment
+    /// that later ones are compared with: the WAL may go on without a row.
+    pub fn covers(&mut self, now: &Moment) -> bool {
+        if now.line.takes(self.timeline) && now.lsn <= self.lsn {
+            self.anchor = now.clone();
+            return true;
+        }
+        now.position.unmoved_since(&self.anchor.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_is_on_one_timeline_and_a_replica_may_know_late_of_a_new_one() {
+        assert!(Line::On(2).takes(2));
+        assert!(
+            !Line::On(2).takes(1),
+            "a lost timeline's WAL is not the source's"
+        );
+        assert!(!Line::On(2).takes(3));
+        assert!(Line::OnOrLater(2).takes(3));
+        assert!(!Line::OnOrLater(2).takes(1));
+    }
+}

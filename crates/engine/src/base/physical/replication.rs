@@ -1,0 +1,301 @@
+//! The replication connection: whether the source grants one, and how programs of PostgreSQL are told of it.
+//!
+//! Owns the connection string for `pg_basebackup` and a standby's `primary_conninfo`, the file with its password, and
+//! the question who answers. Nobody but a program of PostgreSQL speaks this protocol here; `psql` asks. Leaves what is
+//! done with the connection to `seed` and `standby`.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use model::{PgMajor, PgUrl, Secret};
+use tokio::process::Command;
+
+use super::Upstream;
+use super::lsn::Lsn;
+use crate::postgres::account::{AccountError, ServerAccount};
+use crate::postgres::binaries::{Installation, Installations};
+use crate::postgres::connect::{ConnInfo, ConnectError, Peer, Session, conninfo};
+
+/// How long the question may take: it is answered in milliseconds, behind a connection that has its own time-out.
+const ASK_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Lines of what a program said that an error keeps.
+const LINES_MAX: usize = 4;
+
+/// Why there is no replication connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicationError {
+    /// The URL cannot be followed.
+    #[error("cannot read the URL for replication")]
+    Url(#[from] ConnectError),
+    /// The program could not be run.
+    #[error("cannot run {program}")]
+    Run {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("no answer over the replication connection within {} s", ASK_TIME_MAX.as_secs())]
+    TimedOut,
+    /// The source refuses it.
+    #[error("the source refuses a replication connection: {answer}")]
+    Refused {
+        /// What it said.
+        answer: String,
+    },
+    /// It answered something else than it was asked.
+    #[error("the source's answer over the replication connection makes no sense: {answer:?}")]
+    Answer {
+        /// What it said.
+        answer: String,
+    },
+    /// The file with the password could not be written.
+    #[error("cannot write {path}")]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file could not be given to the servers' account.
+    #[error("cannot give the password's file away")]
+    Own(#[source] AccountError),
+    /// A password that libpq's file cannot hold.
+    #[error("the password for replication has a line break, which a password file cannot hold")]
+    Password,
+}
+
+/// Who answers a replication connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Tells clusters apart.
+    pub system_identifier: u64,
+    /// The timeline that it is on.
+    pub timeline: u32,
+    /// How far its WAL is flushed.
+    pub lsn: Lsn,
+}
+
+/// One way to the source, in libpq's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach(ConnInfo);
+
+impl Reach {
+    /// The ways to try, in order: the server that answered `session` where the same URL serves for both, else the
+    /// addresses of the URL for replication.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the URL cannot be followed.
+    pub fn ways(upstream: &Upstream, session: &Session) -> Result<Vec<Self>, ConnectError> {
+        let peers = match &upstream.replication_url {
+            None => session.peer().cloned().into_iter().collect(),
+            Some(url) => url
+                .addresses()
+                .into_iter()
+                .map(unresolved)
+                .collect::<Vec<_>>(),
+        };
+        let url = upstream.replication_url();
+        let way = |peer: &Peer| Ok(Self(conninfo(url, &database(url), [], peer)?));
+        peers.iter().map(way).collect()
+    }
+
+    /// Who answers.
+    ///
+    /// # Errors
+    /// [`ReplicationError`].
+    pub async fn identify(
+        &self,
+        installation: &Installation,
+    ) -> Result<Identity, ReplicationError> {
+        let program = installation.program("psql");
+        let mut command = Command::new(&program);
+        command
+            .args(["-X", "-q", "-A", "-t", "-w", "-d"])
+            .arg(format!("{} replication='true'", self.0.text))
+            .args(["-c", "IDENTIFY_SYSTEM"])
+            .env_clear()
+            .env("LC_ALL", "C")
+            .env("PATH", "/usr/bin:/bin")
+            // No account's own files (.pgpass, .postgresql/) change what the URL says.
+            .env("HOME", "/nonexistent")
+            .env("PGOPTIONS", &self.0.options)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        if let Some(password) = &self.0.password {
+            command.env("PGPASSWORD", password.reveal());
+        }
+        let ended = tokio::time::timeout(ASK_TIME_MAX, command.output()).await;
+        let ended = ended.map_err(|_| ReplicationError::TimedOut)?;
+        let output = ended.map_err(|source| ReplicationError::Run { program, source })?;
+        read_identity(&output)
+    }
+
+    /// The connection string for a command line or a configuration file: the password is in `passfile`.
+    pub fn text(&self, passfile: &Path) -> String {
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+        let mut text = format!(
+            "{} passfile='{}'",
+            self.0.text,
+            escaped(&passfile.display().to_string())
+        );
+        if !self.0.options.is_empty() {
+            text.push_str(&format!(" options='{}'", escaped(&self.0.options)));
+        }
+        text
+    }
+
+    /// Writes the file that [`Reach::text`] names, for `account` alone; it may exist.
+    ///
+    /// # Errors
+    /// [`ReplicationError`] when it cannot be written or given away.
+    pub fn write_passfile(
+        &self,
+        path: &Path,
+        account: &ServerAccount,
+    ) -> Result<(), ReplicationError> {
+        let text = match &self.0.password {
+            Some(password) => password_line(password)?,
+            None => String::new(),
+        };
+        let failed = |source| ReplicationError::PasswordFile {
+            path: path.to_owned(),
+            source,
+        };
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(path).map_err(failed)?;
+        // Given away before the password is in it: a program must be able to read what it finds.
+        account.own(path).map_err(ReplicationError::Own)?;
+        file.write_all(text.as_bytes()).map_err(failed)
+    }
+}
+
+/// Programs for a source of a version: `pg_basebackup` serves its own major version and older ones, and `psql` is
+/// packaged with it.
+pub fn programs(installations: &Installations, source: PgMajor) -> Option<&Installation> {
+    let fits = |found: &&Installation| {
+        let has = |name: &str| found.program(name).is_file();
+        found.major >= source && has("pg_basebackup") && has("psql")
+    };
+    let found = installations.found.iter().filter(fits);
+    found.min_by_key(|found| found.major)
+}
+
+fn unresolved(address: model::pg_url::Address) -> Peer {
+    Peer {
+        address,
+        ip: None,
+        is_tls: false,
+    }
+}
+
+/// Physical replication is of no database, but a URL may need one to be well-formed.
+fn database(url: &PgUrl) -> String {
+    url.database().unwrap_or_else(|| "postgres".to_owned())
+}
+
+/// libpq's form: any host, port, database and user, then the password with its colons and backslashes escaped
+/// (PostgreSQL documentation, section 34.16 "The Password File").
+fn password_line(password: &Secret) -> Result<String, ReplicationError> {
+    let password = password.reveal();
+    if password.contains(['\n', '\r', '\0']) {
+        return Err(ReplicationError::Password);
+    }
+    let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+    Ok(format!("*:*:*:*:{escaped}\n"))
+}
+
+fn read_identity(output: &Output) -> Result<Identity, ReplicationError> {
+    if !output.status.success() {
+        return Err(ReplicationError::Refused {
+            answer: last_lines(&output.stderr),
+        });
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let senseless = || ReplicationError::Answer {
+        answer: text.trim().to_owned(),
+    };
+    let mut columns = text.trim().split('|');
+    let mut next = || columns.next().ok_or_else(senseless);
+    let [identifier, timeline, lsn] = [next()?, next()?, next()?];
+    Ok(Identity {
+        system_identifier: identifier.parse().map_err(|_| senseless())?,
+        timeline: timeline.parse().map_err(|_| senseless())?,
+        lsn: lsn.parse().map_err(|_| senseless())?,
+    })
+}
+
+/// The last lines of what a program of PostgreSQL said, without its name.
+pub(super) fn last_lines(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let lines: Vec<_> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let from = lines.len().saturating_sub(LINES_MAX);
+    let bare = |line: &&str| {
+        let (_, after) = line.split_once("error: ").unwrap_or(("", line));
+        after.to_owned()
+    };
+    let lines: Vec<_> = lines[from..].iter().map(bare).collect();
+    lines.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_password_cannot_end_its_field() {
+        let line = password_line(&Secret::new("a:b\\c")).unwrap();
+        assert_eq!(line, "*:*:*:*:a\\:b\\\\c\n");
+        assert!(password_line(&Secret::new("a\nb")).is_err());
+    }
+
+    #[test]
+    fn the_text_has_no_password_and_cannot_leave_its_quotes() {
+        let url = PgUrl::parse("postgres://rep:s3cr%27t@db.example/shop").unwrap();
+        let peer = unresolved(url.address());
+        let reach = Reach(conninfo(&url, "shop", [], &peer).unwrap());
+        let text = reach.text(Path::new("/it's/pass"));
+        assert!(text.ends_with("passfile='/it\\'s/pass'"), "{text}");
+        assert!(!text.contains("s3cr"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_is_read_or_refused() {
+        let output = |status: i32, stdout: &str, stderr: &str| Output {
+            status: ExitStatus::from_raw(status),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        let read = read_identity(&output(0, "7412345678901234567|2|0/3000148|\n", "")).unwrap();
+        assert_eq!(read.timeline, 2);
+        assert_eq!(read.lsn.to_string(), "0/3000148");
+        assert!(read_identity(&output(0, "hello\n", "")).is_err());
+        let said = "psql: error: connection to server failed: FATAL:  no pg_hba.conf entry\n";
+        let refused = read_identity(&output(2 << 8, "", said)).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the source refuses a replication connection: connection to server failed: FATAL:  no pg_hba.conf entry"
+        );
+    }
+}

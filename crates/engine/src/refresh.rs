@@ -1,0 +1,148 @@
+//! Looks after named sources without a request: copies them again where they have moved, and keeps clones of them.
+//!
+//! Owns when a source's turn comes and what became of its last one. Leaves copying to `base::store` and clones to
+//! `pool`. One task, one source at a time: nobody waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use model::engine_api::SourceName;
+use model::{CopySpec, PgUrl, Secret};
+use tokio::sync::Notify;
+
+use crate::app::Shared;
+use crate::branch::record::Spec;
+use crate::http::chain;
+use crate::pool::Order;
+
+/// How often the list of sources is looked over when no turn is due.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often a source is looked at whose clones are to be kept, where its owner said nothing: what is kept should hold
+/// today's structure, not this second's rows.
+const REFRESH_DEFAULT: SignedDuration = SignedDuration::from_mins(15);
+
+/// What became of a source's last turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+/// The turns of named sources.
+#[derive(Debug, Default)]
+pub struct Refresher {
+    turns: Mutex<BTreeMap<SourceName, Turn>>,
+    asked: Mutex<Vec<SourceName>>,
+    changed: Arc<Notify>,
+}
+
+impl Refresher {
+    fn turns(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceName, Turn>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> std::sync::MutexGuard<'_, Vec<SourceName>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of the last turn of `name`.
+    pub fn last_turn(&self, name: &SourceName) -> Option<Turn> {
+        self.turns().get(name).cloned()
+    }
+
+    /// Gives `name` the next turn, whatever its options say.
+    pub fn ask(&self, name: &SourceName) {
+        self.turns().remove(name);
+        let mut asked = self.asked();
+        if !asked.contains(name) {
+            asked.push(name.clone());
+        }
+        self.changed.notify_one();
+    }
+
+    /// Looks at the list of sources again: one was added.
+    pub fn look(&self) {
+        self.changed.notify_one();
+    }
+
+    fn end_turn(&self, name: &SourceName, turn: Turn) {
+        self.turns().insert(name.clone(), turn);
+    }
+}
+
+/// Begins to look after the named sources. Ends with the engine.
+pub fn start(shared: &Arc<Shared>) {
+    let changed = Arc::clone(&shared.refresher.changed);
+    tokio::spawn(look_after(Arc::downgrade(shared), changed));
+}
+
+async fn look_after(shared: Weak<Shared>, changed: Arc<Notify>) {
+    while let Some(shared_now) = shared.upgrade() {
+        if let Some((name, url)) = next_turn(&shared_now) {
+            take_turn(&shared_now, &name, url).await;
+            continue;
+        }
+        drop(shared_now);
+        // Either way it is time to look again.
+        let _ = tokio::time::timeout(LOOK_INTERVAL, changed.notified()).await;
+    }
+}
+
+/// The source that was asked for, else the first whose time has come.
+fn next_turn(shared: &Shared) -> Option<(SourceName, Secret)> {
+    while let Some(name) = shared.refresher.asked().pop() {
+        // One that was removed meanwhile has no turn.
+        if let Ok(url) = shared.sources.url(&name) {
+            return Some((name, url));
+        }
+    }
+    let now = shared.machine.clock.now();
+    let due = shared
+        .sources
+        .looked_after()
+        .into_iter()
+        .find(|(name, _, care)| {
+            let interval = care.refresh_seconds.map_or(REFRESH_DEFAULT, |seconds| {
+                SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
+            });
+            let last = shared.refresher.last_turn(name);
+            last.is_none_or(|turn| now.duration_since(turn.ended_at) >= interval)
+        });
+    due.map(|(name, url, _)| (name, url))
+}
+
+async fn take_turn(shared: &Shared, name: &SourceName, url: Secret) {
+    let failure = refresh(shared, url).await.err();
+    if let Some(failure) = &failure {
+        tracing::warn!(source = %name, failure, "cannot copy a source again");
+    }
+    let ended_at = shared.machine.clock.now();
+    shared.refresher.end_turn(name, Turn { ended_at, failure });
+}
+
+/// What a request without any wishes asks for.
+pub fn plain_spec(url: Secret) -> Spec {
+    Spec {
+        url,
+        database: None,
+        copy: CopySpec::all(),
+        version: None,
+        connection_settings: BTreeMap::new(),
+        max_age_seconds: None,
+    }
+}
+
+async fn refresh(shared: &Shared, url: Secret) -> Result<(), String> {
+    PgUrl::parse(url.reveal()).map_err(|error| chain(&error))?;
+    let spec = plain_spec(url);
+    let care = shared.sources.care(&spec.url(), &spec.database());
+    let fresh = shared.bases.fresh(&spec, &care).await;
+    let fresh = fresh.map_err(|error| chain(&error))?;
+    shared.pool.stock(&Order::of(&fresh, &spec, &care));
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! The thread that asks: its memory and its descriptors.
+//!
+//! Owns reading and writing another process (process_vm_readv(2), pidfd_getfd(2)), which the parent of a tree may do
+//! with what it started: Yama's scope 1 allows ancestors, and the filter keeps processes dumpable. What was read is the
+//! asker's only once the listener says that its question still waits; the caller checks that.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+/// `PIDFD_THREAD` (Linux 6.9, pidfd_open(2)), which the kernel took from `O_EXCL`.
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+
+/// A thread of the session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    thread: i32,
+}
+
+impl Asker {
+    /// The thread `thread`, in this process's PID namespace.
+    pub(crate) fn new(thread: i32) -> Self {
+        Self { thread }
+    }
+
+    /// Its number.
+    pub(crate) fn thread(self) -> i32 {
+        self.thread
+    }
+
+    /// Fills `into` from its memory at `address`.
+    ///
+    /// # Errors
+    /// EFAULT where its memory ends, EPERM where this process may not look.
+    pub(crate) fn read(self, address: u64, into: &mut [u8]) -> io::Result<()> {
+        let length = into.len();
+        if length == 0 {
+            return Ok(());
+        }
+        let from = [remote(address, length)?];
+        let mut into = [IoSliceMut::new(into)];
+        let read = process_vm_readv(self.pid(), &mut into, &from).map_err(io::Error::from)?;
+        whole(read, length)
+    }
+
+    /// Puts `bytes` into its memory at `address`.
+    ///
+    /// # Errors
+    /// As [`Asker::read`].
+    pub(crate) fn write(self, address: u64, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let to = [remote(address, bytes.len())?];
+        let from = [IoSlice::new(bytes)];
+        let written = process_vm_writev(self.pid(), &from, &to).map_err(io::Error::from)?;
+        whole(written, bytes.len())
+    }
+
+    /// A copy of its descriptor `number`: the same socket.
+    ///
+    /// # Errors
+    /// EBADF where it has none, EPERM where this process may not look.
+    pub(crate) fn descriptor(self, number: i32) -> io::Result<OwnedFd> {
+        let number = ForeignRawFd::try_from(number).map_err(io::Error::other)?;
+        let handle = self.open()?;
+        Ok(pidfd_getfd(&handle, number, PidfdGetfdFlags::empty())?)
+    }
+
+    /// A handle of the thread itself; before Linux 6.9 of its process, whose descriptors are the same unless the thread
+    /// was made without CLONE_FILES, which threads of no C library are.
+    fn open(self) -> io::Result<OwnedFd> {
+        let missing = || io::Error::from_raw_os_error(libc::ESRCH);
+        let thread = Pid::from_raw(self.thread).ok_or_else(missing)?;
+        match pidfd_open(thread, PIDFD_THREAD) {
+            Err(rustix::io::Errno::INVAL) => {
+                let process = self.process().and_then(Pid::from_raw).ok_or_else(missing)?;
+                Ok(pidfd_open(process, PidfdFlags::empty())?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// The process that it is a thread of.
+    pub(crate) fn process(self) -> Option<i32> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.thread)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+        line.trim().parse().ok()
+    }
+
+    /// The account that it acts as; none where it is gone.
+    pub(crate) fn effective_user(self) -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.thread)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// The name of what it runs, as the kernel cuts it; a question mark where it is gone.
+    pub(crate) fn program(self) -> String {
+        let process = self.process().unwrap_or(self.thread);
+        let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
+        name.map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
+    }
+
+    fn pid(self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.thread)
+    }
+}
+
+fn remote(address: u64, len: usize) -> io::Result<RemoteIoVec> {
+    let base = usize::try_from(address).map_err(io::Error::other)?;
+    Ok(RemoteIoVec { base, len })
+}
+
+fn whole(moved: usize, wanted: usize) -> io::Result<()> {
+    if moved == wanted {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EFAULT))
+    }
+}

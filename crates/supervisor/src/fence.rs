@@ -1,0 +1,276 @@
+//! The fence: while a branch stands in for a source database, the session does not reach that database.
+//!
+//! ```text
+//!   connect to a source's address ──▶ the proxy reads the start-up packet ─┬─ a branched database ──▶ its branch's door
+//!                                                                          └─ another one ─────────▶ where it was going
+//!   connect to a branch's door ─────▶ counted, goes on
+//!   connect to anything else ───────▶ counted, goes on; under `assert_isolated` through the proxy, which refuses every
+//!                                     PostgreSQL start-up in it
+//! ```
+//!
+//! Owns who is fenced, the proxy with its conversations, and the counts. Leaves to `intercept` the sockets themselves,
+//! to the caller the branches and all words on the screen. A guard against accidents, not against a hostile program:
+//! an address can be changed after it was looked at.
+
+mod address_book;
+mod arrivals;
+mod cancel_keys;
+mod conversation;
+mod known_hosts;
+mod ledger;
+mod proxy;
+mod relay;
+mod sniff;
+mod tls;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use model::pg_url::Address;
+
+pub(crate) use address_book::{AddressBook, socket_port};
+pub(crate) use arrivals::{Arrival, Arrivals, Peer};
+pub(crate) use cancel_keys::CancelKeys;
+pub use known_hosts::KnownHosts;
+pub(crate) use ledger::Ledger;
+pub use ledger::{BranchCount, DatabaseCount, DestinationCount, ProgramCount, Report};
+pub(crate) use proxy::{Proxy, begin, serve};
+pub(crate) use tls::Authority;
+pub use tls::TlsError;
+
+use crate::remote::Destination;
+
+/// What is fenced, and how.
+#[derive(Debug, Clone)]
+pub struct FencePlan {
+    /// The sources that branches stand in for.
+    pub servers: Vec<FencedServer>,
+    /// What becomes of a connection to a source's address.
+    pub on_source: OnSource,
+    /// Whether every PostgreSQL start-up that does not end in a branch is refused.
+    pub assert_isolated: bool,
+}
+
+/// What becomes of a connection of the session to a source's address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnSource {
+    /// The branched database is its branch, another one is itself.
+    #[default]
+    Redirect,
+    /// The branched database is refused, another one is itself.
+    Refuse,
+    /// It goes on, counted and not looked into.
+    Allow,
+}
+
+/// One source.
+#[derive(Debug, Clone)]
+pub struct FencedServer {
+    /// Its names, addresses and socket directories, each with the port.
+    pub addresses: Vec<Address>,
+    /// The databases on it that branches stand in for.
+    pub databases: Vec<FencedDatabase>,
+}
+
+/// A database that a branch stands in for.
+#[derive(Debug, Clone)]
+pub struct FencedDatabase {
+    /// Its name, and the names that poolers have for it.
+    pub names: Vec<String>,
+    /// The branch's id, for messages and the report.
+    pub branch: String,
+    /// The branch's door.
+    pub door: SocketAddr,
+    /// The database's name in the branch.
+    pub database: String,
+    /// Whether programs ask for TLS at the door, which it does not speak: then they have it with the proxy.
+    pub needs_tls: bool,
+}
+
+/// Where a connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// On, counted as another destination.
+    Elsewhere,
+    /// On, to the door of the branch with this number.
+    Door(usize),
+    /// To the proxy, which speaks TLS for a door.
+    TlsDoor,
+    /// On, to a source, as its owner allowed.
+    Allowed,
+    /// To the proxy, which talks PostgreSQL with it.
+    Source,
+    /// To the proxy, which passes on all but PostgreSQL.
+    Watched,
+}
+
+/// The plan with what is known of its addresses.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    /// Every branched database, by the number that counts name it by; with its server's number.
+    databases: Vec<(usize, FencedDatabase)>,
+    on_source: OnSource,
+    assert_isolated: bool,
+    pub(crate) book: AddressBook,
+}
+
+impl Fence {
+    pub(crate) fn new(plan: FencePlan, hosts: &KnownHosts) -> Self {
+        let addresses = plan.servers.iter().map(|server| server.addresses.clone());
+        let book = AddressBook::new(addresses.collect());
+        book.learn(hosts);
+        let servers = plan.servers.into_iter().enumerate();
+        let databases = servers.flat_map(|(number, server)| {
+            let databases = server.databases.into_iter();
+            databases.map(move |database| (number, database))
+        });
+        Self {
+            databases: databases.collect(),
+            on_source: plan.on_source,
+            assert_isolated: plan.assert_isolated,
+            book,
+        }
+    }
+
+    /// The ids of the branches, by number.
+    pub(crate) fn branches(&self) -> impl Iterator<Item = &str> {
+        self.databases
+            .iter()
+            .map(|(_, database)| database.branch.as_str())
+    }
+
+    /// The branched database of this number.
+    pub(crate) fn database(&self, number: usize) -> &FencedDatabase {
+        &self.databases[number].1
+    }
+
+    pub(crate) fn on_source(&self) -> OnSource {
+        self.on_source
+    }
+
+    pub(crate) fn asserts_isolation(&self) -> bool {
+        self.assert_isolated
+    }
+
+    /// The number of the branch whose door is at `address`.
+    pub(crate) fn door_at(&self, address: SocketAddr) -> Option<usize> {
+        self.databases
+            .iter()
+            .position(|(_, database)| database.door == address)
+    }
+
+    /// Where a TCP connection to `address`, in its canonical form, goes.
+    pub(crate) fn route(&self, address: SocketAddr) -> Route {
+        if let Some(number) = self.door_at(address) {
+            return if self.database(number).needs_tls {
+                Route::TlsDoor
+            } else {
+                Route::Door(number)
+            };
+        }
+        self.route_source(self.book.has_tcp(address))
+    }
+
+    /// Where a connection to the PostgreSQL socket at `path`, which has no links in it, goes.
+    pub(crate) fn route_path(&self, path: &Path, port: u16) -> Route {
+        self.route_source(self.book.has_path(path, port))
+    }
+
+    fn route_source(&self, is_source: bool) -> Route {
+        match self.on_source {
+            OnSource::Allow if is_source && !self.assert_isolated => Route::Allowed,
+            OnSource::Redirect | OnSource::Refuse | OnSource::Allow if is_source => Route::Source,
+            OnSource::Redirect | OnSource::Refuse | OnSource::Allow if self.assert_isolated => {
+                Route::Watched
+            }
+            OnSource::Redirect | OnSource::Refuse | OnSource::Allow => Route::Elsewhere,
+        }
+    }
+
+    /// The number of the branched database called `name` on the server at `destination`.
+    pub(crate) fn branch_of(&self, destination: &Destination, name: &str) -> Option<usize> {
+        let servers = self.book.servers_at(destination);
+        self.databases.iter().position(|(server, database)| {
+            servers.contains(server) && database.names.iter().any(|known| known == name)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fence(on_source: OnSource, assert_isolated: bool) -> Fence {
+        let database = |name: &str, branch: &str, port: u16| FencedDatabase {
+            names: vec![name.to_owned()],
+            branch: branch.to_owned(),
+            door: SocketAddr::from(([127, 0, 0, 1], port)),
+            database: name.to_owned(),
+            needs_tls: false,
+        };
+        let server = |host: &str, databases| FencedServer {
+            addresses: vec![Address {
+                host: host.to_owned(),
+                port: 5432,
+            }],
+            databases,
+        };
+        let plan = FencePlan {
+            servers: vec![
+                server(
+                    "10.0.0.5",
+                    vec![
+                        database("shop", "a", 20_001),
+                        database("stock", "b", 20_002),
+                    ],
+                ),
+                server("10.0.0.6", vec![database("shop", "c", 20_003)]),
+            ],
+            on_source,
+            assert_isolated,
+        };
+        Fence::new(plan, &KnownHosts::default())
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn sources_doors_and_the_rest_are_told_apart() {
+        let routes = |fence: &Fence| {
+            let all = [
+                "10.0.0.5:5432",
+                "127.0.0.1:20002",
+                "10.0.0.5:5433",
+                "10.0.0.7:5432",
+            ];
+            all.map(|text| fence.route(address(text)))
+        };
+        let [source, door, other] = [Route::Source, Route::Door(1), Route::Elsewhere];
+        for on_source in [OnSource::Redirect, OnSource::Refuse] {
+            assert_eq!(
+                routes(&fence(on_source, false)),
+                [source, door, other, other]
+            );
+        }
+        let allowed = fence(OnSource::Allow, false);
+        assert_eq!(routes(&allowed), [Route::Allowed, door, other, other]);
+        let watched = Route::Watched;
+        for on_source in [OnSource::Redirect, OnSource::Allow] {
+            let asserted = fence(on_source, true);
+            assert_eq!(routes(&asserted), [source, door, watched, watched]);
+        }
+    }
+
+    #[test]
+    fn a_database_is_known_by_its_name_on_its_server() {
+        let fence = fence(OnSource::Redirect, false);
+        let at = |text: &str, name: &str| fence.branch_of(&Destination::Tcp(address(text)), name);
+        assert_eq!(at("10.0.0.5:5432", "shop"), Some(0));
+        assert_eq!(at("10.0.0.5:5432", "stock"), Some(1));
+        assert_eq!(at("10.0.0.5:5432", "postgres"), None);
+        assert_eq!(at("10.0.0.6:5432", "shop"), Some(2));
+        assert_eq!(at("10.0.0.6:5432", "stock"), None);
+    }
+}

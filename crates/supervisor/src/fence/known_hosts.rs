@@ -1,0 +1,100 @@
+//! Names of sources and the addresses that they have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::pg_url::Address;
+use tokio::task::JoinSet;
+
+use crate::remote::Remote;
+
+/// How long looking a name up may take: what a C library gives a name server before it asks the next.
+const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What looking up the sources' names came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownHosts(BTreeMap<String, Vec<IpAddr>>);
+
+impl KnownHosts {
+    /// Looks up every name among `addresses`, all at once; a name may be without an address.
+    pub async fn look_up<'a>(
+        remote: &Arc<dyn Remote>,
+        addresses: impl IntoIterator<Item = &'a Address>,
+    ) -> Self {
+        let hosts: BTreeSet<&str> = addresses.into_iter().filter_map(name).collect();
+        let mut lookups = JoinSet::new();
+        for host in hosts {
+            let (remote, host) = (Arc::clone(remote), host.to_owned());
+            lookups.spawn(async move {
+                let resolving = tokio::time::timeout(LOOKUP_TIME_MAX, remote.resolve(&host));
+                let found = resolving.await.ok().and_then(Result::ok);
+                (host, found.unwrap_or_default())
+            });
+        }
+        let mut known = BTreeMap::new();
+        while let Some(looked) = lookups.join_next().await {
+            known.extend(looked.ok());
+        }
+        Self(known)
+    }
+
+    /// The addresses of `host`.
+    pub(super) fn get(&self, host: &str) -> &[IpAddr] {
+        self.0.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// Names without an address: no program of this machine gets there by them either.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        let without = self.0.iter().filter(|(_, ips)| ips.is_empty());
+        without.map(|(host, _)| host.as_str())
+    }
+}
+
+/// The name that has to be looked up; none for an IP address or the directory of a Unix socket.
+pub(super) fn name(address: &Address) -> Option<&str> {
+    let host = address.host.as_str();
+    let is_name = !host.starts_with('/') && host.parse::<IpAddr>().is_err();
+    is_name.then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::remote::{Destination, Pending, Stream};
+
+    #[derive(Debug)]
+    struct Table;
+
+    impl Remote for Table {
+        fn dial<'a>(&'a self, _: &'a Destination) -> Pending<'a, Box<dyn Stream>> {
+            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        }
+
+        fn resolve<'a>(&'a self, host: &'a str) -> Pending<'a, Vec<IpAddr>> {
+            Box::pin(async move {
+                match host {
+                    "db" => Ok(vec![IpAddr::from([192, 0, 2, 1])]),
+                    "slow" => std::future::pending().await,
+                    _ => Err(io::ErrorKind::NotFound.into()),
+                }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_are_looked_up_and_those_without_an_address_told() {
+        let remote: Arc<dyn Remote> = Arc::new(Table);
+        let hosts = ["db", "slow", "gone", "192.0.2.9", "/run/postgresql"];
+        let addresses = hosts.map(|host| Address {
+            host: host.to_owned(),
+            port: 5432,
+        });
+        let known = KnownHosts::look_up(&remote, &addresses).await;
+        assert_eq!(known.get("db"), [IpAddr::from([192, 0, 2, 1])]);
+        assert_eq!(known.unknown().collect::<Vec<_>>(), ["gone", "slow"]);
+    }
+}

@@ -1,0 +1,230 @@
+//! The proxy's listeners, and the way of a connection from there to its conversation.
+//!
+//! Owns accepting on loopback, IPv4 and IPv6, and on an abstract Unix socket. Whoever does not come from the session
+//! is dropped unanswered.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getpeername, listen, socket_with,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+
+use super::conversation;
+use super::sniff::{Verdict, judge};
+use super::{Arrival, Peer, Route};
+use crate::prefixed::Prefixed;
+use crate::remote::{Destination, Stream};
+use crate::session::Session;
+use crate::socket::canonical;
+
+/// Connections that wait to be accepted: the kernel drops more, and a dropped one takes a second to come again.
+const BACKLOG: u32 = 4096;
+
+/// How long the proxy waits before it accepts again after the kernel refused it a descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the first bytes of a watched connection may be too few to judge. Whoever begins with so few, and then
+/// waits for an answer, does not speak PostgreSQL.
+const JUDGE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes that wait in each direction of a watched connection.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Where the proxy listens.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    /// On IPv4.
+    pub(crate) v4: SocketAddr,
+    /// On IPv6, where the machine has it.
+    pub(crate) v6: Option<SocketAddr>,
+    /// The abstract name of its Unix socket.
+    pub(crate) unix: Vec<u8>,
+}
+
+/// Its listeners, not served yet.
+pub(crate) struct Listeners {
+    v4: TcpListener,
+    v6: Option<TcpListener>,
+    unix: UnixListener,
+}
+
+impl Proxy {
+    /// Opens the listeners. Inside a runtime.
+    ///
+    /// # Errors
+    /// When loopback or descriptors are wanting.
+    pub(crate) fn open() -> io::Result<(Self, Listeners)> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let v4 = socket.listen(BACKLOG)?;
+        let v6 = open_v6().ok();
+        let unix = open_unix()?;
+        let name = unix.local_addr()?;
+        let name = name.as_abstract_name().unwrap_or_default().to_vec();
+        let proxy = Self {
+            v4: v4.local_addr()?,
+            v6: v6.as_ref().map(TcpListener::local_addr).transpose()?,
+            unix: name,
+        };
+        let unix = UnixListener::from_std(unix)?;
+        Ok((proxy, Listeners { v4, v6, unix }))
+    }
+}
+
+fn open_v6() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    socket.bind((Ipv6Addr::LOCALHOST, 0).into())?;
+    socket.listen(BACKLOG)
+}
+
+/// A Unix socket with a name of the kernel's choice (unix(7), "Autobind feature").
+fn open_unix() -> io::Result<std::os::unix::net::UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrUnix::new_unnamed())?;
+    listen(&socket, BACKLOG.cast_signed())?;
+    Ok(socket.into())
+}
+
+/// Accepts until the runtime ends.
+pub(crate) async fn serve(session: Arc<Session>, listeners: Listeners) {
+    let Listeners { v4, v6, unix } = listeners;
+    let v6 = async {
+        match &v6 {
+            Some(listener) => accept_tcp(&session, listener).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::join!(accept_tcp(&session, &v4), v6, accept_unix(&session, &unix));
+}
+
+async fn accept_tcp(session: &Arc<Session>, listener: &TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((client, from)) => {
+                // Only latency is at stake.
+                let _slower = client.set_nodelay(true);
+                begin(session, Peer::Tcp(canonical(from)), Box::new(client));
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn accept_unix(session: &Arc<Session>, listener: &UnixListener) {
+    loop {
+        match listener.accept().await {
+            // tokio gives an abstract name as no name at all.
+            Ok((client, _)) => match peer_name(&client) {
+                Ok(name) => begin(session, Peer::Unix(name), Box::new(client)),
+                Err(error) => tracing::debug!(%error, "a stranger at the fence"),
+            },
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+/// The abstract name of the socket on the other side.
+fn peer_name(client: &UnixStream) -> io::Result<Vec<u8>> {
+    let address = getpeername(client)?.map(SocketAddrUnix::try_from);
+    let address = address.transpose()?;
+    let name = address.as_ref().and_then(SocketAddrUnix::abstract_name);
+    Ok(name.unwrap_or_default().to_vec())
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "the fence cannot accept");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Serves a connection of the session from `peer`, in a task of its own.
+pub(crate) fn begin(session: &Arc<Session>, peer: Peer, client: Box<dyn Stream>) {
+    let session = Arc::clone(session);
+    tokio::spawn(async move {
+        let Some(arrival) = session.arrivals.take(&peer).await else {
+            tracing::debug!(?peer, "a stranger at the fence");
+            return;
+        };
+        let cookie = arrival.cookie;
+        serve_one(&session, client, arrival).await;
+        session.names.forget(cookie);
+    });
+}
+
+async fn serve_one(session: &Session, client: Box<dyn Stream>, arrival: Arrival) {
+    let place = arrival.destination;
+    let served = match arrival.upstream {
+        Some(server) => watch(session, client, server, &place).await,
+        None => conversation::serve(session, client, &place)
+            .await
+            .map_err(io::Error::other),
+    };
+    if let Err(error) = served {
+        tracing::debug!(%place, %error, "a connection through the fence ended");
+    }
+}
+
+/// Carries a connection to its end, unless it turns out to be PostgreSQL's.
+async fn watch(
+    session: &Session,
+    mut client: Box<dyn Stream>,
+    mut server: Box<dyn Stream>,
+    place: &Destination,
+) -> io::Result<()> {
+    let (mut first, mut bytes) = (Vec::new(), vec![0; BUFFER_BYTES]);
+    loop {
+        let wait = if first.is_empty() {
+            Duration::MAX
+        } else {
+            JUDGE_WAIT_MAX
+        };
+        let verdict = tokio::select! {
+            read = tokio::time::timeout(wait, client.read_buf(&mut first)) => match read {
+                Ok(Ok(1..)) => judge(&first),
+                // The end, or a silence: there is nothing more to judge.
+                Ok(Ok(0)) | Err(_) => Verdict::Other,
+                Ok(Err(error)) => return Err(error),
+            },
+            read = server.read(&mut bytes) => {
+                let read = read?;
+                if read == 0 {
+                    Verdict::Other
+                } else {
+                    client.write_all(&bytes[..read]).await?;
+                    client.flush().await?;
+                    Verdict::Open
+                }
+            }
+        };
+        match verdict {
+            Verdict::Open => {}
+            Verdict::Other => break,
+            Verdict::Postgres => {
+                drop(server);
+                let client = Box::new(Prefixed::new(first, client));
+                let conversation = conversation::serve(session, client, place);
+                return conversation.await.map_err(io::Error::other);
+            }
+        }
+    }
+    drop(bytes);
+    count(session, place);
+    server.write_all(&first).await?;
+    server.flush().await?;
+    copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await?;
+    Ok(())
+}
+
+fn count(session: &Session, place: &Destination) {
+    if let Destination::Tcp(address) = place
+        && session.fence.route(*address) == Route::Watched
+    {
+        session.ledger.count_other(*address);
+    }
+}

@@ -1,0 +1,240 @@
+//! A guarded session: its network is looked at, from before its program starts until nothing of it is left.
+//!
+//! ```text
+//!   prepare: a thread takes the filter ─▶ the watcher stands by ─▶ proxy and receivers run
+//!   spawn:   that thread starts the program, and ends
+//!   finish:  the watcher is let go; the counts are told
+//! ```
+//!
+//! Owns the order of these and every reason why a session cannot be guarded, each told before anything runs. Filters
+//! are per thread: the rest of this process is not filtered, and the listener is its own descriptor.
+
+mod launcher;
+pub mod watcher;
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::child::Child;
+use crate::command::{Command, SpawnError};
+use crate::fence::{self, Authority, Fence, FencePlan, KnownHosts, Proxy, Report, TlsError};
+use crate::intercept::Interceptor;
+use crate::limits;
+use crate::remote::Remote;
+use crate::seccomp::{InstallError, Listener};
+use crate::session::{Event, Session};
+use crate::signals::Signals;
+use launcher::Launcher;
+use watcher::{Watcher, WatcherError, WatcherProgram};
+
+/// The variable by which processes of a session are known again; its value is the session's id.
+pub const SESSION_VARIABLE: &str = "BOUGH_SESSION";
+
+/// How often names are looked up again: those of databases that fail over live for 5 to 60 seconds.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why a session cannot be guarded.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The kernel, or somebody above, does not let it be filtered.
+    #[error("cannot guard the program's network")]
+    Install(#[from] InstallError),
+    /// This process may not look into its own children.
+    #[error("cannot look into the program's calls: {call} is forbidden here")]
+    Blind {
+        /// The call that failed.
+        call: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody could end the session's processes if this one were killed.
+    #[error("cannot stand by for this program's own end")]
+    Watcher(#[from] WatcherError),
+    /// No certificate could be made.
+    #[error("cannot serve programs that ask for TLS")]
+    Tls(#[from] TlsError),
+    /// Sockets, threads or descriptors are wanting.
+    #[error("cannot set up the session's proxy")]
+    Setup(#[source] io::Error),
+}
+
+impl GuardError {
+    /// What can be done about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Install(error) => Some(error.hint()),
+            Self::Blind { .. } => Some(
+                "a container needs CAP_SYS_PTRACE for it, and /proc/sys/kernel/yama/ptrace_scope must be 0 or 1",
+            ),
+            Self::Watcher(_) | Self::Tls(_) | Self::Setup(_) => None,
+        }
+    }
+}
+
+/// What a session is guarded by.
+#[derive(Debug)]
+pub struct GuardPlan {
+    /// Tells the session's processes from others.
+    pub id: String,
+    /// Who is fenced.
+    pub fence: FencePlan,
+    /// The addresses of the sources' names; they are looked up again while the session runs.
+    pub hosts: KnownHosts,
+    /// Where connections that the proxy passes on are made from.
+    pub remote: Arc<dyn Remote>,
+    /// What stands by for this process's own end.
+    pub watcher: WatcherProgram,
+}
+
+/// A session that is ready to start.
+#[derive(Debug)]
+pub struct Prepared {
+    launcher: Launcher,
+    guard: Guard,
+}
+
+/// A session that runs.
+#[derive(Debug)]
+pub struct Guard {
+    id: String,
+    interceptor: Arc<Interceptor>,
+    watcher: Watcher,
+    events_rx: mpsc::Receiver<Event>,
+    /// Dropping it ends the network's thread.
+    _network: oneshot::Sender<()>,
+}
+
+/// Makes everything ready that a program's network is looked at by.
+///
+/// # Errors
+/// [`GuardError`]; nothing runs then.
+pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
+    let authority = Authority::new(certificate_names(&plan.fence))?;
+    let fence = Fence::new(plan.fence, &plan.hosts);
+    let (session, events_rx) = Session::new(fence, plan.remote, authority);
+    let (launcher, listener) = Launcher::start()?;
+    let watcher = Watcher::start(&plan.watcher, &plan.id, &listener)?;
+    watcher.check_sight()?;
+    let (interceptor, network) =
+        start_network(Arc::new(session), listener).map_err(GuardError::Setup)?;
+    let guard = Guard {
+        id: plan.id,
+        interceptor,
+        watcher,
+        events_rx,
+        _network: network,
+    };
+    Ok(Prepared { launcher, guard })
+}
+
+/// Every name that a program may expect of the servers that the proxy stands in for.
+fn certificate_names(plan: &FencePlan) -> Vec<String> {
+    let hosts = plan.servers.iter().flat_map(|server| &server.addresses);
+    let hosts = hosts.map(|address| address.host.clone());
+    let own = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let mut names: Vec<String> = hosts
+        .filter(|host| !host.starts_with('/'))
+        .chain(own)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Starts the thread that carries connections, and the receivers.
+fn start_network(
+    session: Arc<Session>,
+    listener: Listener,
+) -> io::Result<(Arc<Interceptor>, oneshot::Sender<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (end_tx, end_rx) = oneshot::channel::<()>();
+    let (interceptor, listeners) = {
+        let _inside = runtime.enter();
+        let (proxy, listeners) = Proxy::open()?;
+        let interceptor = Interceptor::new(listener, Arc::clone(&session), proxy)?;
+        (Arc::new(interceptor), listeners)
+    };
+    let thread = std::thread::Builder::new().name("network".to_owned());
+    thread.spawn(move || {
+        runtime.block_on(async move {
+            tokio::select! {
+                () = fence::serve(Arc::clone(&session), listeners) => {}
+                () = keep_resolving(&session) => {}
+                // An answer or the sender's end: either is the end.
+                _ = end_rx => {}
+            }
+        });
+        runtime.shutdown_background();
+    })?;
+    interceptor.start()?;
+    Ok((interceptor, end_tx))
+}
+
+async fn keep_resolving(session: &Session) {
+    if !session.fence.book.has_names() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        tokio::time::sleep(RESOLVE_INTERVAL).await;
+        session.fence.book.refresh(&session.remote).await;
+    }
+}
+
+impl Prepared {
+    /// The certificate of the session's authority, in PEM, for programs that verify.
+    pub fn certificate(&self) -> &str {
+        self.guard.interceptor.session.authority.certificate()
+    }
+
+    /// Starts `command`, with [`SESSION_VARIABLE`] in its environment.
+    ///
+    /// # Errors
+    /// [`SpawnError`]; a program that could not be looked into is one more reason here.
+    pub fn spawn(
+        self,
+        mut command: Command,
+        signals: &mut Signals,
+    ) -> Result<(Child, Guard), SpawnError> {
+        let Self {
+            launcher,
+            mut guard,
+        } = self;
+        command
+            .env
+            .insert(OsString::from(SESSION_VARIABLE), OsString::from(&guard.id));
+        let before = limits::raise_descriptors();
+        let child = Child::spawn_by(signals, || launcher.launch(command, before))?;
+        guard.interceptor.set_tree(child.tree());
+        guard.watcher.name_child(child.process());
+        Ok((child, guard))
+    }
+}
+
+impl Guard {
+    /// The next thing that the user should know. Cancel-safe; never comes once the session's network is gone.
+    pub async fn event(&mut self) -> Event {
+        match self.events_rx.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What was counted so far.
+    pub fn report(&self) -> Report {
+        self.interceptor.session.ledger.report()
+    }
+
+    /// Ends the guard: what is left of the session gets no further into the network.
+    pub fn finish(self) -> Report {
+        let report = self.report();
+        self.watcher.let_go();
+        report
+    }
+}

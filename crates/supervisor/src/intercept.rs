@@ -1,0 +1,180 @@
+//! Questions of the session answered: which call is meant, by whom, and what becomes of it.
+//!
+//! Owns the receiving threads and the dispatch. Each answer is one of four: the kernel goes on, the call has succeeded,
+//! it fails with an errno, or somebody answers later. A thread here never waits: what takes time goes to the runtime.
+
+mod arguments;
+mod connect;
+mod listening;
+mod peer_name;
+mod remote_connect;
+mod unix_connect;
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use tokio::runtime::Handle;
+
+use crate::asker::Asker;
+use crate::fence::Proxy;
+use crate::ports::Ports;
+use crate::seccomp::{Call, Listener, Question, Received, call_of};
+use crate::session::{Event, Session};
+use crate::tree::Tree;
+use arguments::Arguments;
+use remote_connect::Holes;
+
+/// Threads that receive. Two: while one looks into a process the other takes the next question up.
+const RECEIVERS: usize = 2;
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// The kernel makes it, as if nobody had asked.
+    GoOn,
+    /// It has been made, with success.
+    Succeed,
+    /// It fails with this errno.
+    Fail(i32),
+    /// Somebody else answers, or it is over.
+    Later,
+}
+
+/// A call that cannot be looked into.
+type Looked<T> = Result<T, Answer>;
+
+/// The session's interceptor.
+#[derive(Debug)]
+pub(crate) struct Interceptor {
+    pub(crate) listener: Listener,
+    pub(crate) session: Arc<Session>,
+    proxy: Proxy,
+    /// The network namespace that the session's addresses are meant in.
+    network: u64,
+    runtime: Handle,
+    ports: Ports,
+    holes: Option<Holes>,
+    /// The session's processes, once it has one.
+    tree: OnceLock<Tree>,
+}
+
+impl Interceptor {
+    /// An interceptor that answers nobody yet. Inside the runtime.
+    ///
+    /// # Errors
+    /// When loopback or descriptors are wanting.
+    pub(crate) fn new(listener: Listener, session: Arc<Session>, proxy: Proxy) -> io::Result<Self> {
+        let any = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+        let network = crate::socket::Socket(std::os::fd::AsFd::as_fd(&any)).network()?;
+        let holes = if session.fence.asserts_isolation() {
+            Some(Holes::open()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            listener,
+            session,
+            proxy,
+            network,
+            runtime: Handle::current(),
+            ports: Ports::default(),
+            holes,
+            tree: OnceLock::new(),
+        })
+    }
+
+    /// Names the session's processes.
+    pub(crate) fn set_tree(&self, tree: Tree) {
+        // There is one session.
+        let _once = self.tree.set(tree);
+    }
+
+    /// Starts the receiving threads. They end when no filtered process is left, or with this process.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+        for _ in 0..RECEIVERS {
+            let interceptor = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("receiver".to_owned());
+            thread.spawn(move || interceptor.receive())?;
+        }
+        Ok(())
+    }
+
+    fn receive(self: Arc<Self>) {
+        loop {
+            match self.listener.receive() {
+                Ok(Received::Question(question)) => {
+                    let answer = self.answer(&question);
+                    self.send(&question, answer);
+                }
+                Ok(Received::Nothing) => {}
+                Ok(Received::Over) => return,
+                Err(error) => {
+                    // Nothing that a later try would mend; what is asked waits, and ends with the session.
+                    tracing::error!(%error, "the session's calls cannot be received");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn send(&self, question: &Question, answer: Answer) {
+        match answer {
+            Answer::GoOn => self.listener.let_go_on(question),
+            Answer::Succeed => self.listener.succeed(question),
+            Answer::Fail(errno) => self.listener.fail(question, errno),
+            Answer::Later => {}
+        }
+    }
+
+    fn answer(self: &Arc<Self>, question: &Question) -> Answer {
+        let asker = Asker::new(question.thread);
+        let call = call_of(question.arch, question.number);
+        let looked = match call {
+            Some(Call::Multiplexed) => arguments::of_socketcall(asker, &question.args),
+            Some(call) => Ok(Some((call, Arguments::new(question.args)))),
+            None => Ok(None),
+        };
+        let looked = match looked {
+            Ok(Some((call, arguments))) => self.dispatch(question, asker, call, &arguments),
+            Ok(None) => Ok(Answer::GoOn),
+            Err(error) => Err(self.judge(asker, &error)),
+        };
+        looked.unwrap_or_else(|answer| answer)
+    }
+
+    fn dispatch(
+        self: &Arc<Self>,
+        question: &Question,
+        asker: Asker,
+        call: Call,
+        arguments: &Arguments,
+    ) -> Looked<Answer> {
+        match call {
+            Call::Connect => self.connect(question, asker, arguments),
+            Call::Bind => self.bind(question, asker, arguments),
+            Call::LocalName => self.local_name(question, asker, arguments),
+            Call::PeerName => self.peer_name(question, asker, arguments),
+            // The sends among them.
+            Call::Multiplexed => Ok(arguments::judge_send(arguments)),
+        }
+    }
+
+    /// What becomes of a call that could not be looked into: a bad pointer or descriptor is the kernel's to tell; a
+    /// process that cannot be seen does not get past the fence.
+    fn judge(&self, asker: Asker, error: &io::Error) -> Answer {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                let program = asker.program();
+                self.session.ledger.count_unreadable(program.clone());
+                self.session.tell(Event::Unreadable(program));
+                Answer::Fail(libc::EACCES)
+            }
+            // Whoever is gone needs no answer.
+            Some(libc::ESRCH) => Answer::Later,
+            _ => Answer::GoOn,
+        }
+    }
+}

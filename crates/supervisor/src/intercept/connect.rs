@@ -1,0 +1,202 @@
+//! connect(2): where it goes, and the session's own socket connected to the proxy where that is.
+//!
+//! ```text
+//!   read the address ─▶ copy the descriptor ─▶ does the question still wait? ─▶ is it TCP, here, and not begun? ─▶ route
+//! ```
+//!
+//! The socket is the program's own: its copies, options and epoll registrations stay, and a call that does not block
+//! does not block. Replacing it was tried and is worse (docs/decisions).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::net::AddressFamily;
+
+use super::arguments::Arguments;
+use super::{Answer, Interceptor, Looked};
+use crate::asker::Asker;
+use crate::fence::{Arrival, Peer, Route};
+use crate::remote::{Destination, Stream};
+use crate::seccomp::Question;
+use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, for_family};
+
+/// A TCP socket of the session that is about to connect.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    pub(super) descriptor: OwnedFd,
+    pub(super) family: AddressFamily,
+    pub(super) cookie: u64,
+    /// What its program means, in the canonical form.
+    pub(super) address: SocketAddr,
+}
+
+impl Connecting {
+    pub(super) fn socket(&self) -> Socket<'_> {
+        Socket(self.descriptor.as_fd())
+    }
+}
+
+impl Interceptor {
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        question: &Question,
+        asker: Asker,
+        arguments: &Arguments,
+    ) -> Looked<Answer> {
+        let name = self.read_name(asker, arguments)?;
+        match name {
+            Name::Other => Ok(Answer::GoOn),
+            Name::Path(path) => self.connect_unix(question, asker, arguments, &path),
+            Name::Ip(address) => self.connect_ip(question, asker, arguments, address),
+        }
+    }
+
+    /// The address in arguments 1 and 2.
+    pub(super) fn read_name(&self, asker: Asker, arguments: &Arguments) -> Looked<Name> {
+        let mut bytes = [0; ADDRESS_BYTES_MAX];
+        let Some(bytes) = usize::try_from(arguments.int(2))
+            .ok()
+            .and_then(|length| bytes.get_mut(..length))
+        else {
+            // The kernel says EINVAL.
+            return Err(Answer::GoOn);
+        };
+        asker
+            .read(arguments.pointer(1), bytes)
+            .map_err(|error| self.judge(asker, &error))?;
+        Ok(Name::parse(bytes))
+    }
+
+    /// The descriptor in argument 0, of a question that still waits: what was read until now was the asker's.
+    pub(super) fn take_descriptor(
+        &self,
+        question: &Question,
+        asker: Asker,
+        arguments: &Arguments,
+    ) -> Looked<OwnedFd> {
+        let descriptor = asker
+            .descriptor(arguments.int(0))
+            .map_err(|error| self.judge(asker, &error))?;
+        if self.listener.is_valid(question) {
+            Ok(descriptor)
+        } else {
+            Err(Answer::Later)
+        }
+    }
+
+    fn connect_ip(
+        self: &Arc<Self>,
+        question: &Question,
+        asker: Asker,
+        arguments: &Arguments,
+        address: SocketAddr,
+    ) -> Looked<Answer> {
+        let descriptor = self.take_descriptor(question, asker, arguments)?;
+        let socket = Socket(descriptor.as_fd());
+        // What the kernel does not know of a socket it will not connect either.
+        let going_on = |_: io::Error| Answer::GoOn;
+        // A socket that is on its way already answers for itself.
+        if !socket.is_tcp().map_err(going_on)? || !socket.is_idle().map_err(going_on)? {
+            return Ok(Answer::GoOn);
+        }
+        if socket.network().map_err(going_on)? != self.network {
+            self.session.ledger.count_unseen();
+            return Ok(Answer::GoOn);
+        }
+        let connecting = Connecting {
+            family: socket.family().map_err(going_on)?,
+            cookie: socket.cookie().map_err(going_on)?,
+            address: canonical(address),
+            descriptor,
+        };
+        Ok(self.lead(question, connecting))
+    }
+
+    fn lead(self: &Arc<Self>, question: &Question, connecting: Connecting) -> Answer {
+        let session = &self.session;
+        let address = connecting.address;
+        match session.fence.route(address) {
+            Route::Elsewhere => {
+                session.ledger.count_other(address);
+                self.go_elsewhere(&connecting)
+            }
+            Route::Door(number) => {
+                session.ledger.count_direct(number);
+                self.go_elsewhere(&connecting)
+            }
+            Route::Allowed => {
+                session.ledger.count_allowed();
+                self.go_elsewhere(&connecting)
+            }
+            Route::Source | Route::TlsDoor => match self.join(&connecting, None) {
+                Ok(()) => Answer::Succeed,
+                Err(errno) => Answer::Fail(errno),
+            },
+            Route::Watched => self.connect_remotely(question, connecting),
+        }
+    }
+
+    /// Lets the kernel connect, or, where the port is the session's own under another number, connects to that.
+    fn go_elsewhere(&self, connecting: &Connecting) -> Answer {
+        if !self.session.names.is_empty() {
+            self.session.names.forget(connecting.cookie);
+        }
+        let address = connecting.address;
+        if self.ports.is_empty() || !address.ip().is_loopback() {
+            return Answer::GoOn;
+        }
+        let Some(real) = self.ports.real(address.port()) else {
+            return Answer::GoOn;
+        };
+        let Some(to) = for_family(SocketAddr::new(address.ip(), real), connecting.family) else {
+            return Answer::GoOn;
+        };
+        match connecting.socket().connect(to) {
+            Ok(()) => Answer::Succeed,
+            Err(error) => Answer::Fail(errno(&error)),
+        }
+    }
+
+    /// Connects the socket to the proxy and tells that what it is for. EINPROGRESS is an error here as for the program.
+    pub(super) fn join(
+        &self,
+        connecting: &Connecting,
+        upstream: Option<Box<dyn Stream>>,
+    ) -> Result<(), i32> {
+        let Connecting {
+            family,
+            cookie,
+            address,
+            ..
+        } = *connecting;
+        let v6 = self.proxy.v6.filter(|_| address.is_ipv6());
+        let Some(proxy) = for_family(v6.unwrap_or(self.proxy.v4), family) else {
+            return Err(libc::ENETUNREACH);
+        };
+        let connected = connecting
+            .socket()
+            .connect(proxy)
+            .map_err(|error| errno(&error));
+        if matches!(connected, Ok(()) | Err(libc::EINPROGRESS)) {
+            let local = connecting.socket().local_address();
+            let local = local.map_err(|error| errno(&error))?;
+            self.session.names.remember(cookie, address);
+            let arrival = Arrival {
+                destination: Destination::Tcp(address),
+                cookie,
+                upstream,
+            };
+            self.session
+                .arrivals
+                .expect(Peer::Tcp(canonical(local)), arrival);
+        }
+        connected
+    }
+}
+
+/// The errno of an error of the kernel's; what has none was refused.
+pub(super) fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::ECONNREFUSED)
+}

@@ -1,0 +1,104 @@
+//! Who listens on a port of this machine, as `/proc` shows it.
+
+use std::fmt;
+use std::fs;
+
+use crate::process::Stat;
+
+/// The listening state in `/proc/net/tcp` (proc_pid_net(5), TCP_LISTEN).
+const LISTENING: &str = "0A";
+
+/// A process that listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: i32,
+    /// What it runs, as the kernel cuts it.
+    pub program: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.program, self.pid)
+    }
+}
+
+/// Whether anybody in this network namespace listens on TCP port `port`.
+pub(crate) fn is_listened_on(port: u16) -> bool {
+    !listening_sockets(port).is_empty()
+}
+
+/// The first process that listens on TCP port `port`, as far as this account may see whose a socket is.
+pub(crate) fn find_holder(port: u16) -> Option<Holder> {
+    let sockets = listening_sockets(port);
+    if sockets.is_empty() {
+        return None;
+    }
+    let all = Stat::read_all().into_iter().map(|stat| stat.process.pid());
+    let pid = all.into_iter().find(|pid| holds_one_of(*pid, &sockets))?;
+    let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Holder {
+        pid,
+        program: program.trim_end().to_owned(),
+    })
+}
+
+/// The names that `/proc/PID/fd` has for the sockets that listen on `port`.
+fn listening_sockets(port: u16) -> Vec<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let tables = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    lines.filter_map(|line| socket_of(line, port)).collect()
+}
+
+/// `sl local_address rem_address st tx_queue:rx_queue tr:when retrnsmt uid timeout inode ...`
+fn socket_of(line: &str, port: u16) -> Option<String> {
+    let mut fields = line.split_whitespace();
+    let (_, local_port) = fields.nth(1)?.rsplit_once(':')?;
+    let state = fields.nth(1)?;
+    let inode = fields.nth(5)?;
+    let is_it = state == LISTENING && u16::from_str_radix(local_port, 16) == Ok(port);
+    is_it.then(|| format!("socket:[{inode}]"))
+}
+
+fn holds_one_of(pid: i32, sockets: &[String]) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    descriptors
+        .flatten()
+        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+        .any(|target| {
+            sockets
+                .iter()
+                .any(|socket| target.as_os_str() == socket.as_str())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_table_is_read() {
+        let line = "   1: 0100007F:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 39123 1 0 100 0";
+        assert_eq!(socket_of(line, 8082).as_deref(), Some("socket:[39123]"));
+        assert_eq!(socket_of(line, 8083), None);
+        let connected = line.replace(" 0A ", " 01 ");
+        assert_eq!(socket_of(&connected, 8082), None);
+        assert_eq!(socket_of("", 8082), None);
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(is_listened_on(port));
+        let holder = find_holder(port).unwrap();
+        assert_eq!(holder.pid.cast_unsigned(), std::process::id());
+        drop(listener);
+        assert!(!is_listened_on(port));
+    }
+}

@@ -1,0 +1,279 @@
+//! Sockets of the session, by a copy of their descriptor: what they are, and their addresses as the kernel writes them.
+//!
+//! Owns `sockaddr` in both directions and the calls that the standard library has no word for. Acts on the session's
+//! own sockets: what is connected or bound here is connected or bound there, with every copy, option and registration.
+
+use std::io;
+use std::mem::size_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::raw::c_int;
+
+use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+/// Bytes of the largest address (`struct sockaddr_storage`); the kernel takes none that is longer.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 128;
+
+/// Bytes of `struct sockaddr_in` and of `struct sockaddr_in6`, and of the shortest of the latter that the kernel takes
+/// (`SIN6_LEN_RFC2133`).
+const IPV4_BYTES: usize = 16;
+const IPV6_BYTES: usize = 28;
+const IPV6_BYTES_MIN: usize = 24;
+
+/// The state of a TCP socket that is neither connected nor listens (linux/tcp_states.h).
+const TCP_CLOSE: u8 = 7;
+
+/// What a program names in connect(2) or bind(2), as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// The path of a Unix socket, as written.
+    Path(Vec<u8>),
+    /// Any other family, a Unix socket without a path, or bytes that are no address: the kernel's own to judge.
+    Other,
+}
+
+impl Name {
+    /// Reads a `sockaddr`.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let Some(family) = bytes.get(..2) else {
+            return Self::Other;
+        };
+        let family = u16::from_ne_bytes([family[0], family[1]]);
+        match c_int::from(family) {
+            libc::AF_INET if bytes.len() >= IPV4_BYTES => {
+                let ip = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
+                Self::Ip(SocketAddrV4::new(ip, port(bytes)).into())
+            }
+            libc::AF_INET6 if bytes.len() >= IPV6_BYTES_MIN => Self::Ip(parse_v6(bytes)),
+            libc::AF_UNIX => {
+                let path = bytes[2..].split(|byte| *byte == 0).next();
+                match path {
+                    Some(path) if !path.is_empty() => Self::Path(path.to_vec()),
+                    Some(_) | None => Self::Other,
+                }
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+fn parse_v6(bytes: &[u8]) -> SocketAddr {
+    let mut ip = [0; 16];
+    ip.copy_from_slice(&bytes[8..24]);
+    let flow = u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    let scope = bytes
+        .get(24..28)
+        .map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+    SocketAddrV6::new(Ipv6Addr::from(ip), port(bytes), flow, scope).into()
+}
+
+fn port(bytes: &[u8]) -> u16 {
+    u16::from_be_bytes([bytes[2], bytes[3]])
+}
+
+/// `address` as the kernel writes it.
+pub(crate) fn encode(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(IPV6_BYTES);
+    let family = match address {
+        SocketAddr::V4(_) => libc::AF_INET,
+        SocketAddr::V6(_) => libc::AF_INET6,
+    };
+    let family = u16::try_from(family).expect("families are small");
+    bytes.extend_from_slice(&family.to_ne_bytes());
+    bytes.extend_from_slice(&address.port().to_be_bytes());
+    match address {
+        SocketAddr::V4(v4) => {
+            bytes.extend_from_slice(&v4.ip().octets());
+            bytes.resize(IPV4_BYTES, 0);
+        }
+        SocketAddr::V6(v6) => {
+            bytes.extend_from_slice(&v6.flowinfo().to_ne_bytes());
+            bytes.extend_from_slice(&v6.ip().octets());
+            bytes.extend_from_slice(&v6.scope_id().to_ne_bytes());
+        }
+    }
+    bytes
+}
+
+/// The same address in one way of writing: an IPv4-mapped IPv6 address is the IPv4 one, and the unspecified address is
+/// the loopback one, to which connect(2) takes it.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// `address` for a socket of `family`: IPv4-mapped where the socket is of IPv6. None where the family cannot reach it.
+pub(crate) fn for_family(address: SocketAddr, family: AddressFamily) -> Option<SocketAddr> {
+    match address {
+        SocketAddr::V4(v4) if family == AddressFamily::INET6 => {
+            let ip = v4.ip().to_ipv6_mapped();
+            Some(SocketAddrV6::new(ip, v4.port(), 0, 0).into())
+        }
+        SocketAddr::V4(_) if family == AddressFamily::INET => Some(address),
+        SocketAddr::V6(_) if family == AddressFamily::INET6 => Some(address),
+        SocketAddr::V6(v6) if family == AddressFamily::INET => {
+            let ip = v6.ip().to_ipv4_mapped()?;
+            Some(SocketAddrV4::new(ip, v6.port()).into())
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => None,
+    }
+}
+
+/// One socket of the session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Socket<'a>(pub(crate) BorrowedFd<'a>);
+
+impl Socket<'_> {
+    /// Its family.
+    pub(crate) fn family(self) -> io::Result<AddressFamily> {
+        Ok(sockopt::socket_domain(self.0)?)
+    }
+
+    /// Whether it carries a stream of TCP: its type is a stream, and its protocol TCP or MPTCP.
+    pub(crate) fn is_tcp(self) -> io::Result<bool> {
+        if sockopt::socket_type(self.0)? != SocketType::STREAM {
+            return Ok(false);
+        }
+        let protocol = sockopt::socket_protocol(self.0)?.map(|protocol| protocol.as_raw().get());
+        let protocol = protocol.map(u32::cast_signed);
+        Ok(matches!(
+            protocol,
+            Some(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP)
+        ))
+    }
+
+    /// Whether it carries a stream.
+    pub(crate) fn is_stream(self) -> io::Result<bool> {
+        Ok(sockopt::socket_type(self.0)? == SocketType::STREAM)
+    }
+
+    /// Tells it from every other socket of this machine's life.
+    pub(crate) fn cookie(self) -> io::Result<u64> {
+        Ok(sockopt::socket_cookie(self.0)?)
+    }
+
+    /// Tells its network namespace from every other (socket(7), SO_NETNS_COOKIE; Linux 5.14).
+    pub(crate) fn network(self) -> io::Result<u64> {
+        let mut cookie = [0; size_of::<u64>()];
+        self.read_option(libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie)?;
+        Ok(u64::from_ne_bytes(cookie))
+    }
+
+    /// Whether it is a TCP socket that is neither connected nor on its way to be, nor listens.
+    pub(crate) fn is_idle(self) -> io::Result<bool> {
+        // tcpi_state is the first byte of struct tcp_info (linux/tcp.h).
+        let mut state = [0];
+        self.read_option(libc::IPPROTO_TCP, libc::TCP_INFO, &mut state)?;
+        Ok(state == [TCP_CLOSE])
+    }
+
+    /// Fills `into` with the beginning of an option.
+    fn read_option(self, level: c_int, name: c_int, into: &mut [u8]) -> io::Result<()> {
+        let mut length = libc::socklen_t::try_from(into.len()).expect("options are small");
+        #[expect(unsafe_code, reason = "these options are in no crate")]
+        // SAFETY: the kernel writes at most `length` bytes to `into`, which has as many.
+        let result = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                level,
+                name,
+                into.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Whether calls on it return rather than wait.
+    pub(crate) fn is_nonblocking(self) -> io::Result<bool> {
+        Ok(rustix::fs::fcntl_getfl(self.0)?.contains(OFlags::NONBLOCK))
+    }
+
+    /// Connects it; a socket that does not block says EINPROGRESS.
+    pub(crate) fn connect(self, address: SocketAddr) -> io::Result<()> {
+        Ok(rustix::net::connect(self.0, &address)?)
+    }
+
+    /// Ends what it is on its way to, if anything; it can be connected again (connect(2), AF_UNSPEC). Whoever polls it
+    /// finds it reset.
+    pub(crate) fn disconnect(self) -> io::Result<()> {
+        Ok(rustix::net::connect_unspec(self.0)?)
+    }
+
+    /// Binds it.
+    pub(crate) fn bind(self, address: SocketAddr) -> io::Result<()> {
+        Ok(rustix::net::bind(self.0, &address)?)
+    }
+
+    /// Its own address.
+    pub(crate) fn local_address(self) -> io::Result<SocketAddr> {
+        let address = rustix::net::getsockname(self.0)?;
+        Ok(SocketAddr::try_from(address)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_kernels_form() {
+        for text in [
+            "10.1.2.3:5432",
+            "[2001:db8::1%7]:5432",
+            "[::ffff:10.1.2.3]:1",
+        ] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Name::parse(&encode(address)), Name::Ip(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_the_kernels_to_judge() {
+        let v4 = encode("10.1.2.3:5432".parse().unwrap());
+        for bytes in [
+            &v4[..1],
+            &v4[..8],
+            &[],
+            &[0, 0, 1, 2],
+            &[1, 0],
+            &[1, 0, 0, b'x'],
+        ] {
+            assert_eq!(Name::parse(bytes), Name::Other, "{bytes:?}");
+        }
+        assert_eq!(Name::parse(b"\x01\0/a\0b"), Name::Path(b"/a".to_vec()));
+    }
+
+    #[test]
+    fn every_way_of_writing_an_address_is_one() {
+        let canonical = |text: &str| canonical(text.parse().unwrap()).to_string();
+        assert_eq!(canonical("[::ffff:127.0.0.1]:5432"), "127.0.0.1:5432");
+        assert_eq!(canonical("0.0.0.0:5432"), "127.0.0.1:5432");
+        assert_eq!(canonical("[::]:5432"), "[::1]:5432");
+        assert_eq!(canonical("[::ffff:0.0.0.0]:5432"), "127.0.0.1:5432");
+        assert_eq!(canonical("[fe80::1%3]:5432"), "[fe80::1]:5432");
+    }
+
+    #[test]
+    fn an_address_is_written_as_the_socket_needs_it() {
+        let v4: SocketAddr = "127.0.0.1:7".parse().unwrap();
+        let v6: SocketAddr = "[::1]:7".parse().unwrap();
+        let mapped: SocketAddr = "[::ffff:127.0.0.1]:7".parse().unwrap();
+        assert_eq!(for_family(v4, AddressFamily::INET), Some(v4));
+        assert_eq!(for_family(v4, AddressFamily::INET6), Some(mapped));
+        assert_eq!(for_family(mapped, AddressFamily::INET), Some(v4));
+        assert_eq!(for_family(v6, AddressFamily::INET), None);
+        assert_eq!(for_family(v4, AddressFamily::UNIX), None);
+    }
+}

@@ -1,0 +1,446 @@
+//! The fence around real programs: who is led where, who is refused, and what is told of it.
+//!
+//! The servers are of this test's own: each says its name, and which database it was asked for.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use crate::driver::supervise;
+
+/// The program of this package that is static and dials by itself.
+pub(crate) const DRIVER: &str = env!("CARGO_BIN_EXE_supervise");
+
+/// Says `NAME:DATABASE` to whoever begins a session, and refuses TLS. Lives as long as the test's process.
+fn server(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            thread::spawn(move || converse(client.unwrap(), name));
+        }
+    });
+    address
+}
+
+fn converse(mut client: TcpStream, name: &str) {
+    loop {
+        let mut header = [0; 8];
+        if client.read_exact(&mut header).is_err() {
+            return;
+        }
+        if header[4..] == [0x04, 0xd2, 0x16, 0x2f] {
+            client.write_all(b"N").unwrap();
+            continue;
+        }
+        let length = u32::from_be_bytes(header[..4].try_into().unwrap()) as usize;
+        let mut parameters = vec![0; length - 8];
+        client.read_exact(&mut parameters).unwrap();
+        let text = String::from_utf8(parameters).unwrap();
+        let mut words = text.split('\0');
+        let database = words
+            .find(|word| *word == "database")
+            .and_then(|_| words.next());
+        let body = format!("{name}:{}", database.unwrap_or("?"));
+        // ReadyForQuery, of a length that no real one has.
+        let length = u32::try_from(body.len() + 4).unwrap();
+        client
+            .write_all(&[&b"Z"[..], &length.to_be_bytes(), body.as_bytes()].concat())
+            .unwrap();
+        return;
+    }
+}
+
+/// A source, a branch's door, and the rule that joins them for the database `shop`.
+pub(crate) struct Stage {
+    pub(crate) source: SocketAddr,
+    rule: String,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let (source, door) = (server("source"), server("branch"));
+        let rule = format!("{source}/shop={door}");
+        Self { source, rule }
+    }
+
+    pub(crate) fn run(&self, options: &[&str], program: &[&str]) -> Told {
+        let mut command = supervise(["--fence", &self.rule]);
+        command.args(options).args(program);
+        Told::by(&mut command)
+    }
+
+    fn dial(&self, options: &[&str], address: &str, database: &str) -> Told {
+        self.run(options, &[DRIVER, "--dial", address, database])
+    }
+}
+
+/// What a fenced run said.
+pub(crate) struct Told {
+    pub(crate) out: String,
+    err: String,
+    code: Option<i32>,
+    report: String,
+}
+
+impl Told {
+    fn by(command: &mut Command) -> Self {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.stdin(Stdio::null()).output().unwrap();
+        let err = String::from_utf8(stderr).unwrap();
+        let last = err.lines().last().unwrap_or_default();
+        Self {
+            out: String::from_utf8_lossy(&stdout).into_owned(),
+            report: last.to_owned(),
+            code: status.code(),
+            err,
+        }
+    }
+
+    pub(crate) fn says(&self, words: &str) {
+        assert!(
+            self.out.contains(words),
+            "{words:?} is not in {:?}; {}",
+            self.out,
+            self.err
+        );
+    }
+
+    pub(crate) fn reports(&self, words: &str) {
+        assert!(
+            self.report.contains(words),
+            "{words:?} is not in {}",
+            self.err
+        );
+    }
+}
+
+#[test]
+fn a_static_program_is_led_to_the_branch() {
+    let stage = Stage::new();
+    let told = stage.dial(&[], &stage.source.to_string(), "shop");
+    told.says("branch:shop_branch");
+    told.reports("redirected: 1");
+    assert_eq!(told.code, Some(0));
+}
+
+#[test]
+fn another_database_goes_where_it_was_going() {
+    let stage = Stage::new();
+    let told = stage.dial(&[], &stage.source.to_string(), "stock");
+    told.says("source:stock");
+    told.reports("redirected: 0");
+    told.reports(r#"database: "stock", connections: 1"#);
+}
+
+#[test]
+fn every_way_of_writing_the_address_is_the_source() {
+    let stage = Stage::new();
+    let port = stage.source.port();
+    for host in [
+        "127.0.0.1",
+        "0.0.0.0",
+        "127.0.0.7",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::]",
+    ] {
+        let told = stage.dial(&[], &format!("{host}:{port}"), "shop");
+        told.says("branch:shop_branch");
+    }
+}
+
+#[test]
+fn a_door_is_counted_and_left_alone() {
+    let stage = Stage::new();
+    let door = stage.rule.split_once('=').unwrap().1.to_owned();
+    let told = stage.dial(&[], &door, "anything");
+    told.says("branch:anything");
+    told.reports("direct: 1");
+    told.reports("redirected: 0");
+}
+
+#[test]
+fn other_destinations_are_counted_and_left_alone() {
+    let stage = Stage::new();
+    let other = server("other");
+    let told = stage.dial(&[], &other.to_string(), "shop");
+    told.says("other:shop");
+    told.reports(&format!(
+        "DestinationCount {{ address: \"{other}\", connections: 1 }}"
+    ));
+    // Nobody listens there.
+    let closed = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let told = stage.dial(&[], &closed.to_string(), "shop");
+    told.says("errno 111");
+}
+
+#[test]
+fn a_source_may_be_refused_or_allowed() {
+    let stage = Stage::new();
+    let source = stage.source.to_string();
+    let refused = stage.dial(&["--refuse"], &source, "shop");
+    refused.says("bough: branch shop stands in for database \"shop\"");
+    refused.reports("refused: 1");
+    stage
+        .dial(&["--refuse"], &source, "stock")
+        .says("source:stock");
+    let allowed = stage.dial(&["--allow"], &source, "shop");
+    allowed.says("source:shop");
+    allowed.reports("allowed: 1");
+}
+
+#[test]
+fn a_replication_of_the_whole_server_is_refused() {
+    let stage = Stage::new();
+    let script = format!(
+        "import socket,struct\ns=socket.create_connection(('127.0.0.1',{}))\nb=b'user\\0u\\0replication\\0true\\0\\0'\n\
+         s.sendall(struct.pack('!II',len(b)+8,3<<16)+b)\nprint(s.recv(999))",
+        stage.source.port()
+    );
+    let told = stage.run(&[], &["/usr/bin/python3", "-c", &script]);
+    told.says("replication of the whole server");
+}
+
+#[test]
+fn a_connect_that_does_not_wait_does_not_and_its_socket_stays_registered() {
+    let stage = Stage::new();
+    // The registration with epoll is made before connect, and must see it writable after.
+    let script = r#"
+import socket, select, struct, sys, errno
+port = int(sys.argv[1])
+poll = select.epoll()
+s = socket.socket(); s.setblocking(False)
+poll.register(s, select.EPOLLOUT | select.EPOLLIN)
+assert s.connect_ex(("127.0.0.1", port)) == errno.EINPROGRESS
+while not poll.poll(10)[0][1] & select.EPOLLOUT: pass
+assert s.connect_ex(("127.0.0.1", port)) in (0, errno.EISCONN)
+assert s.getpeername() == ("127.0.0.1", port), s.getpeername()
+d = s.dup(); d.setblocking(True)
+body = b"user\0u\0database\0shop\0\0"
+d.sendall(struct.pack("!II", len(body) + 8, 3 << 16) + body)
+print(d.recv(100))
+"#;
+    let port = stage.source.port().to_string();
+    let told = stage.run(&[], &["/usr/bin/python3", "-c", script, &port]);
+    told.says("branch:shop_branch");
+}
+
+#[test]
+fn a_child_of_a_child_is_in_the_session_too() {
+    let stage = Stage::new();
+    let script = format!(
+        "(setsid {DRIVER} --dial {} shop | cat) & wait",
+        stage.source
+    );
+    stage
+        .run(&[], &["sh", "-c", &script])
+        .says("branch:shop_branch");
+}
+
+#[test]
+fn what_would_pass_the_filter_is_not_there() {
+    let stage = Stage::new();
+    // io_uring_setup is 425 everywhere; prctl(PR_SET_DUMPABLE, 0) succeeds and changes nothing.
+    let script = r#"
+import ctypes, ctypes.util, errno, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(425, 1, ctypes.create_string_buffer(120)) == -1
+assert ctypes.get_errno() == errno.ENOSYS
+assert libc.prctl(4, 0, 0, 0, 0) == 0 and libc.prctl(3, 0, 0, 0, 0) == 1
+s = socket.socket()
+try:
+    s.sendto(b"x", socket.MSG_FASTOPEN, ("127.0.0.1", int(sys.argv[1])))
+    print("went")
+except OSError as error:
+    print("errno", error.errno == errno.EOPNOTSUPP)
+"#;
+    let port = stage.source.port().to_string();
+    let told = stage.run(&[], &["/usr/bin/python3", "-c", script, &port]);
+    told.says("errno True");
+}
+
+#[test]
+fn a_unix_socket_of_the_source_is_the_source() {
+    let stage = Stage::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(format!(".s.PGSQL.{}", stage.source.port()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut bytes = [0; 100];
+            let read = client.read(&mut bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes[8..read]).replace('\0', " ");
+            let length = u32::try_from(text.len() + 4).unwrap();
+            client
+                .write_all(&[&b"Z"[..], &length.to_be_bytes(), text.as_bytes()].concat())
+                .unwrap();
+        }
+    });
+    let path = path.to_str().unwrap();
+    stage.dial(&[], path, "shop").says("branch:shop_branch");
+    let told = stage.dial(&[], path, "stock");
+    told.says("database stock");
+    told.reports(&format!("address: \"{path}\", database: \"stock\""));
+}
+
+#[test]
+fn a_session_inside_a_session_is_refused_by_name() {
+    let stage = Stage::new();
+    let told = stage.run(&[], &[DRIVER, "--fence", &stage.rule, "true"]);
+    assert_eq!(told.code, Some(4));
+    assert!(told.err.contains("Install(Nested)"), "{}", told.err);
+}
+
+/// A TCP server that says a word to everybody first, and then everything back.
+fn echo(word: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            thread::spawn(move || {
+                let mut client = client.unwrap();
+                client.write_all(word.as_bytes()).unwrap();
+                let mut other = client.try_clone().unwrap();
+                let _gone = std::io::copy(&mut client, &mut other);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn under_assertion_no_start_up_reaches_what_is_no_branch() {
+    let stage = Stage::new();
+    let other = server("other");
+    let options = ["--assert-isolated"];
+    let told = stage.dial(&options, &other.to_string(), "shop");
+    told.says("no branch stands in for database \"shop\"");
+    told.reports(&format!(
+        "address: \"{other}\", database: \"shop\", connections: 1"
+    ));
+    let told = stage.dial(&options, &stage.source.to_string(), "stock");
+    told.says("no branch stands in for database \"stock\"");
+    stage
+        .dial(&options, &stage.source.to_string(), "shop")
+        .says("branch:shop_branch");
+}
+
+#[test]
+fn under_assertion_other_protocols_go_through_with_the_other_ends_own_outcome() {
+    let stage = Stage::new();
+    let echo = echo("hello ");
+    let closed = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let script = r#"
+import socket, sys, select, errno
+def wait(s):
+    p = select.poll(); p.register(s, select.POLLOUT | select.POLLIN); p.poll(10000)
+    return s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+open_, closed = int(sys.argv[1]), int(sys.argv[2])
+for first in (b"", b"\0", b"GET"):
+    s = socket.create_connection(("127.0.0.1", open_))
+    assert s.recv(6) == b"hello ", "the server speaks first"
+    s.sendall(first); s.shutdown(socket.SHUT_WR)
+    rest = b""
+    while (got := s.recv(100)): rest += got
+    assert rest == first, rest
+try:
+    socket.create_connection(("127.0.0.1", closed)); print("connected")
+except ConnectionRefusedError: pass
+s = socket.socket(); s.setblocking(False)
+assert s.connect_ex(("127.0.0.1", open_)) == errno.EINPROGRESS
+assert wait(s) == 0
+assert s.getpeername() == ("127.0.0.1", open_)
+s = socket.socket(); s.setblocking(False)
+said = s.connect_ex(("127.0.0.1", closed))
+assert said == errno.ECONNREFUSED or wait(s) == errno.ECONNREFUSED, said
+print("all went")
+"#;
+    let (open, shut) = (echo.port().to_string(), closed.port().to_string());
+    let program = ["/usr/bin/python3", "-c", script, &open, &shut];
+    stage.run(&["--assert-isolated"], &program).says("all went");
+}
+
+#[test]
+fn a_program_that_may_not_be_read_does_not_start() {
+    use std::os::unix::fs::PermissionsExt;
+    if rustix::process::geteuid().is_root() {
+        println!("not run: root reads everything");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::copy("/bin/true", &file).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o111)).unwrap();
+    let stage = Stage::new();
+    let told = stage.run(&[], &[file.to_str().unwrap()]);
+    assert_eq!(told.code, Some(4));
+    assert!(told.err.contains("Unguardable"), "{}", told.err);
+}
+
+#[test]
+fn a_taken_port_is_another_one_and_the_program_does_not_notice() {
+    let stage = Stage::new();
+    let holder = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = holder.local_addr().unwrap().port().to_string();
+    let script = r#"
+import socket, sys, errno
+port = int(sys.argv[1])
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("127.0.0.1", port)); s.listen()
+assert s.getsockname() == ("127.0.0.1", port)
+# The session's own connections lead to it, by the port that it asked for.
+c = socket.create_connection(("127.0.0.1", port))
+a, _ = s.accept(); a.sendall(b"mine"); assert c.recv(4) == b"mine"
+# What the session itself has it cannot have twice.
+try:
+    socket.socket().bind(("127.0.0.1", port)); print("bound twice")
+except OSError as error:
+    assert error.errno == errno.EADDRINUSE
+print("served")
+"#;
+    let told = stage.run(&[], &["/usr/bin/python3", "-c", script, &port]);
+    told.says("served");
+    let event = format!("PortTaken(PortTaken {{ asked: 127.0.0.1:{port}");
+    assert!(told.err.contains(&event), "{}", told.err);
+    let pid = format!("pid: {}", std::process::id());
+    assert!(told.err.contains(&pid), "{}", told.err);
+}
+
+#[test]
+fn a_killed_supervisor_takes_its_session_along() {
+    use crate::driver::{Reader, pid, wait_until_ended};
+    use rustix::process::{Pid, Signal, kill_process};
+    let stage = Stage::new();
+    // A child, a child of it in a session of its own, and a daemon whose parent has ended; and one that hides its
+    // environment and is found by what it asks.
+    let script = format!(
+        "sleep 1000 & echo $!; setsid sleep 1000 & echo $!; (setsid sleep 1000 & echo $!); \
+         (setsid env -i {DRIVER} --dial-forever {} & echo $!); wait",
+        stage.source
+    );
+    let mut command = supervise(["--fence", &stage.rule, "sh", "-c", &script]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Reader::new(child.stdout.take().unwrap());
+    let processes: Vec<Pid> = (0..4).map(|_| pid(&said.line())).collect();
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    for process in processes {
+        wait_until_ended(process);
+    }
+}

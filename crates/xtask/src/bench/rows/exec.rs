@@ -1,0 +1,101 @@
+//! What a session costs over the bare command: `bough exec` with a branch that lives, and with one that is taken from
+//! the pool for it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fixtures::Program;
+use serde_json::json;
+
+use super::{pairs, timed};
+use crate::bench::engine::Engine;
+use crate::bench::row::Row;
+use crate::bench::stage::Scene;
+use crate::bench::stopwatch::{median, time_ms};
+use crate::command::capture;
+
+/// How long one session may take; the first one copies the source.
+const SESSION_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Whose branch a session gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::bench) enum Session {
+    /// The branch of the session before.
+    Another,
+    /// A new one, of a warm clone.
+    Own,
+}
+
+/// `bough exec -- /bin/true` against `/bin/true`.
+pub(super) fn overhead(
+    scene: &mut Scene<'_>,
+    name: &str,
+    runs: u32,
+    session: Session,
+) -> Result<Row> {
+    let (engine, url) = (&scene.engine, scene.source.url());
+    let id = |run: u32| match session {
+        Session::Another => "exec".to_owned(),
+        Session::Own => format!("exec-{run}"),
+    };
+    let ours = |run: u32| {
+        let config = write_config(engine.home(), &id(run))?;
+        if session == Session::Own && run > 0 {
+            engine.wait_until_warm()?;
+        }
+        let time = time_session(engine, &config, &url)?;
+        if session == Session::Own {
+            destroy(engine, &id(run))?;
+        }
+        Ok(time)
+    };
+    let theirs = |_| {
+        time_ms(|| {
+            let program = Program::start(Command::new("/bin/true"), engine.home(), "true")?;
+            program.finish(SESSION_TIME_MAX)?.success().map(drop)
+        })
+    };
+    let (ours, theirs) = pairs(runs, ours, theirs)?;
+    if session == Session::Another {
+        destroy(engine, &id(0))?;
+    }
+    let over = median(&ours) - median(&theirs);
+    let row = timed(name, &ours, "the bare command", &theirs).value(over);
+    let branch = match session {
+        Session::Another => "the branch lives",
+        Session::Own => "the branch is new, of a warm clone",
+    };
+    Ok(row
+        .goal("<= 25 ms over the bare command", over <= 25.0)
+        .note(branch))
+}
+
+fn write_config(directory: &Path, id: &str) -> Result<PathBuf> {
+    let branch = json!({
+        "id": id, "type": "pg", "ttl_secs": 900, "connection": {"url": "DATABASE_URL"}, "copy": {"mode": "all"},
+    });
+    let config = json!({
+        "target": "targetless", "operator": true,
+        "feature": {"network": false, "fs": "local", "db_branches": [branch]},
+    });
+    let path = directory.join("exec.json");
+    std::fs::write(&path, config.to_string())
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+fn time_session(engine: &Engine, config: &Path, url: &str) -> Result<f64> {
+    let mut command = engine.command();
+    command.args(["exec", "-q", "-f"]).arg(config);
+    command.args(["--", "/bin/true"]).env("DATABASE_URL", url);
+    time_ms(|| {
+        let program = Program::start(command, engine.home(), "exec")?;
+        program.finish(SESSION_TIME_MAX)?.success().map(drop)
+    })
+}
+
+fn destroy(engine: &Engine, id: &str) -> Result<()> {
+    capture(engine.command().args(["db-branches", "destroy", id])).map(drop)
+}
