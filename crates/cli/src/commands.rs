@@ -46,7 +46,7 @@ pub(crate) async fn run(
         Command::Schema(args) => schema::run(args, ui)?,
         Command::Alias(args) => alias::run(args, settings, ui)?,
         Command::Doctor(args) => doctor::run(args, settings, ui).await?,
-        Command::Completions(args) => completions::run(args, ui)?,
+        Command::Completions(args) => completions::run(args, settings, ui)?,
         Command::Probe(args) => probe::run(args)?,
         Command::WatchSession(args) => watch_session::run(args)?,
     };

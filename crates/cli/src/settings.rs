@@ -12,7 +12,9 @@ use model::branch_id::NameError;
 use model::{Namespace, Secret};
 
 use crate::args::GlobalArgs;
-use crate::ui::Format;
+
+/// The name that the program has of its own.
+pub(crate) const OWN_NAME: &str = "bough";
 
 /// The name that people's scripts and editors call.
 pub(crate) const HABITUAL_NAME: &str = "mirrord";
@@ -129,8 +131,8 @@ pub(crate) struct Settings {
     pub(crate) source_url: Option<Secret>,
     /// Values for sessions.
     pub(crate) session: SessionDefaults,
-    /// The form of results that mirrord's callers expect where no flag names one.
-    pub(crate) habitual_format: Format,
+    /// Whether it is called by the name of the program whose habits it serves.
+    pub(crate) is_called_mirrord: bool,
     /// How often `-v` was given.
     pub(crate) verbose: u8,
     /// RUST_LOG: says more than a count of `-v`, so it wins.
@@ -164,17 +166,22 @@ impl Settings {
             server_account: environment.text("BOUGH_SERVER_ACCOUNT")?,
             source_url: environment.text("BOUGH_SOURCE_URL")?.map(Secret::new),
             session: session_defaults(&environment)?,
-            habitual_format: if is_called_mirrord(std::env::args_os().next().as_deref()) {
-                Format::Json
-            } else {
-                Format::Text
-            },
+            is_called_mirrord: is_called_mirrord(std::env::args_os().next().as_deref()),
             verbose: flags.verbose,
             rust_log: environment.text("RUST_LOG")?,
             owner: describe_owner(&environment),
             environment,
             directory: std::env::current_dir().ok(),
         })
+    }
+
+    /// The name by which this run was called.
+    pub(crate) fn program_name(&self) -> &'static str {
+        if self.is_called_mirrord {
+            HABITUAL_NAME
+        } else {
+            OWN_NAME
+        }
     }
 
     /// The namespace of a command that has no file: the flag, MIRRORD_TARGET_NAMESPACE, `default`.

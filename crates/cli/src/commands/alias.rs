@@ -12,11 +12,8 @@ use model::ExitCode;
 use serde::Serialize;
 
 use crate::error::CommandError;
-use crate::settings::{HABITUAL_NAME, Settings};
+use crate::settings::{HABITUAL_NAME, OWN_NAME, Settings};
 use crate::ui::{Format, Page, Report, Ui};
-
-/// The name that the program has of its own.
-const OWN_NAME: &str = "bough";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,6 +6,7 @@ use model::ExitCode;
 
 use crate::args;
 use crate::error::CommandError;
+use crate::settings::Settings;
 use crate::ui::Ui;
 
 const EXAMPLES: &str = "\
@@ -30,15 +31,20 @@ enum ShellWord {
     Fish,
 }
 
-/// Writes the script to standard output.
-pub(crate) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<ExitCode, CommandError> {
+/// Writes the script to standard output, for the name by which the program was called.
+pub(crate) fn run(
+    args: &CompletionsArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<ExitCode, CommandError> {
     let shell = match args.shell {
         ShellWord::Bash => Shell::Bash,
         ShellWord::Zsh => Shell::Zsh,
         ShellWord::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut args::Args::command(), "bough", &mut script);
+    let name = settings.program_name();
+    clap_complete::generate(shell, &mut args::Args::command(), name, &mut script);
     ui.raw(&script)?;
     Ok(ExitCode::Success)
 }

@@ -51,7 +51,12 @@ pub(crate) fn run(
     let mut surroundings = surroundings(settings)?;
     surroundings.is_target_final = !args.ide;
     let read = config::read(&args.file, &surroundings);
-    match args.output.unwrap_or(settings.habitual_format) {
+    let habitual = if settings.is_called_mirrord {
+        Format::Json
+    } else {
+        Format::Text
+    };
+    match args.output.unwrap_or(habitual) {
         Format::Text => {
             let config = read.map_err(|error| diagnostics::rejection(&args.file, error))?;
             show_text(args, &config, ui)?;

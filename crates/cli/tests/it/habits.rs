@@ -227,6 +227,11 @@ fn called_as_mirrord_it_answers_as_scripts_expect() {
     let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(document["type"], "Success");
     assert_eq!(document["config"]["namespace"], "metalmart");
+    let script = run(&env, "completions bash").success().unwrap();
+    assert!(
+        script.contains("complete -F _mirrord") && script.contains(" mirrord\n"),
+        "{script}"
+    );
     let words = ["exec", "-f", "x.json", "--", "sh", "-c", "exit 9"];
     let outcome = env.run(words, LONG).unwrap();
     assert_eq!(outcome.status.code(), Some(9), "{}", outcome.stderr);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::reader::{Surroundings, read_text};
-use crate::support::TABLE;
+use crate::support::{Standing, TABLE};
 
 /// Where the page is published, from this crate's folder.
 const PUBLISHED: &str = "../../docs/configuration.md";
@@ -42,6 +42,27 @@ fn every_entry_of_the_table_is_a_key() {
             keys.iter().any(|key| key.path == support.path),
             "{}",
             support.path
+        );
+    }
+}
+
+#[test]
+fn every_refused_key_has_its_line_in_the_roadmap() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/roadmap.md");
+    let roadmap = std::fs::read_to_string(path).expect("the roadmap is there");
+    let is_named = |word: &str| roadmap.contains(&format!("`{word}`"));
+    for support in TABLE {
+        if support.standing != Standing::Refused {
+            continue;
+        }
+        let path = support.path;
+        let above = path.match_indices('.').map(|(end, _)| &path[..end]);
+        let last = path.rsplit('.').next();
+        // The parts of a secret's name are told by what they name.
+        let secret = path.contains(".connection.").then_some("secret");
+        assert!(
+            above.chain([path]).chain(last).chain(secret).any(is_named),
+            "{path}"
         );
     }
 }

@@ -50,6 +50,12 @@ const FAST_STOP_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long an immediate stop may take: PostgreSQL itself kills what is left of it after 5 s.
 const IMMEDIATE_STOP_TIME_MAX: Duration = Duration::from_secs(7);
 
+/// How long a data directory may be held by what is about to let it go.
+const ENTER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long to wait before a held data directory is asked for again.
+const ENTER_PAUSE: Duration = Duration::from_millis(10);
+
 /// How a server is asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopMode {
@@ -207,7 +213,7 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
         source,
     };
     let home = DataDir::at(data);
-    let prepared = home.prepare().map_err(|source| StartError::Enter {
+    let prepared = enter(&home).await.map_err(|source| StartError::Enter {
         data: data.to_owned(),
         source,
     })?;
@@ -252,6 +258,19 @@ fn start_time_max(purpose: Purpose) -> Duration {
         Purpose::Base | Purpose::Branch => START_TIME_MAX,
         Purpose::Standby | Purpose::Follower | Purpose::Recovery => RECOVERY_TIME_MAX,
     }
+}
+
+/// Makes a data directory ready for a server. One that is in use is asked for again for a while: a process that another
+/// task is just starting holds every descriptor of ours until it runs its program, a branch's lock among them.
+async fn enter(home: &DataDir) -> Result<Prepared, VolumeError> {
+    let tries = ENTER_TIME_MAX.as_millis() / ENTER_PAUSE.as_millis();
+    for _ in 1..tries {
+        match home.prepare() {
+            Err(VolumeError::InUse { .. }) => tokio::time::sleep(ENTER_PAUSE).await,
+            other => return other,
+        }
+    }
+    home.prepare()
 }
 
 /// The living server of a data directory, believed only when its process works in that directory. One that is not
