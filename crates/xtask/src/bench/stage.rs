@@ -247,6 +247,7 @@ impl Stage {
     /// # Errors
     /// As [`Stage::scene`], when there is none.
     pub(super) fn best_scene(&mut self, data: Data, keeping: Keeping) -> Result<Scene<'_>> {
+        let mut reasons = Vec::new();
         for place in Place::ALL {
             // A place without root's help is measured for itself.
             if place == Place::OverlayXfsRootless {
@@ -254,13 +255,12 @@ impl Stage {
             }
             match self.scene(place, data, keeping) {
                 Ok(_) => return self.scene(place, data, keeping),
-                Err(error) if error.is::<Unmeasurable>() => {}
+                Err(error) if error.is::<Unmeasurable>() => reasons.push(error.to_string()),
                 Err(error) => return Err(error),
             }
         }
-        Err(Unmeasurable::because(
-            "the engine can work in no place here",
-        ))
+        reasons.dedup();
+        Err(Unmeasurable::because(reasons.join("; ")))
     }
 }
 

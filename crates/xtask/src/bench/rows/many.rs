@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::bench::client::Client;
 use crate::bench::engine::by_url;
@@ -56,7 +56,11 @@ pub(super) fn idle(scene: &mut Scene<'_>, branches: u32) -> Result<Vec<Row>> {
     }
     let memory = memory_before.saturating_sub(available_memory()?);
     let disk = disk_before.saturating_sub(settled_free_bytes(&volume)?);
-    let pss = pss_of_servers(&volume)?;
+    let (servers, pss) = pss_of_servers(&volume)?;
+    ensure!(
+        servers == branches,
+        "{servers} servers run for {branches} branches"
+    );
     let per = |bytes: u64| mb(bytes) / f64::from(branches);
     let note = format!(
         "{branches} branches of {}, {}",
@@ -145,8 +149,8 @@ fn available_memory() -> Result<u64> {
     kilobytes(&text, "MemAvailable:").context("the kernel does not say what memory is available")
 }
 
-/// The memory of all servers of branches and their children, shared pages counted in parts.
-fn pss_of_servers(data_dir: &Path) -> Result<u64> {
+/// How many servers of branches run, and the memory of all of them and their children, shared pages counted in parts.
+fn pss_of_servers(data_dir: &Path) -> Result<(u32, u64)> {
     let clones = data_dir.join("volume/clones").display().to_string();
     let processes: Vec<(u32, u32, String)> = processes().collect();
     let servers: Vec<u32> = processes
@@ -162,7 +166,8 @@ fn pss_of_servers(data_dir: &Path) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         kilobytes(&text, "Pss:")
     });
-    Ok(pss.sum())
+    let count = u32::try_from(servers.len()).context("too many servers")?;
+    Ok((count, pss.sum()))
 }
 
 /// Id, parent and command line of every process.
