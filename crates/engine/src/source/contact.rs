@@ -1,6 +1,6 @@
 //! A connection to a source that is kept for a short while, so that asking whether it has moved costs no login.
 //!
-//! Owns when it may be used again: by whoever comes with the very same access, and only for [`CONTACT_TIME_MAX`] after
+//! Owns when it may be used again: by whoever comes with the very same access, and only for `CONTACT_TIME_MAX` after
 //! it was opened, for a name or a proxy may lead to another server by then. Leaves the question to `position`.
 
 use std::sync::{Arc, Weak};

@@ -155,7 +155,7 @@ fn hand_over(listener: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Watches for the session `id`, to the end of either; for a process that [`Watcher::start`] started.
+/// Watches for the session `id`, to the end of either; for a process that `Watcher::start` started.
 ///
 /// # Errors
 /// When it was not.
