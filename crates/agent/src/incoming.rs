@@ -59,13 +59,15 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Everything about incoming connections of one agent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Incoming {
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Why no port is given away; none where they are.
+    hands_off: Option<String>,
     state: Mutex<State>,
     ground: Arc<Ground>,
 }
@@ -84,6 +86,17 @@ struct Running {
 }
 
 impl Incoming {
+    /// Nothing is subscribed yet; with a reason in `hands_off`, nothing will be.
+    pub(crate) fn new(hands_off: Option<String>) -> Self {
+        let shared = Shared {
+            hands_off,
+            ..Shared::default()
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// Gives a session a port's connections, or copies of them.
     ///
     /// # Errors
@@ -95,6 +108,9 @@ impl Incoming {
         subscription: &Subscription,
     ) -> Result<Subscribed, SubscribeFailure> {
         let (share, on_concurrent) = share(&subscription.mode)?;
+        if let Some(why) = &self.shared.hands_off {
+            return Err(SubscribeFailure::Unsupported { lacks: why.clone() });
+        }
         let port = subscription.port;
         {
             let mut state = self.shared.lock();

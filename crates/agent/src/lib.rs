@@ -42,4 +42,7 @@ pub struct Settings {
     pub process: Option<u32>,
     /// For how long a session without a link is kept.
     pub grace: Duration,
+    /// Why the target's ports are not to be touched; none where they may be. In a network that is not the target's
+    /// alone, the ports are other programs' too.
+    pub hands_off: Option<String>,
 }

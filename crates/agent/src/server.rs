@@ -112,10 +112,11 @@ impl Agent {
     /// An agent that serves no link yet.
     pub fn new(settings: Settings) -> Self {
         let resolver = Resolver::new(settings.resolv_conf.clone(), settings.hosts.clone());
+        let incoming = Incoming::new(settings.hands_off.clone());
         let inner = Inner {
             settings,
             resolver,
-            incoming: Incoming::default(),
+            incoming,
             sessions: Mutex::new(HashMap::new()),
         };
         Self {

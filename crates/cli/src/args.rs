@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
-    alias, completions, db_branches, doctor, engine, exec, local, probe, schema, source,
+    agent, alias, completions, db_branches, doctor, engine, exec, local, probe, schema, source,
     verify_config, watch_session,
 };
 
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Alias(alias::AliasArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Agent(agent::AgentArgs),
     #[command(hide = true)]
     Probe(probe::ProbeArgs),
     #[command(hide = true)]

@@ -1,5 +1,6 @@
 //! The commands, one file each, and the one place that chooses among them.
 
+pub(crate) mod agent;
 pub(crate) mod alias;
 pub(crate) mod completions;
 pub(crate) mod db_branches;
@@ -47,6 +48,7 @@ pub(crate) async fn run(
         Command::Alias(args) => alias::run(args, settings, ui)?,
         Command::Doctor(args) => doctor::run(args, settings, ui).await?,
         Command::Completions(args) => completions::run(args, settings, ui)?,
+        Command::Agent(args) => agent::run(args).await?,
         Command::Probe(args) => probe::run(args)?,
         Command::WatchSession(args) => watch_session::run(args)?,
     };

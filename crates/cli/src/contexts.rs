@@ -9,9 +9,10 @@ pub(crate) mod local;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::{ExitCode, Namespace, TargetKind, TargetRef};
+use wire::AgentKey;
 
 use local::{LocalTargets, RegistryError, TargetState};
 
@@ -144,6 +145,17 @@ pub(crate) struct FoundTarget {
     pub(crate) skipped: Vec<String>,
     /// TCP ports that it is known to listen on.
     pub(crate) ports: Vec<u16>,
+    /// How its agent is reached; none where it has none.
+    pub(crate) agent: Option<AgentLink>,
+}
+
+/// How a session comes to the agent of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentLink {
+    /// The Unix socket that the agent listens on.
+    pub(crate) socket: PathBuf,
+    /// What sessions' keys are made from.
+    pub(crate) key: AgentKey,
 }
 
 impl fmt::Debug for FoundTarget {

@@ -38,6 +38,7 @@ async fn run() -> Result<(), agent::RunError> {
         root: argument().into(),
         process: argument().parse().ok(),
         grace: Duration::from_secs(argument().parse().expect("seconds")),
+        hands_off: None,
     };
     let listener = tokio::net::UnixListener::bind(socket).expect("the socket can be bound");
     writeln!(io::stdout(), "ready").expect("somebody listens");

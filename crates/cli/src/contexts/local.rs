@@ -7,7 +7,7 @@
 //!                     |   the process ended: target.json says how
 //! ```
 //!
-//! Owns the register of targets (`registry`), their keepers (`keeper`), and what the commands `local run|ls|logs|stop`
+//! Owns the register of targets (`registry`), their keepers (`keeper`) and agents (`helpers`), and what the commands `local run|ls|logs|stop`
 //! do, as functions that return reports. Leaves arguments and printing to those commands, signals and process trees to
 //! `supervisor`.
 //!
@@ -16,6 +16,7 @@
 
 mod environ;
 mod handover;
+mod helpers;
 mod keeper;
 mod list;
 mod log;
@@ -31,8 +32,10 @@ use std::path::Path;
 use model::{Namespace, TargetKind, TargetRef};
 
 use super::{FindError, FoundTarget, OtherTargets, Targets};
+use helpers::Place;
 use registry::{Record, Registry};
 
+pub(crate) use helpers::READY;
 pub(crate) use keeper::keep;
 pub(crate) use list::{TargetReport, list};
 pub(crate) use log::{last_lines, log_path};
@@ -129,6 +132,9 @@ impl Targets for LocalTargets {
             environment: environ.variables,
             skipped: environ.skipped,
             ports: record.ports,
+            agent: record
+                .place
+                .and_then(|folder| Place::of(folder).agent_link()),
         })
     }
 }

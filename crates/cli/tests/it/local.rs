@@ -175,3 +175,23 @@ fn unknown_targets_exit_with_1_and_what_exists() {
         .success()
         .unwrap();
 }
+
+#[test]
+fn a_target_has_an_agent_for_its_owner_alone_that_ends_with_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let env = environment();
+    start(&env, "", "exec sleep 600").success().unwrap();
+    let folders = || std::fs::read_dir(env.data_directory().join("targets")).unwrap();
+    let folder = folders().next().unwrap().unwrap().path();
+    std::os::unix::net::UnixStream::connect(folder.join("agent.sock")).unwrap();
+    for name in ["agent.sock", "agent.key"] {
+        let mode = folder.join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    run(&env, &format!("local stop {TARGET} -n metalmart"))
+        .success()
+        .unwrap();
+    assert_eq!(folders().count(), 0);
+    let none_left = || Ok(env.processes().is_empty().then_some(()));
+    fixtures::eventually("the agent's end", LONG, none_left).unwrap();
+}

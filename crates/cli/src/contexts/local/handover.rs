@@ -36,6 +36,8 @@ pub(super) struct Order {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Its working directory.
     pub(super) directory: PathBuf,
+    /// Whether the keeper's program can be the helpers as well.
+    pub(super) has_helpers: bool,
 }
 
 /// What came of it.
@@ -131,6 +133,7 @@ mod tests {
             args: vec![raw.clone()],
             environment: vec![(raw.clone(), raw.clone())],
             directory: "/".into(),
+            has_helpers: false,
         };
         let (asking, mut asked) = UnixStream::pair().unwrap();
         let answer = std::thread::spawn(move || ask(asking, &order));

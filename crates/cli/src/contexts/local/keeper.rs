@@ -18,6 +18,7 @@ use supervisor::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::handover::{Answer, Order, Refusal, give_answer, take_order};
+use super::helpers::{Helpers, Place};
 use super::registry::{Record, RecordedEnd, Registry, RegistryError, Started, TargetLock};
 
 /// Why a keeper could not do its work.
@@ -62,20 +63,34 @@ pub(crate) async fn keep(now: fn() -> Timestamp) -> Result<(), KeepError> {
     };
     // The target outlives whoever asked for it: it is registered, and can be found.
     let _gone = give_answer(&mut socket, &started);
-    let end = tokio::select! {
-        end = kept.child.wait(&mut kept.signals) => end,
-        _ = terminate.recv() => {
-            kept.child.stop_handle().stop(StopReason::Asked, STOP_GRACE);
-            kept.child.wait(&mut kept.signals).await
+    let end = loop {
+        tokio::select! {
+            end = kept.child.wait(&mut kept.signals) => break end,
+            _ = terminate.recv() => {
+                kept.child.stop_handle().stop(StopReason::Asked, STOP_GRACE);
+                break kept.child.wait(&mut kept.signals).await;
+            }
+            () = look_after(&mut kept.helpers) => {}
         }
     };
+    if let Some(helpers) = kept.helpers.take() {
+        helpers.end();
+    }
     // What cannot be ended stays, and is no reason to be silent about the end.
     let _remains = kept.child.end_remains(&mut kept.signals, STOP_GRACE).await;
+    kept.record.place = None;
     kept.record.end = Some(RecordedEnd {
         at: now(),
         end: end.into(),
     });
     kept.write_record()
+}
+
+async fn look_after(helpers: &mut Option<Helpers>) {
+    match helpers {
+        Some(helpers) => helpers.look_after().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The socket that is this process's standard input.
@@ -100,6 +115,7 @@ struct Kept {
     record: Record,
     lock: TargetLock,
     log: File,
+    helpers: Option<Helpers>,
 }
 
 /// What can go wrong at the start.
@@ -109,6 +125,8 @@ enum StartError {
     Keeper(#[source] io::Error),
     #[error("cannot open the log for the process")]
     Log(#[source] io::Error),
+    #[error("cannot make a folder for the target's agent")]
+    Place(#[source] io::Error),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -127,6 +145,7 @@ impl From<StartError> for Refusal {
             },
             StartError::Keeper(_)
             | StartError::Log(_)
+            | StartError::Place(_)
             | StartError::Registry(_)
             | StartError::Signals(_) => Self::Register { message },
         }
@@ -181,15 +200,28 @@ impl Kept {
             cwd: order.directory.clone(),
             output: Output::File(log.try_clone().map_err(StartError::Log)?),
         };
+        let place = order.has_helpers.then(|| Place::make(&order.data_dir));
+        let place = place.transpose().map_err(StartError::Place)?;
+        let folder = place.as_ref().map(|place| place.path().to_owned());
         // Dropped by a failure below, it takes its process along.
         let child = Child::spawn(command, &mut signals)?;
+        let process = child.process();
+        let helpers = place.map(|place| {
+            let (helpers, started) = Helpers::start(place, process);
+            if let Err(error) = started {
+                // The target is of use without; sessions say what they lack.
+                let _full = writeln!(&log, "bough: the target's agent does not start: {error}");
+            }
+            helpers
+        });
         let record = Record::new(&Started {
             target,
             namespace,
+            place: folder.as_deref(),
             ports: &order.ports,
             program: Path::new(&order.program),
             keeper,
-            process: child.process(),
+            process,
             at,
         })?;
         registry.write(&record, &lock)?;
@@ -200,6 +232,7 @@ impl Kept {
             record,
             lock,
             log,
+            helpers,
         })
     }
 

@@ -83,6 +83,9 @@ pub(super) struct Record {
     pub(super) process: RecordedProcess,
     /// When it was started.
     pub(super) started_at: Timestamp,
+    /// Where its helpers are met, while it runs and has any.
+    #[serde(default)]
+    pub(super) place: Option<PathBuf>,
     /// How it ended, once it has.
     pub(super) end: Option<RecordedEnd>,
 }
@@ -134,6 +137,8 @@ pub(super) struct Started<'a> {
     pub(super) keeper: Process,
     /// Its process.
     pub(super) process: Process,
+    /// Where its helpers are met.
+    pub(super) place: Option<&'a Path>,
     /// The time of its start.
     pub(super) at: Timestamp,
 }
@@ -155,6 +160,7 @@ impl Record {
             keeper: started.keeper.into(),
             process: started.process.into(),
             started_at: started.at,
+            place: started.place.map(Path::to_owned),
             end: None,
         })
     }
@@ -434,6 +440,7 @@ mod tests {
             program: Path::new("/usr/bin/inventory"),
             keeper: process,
             process,
+            place: None,
             at: Timestamp::UNIX_EPOCH,
         })
         .unwrap()

@@ -65,6 +65,8 @@ pub(crate) struct KeeperProgram {
     pub(crate) args: Vec<OsString>,
     /// Its environment. The target's is another.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Whether it is `bough`, and so the target's agent as well.
+    pub(crate) has_helpers: bool,
 }
 
 impl KeeperProgram {
@@ -82,6 +84,7 @@ impl KeeperProgram {
                 data_dir.into(),
             ],
             environment: Vec::new(),
+            has_helpers: true,
         })
     }
 }
@@ -388,6 +391,7 @@ fn converse(request: RunRequest) -> io::Result<Answer> {
         args: request.args,
         environment: request.environment.into_iter().collect(),
         directory: request.directory,
+        has_helpers: request.keeper.has_helpers,
     };
     handover::ask(ours, &order)
 }

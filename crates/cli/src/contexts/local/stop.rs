@@ -14,6 +14,7 @@ use supervisor::{STOP_GRACE, Tree};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::helpers::Place;
 use super::registry::{Record, Registry, RegistryError};
 use super::state::{TargetEnd, TargetState};
 use super::{FindError, LocalTargets};
@@ -199,6 +200,9 @@ fn forget(
         .is_some_and(|found| found.process == record.process);
     if is_same {
         registry.forget(namespace, target, &lock)?;
+        if let Some(folder) = &record.place {
+            Place::of(folder.clone()).remove();
+        }
     }
     Ok(outcome)
 }
