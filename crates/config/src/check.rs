@@ -1,19 +1,18 @@
 //! What must hold between the parts of a file: no session may start whose process would miss its branch.
 //!
-//! Owns the rules over several keys at once. Rules over one key are with the key.
+//! Owns the rules over several keys at once, `target` those of a target and what it goes with. Rules over one key are
+//! with the key.
+
+mod target;
 
 use std::collections::BTreeMap;
-
-use model::TargetKind;
 
 use crate::branch::{DbBranch, WrittenBranch};
 use crate::connection::Origin;
 use crate::decode::Report;
 use crate::environment::{Environment, Rule};
-use crate::network::IncomingMode;
 use crate::reader::Surroundings;
 use crate::root::Parts;
-use crate::target::TargetChoice;
 use crate::tree::Node;
 
 /// Checks everything but ids.
@@ -23,12 +22,7 @@ pub(crate) fn check(
     surroundings: &Surroundings,
     report: &mut Report,
 ) {
-    let may_come = !surroundings.is_target_final && parts.target.choice == TargetChoice::Unset;
-    if parts.target.workload().is_none() && !may_come {
-        check_targetless(parts, root, report);
-    }
-    check_target(parts, root, report);
-    check_operator(parts, root, report);
+    target::check(parts, root, surroundings.is_target_final, report);
     check_env_file(parts, root, surroundings, report);
     let mut owners = BTreeMap::new();
     for (branch, node) in parts.branches.iter().zip(parts.branch_nodes) {
@@ -49,87 +43,6 @@ fn deepest<'t>(root: &Node<'t>, path: &[&str]) -> Node<'t> {
         .rev()
         .find_map(|length| root.find(&path[..length]))
         .unwrap_or_else(|| root.clone())
-}
-
-/// What a session without target cannot do.
-fn check_targetless(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
-    let hint = "add a \"target\", or name one with --target";
-    if parts.network.incoming.mode == IncomingMode::Steal {
-        let mode = deepest(root, &["feature", "network", "incoming", "mode"]);
-        report
-            .problem(&mode, "there is no target to steal from")
-            .hint(hint);
-    }
-    if parts.copy_target.enabled {
-        let copy = deepest(root, &["feature", "copy_target"]);
-        report
-            .problem(&copy, "there is no target to copy")
-            .hint(hint);
-    }
-}
-
-fn check_target(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
-    let by_label = parts
-        .target
-        .workload()
-        .is_some_and(|target| target.kind == TargetKind::Label);
-    let conflicts = [
-        (parts.copy_target.enabled, &["feature", "copy_target"][..]),
-        (parts.splits_queues, &["feature", "split_queues"]),
-        (!parts.branches.is_empty(), &["feature", "db_branches"]),
-    ];
-    for (is_used, path) in conflicts {
-        if by_label && is_used {
-            let target = deepest(root, &["target"]);
-            report
-                .problem(
-                    &target,
-                    format!(
-                        "a target by label does not go with \"{}\"",
-                        path[path.len() - 1]
-                    ),
-                )
-                .hint("name one workload, such as \"deployment/inventory\"");
-        }
-    }
-}
-
-fn check_operator(parts: &Parts<'_, '_>, root: &Node<'_>, report: &mut Report) {
-    if parts.operator == Some(false) && !parts.branches.is_empty() {
-        report
-            .warning(
-                &deepest(root, &["operator"]),
-                "branches in a cluster are made by its operator: there, this file is refused",
-            )
-            .hint("remove \"operator\", or write true");
-    }
-    if parts.operator == Some(false)
-        && let Some(target) = parts.target.workload()
-        && needs_operator(target.kind)
-    {
-        report
-            .warning(
-                &deepest(root, &["operator"]),
-                format!(
-                    "in a cluster, a target of the kind {} is found by its operator: there, this file is refused",
-                    target.kind.as_str()
-                ),
-            )
-            .hint("remove \"operator\", or write true");
-    }
-}
-
-/// Kinds whose pod is not one that is simply there.
-fn needs_operator(kind: TargetKind) -> bool {
-    match kind {
-        TargetKind::Pod | TargetKind::Deployment | TargetKind::Rollout => false,
-        TargetKind::Job
-        | TargetKind::CronJob
-        | TargetKind::StatefulSet
-        | TargetKind::Service
-        | TargetKind::ReplicaSet
-        | TargetKind::Label => true,
-    }
 }
 
 /// A variable leads to one database.

@@ -86,16 +86,11 @@ impl Config {
             .and_then(|it| it.get("split_queues"));
         let splits = splits.is_some_and(|queues| *queues != Json::Object(Vec::new()));
         let goes = |kind: Option<TargetKind>| match kind {
-            None | Some(TargetKind::Rollout) => !copies,
+            None | Some(TargetKind::Rollout | TargetKind::Service) => !copies,
             Some(TargetKind::Pod) => !(copies && self.copy_target.scale_down),
             Some(TargetKind::Job | TargetKind::CronJob) => copies,
             Some(TargetKind::Label) => !(copies || splits || !self.branches.is_empty()),
-            Some(
-                TargetKind::Deployment
-                | TargetKind::StatefulSet
-                | TargetKind::Service
-                | TargetKind::ReplicaSet,
-            ) => true,
+            Some(TargetKind::Deployment | TargetKind::StatefulSet | TargetKind::ReplicaSet) => true,
         };
         [
             None,

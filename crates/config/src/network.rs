@@ -60,9 +60,43 @@ impl Switch for Network {
 }
 
 impl Network {
-    /// What one part says for another.
-    pub(crate) fn reflect(&mut self) {
+    /// What one part says for another. `node` is the feature's, if any.
+    pub(crate) fn reflect(&mut self, node: Option<&Node<'_>>, report: &mut Report) {
+        if let Some(filter) = node.and_then(|node| node.find(&["outgoing", "filter"])) {
+            self.warn_of_sides(&filter, report);
+        }
         self.dns.take_names_of(&self.outgoing);
+    }
+
+    /// A name that is resolved on one side may mean nothing on the other.
+    fn warn_of_sides(&self, filter: &Node<'_>, report: &mut Report) {
+        let Some(outgoing) = &self.outgoing.filter else {
+            return;
+        };
+        if outgoing.side == Side::Remote && !self.dns.enabled && outgoing.names().next().is_some() {
+            report
+                .warning(
+                    filter,
+                    "these names are resolved on this machine: \"dns\" is off",
+                )
+                .hint("turn \"dns\" on to have the target resolve what it is to connect to");
+        }
+        let Some(dns) = self
+            .dns
+            .filter
+            .as_ref()
+            .filter(|dns| dns.side != outgoing.side)
+        else {
+            return;
+        };
+        for name in outgoing.names() {
+            if dns.names().any(|other| other == name) {
+                report.warning(
+                    filter,
+                    format!("{name} is connected to on one side and, by \"dns.filter\", resolved on the other side"),
+                );
+            }
+        }
     }
 }
 

@@ -189,6 +189,7 @@ impl Fault {
         let is_name = marked.chars().all(|c| c.is_alphanumeric() || c == '_');
         Self {
             word: is_name.then(|| marked.to_owned()),
+            hint: error.hint,
             ..Self::new(error.span, error.text)
         }
     }
@@ -198,6 +199,9 @@ impl Fault {
         let source = rendered.unwrap_or(original);
         let line = source.line_span(self.span.start);
         let mut known = root::vocabulary();
+        if template::is_template(&source.text) {
+            known.extend(template::vocabulary());
+        }
         known.extend(self.word.as_deref());
         let masks = Masks::of_words(&source.text, &line, &known);
         Rejected {

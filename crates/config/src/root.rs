@@ -222,14 +222,15 @@ pub(crate) fn resolve(
 ) -> Option<Config> {
     support::tell_present(node, report);
     let mut root = Root::decode(node, report)?;
-    check_unused(node, report);
+    check_unused(&root, node, report);
     if let Some(given) = &surroundings.target {
         root.target.choice = given.clone();
     }
     if let Some(given) = &surroundings.namespace {
         root.target.namespace = Some(given.clone());
     }
-    root.feature.network.reflect();
+    let network = node.find(&["feature", "network"]);
+    root.feature.network.reflect(network.as_ref(), report);
     let (written, list) = merge_branches(&mut root, node, report);
     let parts = Parts {
         target: &root.target,
@@ -299,12 +300,15 @@ fn render(root: &Root, branches: &[WrittenBranch]) -> Json {
 }
 
 /// What must hold within parts that are not used: a file is as good here as it is where they are.
-fn check_unused(node: &Node<'_>, report: &mut Report) {
+fn check_unused(root: &Root, node: &Node<'_>, report: &mut Report) {
     if let Some(queues) = node.find(&["feature", "split_queues"]) {
         queues::check(&queues, report);
     }
     if let Some(preview) = node.find(&["feature", "preview"]) {
         preview::check(&preview, report);
+    }
+    if let Some(retry) = node.get("startup_retry") {
+        root.startup_retry.check(&retry, report);
     }
 }
 

@@ -130,6 +130,12 @@ impl ByKind {
         .filter_map(|(kind, name)| name.map(|name| (kind, name)))
         .collect();
         match <[_; 1]>::try_from(given) {
+            Ok([(TargetKind::Label, selector)]) if selector.is_empty() => {
+                report
+                    .problem(node, "the target names no label: it would be every pod")
+                    .hint("name one, such as {\"labels\": {\"app\": \"inventory\"}}");
+                None
+            }
             Ok([(kind, name)]) => Some(TargetRef {
                 kind,
                 name,

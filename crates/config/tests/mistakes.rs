@@ -423,3 +423,36 @@ fn a_key_of_another_database() {
       hint: "location" is for branches of redis
     "#);
 }
+
+#[test]
+fn a_filter_that_the_language_has_not() {
+    let file = "{\n  \"key\": \"{{ git_branch | default(value='ä') | lowr }}\"\n}";
+    insta::assert_snapshot!(errors("mirrord.json", file), @r#"
+    mirrord.json:2:48: template: there is no filter "lowr"
+      | "key": "{{ git_branch | default(value='***') | lowr }}"
+      |                                                ^^^^
+      hint: did you mean "lower"?
+    "#);
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"key": "{{ now() }}"}"#), @r#"
+    mirrord.json:1:13: template: there is no function "now"
+      | {"key": "{{ ***() }}"}
+      |             ^^^^^
+      hint: a file says the same at any time: set a variable and read it with get_env
+    "#);
+}
+
+#[test]
+fn a_tag_that_is_not_closed() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\"key\": \"{{ key\"}"), @r#"
+    mirrord.json:1:10: template: "{{" is not closed
+      | {"key": "{{ key"}
+      |          ^^
+      hint: add "}}"
+    "#);
+    insta::assert_snapshot!(errors("mirrord.json", "{\"key\": \"{% if git_branch %}x\"}"), @r#"
+    mirrord.json:1:10: template: "if" has no end
+      | {"key": "{% if git_branch %}***"}
+      |          ^^^^^^^^^^^^^^^^^^^
+      hint: add {% endif %}
+    "#);
+}

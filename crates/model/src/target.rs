@@ -93,6 +93,17 @@ pub enum TargetError {
         /// Its first part.
         kind: String,
     },
+    /// The selector of a [`TargetKind::Label`] is none.
+    #[error("{0:?} selects no pods: expected label/key=value, with a comma between several")]
+    Selector(String),
+    /// A label is in the selector twice.
+    #[error("the label {key:?} is given twice in {text:?}")]
+    LabelTwice {
+        /// The whole text.
+        text: String,
+        /// The label.
+        key: String,
+    },
 }
 
 impl FromStr for TargetRef {
@@ -100,26 +111,68 @@ impl FromStr for TargetRef {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let form = || TargetError::Form(text.to_owned());
-        let mut parts = text.split('/');
-        let (word, name) = (
-            parts.next().unwrap_or_default(),
-            parts.next().ok_or_else(form)?,
-        );
+        let (word, rest) = text.split_once('/').ok_or_else(form)?;
         let kind = TargetKind::from_word(word).ok_or_else(|| TargetError::Kind {
             text: text.to_owned(),
             kind: word.to_owned(),
         })?;
-        let container = match (parts.next(), parts.next(), parts.next()) {
-            (None, _, _) => None,
-            (Some("container"), Some(container), None) => Some(container.to_owned()),
-            (Some(_), _, _) => return Err(form()),
+        let (name, container) = match kind {
+            TargetKind::Label => split_selector(text, rest)?,
+            TargetKind::Pod
+            | TargetKind::Deployment
+            | TargetKind::Rollout
+            | TargetKind::Job
+            | TargetKind::CronJob
+            | TargetKind::StatefulSet
+            | TargetKind::Service
+            | TargetKind::ReplicaSet => split_name(rest).ok_or_else(form)?,
         };
         Ok(Self {
             kind,
             name: name.to_owned(),
-            container,
+            container: container.map(str::to_owned),
         })
     }
+}
+
+const BEFORE_CONTAINER: &str = "/container/";
+
+/// A name, and the container behind it: neither has a slash.
+fn split_name(rest: &str) -> Option<(&str, Option<&str>)> {
+    let (name, container) = match rest.split_once(BEFORE_CONTAINER) {
+        Some((name, container)) => (name, Some(container)),
+        None => (rest, None),
+    };
+    let has_slash = name.contains('/') || container.is_some_and(|it| it.contains('/'));
+    (!has_slash).then_some((name, container))
+}
+
+/// A selector, whose keys may have slashes (`app.kubernetes.io/name`), and the container behind it.
+fn split_selector<'t>(
+    text: &str,
+    rest: &'t str,
+) -> Result<(&'t str, Option<&'t str>), TargetError> {
+    let (selector, container) = match rest.rsplit_once(BEFORE_CONTAINER) {
+        Some((_, container)) if container.is_empty() || container.contains('/') => {
+            return Err(TargetError::Form(text.to_owned()));
+        }
+        Some((selector, container)) => (selector, Some(container)),
+        None => (rest, None),
+    };
+    let mut keys = Vec::new();
+    for label in selector.split(',') {
+        match label.split_once('=') {
+            Some((key, _)) if keys.contains(&key) => {
+                return Err(TargetError::LabelTwice {
+                    text: text.to_owned(),
+                    key: key.to_owned(),
+                });
+            }
+            Some((key, _)) if !key.is_empty() => keys.push(key),
+            Some(_) | None => return Err(TargetError::Selector(text.to_owned())),
+        }
+    }
+    Ok((selector, container))
 }
 
 impl TryFrom<String> for TargetRef {
@@ -155,7 +208,11 @@ mod tests {
         for text in [
             "deployment/inventory",
             "pod/a/container/c",
+            "pod/",
+            "pod/a/container/",
             "label/k=v,k2=v2",
+            "label/k=",
+            "label/app.kubernetes.io/name=api,tier=web/container/php",
             "cronjob/x",
         ] {
             assert_eq!(
@@ -179,6 +236,15 @@ mod tests {
             "DEPLOYMENT/a",
             "pod/a/c/d",
             "pod/a/container/c/d",
+            "pod/a/container",
+            "pod/a/",
+            "label/",
+            "label/a",
+            "label/=b",
+            "label/a=b,",
+            "label/a=b,a=c",
+            "label/a=b/container/",
+            "label/a=b/container/c/d",
         ] {
             assert!(bad.parse::<TargetRef>().is_err(), "{bad}");
         }

@@ -1,18 +1,20 @@
 //! Branches of databases other than PostgreSQL: read and checked as the format has them, and refused at `exec`.
 //!
 //! Owns which keys, copy modes and items each of them has. One record has the keys of all: an engine names its own.
+//! `generic` has what is said of no engine but that one.
 
 use std::collections::BTreeMap;
 
 use model::BranchId;
 
 use super::copy::WrittenFilter;
+use super::generic::{self, Readiness};
 use super::iam_auth::IamAuth;
 use super::migrations::Migrations;
 use super::ttl::{Lifetime, choose_ttl};
 use super::version::{Image, Version};
 use super::{CREATION_TIMEOUT_SECS, NotEmpty, check_exclusive};
-use crate::connection::{Connection, Origin, params_shape};
+use crate::connection::{Connection, params_shape};
 use crate::decode::{
     Decode, Doc, NotNull, Record, RecordShape, Render, Report, Shape, quoted, record,
     report_unknown, words,
@@ -177,36 +179,6 @@ impl Default for OtherCopy {
             patterns: None,
             dump_args: None,
         }
-    }
-}
-
-words! {
-    /// How it is known that a service is ready.
-    enum Probe : "\"tcp\", \"exec\" or \"http_get\"" {
-        /// Its port answers.
-        Tcp = "tcp",
-        /// A command ends well.
-        Exec = "exec",
-        /// A path answers.
-        HttpGet = "http_get",
-    }
-}
-
-record! {
-    /// How it is known that the service is ready.
-    struct Readiness {
-        /// What is tried.
-        /// Example: `"tcp"`
-        kind as "type": Probe,
-        /// The command of `"exec"`.
-        /// Example: `["redis-cli", "ping"]`
-        command: Option<Vec<String>>,
-        /// The path of `"http_get"`.
-        /// Example: `"/health"`
-        path: Option<String>,
-        /// The port of `"http_get"`; without it the service's.
-        /// Example: `8086`
-        port: Option<u16>,
     }
 }
 
@@ -400,7 +372,14 @@ pub(super) fn decode(
             .hint("add \"name\" to the branch");
     }
     if engine.word == "generic" {
-        check_generic(&keys, node, report);
+        let service = generic::Service {
+            image: keys.image.is_some(),
+            port: keys.port.is_some(),
+            name: keys.name.is_some(),
+            connection: &keys.connection,
+            readiness: keys.readiness.as_ref(),
+        };
+        generic::check(&service, node, report);
     }
     (report.problems.len() == before).then_some(OtherBranch { engine, keys })
 }
@@ -462,48 +441,6 @@ fn check_copy(engine: &Engine, node: &Node<'_>, report: &mut Report) {
                 "\"tables\" and the mode \"all\" exclude each other",
             )
             .hint("write \"mode\": \"schema\" to have rows of these tables alone");
-    }
-}
-
-fn check_generic(keys: &OtherKeys, node: &Node<'_>, report: &mut Report) {
-    for (key, is_missing) in [
-        ("image", keys.image.is_none()),
-        ("port", keys.port.is_none()),
-    ] {
-        if is_missing {
-            report.problem(node, format!("the key {key:?} is missing"));
-        }
-    }
-    let Some(connection) = node.get("connection") else {
-        return;
-    };
-    if let Connection::Url(_) = keys.connection {
-        report
-            .problem(
-                &connection,
-                "a generic branch has its connection in \"params\"",
-            )
-            .hint("read host and port out of the variable with \"value_pattern\"");
-    }
-    let origins = keys.connection.origins();
-    if origins
-        .iter()
-        .any(|(_, origin)| matches!(origin, Origin::GcpSecretManager { .. }))
-    {
-        report.problem(
-            &connection,
-            "a generic branch reads no \"gcp_secret_manager\"",
-        );
-    }
-    if let Some(readiness) = &keys.readiness {
-        let missing = match readiness.kind {
-            Probe::Tcp => None,
-            Probe::Exec => readiness.command.is_none().then_some("command"),
-            Probe::HttpGet => readiness.path.is_none().then_some("path"),
-        };
-        if let (Some(key), Some(place)) = (missing, node.get("readiness")) {
-            report.problem(&place, format!("the key {key:?} is missing"));
-        }
     }
 }
 

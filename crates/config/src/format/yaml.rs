@@ -25,10 +25,15 @@ pub(super) fn parse(text: &str) -> Result<Tree, SyntaxError> {
         let span = places.at(span.start)..places.at(span.end);
         builder.take(event, span)?;
     }
-    builder.root.ok_or_else(|| SyntaxError {
-        span: 0..0,
-        text: "the file is empty".to_owned(),
-        hint: Some("the smallest configuration is {}".to_owned()),
+    Ok(match builder.root {
+        // An empty document is every default, as an empty TOML file is.
+        Some(Tree {
+            span,
+            value: Value::Null,
+            ..
+        }) => Tree::new(span, Value::Object(Vec::new())),
+        Some(tree) => tree,
+        None => Tree::new(0..0, Value::Object(Vec::new())),
     })
 }
 

@@ -190,6 +190,18 @@ pub struct SideFilter {
     pub entries: Vec<AddressEntry>,
 }
 
+impl SideFilter {
+    /// The names among its entries.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries
+            .iter()
+            .filter_map(|entry| match &entry.address {
+                AddressMatch::Name(name) => Some(name.as_str()),
+                AddressMatch::Any | AddressMatch::Ip(_) | AddressMatch::Network(..) => None,
+            })
+    }
+}
+
 record! {
     /// The filter as written: one of both.
     struct WrittenFilter {

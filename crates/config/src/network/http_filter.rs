@@ -108,6 +108,8 @@ const KINDS: [&str; 7] = [
     "any_of",
 ];
 
+const EMPTY: &str = "an empty filter matches every request";
+
 /// One kind of filter; nothing empty; broken expressions are warned of, since the format has always let them through.
 fn check(_: &HttpFilter, node: &Node<'_>, report: &mut Report) {
     let mut given = KINDS
@@ -124,13 +126,19 @@ fn check(_: &HttpFilter, node: &Node<'_>, report: &mut Report) {
             continue;
         };
         if value.text() == Some("") {
-            report.problem(&value, "an empty filter matches every request");
+            report.problem(&value, EMPTY);
         }
         if matches!(&value.tree.value, Value::List(items) if items.is_empty()) {
             report.problem(&value, "the list of filters is empty");
         }
         for inner in value.items() {
             check_inner(&inner, report);
+            for member in inner.members() {
+                if matches!(&member.value.value, Value::Text(text) if text.is_empty()) {
+                    let path = inner.path_to(&member.key);
+                    report.problem_at(path, &member.value.span, EMPTY);
+                }
+            }
             for key in ["header", "path", "matches"] {
                 pattern::warn_if_broken(inner.get(key).as_ref(), report);
             }
@@ -139,7 +147,43 @@ fn check(_: &HttpFilter, node: &Node<'_>, report: &mut Report) {
     for key in ["header_filter", "path_filter"] {
         pattern::warn_if_broken(node.get(key).as_ref(), report);
     }
-    pattern::warn_if_broken(node.find(&["body_filter", "matches"]).as_ref(), report);
+    if let Some(body) = node.get("body_filter") {
+        pattern::warn_if_broken(body.get("matches").as_ref(), report);
+        check_query(&body, report);
+    }
+}
+
+/// Where in a body to look. Not parsed here: what can be no path of RFC 9535 is refused.
+fn check_query(filter: &Node<'_>, report: &mut Report) {
+    if let Some(query) = filter.get("query")
+        && let Some(text) = query.text()
+        && !text.is_empty()
+        && !may_be_path(text)
+    {
+        report
+            .problem(&query, "this is no JSONPath")
+            .hint("write one such as \"$.order.customer\"");
+    }
+}
+
+/// A path begins with `$`, and its brackets are closed in their order; what is in quotes does not count.
+fn may_be_path(text: &str) -> bool {
+    let mut open = Vec::new();
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(_), '\\') => drop(chars.next()),
+            (Some(end), _) if end == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[') => open.push(']'),
+            (None, '(') => open.push(')'),
+            (None, ']' | ')') if open.pop() != Some(c) => return false,
+            (None, _) => {}
+        }
+    }
+    text.starts_with('$') && open.is_empty() && quote.is_none()
 }
 
 /// `{header}`, `{path}`, `{method}`, `{body, query, matches}` or `{query}`.
@@ -155,6 +199,9 @@ fn check_inner(inner: &Node<'_>, report: &mut Report) {
         keys.as_slice(),
         ["header"] | ["path"] | ["method"] | ["query"] | ["body", "matches", "query"]
     );
+    if inner.get("body").is_some() {
+        check_query(inner, report);
+    }
     if !is_one_kind {
         report
             .problem(inner, "this is no one filter")

@@ -122,6 +122,17 @@ fn check(incoming: &Incoming, node: &Node<'_>, report: &mut Report) {
             check_pairs(pairs, &list, report);
         }
     }
+    if let Some(same) = incoming
+        .port_mapping
+        .iter()
+        .find(|(here, there)| here == there)
+        && let Some(list) = node.get("port_mapping")
+    {
+        report.warning(
+            &list,
+            format!("{} stands for the same port: that needs no pair", same.0),
+        );
+    }
     if let (Some(_), false, Some(ports)) = (
         &incoming.ports,
         incoming.ignore_ports.is_empty(),

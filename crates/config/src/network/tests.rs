@@ -83,7 +83,7 @@ fn what_excludes_each_other_is_refused() {
             "exclude each other",
         ),
         (
-            r#"{"https_delivery": {}, "tls_delivery": {}}"#,
+            r#"{"https_delivery": {"protocol": "tls"}, "tls_delivery": {"protocol": "tls"}}"#,
             "both are given",
         ),
         (r#"{"port_mapping": [[1]]}"#, "expected a list of two"),

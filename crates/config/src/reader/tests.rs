@@ -185,7 +185,7 @@ fn what_the_file_chose_and_cannot_be_done_is_refused() {
     }
     for text in [
         r#"{"feature": {"fs": "local", "copy_target": false, "split_queues": {}, "hostname": false}}"#,
-        r#"{"agent": {"ephemeral": true}, "telemetry": false, "multi_cluster": false, "profile": null}"#,
+        r#"{"target": "pod/a", "agent": {"ephemeral": true}, "telemetry": false, "multi_cluster": false, "profile": null}"#,
         r#"{"feature": {"fs": {"mode": "local", "read_only": "x"}}}"#,
     ] {
         assert_eq!(accepted(text).refused().count(), 0, "{text}");

@@ -135,6 +135,24 @@ record! {
     }
 }
 
+impl StartupRetry {
+    pub(super) fn check(&self, node: &Node<'_>, report: &mut Report) {
+        if self.max_ms == 0 {
+            let place = node.get("max_ms").unwrap_or_else(|| node.clone());
+            report.problem(&place, "\"max_ms\" is at least 1");
+        } else if self.min_ms > self.max_ms {
+            let place = node.get("min_ms").unwrap_or_else(|| node.clone());
+            report.problem(
+                &place,
+                format!(
+                    "\"min_ms\" is larger than \"max_ms\": {} and {}",
+                    self.min_ms, self.max_ms
+                ),
+            );
+        }
+    }
+}
+
 record! {
     /// Continuous integration.
     pub(crate) struct Ci {

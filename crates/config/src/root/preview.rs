@@ -152,6 +152,11 @@ pub(super) fn check(node: &Node<'_>, report: &mut Report) {
                 (true, false) if !given(&mount, "type") => {
                     report.problem(&mount, "the key \"type\" is missing beside \"payload\"");
                 }
+                (true, false) if is_wrong_base64(&mount) => {
+                    if let Some(payload) = mount.get("payload") {
+                        report.problem(&payload, "this is not base64");
+                    }
+                }
                 (false, true) if given(&mount, "type") => {
                     report.problem(&mount, "\"type\" and \"from_file\" exclude each other");
                 }
@@ -159,4 +164,19 @@ pub(super) fn check(node: &Node<'_>, report: &mut Report) {
             }
         }
     }
+}
+
+/// Whether a payload of bytes has characters, or an end, that base64 has not (RFC 4648 section 4).
+fn is_wrong_base64(mount: &Node<'_>) -> bool {
+    let is_binary =
+        mount.get("type").and_then(|kind| kind.text()) == Some(MountKind::Binary.as_str());
+    let Some(payload) = mount.get("payload").and_then(|payload| payload.text()) else {
+        return false;
+    };
+    let digits = payload.trim_end_matches('=');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    is_binary
+        && !(payload.len().is_multiple_of(4)
+            && payload.len() - digits.len() <= 2
+            && digits.bytes().all(is_digit))
 }

@@ -1,11 +1,10 @@
 //! What a template may not do: take for ever, or fill the memory.
 //!
 //! The renderer bounds the depth of expressions and blocks. What it leaves open is refused here, before it runs: loops
-//! within loops, definitions that call themselves, texts that are doubled again and again. Reads the words of tags as
-//! the renderer's own lexer does, and knows nothing of what they mean.
+//! within loops, definitions that call themselves, texts that are doubled again and again.
 
 use super::TemplateError;
-use crate::text::Span;
+use super::lexer::{self, Tag};
 
 /// Tags that a file may have: an endless chain of `elif` would cost the renderer's stack.
 const TAGS_MAX: usize = 1000;
@@ -31,14 +30,7 @@ const FOREIGN: [&str; 8] = [
 /// Refuses a template that could take for ever.
 pub(super) fn check(text: &str) -> Result<(), TemplateError> {
     let mut counts = Counts::default();
-    let mut rest = Rest { text, at: 0 };
-    while let Some(tag) = rest.next_tag() {
-        counts.take(&tag)?;
-        if tag.first() == Some("raw") {
-            rest.skip_raw();
-        }
-    }
-    Ok(())
+    lexer::tags(text).try_for_each(|tag| counts.take(&tag))
 }
 
 /// What was met so far.
@@ -54,10 +46,10 @@ struct Counts {
 impl Counts {
     fn take(&mut self, tag: &Tag<'_>) -> Result<(), TemplateError> {
         let refuse = |text: String| {
-            Err(TemplateError {
-                span: tag.span.clone(),
-                text: format!("template: {text}"),
-            })
+            Err(TemplateError::new(
+                tag.span.clone(),
+                format!("template: {text}"),
+            ))
         };
         self.tags += 1;
         if self.tags > TAGS_MAX {
@@ -74,7 +66,7 @@ impl Counts {
             self.depth = self.depth.saturating_sub(1);
         }
         // A comprehension is a loop within an expression.
-        let loops = tag.words.iter().filter(|word| **word == "for").count();
+        let loops = tag.words().filter(|word| *word == "for").count();
         self.loops += loops;
         if self.depth + loops > 1 {
             return refuse("a loop within a loop is not supported".to_owned());
@@ -95,121 +87,6 @@ impl Counts {
         }
         Ok(())
     }
-}
-
-/// A tag: `{{ ... }}` or `{% ... %}`.
-struct Tag<'t> {
-    span: Span,
-    is_statement: bool,
-    words: Vec<&'t str>,
-    /// `~` and `...` in it.
-    doublings: usize,
-}
-
-impl<'t> Tag<'t> {
-    /// The word that says what a statement does.
-    fn first(&self) -> Option<&'t str> {
-        self.words.first().copied().filter(|_| self.is_statement)
-    }
-}
-
-/// What is still to be read.
-struct Rest<'t> {
-    text: &'t str,
-    at: usize,
-}
-
-impl<'t> Rest<'t> {
-    /// The next tag that is no comment; none where there is no more, or where it is not closed: that the renderer says.
-    fn next_tag(&mut self) -> Option<Tag<'t>> {
-        loop {
-            let from = self.at + find_start(&self.text[self.at..])?;
-            self.at = from + 2;
-            match &self.text[from..from + 2] {
-                "{#" => self.at += self.text[self.at..].find("#}")? + 2,
-                "{%" => return self.read_tag(from, true),
-                _ => return self.read_tag(from, false),
-            }
-        }
-    }
-
-    fn read_tag(&mut self, from: usize, is_statement: bool) -> Option<Tag<'t>> {
-        let close: &[u8] = if is_statement { b"%}" } else { b"}}" };
-        let bytes = self.text.as_bytes();
-        let mut tag = Tag {
-            span: from..from,
-            is_statement,
-            words: Vec::new(),
-            doublings: 0,
-        };
-        while let Some(&byte) = bytes.get(self.at) {
-            let here = &bytes[self.at..];
-            if here.starts_with(close) {
-                self.at += 2;
-                tag.span.end = self.at;
-                return Some(tag);
-            }
-            self.at += match byte {
-                b'"' | b'\'' | b'`' => string_length(here)?,
-                b'~' => {
-                    tag.doublings += 1;
-                    1
-                }
-                b'.' if here.starts_with(b"...") => {
-                    tag.doublings += 1;
-                    3
-                }
-                _ if byte.is_ascii_alphabetic() || byte == b'_' => {
-                    let length = here
-                        .iter()
-                        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_')
-                        .count();
-                    tag.words.push(&self.text[self.at..self.at + length]);
-                    length
-                }
-                _ => 1,
-            };
-        }
-        None
-    }
-
-    /// Goes on behind `{% endraw %}`: what stands before it is a text.
-    fn skip_raw(&mut self) {
-        while let Some(from) = self.text[self.at..].find("{%") {
-            self.at += from + 2;
-            let tag = self.text[self.at..].trim_start_matches(['-', ' ', '\t', '\r', '\n']);
-            if let Some(rest) = tag.strip_prefix("endraw") {
-                self.at = self.text.len() - rest.len();
-                if let Some(end) = rest.find("%}") {
-                    self.at += end + 2;
-                }
-                return;
-            }
-        }
-        self.at = self.text.len();
-    }
-}
-
-/// Where the next tag begins.
-fn find_start(text: &str) -> Option<usize> {
-    ["{{", "{%", "{#"]
-        .iter()
-        .filter_map(|start| text.find(start))
-        .min()
-}
-
-/// Bytes of a string in quotes, with its quotes; none where it is not closed.
-fn string_length(bytes: &[u8]) -> Option<usize> {
-    let quote = bytes.first()?;
-    let mut at = 1;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            _ if byte == quote => return Some(at + 1),
-            _ => at += 1,
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -105,10 +105,15 @@ fn aliases_and_merge_keys_bring_values() {
 }
 
 #[test]
+fn an_empty_document_is_an_empty_object() {
+    for text in ["", "# nothing\n", "---\n", "---\n# nothing\n...\n", "~\n"] {
+        assert_eq!(show(&read(text)), "{}", "{text:?}");
+    }
+}
+
+#[test]
 fn what_this_format_cannot_use_is_an_error_with_its_place() {
     for (text, place, expected) in [
-        ("", 0, "the file is empty"),
-        ("# nothing\n", 0, "the file is empty"),
         (
             "a: 1\n---\nb: 2\n",
             5,
