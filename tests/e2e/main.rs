@@ -13,6 +13,7 @@ mod connections;
 mod crash;
 mod errors;
 mod fence;
+mod following;
 mod freshness;
 mod local;
 mod readme;

@@ -16,10 +16,15 @@ pub(crate) fn freshness(base: &BaseView, now: Timestamp) -> String {
         Freshness::Copied => "copied for this branch",
         Freshness::Unmoved => "the source had not moved since its copy",
         Freshness::Accepted => "young enough for what was asked; the source may have moved since",
+        Freshness::Replayed => "the base follows the source and had everything",
     };
+    let lag = base
+        .lag_milliseconds
+        .map(|lag| format!(" {lag} ms after it was asked"));
+    let lag = lag.unwrap_or_default();
     let age = words::ago(base.taken_at, now);
     format!(
-        "data as of {} ({age}), position {}; {how}",
+        "data as of {} ({age}), position {}; {how}{lag}",
         words::moment(base.taken_at),
         base.position
     )

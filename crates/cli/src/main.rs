@@ -20,6 +20,7 @@ mod samples;
 mod session;
 mod settings;
 mod source_arg;
+mod source_words;
 mod ui;
 mod volume_file;
 

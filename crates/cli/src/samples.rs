@@ -47,6 +47,7 @@ pub(crate) fn branch(namespace: &str, id: &str) -> BranchView {
             position: "0/16B3748".to_owned(),
             taken_at: start(),
             freshness: Freshness::Copied,
+            lag_milliseconds: None,
             source_version: PgMajor(16),
             roles_without_password: vec!["reporting".to_owned()],
             notes: Vec::new(),

@@ -129,6 +129,8 @@ pub(crate) struct Settings {
     pub(crate) server_account: Option<String>,
     /// The connection string of `source add` and `create`, kept off the process list.
     pub(crate) source_url: Option<Secret>,
+    /// The connection string of `source add` for replication, likewise.
+    pub(crate) replication_url: Option<Secret>,
     /// Values for sessions.
     pub(crate) session: SessionDefaults,
     /// Whether it is called by the name of the program whose habits it serves.
@@ -165,6 +167,7 @@ impl Settings {
                 .unwrap_or_default(),
             server_account: environment.text("BOUGH_SERVER_ACCOUNT")?,
             source_url: environment.text("BOUGH_SOURCE_URL")?.map(Secret::new),
+            replication_url: environment.text("BOUGH_REPLICATION_URL")?.map(Secret::new),
             session: session_defaults(&environment)?,
             is_called_mirrord: is_called_mirrord(std::env::args_os().next().as_deref()),
             verbose: flags.verbose,

@@ -77,6 +77,29 @@ pub(crate) fn resolve(
     Ok(source)
 }
 
+/// The connection string for replication that `text` is, or BOUGH_REPLICATION_URL where there is none; none where neither
+/// is there. Warns like [`resolve`].
+///
+/// # Errors
+/// [`SourceArgError`] when it is no connection string.
+pub(crate) fn resolve_replication(
+    text: Option<&str>,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Option<Secret>, SourceArgError> {
+    let secret = match (text, &settings.replication_url) {
+        (Some(text), _) => Secret::new(text),
+        (None, Some(url)) => url.clone(),
+        (None, None) => return Ok(None),
+    };
+    let url = PgUrl::parse(secret.reveal()).map_err(SourceArgError::Url)?;
+    if text.is_some() && url.password().is_some() {
+        ui.warn("every account of this machine can read the password in this command's arguments");
+        ui.hint("set BOUGH_REPLICATION_URL instead");
+    }
+    Ok(Some(secret))
+}
+
 /// No name of a source holds `:` or `=`, and every connection string one of them.
 fn is_url(text: &str) -> bool {
     text.contains([':', '='])

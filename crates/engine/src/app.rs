@@ -29,6 +29,7 @@ use crate::postgres::account::{AccountError, ServerAccount};
 use crate::postgres::binaries::{Installation, Installations, Lookup};
 use crate::refresh::Refresher;
 use crate::settings::Settings;
+use crate::upkeep::Upkeep;
 use crate::volume::{PassedOver, Volume, VolumeError};
 
 /// How long answers under way may take once the engine is ending.
@@ -94,6 +95,8 @@ pub struct Shared {
     pub sources: NamedSources,
     /// Who looks after them.
     pub refresher: Refresher,
+    /// Who looks after their bases.
+    pub upkeep: Upkeep,
 }
 
 /// A running engine.
@@ -127,7 +130,7 @@ impl App {
         let lock = lock(&layout)?;
         let clock = Clock::start();
         let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
-        let installations = Installations::discover(&lookup(&settings)).await;
+        let installations = Arc::new(Installations::discover(&lookup(&settings)).await);
         let probed = crate::volume::probe(&layout.volume())?;
         let (volume, passed_over) = (Arc::<dyn Volume>::from(probed.volume), probed.passed_over);
         tracing::info!(volume = %volume.kind(), account = ?account, "starting");
@@ -148,8 +151,11 @@ impl App {
             pool: Pool::new(Arc::clone(&machine)),
             sources: NamedSources::open(Arc::clone(&machine))?,
             refresher: Refresher::default(),
+            upkeep: Upkeep::default(),
             machine,
         });
+        // Before the branches: some wait for a base.
+        crate::upkeep::start(&shared);
         let branches = Registry::new(Arc::clone(&shared));
         branches
             .recover()
@@ -205,6 +211,7 @@ impl App {
             branches_max: shared.machine.limits.branches_max,
             bases: u32::try_from(shared.bases.count()).unwrap_or(u32::MAX),
             warm_clones: u32::try_from(shared.pool.count()).unwrap_or(u32::MAX),
+            followers: u32::try_from(shared.pool.followers().count()).unwrap_or(u32::MAX),
         })
     }
 }

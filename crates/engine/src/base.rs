@@ -1,8 +1,11 @@
 //! Bases: copies of sources that branches are cloned from, never served.
 //!
-//! `copy` makes one, `store` knows them all, finds a fresh one and drops the stale.
+//! `copy` makes one by a dump. `followed` is one that follows its source, by `physical` as of now; `living` knows those
+//! that do. `store` knows every snapshot, finds a fresh one and drops the stale.
 
 pub mod copy;
+pub mod followed;
+pub mod living;
 pub mod physical;
 pub mod store;
 

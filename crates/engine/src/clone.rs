@@ -68,6 +68,9 @@ pub struct ServerImage {
     pub admin_password: Secret,
     /// The source's settings that applications notice.
     pub settings: SemanticSettings,
+    /// The branch's database: of a physical base no other takes connections.
+    #[serde(default)]
+    pub database: String,
 }
 
 impl ServerImage {
@@ -77,6 +80,7 @@ impl ServerImage {
             major: copied.major,
             admin_password: copied.admin_password.clone(),
             settings: copied.settings.clone(),
+            database: copied.database.clone(),
         }
     }
 }
@@ -287,14 +291,21 @@ pub async fn stop_server(
 pub async fn let_application_in(
     machine: &Machine,
     name: &CloneName,
-    admin_password: &Secret,
+    image: &ServerImage,
     url: &PgUrl,
 ) -> Result<(), CloneError> {
     let (Some(user), Some(password)) = (url.user(), url.password()) else {
         return Ok(());
     };
     let socket_dir = machine.layout.socket_dir(name.as_str());
-    let session = connect_local(&socket_dir, MAINTENANCE, ADMIN_ROLE, admin_password).await?;
+    let enter = async |database: &str| {
+        connect_local(&socket_dir, database, ADMIN_ROLE, &image.admin_password).await
+    };
+    let session = match enter(MAINTENANCE).await {
+        Ok(session) => session,
+        Err(_) if !image.database.is_empty() => enter(&image.database).await?,
+        Err(error) => return Err(error.into()),
+    };
     set_password(&session, &user, &password).await?;
     Ok(())
 }

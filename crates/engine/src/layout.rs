@@ -7,6 +7,7 @@
 //! DATA/engine.toml         its settings, where an administrator wrote them
 //! DATA/catalogue.redb      branches, bases and sources (0600)
 //! DATA/postgres/16/bin     servers that an administrator put here
+//! DATA/volume/bases/NAME/  data/, server.log, replication.pass: a base that follows its source
 //! DATA/volume/snapshots/NAME/  data/, server.log
 //! DATA/volume/clones/NAME/  data/, server.log
 //! DATA/volume/making/NAME/ what is not whole yet: removed at every start
@@ -21,6 +22,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::SnapshotName;
+use crate::base::living::BaseName;
 use crate::clone::CloneName;
 
 /// Bytes of a Unix socket's path (unix(7): `sun_path` has 108 with its NUL).
@@ -108,6 +110,7 @@ impl Layout {
         };
         let passed = [
             layout.volume(),
+            layout.bases(),
             layout.snapshots(),
             layout.clones(),
             layout.making(),
@@ -160,6 +163,16 @@ impl Layout {
     /// The volume's directory: snapshots and clones are below it, on one filesystem.
     pub fn volume(&self) -> PathBuf {
         self.root.join("volume")
+    }
+
+    /// Bases that follow their sources.
+    pub fn bases(&self) -> PathBuf {
+        self.volume().join("bases")
+    }
+
+    /// One such base.
+    pub fn base(&self, name: &BaseName) -> PathBuf {
+        self.bases().join(name.as_str())
     }
 
     /// Whole snapshots.

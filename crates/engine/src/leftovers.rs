@@ -1,10 +1,11 @@
 //! What an earlier engine left half made: found and removed before any branch is brought back.
 //!
-//! Owns the rule that whatever no record names goes: clones and copies in the making, snapshots that were never
+//! Owns the rule that whatever no record names goes: clones and copies in the making, bases and snapshots that were never
 //! journaled, clones of no branch (the pool's among them), sockets of servers that are gone.
 
 use std::path::{Path, PathBuf};
 
+use crate::base::living::BaseRecord;
 use crate::base::store::{BaseError, SnapshotRecord, clear};
 use crate::branch::record::BranchRecord;
 use crate::catalogue::{Catalogue, CatalogueError, Record};
@@ -50,8 +51,14 @@ pub async fn remove_leftovers(
         .iter()
         .map(Record::key)
         .collect();
+    let bases: Vec<String> = catalogue
+        .all::<BaseRecord>()?
+        .iter()
+        .map(Record::key)
+        .collect();
     let unnamed = [
         strangers(&layout.making(), &[])?,
+        strangers(&layout.bases(), &bases)?,
         strangers(&layout.snapshots(), &snapshots)?,
         strangers(&layout.clones(), &clones)?,
     ];
@@ -63,7 +70,8 @@ pub async fn remove_leftovers(
             source: Box::new(source),
         })?;
     }
-    for sockets in strangers(&layout.sockets(), &clones)? {
+    let servers = [clones, bases].concat();
+    for sockets in strangers(&layout.sockets(), &servers)? {
         remove_tree(&sockets)?;
     }
     Ok(())

@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod refresh;
 pub mod settings;
 pub mod source;
+pub mod upkeep;
 pub mod volume;
 
 pub use app::{EngineError, run};

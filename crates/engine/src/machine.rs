@@ -27,7 +27,7 @@ pub struct Machine {
     /// Who servers run as.
     pub account: ServerAccount,
     /// The servers found.
-    pub installations: Installations,
+    pub installations: Arc<Installations>,
     /// How directories are cloned.
     pub volume: Arc<dyn Volume>,
     /// Who works on a clone's files.

@@ -5,17 +5,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::engine_api::{AddSource, Problem, ProblemKind, SourceCare, SourceName, SourceView};
+use model::engine_api::{
+    AddSource, BaseMode, Problem, ProblemKind, SourceCare, SourceName, SourceView,
+};
 use model::{PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::app::Shared;
+use crate::base::followed::{Choice, Way, choose};
 use crate::catalogue::{CatalogueError, Record};
 use crate::http::{chain, problem_of};
 use crate::machine::Machine;
 use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
+use crate::upkeep::{self, Wanted};
 
 /// Sources that may have names at once: a bound on the catalogue, far above a company's number of databases.
 const SOURCES_MAX: usize = 1000;
@@ -29,7 +33,24 @@ struct NamedSource {
     view: SourceView,
 }
 
+/// What a request means.
+#[derive(Debug, Clone, Default)]
+pub struct Meant {
+    /// The named source; none: one that nobody has named.
+    pub name: Option<SourceName>,
+    /// How it is copied and kept.
+    pub care: SourceCare,
+}
+
 impl NamedSource {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            name: self.view.name.clone(),
+            url: self.url.clone(),
+            care: self.care.clone(),
+        }
+    }
+
     /// Whether a request for `database` by `url` means this source.
     fn is_meant(&self, url: &PgUrl, database: &str) -> bool {
         let own = PgUrl::parse(self.url.reveal()).map(|url| url.addresses());
@@ -80,6 +101,11 @@ impl NamedSources {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Every source, as its owner wants it.
+    pub fn all_wanted(&self) -> Vec<Wanted> {
+        self.known().values().map(NamedSource::wanted).collect()
+    }
+
     /// Every source, by name, with what is known of its copies by now.
     pub fn list(&self, shared: &Shared) -> Vec<SourceView> {
         let known = self.known().clone();
@@ -88,11 +114,17 @@ impl NamedSources {
             .map(|source| {
                 let spec = plain_spec(source.url);
                 let turn = shared.refresher.last_turn(&source.view.name);
+                let entry = shared.bases.living().get(&source.view.name);
+                let meant = Meant {
+                    name: Some(source.view.name.clone()),
+                    care: source.care,
+                };
                 SourceView {
-                    copied_at: shared.bases.newest_taken_at(&spec, &source.care),
+                    copied_at: shared.bases.newest_taken_at(&spec, &meant),
                     looked_at: turn.as_ref().map(|turn| turn.ended_at),
                     failure: turn.and_then(|turn| turn.failure),
-                    progress: shared.bases.progress(&spec, &source.care).borrow().clone(),
+                    progress: shared.bases.progress(&spec, &meant).borrow().clone(),
+                    base: entry.map(|entry| entry.view(&meant.care)),
                     ..source.view
                 }
             })
@@ -111,16 +143,19 @@ impl NamedSources {
             .ok_or_else(|| not_found(name, &known))
     }
 
-    /// How the source is to be copied that a request for `database` by `url` means; the defaults for one without a name.
-    /// Of several names for it, one that has copies prepared counts.
-    pub fn care(&self, url: &PgUrl, database: &str) -> SourceCare {
+    /// What a request for `database` by `url` means: a named source and how it is to be copied; the defaults for one without
+    /// a name. Of several names for it, one that has copies prepared counts.
+    pub fn meant(&self, url: &PgUrl, database: &str) -> Meant {
         let known = self.known();
         let meant = known
             .values()
             .filter(|source| source.is_meant(url, database));
         let careful = meant.max_by_key(|source| source.care.prepare.is_some());
         careful
-            .map(|source| source.care.clone())
+            .map(|source| Meant {
+                name: Some(source.view.name.clone()),
+                care: source.care.clone(),
+            })
             .unwrap_or_default()
     }
 
@@ -145,12 +180,13 @@ impl NamedSources {
     /// database, such as one with a new password.
     ///
     /// # Errors
-    /// [`Problem`] of kind `Source` where it cannot be asked, `Conflict` where the name means another database.
+    /// [`Problem`] of kind `Source` where it cannot be asked, or is to be followed and cannot be; `Conflict` where the
+    /// name means another database.
     pub async fn add(
         &self,
         name: SourceName,
         request: AddSource,
-        shared: &Shared,
+        shared: &Arc<Shared>,
     ) -> Result<SourceView, Problem> {
         let AddSource { url, care } = request;
         let parsed = PgUrl::parse(url.reveal()).map_err(|error| {
@@ -193,6 +229,7 @@ impl NamedSources {
             looked_at: None,
             failure: None,
             progress: None,
+            base: None,
             added_at: shared.machine.clock.now(),
         };
         self.check_room(&view)?;
@@ -201,14 +238,21 @@ impl NamedSources {
             care,
             view: view.clone(),
         };
+        let wanted = record.wanted();
+        let choice = choose_way(&wanted, shared).await?;
         self.machine
             .catalogue
             .put(&record)
             .await
             .map_err(|error| problem_of(&error))?;
         self.known().insert(name, record);
+        let care = wanted.care.clone();
+        let entry = upkeep::follow(shared, wanted, Some(choice));
         shared.refresher.look();
-        Ok(view)
+        Ok(SourceView {
+            base: Some(entry.view(&care)),
+            ..view
+        })
     }
 
     fn check_room(&self, view: &SourceView) -> Result<(), Problem> {
@@ -236,7 +280,7 @@ impl NamedSources {
     ///
     /// # Errors
     /// [`Problem`] of kind `NotFound`, with the names that exist.
-    pub async fn remove(&self, name: &SourceName) -> Result<(), Problem> {
+    pub async fn remove(&self, name: &SourceName, shared: &Arc<Shared>) -> Result<(), Problem> {
         {
             let known = self.known();
             known.get(name).ok_or_else(|| not_found(name, &known))?;
@@ -247,8 +291,42 @@ impl NamedSources {
             .await
             .map_err(|error| problem_of(&error))?;
         self.known().remove(name);
+        upkeep::forget(shared, name).await;
         Ok(())
     }
+}
+
+/// How the base of a source that is being added is kept.
+async fn choose_way(wanted: &Wanted, shared: &Shared) -> Result<Choice, Problem> {
+    let upstream = wanted.upstream().map_err(|error| {
+        let detail = format!("the source's URL for replication is {error}");
+        Problem::new(ProblemKind::BadRequest, detail)
+    })?;
+    let disk = shared.bases.disk().map_err(|error| problem_of(&error))?;
+    let mode = wanted.care.mode;
+    let chosen = choose(mode, &upstream, shared.bases.host(), disk).await;
+    let choice = match chosen {
+        Ok(choice) => choice,
+        // It answers and can be dumped; whether it can be followed is asked again later.
+        Err(error) if mode == BaseMode::Auto => Choice {
+            way: Way::Dump,
+            reasons: vec![chain(&error)],
+        },
+        Err(error) => {
+            let detail = format!(
+                "whether the source can be followed is not known: {}",
+                chain(&error)
+            );
+            return Err(Problem::new(ProblemKind::Source, detail));
+        }
+    };
+    if mode == BaseMode::Physical && matches!(choice.way, Way::Dump) {
+        let reasons = choice.reasons.join("; ");
+        let detail = format!("the source cannot be followed physically: {reasons}");
+        return Err(Problem::new(ProblemKind::Source, detail)
+            .with_hint("mend that, or add it with --mode auto, which dumps it until then"));
+    }
+    Ok(choice)
 }
 
 /// SHA-256 in hexadecimal digits.

@@ -7,10 +7,11 @@
 //! keeper (one task): more wanted -> makes one at a time | fewer, older, no room -> removes
 //! ```
 //!
-//! Owns how many there are and their end. Nothing of it is journaled: what an engine leaves is removed by the next
+//! Beside them are `followers`, for sources that move. Owns how many there are and their end. Nothing of it is journaled: what an engine leaves is removed by the next
 //! (`leftovers`). `demand` says how many are wanted, `room` whether the machine can afford them.
 
 mod demand;
+pub mod followers;
 mod room;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::machine::Machine;
 use crate::postgres::server::Server;
 use crate::settings::Limits;
 use demand::{Demand, Sizing};
+use followers::Followers;
 
 /// How long the pool leaves the machine to whoever has just taken a clone, before it makes another.
 const QUIET_TIME: Duration = Duration::from_millis(300);
@@ -114,6 +116,7 @@ impl Shelf {
 #[derive(Debug)]
 struct Inner {
     machine: Arc<Machine>,
+    followers: Followers,
     /// By the snapshot's key.
     shelves: Mutex<BTreeMap<String, Shelf>>,
     changed: Arc<Notify>,
@@ -130,6 +133,7 @@ impl Pool {
     /// An empty pool.
     pub fn new(machine: Arc<Machine>) -> Self {
         Self(Arc::new(Inner {
+            followers: Followers::new(Arc::clone(&machine)),
             machine,
             shelves: Mutex::default(),
             changed: Arc::default(),
@@ -142,6 +146,7 @@ impl Pool {
     pub fn start(&self) {
         let keeper = tokio::spawn(keep(Arc::downgrade(&self.0), Arc::clone(&self.0.changed)));
         *lock(&self.0.keeper) = Some(keeper.abort_handle());
+        self.0.followers.start();
     }
 
     fn shelves(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
@@ -152,6 +157,18 @@ impl Pool {
     pub fn stock(&self, order: &Order) {
         drop(self.shelve(order));
         self.0.changed.notify_one();
+    }
+
+    /// The followers of sources that move.
+    pub fn followers(&self) -> &Followers {
+        &self.0.followers
+    }
+
+    /// Makes clones of the order's snapshot instead of those of an older one, where any are kept of it.
+    pub fn renew(&self, order: &Order) {
+        if order.always > 0 || self.shelves().contains_key(order.snapshot.key()) {
+            self.stock(order);
+        }
     }
 
     /// A running clone of the order's snapshot that lets its user in; none when there is none, or none that can be used.
@@ -170,9 +187,8 @@ impl Pool {
                 });
             }
             let machine = &self.0.machine;
-            let admin_password = &order.image.admin_password;
             let url = order.url();
-            let opened = clone::let_application_in(machine, &warm.name, admin_password, &url);
+            let opened = clone::let_application_in(machine, &warm.name, &order.image, &url);
             match opened.await {
                 Ok(()) => {
                     return Some(Taken {
@@ -252,6 +268,7 @@ impl Pool {
             clone::remove(machine, &warm.name, Some(&warm.server)).await
         });
         futures_util::future::join_all(removals).await;
+        self.0.followers.drain().await;
     }
 
     /// Brings every shelf to its size: removes what is too much, answers with an order of which one more is wanted.
@@ -373,7 +390,6 @@ async fn try_to_make(
 ) -> Result<Server, CloneError> {
     clone::make_files(machine, name, &order.snapshot, order.size).await?;
     let server = clone::run_server(machine, name, &order.image).await?;
-    let admin_password = &order.image.admin_password;
-    clone::let_application_in(machine, name, admin_password, &order.url()).await?;
+    clone::let_application_in(machine, name, &order.image, &order.url()).await?;
     Ok(server)
 }

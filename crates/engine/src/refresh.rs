@@ -13,6 +13,7 @@ use model::{CopySpec, PgUrl, Secret};
 use tokio::sync::Notify;
 
 use crate::app::Shared;
+use crate::base::store::Fresh;
 use crate::branch::record::Spec;
 use crate::http::chain;
 use crate::pool::Order;
@@ -140,9 +141,15 @@ pub fn plain_spec(url: Secret) -> Spec {
 async fn refresh(shared: &Shared, url: Secret) -> Result<(), String> {
     PgUrl::parse(url.reveal()).map_err(|error| chain(&error))?;
     let spec = plain_spec(url);
-    let care = shared.sources.care(&spec.url(), &spec.database());
-    let fresh = shared.bases.fresh(&spec, &care).await;
-    let fresh = fresh.map_err(|error| chain(&error))?;
-    shared.pool.stock(&Order::of(&fresh, &spec, &care));
+    let meant = shared.sources.meant(&spec.url(), &spec.database());
+    let fresh = shared.bases.fresh(&spec, &meant).await;
+    let fresh = match fresh.map_err(|error| chain(&error))? {
+        Fresh::Snapshot(fresh) => fresh,
+        Fresh::Moved(moved) => {
+            let taken = shared.bases.snapshot_of(&moved.living, &meant.care).await;
+            taken.map_err(|error| chain(&error))?
+        }
+    };
+    shared.pool.stock(&Order::of(&fresh, &spec, &meant.care));
     Ok(())
 }

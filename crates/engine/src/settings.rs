@@ -53,6 +53,14 @@ pub struct Limits {
     /// How long nobody connects to a branch until its server sleeps, in seconds, to start again for the next client;
     /// 0: never.
     pub sleep_after_seconds: u64,
+    /// Snapshots of a base that follows its source that are kept without a branch.
+    pub snapshots_per_source_max: u32,
+    /// Followers of one source that is being written that wait for a request; 0: none.
+    pub followers_per_source_max: u32,
+    /// How long a follower waits for a request at most, in seconds: what its source writes is written there again.
+    pub follower_seconds_max: u64,
+    /// How long a request waits at most until a base has everything that its source had, in seconds.
+    pub replay_wait_seconds_max: u64,
     /// Available memory below which none of them is kept.
     pub memory_floor_bytes: ByteSize,
 }
@@ -70,6 +78,10 @@ impl Default for Limits {
             warm_per_source_max: 2,
             warm_idle_seconds: 1800,
             sleep_after_seconds: 900,
+            snapshots_per_source_max: 2,
+            followers_per_source_max: 2,
+            follower_seconds_max: 1800,
+            replay_wait_seconds_max: 30,
             memory_floor_bytes: ByteSize(512 << 20),
         }
     }

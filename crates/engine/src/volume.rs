@@ -261,6 +261,11 @@ pub trait Volume: fmt::Debug + Send + Sync {
         self.kind() == Kind::PlainCopy
     }
 
+    /// Whether a copy for a snapshot takes as much room as its original from the start.
+    fn copy_takes_room(&self) -> bool {
+        matches!(self.kind(), Kind::OverlayWithCopies | Kind::PlainCopy)
+    }
+
     /// Whether the original must stay, unchanged and under its path, for as long as a clone of it is there.
     fn clone_needs_original(&self) -> bool {
         matches!(

@@ -19,7 +19,8 @@ pub use engine::{
 pub use problem::{Problem, ProblemKind};
 pub use session::{JoinSession, SessionId, SessionView};
 pub use source::{
-    AddSource, SOURCE_NAME_BYTES_MAX, SourceCare, SourceName, SourceNameError, SourceView,
+    AddSource, BaseActivity, BaseMode, SOURCE_NAME_BYTES_MAX, SourceBase, SourceCare, SourceName,
+    SourceNameError, SourceView,
 };
 
 /// The version that every path begins with.

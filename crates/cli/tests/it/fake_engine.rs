@@ -213,6 +213,7 @@ fn view(data_dir: &Path) -> EngineView {
         branches_max: 100,
         bases: 1,
         warm_clones: 0,
+        followers: 0,
     }
 }
 
@@ -303,6 +304,7 @@ async fn add_source(
         copied_at: None,
         looked_at: None,
         failure: None,
+        base: None,
         progress: None,
         added_at: samples::start(),
     };

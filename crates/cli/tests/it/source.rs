@@ -29,6 +29,7 @@ fn a_source_is_named_after_its_database_or_as_asked() {
     {
       "added_at": "2020-09-13T12:26:40Z",
       "addresses": [],
+      "base": null,
       "copied_at": null,
       "database": "inventory",
       "failure": null,

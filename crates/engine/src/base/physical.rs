@@ -42,6 +42,7 @@ pub mod libraries;
 pub mod lsn;
 pub mod moment;
 pub mod neutral;
+pub mod prepare;
 pub mod replication;
 pub mod seed;
 pub mod snapshot;

@@ -211,7 +211,7 @@ impl Driver {
                 server,
                 origin,
             } => {
-                self.pin = Some(pin);
+                self.pin = pin;
                 self.record.clone = Some(clone);
                 self.record.origin = Some(*origin);
                 self.server = Some(server);
@@ -526,8 +526,8 @@ impl Driver {
 
 /// The progress of the copy that a branch of `spec` waits for.
 fn progress_of(shared: &Shared, spec: &Spec) -> watch::Receiver<Option<CopyProgress>> {
-    let care = shared.sources.care(&spec.url(), &spec.database());
-    shared.bases.progress(spec, &care)
+    let meant = shared.sources.meant(&spec.url(), &spec.database());
+    shared.bases.progress(spec, &meant)
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {

@@ -1,7 +1,7 @@
 //! The life of a branch as a pure machine: what state follows which event, and what each state has to do.
 //!
 //! ```text
-//!                          CloneTaken (a warm one of the pool)
+//!                          CloneTaken (a warm one of the pool, or a follower)
 //!   +---------------------------------------------------------------+
 //!   |              SnapshotReady          Cloned          Started   v
 //! AwaitingSnapshot ------------> Cloning -------> Starting -----> Ready
@@ -62,27 +62,27 @@ pub enum State {
     },
     /// The server is being started.
     Starting {
-        /// The snapshot that the files came from.
-        snapshot: SnapshotName,
+        /// The snapshot that the files came from; none: they are a follower's own.
+        snapshot: Option<SnapshotName>,
         /// How often the server has ended by itself in a row.
         restarts: u32,
     },
     /// The server answers.
     Ready {
-        /// The snapshot that the files came from.
-        snapshot: SnapshotName,
+        /// The snapshot that the files came from; none: they are a follower's own.
+        snapshot: Option<SnapshotName>,
         /// How often the server has ended by itself in a row.
         restarts: u32,
     },
     /// Nobody has connected for long: the server is being stopped.
     FallingAsleep {
-        /// The snapshot that the files came from.
-        snapshot: SnapshotName,
+        /// The snapshot that the files came from; none: they are a follower's own.
+        snapshot: Option<SnapshotName>,
     },
     /// The server is stopped, and starts again for the next client at the door.
     Asleep {
-        /// The snapshot that the files came from.
-        snapshot: SnapshotName,
+        /// The snapshot that the files came from; none: they are a follower's own.
+        snapshot: Option<SnapshotName>,
     },
     /// Leftovers of a failure are being removed.
     Failing(Failure),
@@ -99,8 +99,9 @@ pub enum State {
 pub enum Event {
     /// A snapshot that holds everything committed before the request.
     SnapshotReady(SnapshotName),
-    /// A clone of such a snapshot that runs already and accepts the application's user.
-    CloneTaken(SnapshotName),
+    /// A clone of such a snapshot that runs already and accepts the application's user, or a follower of the source that
+    /// has become writable and does.
+    CloneTaken(Option<SnapshotName>),
     /// The snapshot was dropped before anything was cloned from it.
     SnapshotGone,
     /// The clone stands under its final name.
@@ -197,11 +198,11 @@ impl State {
     /// The snapshot that the branch's files came from or are coming from.
     pub fn snapshot(&self) -> Option<&SnapshotName> {
         match self {
-            Self::Cloning { snapshot }
-            | Self::Starting { snapshot, .. }
+            Self::Cloning { snapshot } => Some(snapshot),
+            Self::Starting { snapshot, .. }
             | Self::Ready { snapshot, .. }
             | Self::FallingAsleep { snapshot }
-            | Self::Asleep { snapshot } => Some(snapshot),
+            | Self::Asleep { snapshot } => snapshot.as_ref(),
             Self::AwaitingSnapshot
             | Self::Failing(_)
             | Self::Failed(_)
@@ -234,7 +235,7 @@ impl State {
             }),
             (Self::Cloning { .. }, Event::SnapshotGone) => Ok(Self::AwaitingSnapshot),
             (Self::Cloning { snapshot }, Event::Cloned) => Ok(Self::Starting {
-                snapshot: snapshot.clone(),
+                snapshot: Some(snapshot.clone()),
                 restarts: 0,
             }),
             (Self::Starting { snapshot, restarts }, Event::Started) => Ok(Self::Ready {

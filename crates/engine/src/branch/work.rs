@@ -4,17 +4,20 @@
 //! work may be dropped at any await and done again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::engine_api::BaseView;
+use model::engine_api::{BaseView, Freshness};
 
 use super::record::{BranchRecord, Origin};
 use super::state::{Failure, Work};
 use crate::app::Shared;
 use crate::base::SnapshotName;
-use crate::base::store::{FreshSnapshot, SnapshotPin};
+use crate::base::copy::CopiedBase;
+use crate::base::store::{Fresh, FreshSnapshot, SnapshotPin};
 use crate::clone::{self, CloneError, CloneName, ServerImage};
 use crate::http::chain;
 use crate::pool::Order;
+use crate::pool::followers::Caught;
 use crate::postgres::server::Server;
 
 /// What a work needs to know.
@@ -38,10 +41,11 @@ pub(super) enum Outcome {
         clone: CloneName,
         origin: Box<Origin>,
     },
-    /// A fresh snapshot, and a clone of it that runs already and lets the application in.
+    /// A fresh snapshot, and a clone of it that runs already and lets the application in; without a snapshot it is a
+    /// follower that has become a branch.
     CloneTaken {
-        snapshot: SnapshotName,
-        pin: SnapshotPin,
+        snapshot: Option<SnapshotName>,
+        pin: Option<SnapshotPin>,
         clone: CloneName,
         server: Arc<Server>,
         origin: Box<Origin>,
@@ -96,45 +100,72 @@ impl From<CloneError> for Failure {
     }
 }
 
+/// How often a base may go away between being found and a branch of it: it is seeded again, which a request waits for.
+const TRIES_MAX: u32 = 2;
+
 async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
     let spec = &brief.record.spec;
-    let care = shared.sources.care(&spec.url(), &spec.database());
-    let fresh = shared.bases.fresh(spec, &care).await;
-    let fresh = fresh.map_err(|error| {
-        let source = spec.view();
-        failure(
-            &format!("no copy of {} at {}", source.database, source.source),
-            &error,
-            error.hint(),
-        )
-    })?;
-    let origin = Box::new(origin_of(&fresh));
-    let order = Order::of(&fresh, spec, &care);
+    let view = spec.view();
+    let tried = format!("no copy of {} at {}", view.database, view.source);
+    let mut tries = 1;
+    loop {
+        let meant = shared.sources.meant(&spec.url(), &spec.database());
+        let fresh = shared.bases.fresh(spec, &meant).await;
+        let fresh = fresh.map_err(|error| failure(&tried, &error, error.hint()))?;
+        let moved = match fresh {
+            Fresh::Snapshot(fresh) => {
+                let order = Order::of(&fresh, spec, &meant.care);
+                return Ok(take_clone(fresh, order, shared).await);
+            }
+            Fresh::Moved(moved) => moved,
+        };
+        match shared.pool.followers().branch(&moved, &spec.url).await {
+            Ok(caught) => return Ok(caught_up(caught)),
+            Err(_) if moved.living.is_retired() && tries < TRIES_MAX => tries += 1,
+            Err(error) => return Err(failure(&tried, &error, error.hint())),
+        }
+    }
+}
+
+/// A clone of a fresh snapshot: one that runs already, else one to be made.
+async fn take_clone(fresh: FreshSnapshot, order: Order, shared: &Shared) -> Outcome {
+    let origin = Box::new(origin_of(&fresh.copied, fresh.freshness, None));
     let (snapshot, pin) = (fresh.name, fresh.pin);
     match shared.pool.take(order).await {
-        Some(taken) => Ok(Outcome::CloneTaken {
-            snapshot,
-            pin,
+        Some(taken) => Outcome::CloneTaken {
+            snapshot: Some(snapshot),
+            pin: Some(pin),
             clone: taken.name,
             server: Arc::new(taken.server),
             origin,
-        }),
-        None => Ok(Outcome::SnapshotFound {
+        },
+        None => Outcome::SnapshotFound {
             snapshot,
             pin,
             clone: CloneName::random(),
             origin,
-        }),
+        },
     }
 }
 
-fn origin_of(fresh: &FreshSnapshot) -> Origin {
-    let copied = &fresh.copied;
+fn caught_up(caught: Caught) -> Outcome {
+    let origin = origin_of(&caught.copied, Freshness::Replayed, Some(caught.lag));
+    Outcome::CloneTaken {
+        snapshot: None,
+        pin: None,
+        clone: caught.name,
+        server: Arc::new(caught.server),
+        origin: Box::new(origin),
+    }
+}
+
+fn origin_of(copied: &CopiedBase, freshness: Freshness, lag: Option<Duration>) -> Origin {
     Origin {
         base: BaseView {
             position: copied.position.lsn.clone(),
             taken_at: copied.taken_at,
-            freshness: fresh.freshness,
+            freshness,
+            lag_milliseconds: lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
             source_version: copied.source_major,
             roles_without_password: copied.roles_without_password.clone(),
             notes: copied.notes.clone(),
@@ -182,9 +213,8 @@ pub(super) async fn accept_application(
     shared: &Shared,
 ) -> Result<(), Failure> {
     let (name, origin) = placed(record)?;
-    let admin_password = &origin.image.admin_password;
     let url = record.spec.url();
-    Ok(clone::let_application_in(&shared.machine, name, admin_password, &url).await?)
+    Ok(clone::let_application_in(&shared.machine, name, &origin.image, &url).await?)
 }
 
 /// Watches the server until it ends.

@@ -23,6 +23,7 @@ pub(super) async fn stop(
 ) -> StatusCode {
     if request.servers {
         app.branches.stop_servers().await;
+        crate::upkeep::stop_servers(&app.shared).await;
     }
     app.ending.cancel();
     StatusCode::ACCEPTED

@@ -48,6 +48,10 @@ pub(super) async fn refresh(
     let name = source_name(name)?;
     app.shared.sources.url(&name)?;
     app.shared.refresher.ask(&name);
+    if let Some(entry) = app.shared.bases.living().get(&name) {
+        // One that could not be followed may be by now.
+        entry.look.notify_one();
+    }
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -58,6 +62,7 @@ pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    app.shared.sources.remove(&source_name(name)?).await?;
+    let name = source_name(name)?;
+    app.shared.sources.remove(&name, &app.shared).await?;
     Ok(StatusCode::NO_CONTENT)
 }

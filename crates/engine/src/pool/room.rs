@@ -10,6 +10,9 @@ use crate::volume::free_space;
 /// Memory that a warm clone takes: 4.4 MB proportional, about 10 MB of what is available, both measured.
 const CLONE_MEMORY: ByteSize = ByteSize(16 << 20);
 
+/// Memory that a follower takes: it has as many places for connections as its source.
+const FOLLOWER_MEMORY: ByteSize = ByteSize(48 << 20);
+
 /// On a volume whose clones take room from the start, no larger one is made before somebody asks for it.
 const CLONE_ROOM_MAX: ByteSize = ByteSize(1 << 30);
 
@@ -36,6 +39,16 @@ pub(super) fn may_add(machine: &Machine, size: ByteSize) -> bool {
         ByteSize(0)
     };
     room <= CLONE_ROOM_MAX && has_memory(machine, CLONE_MEMORY) && has_space(machine, room)
+}
+
+/// Whether a follower of a base of `size` may be made before anybody asks for it.
+pub(super) fn may_add_follower(machine: &Machine, size: ByteSize) -> bool {
+    let room = if machine.volume.copy_takes_room() {
+        size
+    } else {
+        ByteSize(0)
+    };
+    room <= CLONE_ROOM_MAX && has_memory(machine, FOLLOWER_MEMORY) && has_space(machine, room)
 }
 
 fn has_memory(machine: &Machine, wanted: ByteSize) -> bool {

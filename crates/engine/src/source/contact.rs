@@ -1,7 +1,8 @@
 //! A connection to a source that is kept for a short while, so that asking whether it has moved costs no login.
 //!
 //! Owns when it may be used again: by whoever comes with the very same access, and only for `CONTACT_TIME_MAX` after
-//! it was opened, for a name or a proxy may lead to another server by then. Leaves the question to `position`.
+//! it was opened, for a name or a proxy may lead to another server by then. Leaves the
+//! questions to callers.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,6 +18,21 @@ use crate::postgres::connect::Session;
 /// How long one connection is used: a source that fails over is asked anew within it, and one idle connection is all
 /// that it ever holds.
 const CONTACT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Something that a source is asked.
+pub trait Question: Sync {
+    /// What it answers.
+    type Answer: Send;
+
+    /// Asks it.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn ask(
+        &self,
+        session: &Session,
+    ) -> impl Future<Output = Result<Self::Answer, SourceError>> + Send;
+}
 
 /// The connection that is kept, if any.
 #[derive(Debug, Default)]
@@ -39,16 +55,29 @@ impl Contact {
         access: &SourceAccess,
         clock: Clock,
     ) -> Result<Position, SourceError> {
+        self.ask(access, clock, &Where).await
+    }
+
+    /// The answer to a question, asked likewise. The question leaves no transaction open.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn ask<Q: Question>(
+        &self,
+        access: &SourceAccess,
+        clock: Clock,
+        question: &Q,
+    ) -> Result<Q::Answer, SourceError> {
         let mut slot = self.0.lock().await;
         if let Some(kept) = slot.take().filter(|kept| kept.serves(access, clock.now())) {
             // Whatever is the matter with it, a new one says it better.
-            if let Ok(position) = ask(&kept.session).await {
+            if let Ok(answer) = question.ask(&kept.session).await {
                 *slot = Some(kept);
-                return Ok(position);
+                return Ok(answer);
             }
         }
         let session = access.connect().await?;
-        let position = ask(&session).await?;
+        let answer = question.ask(&session).await?;
         let opened_at = clock.now();
         *slot = Some(Kept {
             session,
@@ -56,7 +85,7 @@ impl Contact {
             opened_at,
         });
         tokio::spawn(close_in_time(Arc::downgrade(&self.0), opened_at));
-        Ok(position)
+        Ok(answer)
     }
 }
 
@@ -68,11 +97,18 @@ impl Kept {
     }
 }
 
-async fn ask(session: &Session) -> Result<Position, SourceError> {
-    let position = Position::begin(session).await?;
-    let ended = session.batch_execute("ROLLBACK").await;
-    ended.map_err(asking("a moment"))?;
-    Ok(position)
+/// Where a source stands.
+struct Where;
+
+impl Question for Where {
+    type Answer = Position;
+
+    async fn ask(&self, session: &Session) -> Result<Position, SourceError> {
+        let position = Position::begin(session).await?;
+        let ended = session.batch_execute("ROLLBACK").await;
+        ended.map_err(asking("a moment"))?;
+        Ok(position)
+    }
 }
 
 async fn close_in_time(slot: Weak<Mutex<Option<Kept>>>, opened_at: Timestamp) {

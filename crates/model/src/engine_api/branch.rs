@@ -150,6 +150,8 @@ pub enum Freshness {
     Unmoved,
     /// The data was young enough for `max_age_seconds`; whether the source has moved since was not asked.
     Accepted,
+    /// The base follows its source, and had replayed everything up to the source's position at the request.
+    Replayed,
 }
 
 /// The base that a branch was cloned from.
@@ -162,6 +164,10 @@ pub struct BaseView {
     pub taken_at: Timestamp,
     /// How the branch was known to be fresh when it was made.
     pub freshness: Freshness,
+    /// How far the base was behind its source when it was asked, as the time that it took to have everything, in
+    /// milliseconds; none where it was not waited for.
+    #[serde(default)]
+    pub lag_milliseconds: Option<u64>,
     /// The source's major version.
     pub source_version: PgMajor,
     /// Login roles of the source that cannot log in here: their passwords cannot be read.

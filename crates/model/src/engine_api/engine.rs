@@ -89,6 +89,9 @@ pub struct EngineView {
     pub bases: u32,
     /// Clones that run before anybody has asked for them.
     pub warm_clones: u32,
+    /// Followers of sources that are being written, which wait for a request.
+    #[serde(default)]
+    pub followers: u32,
 }
 
 /// Stops the engine.

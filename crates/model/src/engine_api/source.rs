@@ -105,6 +105,93 @@ pub struct SourceCare {
     pub refresh_seconds: Option<u64>,
     /// Bytes a second that a copy takes from the source at most; none: as fast as it goes.
     pub rate_bytes_max: Option<ByteSize>,
+    /// How its base is kept.
+    pub mode: BaseMode,
+    /// The connection string for replication, where that is by another role or another way than questions.
+    pub replication_url: Option<Secret>,
+}
+
+/// How the base of a source is to be kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BaseMode {
+    /// Physical where the source grants and allows it, else logical.
+    #[default]
+    Auto,
+    /// Followed file by file by a standby of ours, or not at all.
+    Physical,
+    /// Dumped, with read rights alone, and dumped again where the source has moved.
+    Logical,
+}
+
+impl BaseMode {
+    /// The mode's word in flags and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Physical => "physical",
+            Self::Logical => "logical",
+        }
+    }
+}
+
+/// What the base of a source is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BaseActivity {
+    /// It is being found out whether and how the source can be followed, or a base that is here is brought back.
+    Looking,
+    /// The source is being copied for the first time, or again.
+    Seeding,
+    /// The source's changes arrive.
+    Following,
+    /// Nothing arrives from the source at the moment; what is here stays as good as it was.
+    Waiting,
+    /// Nothing follows the source: it is dumped when a branch needs it.
+    Dumping,
+}
+
+impl BaseActivity {
+    /// The activity's word in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Looking => "looking",
+            Self::Seeding => "seeding",
+            Self::Following => "following",
+            Self::Waiting => "waiting",
+            Self::Dumping => "dumping",
+        }
+    }
+}
+
+/// How a source's base is kept, and how it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourceBase {
+    /// What was asked for.
+    pub asked: BaseMode,
+    /// What it is: never `auto`; none while that is being found out.
+    pub mode: Option<BaseMode>,
+    /// What it is doing.
+    pub activity: BaseActivity,
+    /// Why it is not kept otherwise, a sentence each: what speaks against following the source, with what would help.
+    pub reasons: Vec<String>,
+    /// What is otherwise than on the source, or of interest to whoever follows it, a sentence each.
+    pub notes: Vec<String>,
+    /// How far it has replayed its source's WAL.
+    pub position: Option<String>,
+    /// Since when nothing arrives.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub waiting_since: Option<Timestamp>,
+    /// What was said last about that.
+    pub said: Option<String>,
+    /// When it was copied for the first time, or again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub seeded_at: Option<Timestamp>,
+    /// What became of it last: why it was copied again, or could not be.
+    pub told: Option<String>,
+    /// When that was.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub told_at: Option<Timestamp>,
 }
 
 /// Everything told of a source; no secret in it.
@@ -140,6 +227,8 @@ pub struct SourceView {
     pub looked_at: Option<Timestamp>,
     /// Why that turn failed.
     pub failure: Option<String>,
+    /// How its base is kept, and how it is.
+    pub base: Option<SourceBase>,
     /// The copy that is under way.
     pub progress: Option<CopyProgress>,
     /// When it was added.

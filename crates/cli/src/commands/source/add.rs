@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use model::engine_api::{AddSource, SourceCare, SourceName, SourceRef};
+use clap::{Args, ValueEnum};
+use model::engine_api::{AddSource, BaseMode, SourceCare, SourceName, SourceRef};
 use model::{ByteSize, ExitCode, PgUrl, Secret};
 
 use super::list::SourceList;
@@ -18,8 +18,11 @@ Examples:
   bough source add postgres://reader@db.example:5432/inventory
   bough source add - --name inventory < url.txt      the password stays off the process list
   bough source add --name shop --prepare masks.sql --warm 2 --refresh-every 600
+  bough source add --name shop --mode physical       follow it by replication, or say what that lacks
 
-Copying needs a direct address, not a pooler's, and the right to read what is to be copied.";
+Copying needs a direct address, not a pooler's, and the right to read what is to be copied. A source whose role has
+REPLICATION, and whose server is of a version that is installed here, is followed: its branches are as fast as those of
+an unmoved source. Otherwise it is dumped, and the answer says why.";
 
 /// Name a database; asks it who and where it is
 #[derive(Debug, Args)]
@@ -54,9 +57,39 @@ pub(super) struct AddArgs {
     #[arg(long, value_name = "BYTES")]
     max_rate: Option<ByteSize>,
 
+    /// How its base is kept
+    #[arg(long, value_enum, default_value_t)]
+    mode: ModeWord,
+
+    /// The connection string for replication, where another role or address grants that [default: BOUGH_REPLICATION_URL]
+    #[arg(long, value_name = "URL")]
+    replication_url: Option<String>,
+
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+}
+
+/// How the base of a source is kept.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum ModeWord {
+    /// Physical where the source grants and allows it, else logical
+    #[default]
+    Auto,
+    /// Followed file by file, by replication; an error where the source does not grant or allow it
+    Physical,
+    /// Dumped, and dumped again where the source has moved
+    Logical,
+}
+
+impl From<ModeWord> for BaseMode {
+    fn from(word: ModeWord) -> Self {
+        match word {
+            ModeWord::Auto => Self::Auto,
+            ModeWord::Physical => Self::Physical,
+            ModeWord::Logical => Self::Logical,
+        }
+    }
 }
 
 /// Why a source gets no name.
@@ -105,7 +138,11 @@ pub(super) async fn run(args: &AddArgs, settings: &Settings, ui: &Ui) -> Result<
         Some(name) => name.clone(),
         None => name_after_database(&url)?,
     };
-    let care = care(args)?;
+    let replication_url = args.replication_url.as_deref();
+    let care = SourceCare {
+        replication_url: source_arg::resolve_replication(replication_url, settings, ui)?,
+        ..care(args)?
+    };
     let engine = connect_engine(settings, ui).await?;
     let wanted = AddSource { url, care };
     let added = engine.client.add_source(&name, &wanted).await?;
@@ -135,6 +172,8 @@ fn care(args: &AddArgs) -> Result<SourceCare, AddError> {
         warm: args.warm,
         refresh_seconds: args.refresh_every,
         rate_bytes_max: args.max_rate,
+        mode: args.mode.into(),
+        replication_url: None,
     })
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::commands::connect_engine;
 use crate::error::CommandError;
 use crate::settings::Settings;
+use crate::source_words;
 use crate::ui::{Format, Page, Report, Table, Ui, words};
 
 const EXAMPLES: &str = "\
@@ -65,7 +66,7 @@ impl Report for SourceList {
         let mut table = Table::new(
             page,
             &[
-                "NAME", "DATABASE", "USER", "VERSION", "COPIED", "KEPT", "ADDED", "URL",
+                "NAME", "DATABASE", "USER", "VERSION", "BASE", "COPIED", "KEPT", "ADDED", "URL",
             ],
         );
         for source in &self.0 {
@@ -74,6 +75,7 @@ impl Report for SourceList {
                 source.database.clone(),
                 source.user.clone(),
                 source.version.to_string(),
+                source_words::base(source),
                 source
                     .copied_at
                     .map_or_else(|| "-".to_owned(), |then| words::ago(then, page.now)),
@@ -82,6 +84,10 @@ impl Report for SourceList {
                 source.url.clone(),
             ]);
         }
-        table.text()
+        let remarks = self
+            .0
+            .iter()
+            .flat_map(|source| source_words::remarks(source, page.now));
+        remarks.fold(table.text(), |text, remark| format!("{text}{remark}\n"))
     }
 }

@@ -30,6 +30,9 @@ const OPTIONS: [(&str, &str); 9] = [
     ("session_replication_role", "replica"),
 ];
 
+/// Those that statements of somebody else's do without.
+const ORDINARY: [&str; 2] = ["search_path", "session_replication_role"];
+
 /// How often a question is asked that is cancelled each time. Each stands in the way for as long as the server lets it.
 const TRIES_MAX: u32 = 20;
 
@@ -51,6 +54,21 @@ pub(super) async fn connect(
     let url = local_url(socket_dir, superuser, database);
     let triggers = (major >= HAS_LOGIN_TRIGGERS).then_some(("event_triggers", "off"));
     connect_url(&url, None, OPTIONS.into_iter().chain(triggers)).await
+}
+
+/// A session as a superuser for statements of somebody else's: triggers and rules are set off as usual, and names are
+/// looked up as the role and the database have it.
+///
+/// # Errors
+/// [`ConnectError`].
+pub(super) async fn connect_ordinary(
+    socket_dir: &Path,
+    database: &str,
+    superuser: &str,
+) -> Result<Session, ConnectError> {
+    let url = local_url(socket_dir, superuser, database);
+    let is_wanted = |(name, _): &(&str, &str)| !ORDINARY.contains(name);
+    connect_url(&url, None, OPTIONS.into_iter().filter(is_wanted)).await
 }
 
 /// The rows of simple queries, those of all statements in turn. In recovery a question may stand in the way of what is

@@ -41,8 +41,8 @@ const MUTE_MAX: Duration = Duration::from_secs(300);
 /// Restarts without following in between: more means that the files are at fault.
 const RESTARTS_MAX: u32 = 3;
 
-/// Looks that find the source's history apart from ours, without following in between: a source that starts may say so
-/// for a moment.
+/// Looks in a row that find the source's history apart from ours: a source that starts may say so for a moment, and
+/// so may a standby at the end of what it has.
 const DIVERGED_LOOKS: u32 = 3;
 
 /// What was learnt of the source.
@@ -191,7 +191,18 @@ pub fn step(
         return (state, Action::Nothing);
     }
     if streams {
-        return (State::default(), Action::Nothing);
+        // What streams may continue another history: a source that was restored from a copy of its files has the same
+        // timeline, and its WAL cannot be replayed here.
+        let healed = if sight.trouble == Some(Trouble::Diverged) {
+            State {
+                diverged_looks: state.diverged_looks,
+                restarts: state.restarts,
+                ..State::default()
+            }
+        } else {
+            State::default()
+        };
+        return (healed, Action::Nothing);
     }
     state.mute_since = None;
     wait(state, source, now)

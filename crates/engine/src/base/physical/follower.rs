@@ -16,13 +16,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::Secret;
+use model::{ByteSize, Secret};
 
 use super::backup::{self, BackupError};
 use super::collations::Otherwise;
 use super::contents::{self, ContentsError};
 use super::moment::{Held, Moment};
 use super::neutral::{self, NeutralError, Wanted};
+use super::prepare::{self, PrepareError};
 use super::seed::Seeded;
 use super::snapshot::{branch_settings, describe, make_neutral};
 use super::standby::{self, Progress, Standby, StandbyError, WaitError, limit_settings};
@@ -35,6 +36,7 @@ use crate::postgres::server::{Launch, Server, ServerError, StartError, StopMode,
 use crate::postgres::settings::{
     Purpose, SOCKET_PORT, SemanticSettings, ServerSettings, SettingsError,
 };
+use crate::volume::disk_usage;
 
 /// How long a promotion may take: some dozens of milliseconds are usual, with a disk that is busy some hundreds.
 const PROMOTE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -91,6 +93,9 @@ pub enum FollowerError {
     /// It could not be made neutral.
     #[error("cannot make the branch neutral")]
     Neutral(#[from] NeutralError),
+    /// The administrator's SQL could not be run.
+    #[error("cannot prepare the branch")]
+    Prepare(#[from] PrepareError),
     /// A branch's configuration could not be written.
     #[error("cannot configure the branch")]
     Settings(#[from] SettingsError),
@@ -113,6 +118,7 @@ impl FollowerError {
             | Self::NotPromoted { .. }
             | Self::NotClosed { .. }
             | Self::Neutral(_)
+            | Self::Prepare(_)
             | Self::Settings(_)
             | Self::Server(_) => false,
         }
@@ -143,6 +149,8 @@ pub struct Follower {
     admin_password: Secret,
     /// What a branch's server is given, and what it lacks.
     settings: (SemanticSettings, Vec<String>),
+    /// What it took of the disk when it was made.
+    size_bytes: ByteSize,
     server: Unready,
     session: Session,
 }
@@ -197,7 +205,10 @@ pub async fn make_follower(request: &FollowerRequest<'_>) -> Result<Follower, Fo
     let user_password = request.upstream.access.url.password();
     let user = &seeded.source_user;
     let (wanted, admin_password) = Wanted::new(&seeded.database, user, user_password.as_ref());
+    let data = place.data();
+    let measured = tokio::task::spawn_blocking(move || disk_usage(&data)).await;
     Ok(Follower {
+        size_bytes: measured.expect("measuring does not panic"),
         host,
         place: place.clone(),
         identity: request.identity.to_owned(),
@@ -259,7 +270,8 @@ impl Follower {
         standby::wait_replayed(&self.session, &self.place, moment, time_max).await
     }
 
-    /// Makes it a branch that holds `moment`, for which it was waited: `reached` is what that wait answered.
+    /// Makes it a branch that holds `moment`, for which it was waited: `reached` is what that wait answered. `prepare`
+    /// is SQL that runs before anybody else gets in; where it fails there is no branch.
     ///
     /// # Errors
     /// [`FollowerError`]; it is of no more use then.
@@ -267,6 +279,7 @@ impl Follower {
         self,
         moment: &Moment,
         reached: Progress,
+        prepare: Option<&Secret>,
     ) -> Result<Promoted, FollowerError> {
         let survey = neutral::survey(&self.session, &self.wanted).await?;
         let promote = "SELECT pg_promote(wait => false)";
@@ -277,6 +290,9 @@ impl Follower {
         self.wait_writable().await?;
         let enter = async |database: String| connect(&self.place, &self.seeded, &database).await;
         let done = make_neutral(&self.session, &self.wanted, survey, &enter).await?;
+        if let Some(sql) = prepare {
+            prepare::run(&self.place, &self.seeded, sql).await?;
+        }
         contents::allow_tablespaces(&self.place.data())?;
         self.server.server().reload()?;
         self.wait_closed().await?;
@@ -286,7 +302,7 @@ impl Follower {
             anchor: moment.clone(),
         };
         let copied = describe(
-            &self.place,
+            self.size_bytes,
             &self.seeded,
             &held,
             done,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::lsn::{Lsn, WalShape};
 use crate::clock::Clock;
 use crate::postgres::connect::Session;
+use crate::source::contact::Question;
 use crate::source::position::Position;
 use crate::source::{SourceError, asking, row};
 
@@ -95,6 +96,23 @@ impl Moment {
     }
 }
 
+/// Asks for a moment through a connection that is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct MomentOf {
+    /// How the source's WAL is cut.
+    pub shape: WalShape,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl Question for MomentOf {
+    type Answer = Moment;
+
+    async fn ask(&self, session: &Session) -> Result<Moment, SourceError> {
+        Moment::read(session, self.shape, self.clock).await
+    }
+}
+
 /// What a copy of a source holds for certain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
@@ -108,13 +126,19 @@ pub struct Held {
 
 impl Held {
     /// Whether everything committed before `now` is held. Where that is known by position, `now` becomes the moment
-    /// that later ones are compared with: the WAL may go on without a row.
+    /// that later ones are compared with: the WAL may go on without a row. Where it is known by comparison, the WAL
+    /// up to `now` has no row that is not held. A source that went back was restored, and its positions mean nothing.
     pub fn covers(&mut self, now: &Moment) -> bool {
-        if now.line.takes(self.timeline) && now.lsn <= self.lsn {
+        let is_on_line = now.line.takes(self.timeline);
+        if is_on_line && self.anchor.lsn <= now.lsn && now.lsn <= self.lsn {
             self.anchor = now.clone();
             return true;
         }
-        now.position.unmoved_since(&self.anchor.position)
+        let is_unmoved = now.position.unmoved_since(&self.anchor.position);
+        if is_unmoved && is_on_line {
+            self.lsn = self.lsn.max(now.lsn);
+        }
+        is_unmoved
     }
 }
 

@@ -108,6 +108,17 @@ impl Reach {
         peers.iter().map(way).collect()
     }
 
+    /// The ways to try where the source cannot be asked at the moment: the addresses of the URL for replication.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the URL cannot be followed.
+    pub fn unasked(upstream: &Upstream) -> Result<Vec<Self>, ConnectError> {
+        let url = upstream.replication_url();
+        let peers = url.addresses().into_iter().map(unresolved);
+        let way = |peer| Ok(Self(conninfo(url, &database(url), [], &peer)?));
+        peers.map(way).collect()
+    }
+
     /// Who answers.
     ///
     /// # Errors
@@ -171,16 +182,29 @@ impl Reach {
             path: path.to_owned(),
             source,
         };
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            Ok(()) | Err(_) => {}
-        }
+        remove_passfile(path)?;
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(path).map_err(failed)?;
         // Given away before the password is in it: a program must be able to read what it finds.
         account.own(path).map_err(ReplicationError::Own)?;
         file.write_all(text.as_bytes()).map_err(failed)
+    }
+}
+
+/// Removes the file of [`Reach::write_passfile`], if it is there.
+///
+/// # Errors
+/// [`ReplicationError::PasswordFile`].
+pub(super) fn remove_passfile(path: &Path) -> Result<(), ReplicationError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ReplicationError::PasswordFile {
+                path: path.to_owned(),
+                source,
+            })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -274,7 +274,7 @@ fn announce(
 }
 
 /// What a base of a size takes.
-fn needed(size: ByteSize) -> ByteSize {
+pub fn needed(size: ByteSize) -> ByteSize {
     ByteSize(size.0.saturating_add(WAL_BYTES))
 }
 

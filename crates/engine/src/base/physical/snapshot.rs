@@ -17,9 +17,10 @@ use super::collations::Otherwise;
 use super::libraries;
 use super::moment::{Held, Moment};
 use super::neutral::{self, Done, NeutralError, Survey, Wanted};
+use super::prepare::{self, PrepareError};
 use super::seed::Seeded;
 use super::standby::{Standby, WaitError};
-use super::{Host, Place, Upstream, control};
+use super::{Place, Upstream, control};
 use crate::base::copy::CopiedBase;
 use crate::postgres::binaries::{BinariesError, Installation};
 use crate::postgres::connect::{ConnectError, Session};
@@ -62,6 +63,9 @@ pub enum SnapshotError {
     /// It does not say how it sorts.
     #[error("cannot compare how text sorts")]
     Collations(#[source] tokio_postgres::Error),
+    /// The administrator's SQL could not be run.
+    #[error("cannot prepare the clone")]
+    Prepare(#[from] PrepareError),
     /// It could not be stopped.
     #[error("cannot stop the clone's server")]
     Stop(#[from] ServerError),
@@ -85,6 +89,7 @@ impl SnapshotError {
             | Self::Connect(_)
             | Self::Neutral(_)
             | Self::Collations(_)
+            | Self::Prepare(_)
             | Self::Stop(_)
             | Self::State(_)
             | Self::NotClean => false,
@@ -101,6 +106,8 @@ pub struct SnapshotRequest<'a> {
     pub upstream: &'a Upstream,
     /// Where it comes to lie: an existing empty directory.
     pub place: &'a Place,
+    /// SQL that runs in it before it is stopped.
+    pub prepare: Option<&'a Secret>,
     /// How long the base may take to be where the source is.
     pub wait_max: Duration,
 }
@@ -140,20 +147,21 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
     let user = &seeded.source_user;
     let (wanted, admin_password) = Wanted::new(&seeded.database, user, user_password.as_ref());
     let installation = host.installations.server(seeded.major)?;
-    let done = recover(host, place, seeded, installation, &wanted).await?;
+    let done = recover(request, installation, &wanted).await?;
     let settings = branch_settings(seeded, installation);
-    let copied = describe(place, seeded, &held, done, settings, admin_password);
+    let size = disk_usage(&place.data());
+    let copied = describe(size, seeded, &held, done, settings, admin_password);
     Ok(Snapshot { copied, held })
 }
 
-/// Recovers the clone, makes it neutral and stops it.
+/// Recovers the clone, makes it neutral, prepares it and stops it.
 async fn recover(
-    host: &Host,
-    place: &Place,
-    seeded: &Seeded,
+    request: &SnapshotRequest<'_>,
     installation: &Installation,
     wanted: &Wanted,
 ) -> Result<Done, SnapshotError> {
+    let SnapshotRequest { standby, place, .. } = *request;
+    let (seeded, host) = (standby.seeded(), standby.host());
     let mut given = seeded.wal_settings();
     if let Some(prepared) = seeded.settings.get("max_prepared_transactions") {
         given.insert("max_prepared_transactions".to_owned(), prepared.clone());
@@ -184,6 +192,9 @@ async fn recover(
     let mut done = make_neutral(&session, wanted, survey, enter).await?;
     done.notes.extend(otherwise.note());
     drop(session);
+    if let Some(sql) = request.prepare {
+        prepare::run(place, seeded, sql).await?;
+    }
     server.stop(StopMode::Fast).await?;
     if !control_data::read(&place.data())?.is_shut_down {
         return Err(SnapshotError::NotClean);
@@ -222,7 +233,7 @@ pub(super) fn branch_settings(
 }
 
 pub(super) fn describe(
-    place: &Place,
+    size_bytes: ByteSize,
     seeded: &Seeded,
     held: &Held,
     done: Done,
@@ -244,6 +255,6 @@ pub(super) fn describe(
         notes,
         admin_password,
         settings,
-        size_bytes: ByteSize(disk_usage(&place.data()).0),
+        size_bytes,
     }
 }

@@ -22,9 +22,9 @@ use super::control;
 use super::fitness::SlotUse;
 use super::lsn::LsnError;
 use super::moment::Moment;
-use super::replication::{Reach, ReplicationError};
+use super::replication::{self, Reach, ReplicationError};
 use super::seed::Seeded;
-use super::{Host, Place};
+use super::{Host, Place, Upstream};
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, Session};
 use crate::postgres::control_data::{self, ControlDataError, RecoveryLimits};
@@ -49,6 +49,9 @@ pub enum StandbyError {
     /// The password of its connection could not be left for it.
     #[error("cannot tell the standby how its source is reached")]
     Reach(#[from] ReplicationError),
+    /// The URL names no address.
+    #[error("the source's URL names no address")]
+    NoWay,
     /// It did not start.
     #[error("cannot start the standby")]
     Start(#[from] StartError),
@@ -160,6 +163,28 @@ impl Standby {
         Ok(Some(adopted))
     }
 
+    /// The standby of a directory again: its living server adopted, or one started. A source that does not answer is no
+    /// hindrance: what is here stays as good as it was.
+    ///
+    /// # Errors
+    /// [`StandbyError`]; nothing of it is left running.
+    pub async fn resume(
+        host: Host,
+        place: Place,
+        seeded: Seeded,
+        upstream: &Upstream,
+    ) -> Result<Self, StandbyError> {
+        let reach = first_way(upstream).await?;
+        let parts = (host.clone(), place.clone(), seeded.clone(), reach.clone());
+        match Self::adopt(parts.0, parts.1, parts.2, parts.3).await {
+            Ok(Some(standby)) => return Ok(standby),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a living base is of no use as it is"),
+        }
+        server::sweep(&place.data()).await?;
+        Self::start(host, place, seeded, reach).await
+    }
+
     /// What was seeded.
     pub fn seeded(&self) -> &Seeded {
         &self.seeded
@@ -268,6 +293,22 @@ impl Standby {
         Ok(())
     }
 
+    /// Leaves the password of its connection where it reads it, or takes it away: it is read at each connection and needed
+    /// at no other time, and a superuser in a branch may read what the servers' account may.
+    ///
+    /// # Errors
+    /// [`StandbyError::Reach`].
+    pub(super) async fn show_password(&self, is_needed: bool) -> Result<(), StandbyError> {
+        let running = self.running.lock().await;
+        let path = self.place.passfile();
+        match (is_needed, path.exists()) {
+            (true, false) => running.reach.write_passfile(&path, &self.host.account)?,
+            (false, true) => replication::remove_passfile(&path)?,
+            (true, true) | (false, false) => {}
+        }
+        Ok(())
+    }
+
     /// Starts it again, with what its source asks for by now.
     ///
     /// # Errors
@@ -346,6 +387,16 @@ impl Started {
             running: Mutex::new(running),
         }
     }
+}
+
+/// A way to the source that is worth a try; the keeper finds a better one where it does not lead there.
+async fn first_way(upstream: &Upstream) -> Result<Reach, StandbyError> {
+    let asked = match upstream.access.connect().await {
+        Ok(session) => Reach::ways(upstream, &session),
+        Err(_) => Reach::unasked(upstream),
+    };
+    let ways = asked.map_err(ReplicationError::from)?;
+    ways.into_iter().next().ok_or(StandbyError::NoWay)
 }
 
 async fn connect(place: &Place, seeded: &Seeded) -> Result<Session, ConnectError> {

@@ -33,7 +33,7 @@ fn a_branch_becomes_ready_and_goes() {
     assert_eq!(
         ready,
         State::Ready {
-            snapshot: snapshot(),
+            snapshot: Some(snapshot()),
             restarts: 0
         }
     );
@@ -45,7 +45,7 @@ fn a_branch_becomes_ready_and_goes() {
 #[test]
 fn a_branch_sleeps_and_wakes() {
     let asleep = run([
-        Event::CloneTaken(snapshot()),
+        Event::CloneTaken(Some(snapshot())),
         Event::QuietLong,
         Event::Stopped,
     ]);
@@ -109,7 +109,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Started),
         Just(Event::Failed(failure())),
         any::<bool>().prop_map(|forgiven| Event::ServerExited { forgiven }),
-        Just(Event::CloneTaken(snapshot())),
+        Just(Event::CloneTaken(Some(snapshot()))),
         Just(Event::QuietLong),
         Just(Event::Stopped),
         Just(Event::Knocked),

@@ -103,6 +103,9 @@ async fn a_source_that_restarts_or_is_away_for_a_while_is_followed_again() {
     let mut source = source(16);
     let ground = Ground::of(&source).await;
     let standby = ground.seed().await;
+    ground.tend_until(&standby, &ground.upstream, follows).await;
+    let passfile = standby.place().passfile();
+    assert!(!passfile.exists(), "nobody needs the password");
     source.stop().unwrap();
     let waiting = ground.tend_until(&standby, &ground.upstream, |tended| {
         matches!(
@@ -114,6 +117,7 @@ async fn a_source_that_restarts_or_is_away_for_a_while_is_followed_again() {
         )
     });
     waiting.await;
+    assert!(passfile.exists(), "the next connection needs the password");
     source.restart().unwrap();
     source
         .execute(
@@ -122,6 +126,7 @@ async fn a_source_that_restarts_or_is_away_for_a_while_is_followed_again() {
         )
         .unwrap();
     ground.tend_until(&standby, &ground.upstream, follows).await;
+    assert!(!passfile.exists(), "nobody needs it any more");
     ground.catch_up(&standby).await;
     source.kill().unwrap();
     ground.tend_until(&standby, &ground.upstream, waits).await;

@@ -31,7 +31,7 @@ impl Ground {
         let reached = follower.wait_replayed(&moment, WAIT_MAX).await;
         let reached = reached.unwrap_or_else(|error| panic!("{}", chain(&error)));
         let place = follower.place().clone();
-        let promoted = follower.promote(&moment, reached).await;
+        let promoted = follower.promote(&moment, reached, None).await;
         let promoted = promoted.unwrap_or_else(|error| panic!("{}", chain(&error)));
         let Promoted { server, copied, .. } = promoted;
         Branch {

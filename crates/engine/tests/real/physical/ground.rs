@@ -149,6 +149,7 @@ impl Ground {
             standby,
             upstream: &self.upstream,
             place: &place,
+            prepare: None,
             wait_max: WAIT_MAX,
         };
         let made = snapshot(&request).await;

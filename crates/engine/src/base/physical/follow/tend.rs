@@ -83,6 +83,7 @@ impl Keeper {
         let progress = sight
             .progress
             .filter(|progress| progress.streams_on.is_some());
+        standby.show_password(progress.is_none()).await?;
         Ok(match progress {
             Some(progress) => Tended::Following(progress),
             None => Tended::Waiting {

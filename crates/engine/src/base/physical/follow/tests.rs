@@ -202,6 +202,17 @@ fn a_history_that_is_apart_for_a_moment_is_not_believed() {
     assert_eq!(actions[2], Action::SeedAgain(Cause::Diverged));
 }
 
+#[test]
+fn a_history_that_is_apart_is_not_followed_though_it_streams() {
+    let apart = Sight {
+        trouble: Some(Trouble::Diverged),
+        ..streaming()
+    };
+    assert_eq!(watch(1, &apart, &answers()), [Action::Nothing]);
+    let actions = watch(3, &apart, &answers());
+    assert_eq!(actions[2], Action::SeedAgain(Cause::Diverged));
+}
+
 fn sights() -> impl Strategy<Value = Sight> {
     let trouble = prop_oneof![
         Just(None),

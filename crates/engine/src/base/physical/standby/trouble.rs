@@ -79,6 +79,10 @@ fn classify(line: &str) -> Option<Trouble> {
     if has("is ahead of the WAL flush position of this server") {
         return Some(Trouble::Diverged);
     }
+    // Said once at the end of what was received before, and again and again where what comes does not continue it.
+    if has("record with incorrect prev-link") || has("incorrect resource manager data checksum") {
+        return Some(Trouble::Diverged);
+    }
     if has("PANIC:") || has("WAL contains references to invalid pages") {
         return Some(Trouble::Broken { said: said() });
     }
@@ -176,6 +180,10 @@ mod tests {
             (
                 "CONTEXT:  WAL redo at 0/5000148 for Tablespace/CREATE: 16390 \"/srv/fast\"",
                 Trouble::Tablespace,
+            ),
+            (
+                "LOG:  record with incorrect prev-link 0/3000060 at 0/30003F0",
+                Trouble::Diverged,
             ),
             (
                 "FATAL:  recovery aborted because of insufficient parameter settings",

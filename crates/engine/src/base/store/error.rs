@@ -1,0 +1,118 @@
+//! Why no fresh copy of a source could be had, and what to do about it.
+
+use model::ByteSize;
+
+use crate::base::SnapshotName;
+use crate::base::copy::CopyError;
+use crate::base::physical::prepare::PrepareError;
+use crate::base::physical::snapshot::SnapshotError;
+use crate::catalogue::CatalogueError;
+use crate::postgres::server::ServerError;
+use crate::source::SourceError;
+use crate::volume::VolumeError;
+
+/// What to do where a base that follows its source does not come as far as it should.
+pub(crate) const BEHIND_HINT: &str =
+    "`bough source ls` says how the base is; --max-age SECS takes a snapshot of that age";
+
+/// What to do where an administrator's SQL fails.
+pub(crate) const PREPARE_HINT: &str = "no branch is made without it: mend the file and give it again with `bough source add --prepare`";
+
+/// Why no fresh base could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// The source could not be asked whether it has moved.
+    #[error("cannot ask the source whether it has moved")]
+    Ask(#[source] SourceError),
+    /// The copy failed.
+    #[error("cannot copy the source")]
+    Copy(#[source] Box<CopyError>),
+    /// Its owner wants it followed and not dumped, and it is not followed.
+    #[error("the source is to be followed physically, and is not: {}", reasons.join("; "))]
+    NotFollowed {
+        /// Why, a sentence each.
+        reasons: Vec<String>,
+    },
+    /// No snapshot of a base that follows.
+    #[error("cannot take a snapshot of the base")]
+    Snapshot(#[source] Box<SnapshotError>),
+    /// There is less room than a snapshot takes and must stay.
+    #[error(
+        "no room for a snapshot: it takes {wanted}, {floor} stay free, and {volume} has {free} free"
+    )]
+    NoRoom {
+        /// What a snapshot takes from the start.
+        wanted: ByteSize,
+        /// What stays free.
+        floor: ByteSize,
+        /// What is free.
+        free: ByteSize,
+        /// Where.
+        volume: String,
+    },
+    /// Files could not be made, moved or removed.
+    #[error("cannot keep the base {name}")]
+    Keep {
+        /// The base.
+        name: SnapshotName,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The volume failed.
+    #[error("cannot use the volume")]
+    Volume(#[from] VolumeError),
+    /// What a copy left running could not be ended.
+    #[error("cannot end what a copy left running")]
+    Sweep(#[from] ServerError),
+    /// The catalogue failed.
+    #[error("cannot journal the base")]
+    Catalogue(#[from] CatalogueError),
+}
+
+impl BaseError {
+    /// One thing to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Ask(error) => error.hint(),
+            Self::Copy(error) => error.hint(),
+            Self::NotFollowed { .. } => Some(
+                "mend that and add the source again, or add it with --mode auto, which dumps it until then".into(),
+            ),
+            Self::Snapshot(error) => match &**error {
+                SnapshotError::Source(error) => error.hint(),
+                SnapshotError::Behind(_) => Some(BEHIND_HINT.into()),
+                SnapshotError::Prepare(PrepareError::Statement(_)) => Some(PREPARE_HINT.into()),
+                SnapshotError::Prepare(PrepareError::Connect(_))
+                | SnapshotError::Backup(_)
+                | SnapshotError::Binaries(_)
+                | SnapshotError::Start(_)
+                | SnapshotError::Connect(_)
+                | SnapshotError::Neutral(_)
+                | SnapshotError::Collations(_)
+                | SnapshotError::Stop(_)
+                | SnapshotError::State(_)
+                | SnapshotError::NotClean => None,
+            },
+            Self::NoRoom { .. } => {
+                Some("free space on the volume, or destroy branches that nobody needs".into())
+            }
+            Self::Keep { .. } | Self::Volume(_) | Self::Sweep(_) | Self::Catalogue(_) => None,
+        }
+    }
+
+    /// Whether dropping other bases could help.
+    pub(super) fn wants_room(&self) -> bool {
+        match self {
+            Self::Copy(error) => error.wants_room(),
+            Self::Volume(error) => error.is_full(),
+            Self::Snapshot(error) => error.is_full(),
+            Self::NoRoom { .. } => true,
+            Self::Ask(_)
+            | Self::NotFollowed { .. }
+            | Self::Keep { .. }
+            | Self::Sweep(_)
+            | Self::Catalogue(_) => false,
+        }
+    }
+}

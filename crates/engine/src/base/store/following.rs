@@ -1,0 +1,202 @@
+//! What is made of a base that follows its source: which snapshot will do for a request, and new ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::engine_api::{Freshness, SourceCare};
+use model::{ByteSize, CopySpec, Secret};
+
+use super::making::Making;
+use super::snapshots::{FreshSnapshot, SnapshotRecord};
+use super::{BaseError, Bases, access};
+use crate::base::living::{BaseName, LivingBase};
+use crate::base::physical::Place;
+use crate::base::physical::lsn::Lsn;
+use crate::base::physical::moment::Moment;
+use crate::branch::record::Spec;
+use crate::volume::{room, seal};
+
+/// Of a base that follows, what a request gets.
+#[derive(Debug)]
+pub enum Fresh {
+    /// A snapshot: any clone of it will do.
+    Snapshot(FreshSnapshot),
+    /// The source has moved since the newest snapshot: a follower of its base.
+    Moved(Moved),
+}
+
+/// A source that has moved.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// Its base.
+    pub living: Arc<LivingBase>,
+    /// Where it stood at the request.
+    pub moment: Moment,
+    /// When it was asked for that.
+    pub asked_at: Timestamp,
+    /// SQL that runs before anybody has the branch.
+    pub prepare: Option<Secret>,
+    /// Followers that are kept whether or not anybody has asked lately.
+    pub always: u32,
+}
+
+/// The newest snapshot of a base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    /// From when its data is.
+    pub taken_at: Timestamp,
+    /// Up to where it holds everything.
+    pub lsn: Lsn,
+}
+
+/// Whether a branch of `spec` can be one of a base that follows: it holds everything there is.
+pub(super) fn is_of_everything(spec: &Spec) -> bool {
+    // Settings decide what a copy reads; a standby has all of it.
+    spec.copy == CopySpec::all() && spec.connection_settings.is_empty()
+}
+
+impl Bases {
+    /// What a base that follows gives a request.
+    pub(super) async fn of_living(
+        &self,
+        living: &Arc<LivingBase>,
+        spec: &Spec,
+        care: &SourceCare,
+    ) -> Result<Fresh, BaseError> {
+        let key = living.snapshot_key(care);
+        if let Some(fresh) = self.young_enough(&key, spec).await? {
+            return Ok(Fresh::Snapshot(fresh));
+        }
+        let asked_at = self.machine().clock.now();
+        let moment = living.moment(&access(spec)).await;
+        let moment = moment.map_err(BaseError::Ask)?;
+        if let Some(found) = self.covering(&key, &moment) {
+            let fresh = self.reuse(found, Freshness::Unmoved).await?;
+            return Ok(Fresh::Snapshot(fresh));
+        }
+        Ok(Fresh::Moved(Moved {
+            living: Arc::clone(living),
+            moment,
+            asked_at,
+            prepare: care.prepare.clone(),
+            always: care.warm,
+        }))
+    }
+
+    /// The newest snapshot of a base.
+    pub fn newest_snapshot(&self, living: &LivingBase, care: &SourceCare) -> Option<Newest> {
+        let (record, _) = self.newest_of(&living.snapshot_key(care), |_| true)?;
+        Some(Newest {
+            taken_at: record.copied.taken_at,
+            lsn: record.held?.lsn,
+        })
+    }
+
+    /// A snapshot that holds everything that was committed before this call: the newest one, or a new one. Calls for the
+    /// same base take turns; dropping the future leaves nothing.
+    ///
+    /// # Errors
+    /// [`BaseError`] when the source cannot be asked, or nothing arrives from it.
+    pub async fn snapshot_of(
+        &self,
+        living: &LivingBase,
+        care: &SourceCare,
+    ) -> Result<FreshSnapshot, BaseError> {
+        let key = living.snapshot_key(care);
+        let family = self.family(&key);
+        let _turn = family.turn.lock().await;
+        let access = &living.upstream.access;
+        let moment = living.moment_unasked(access).await;
+        let moment = moment.map_err(BaseError::Ask)?;
+        if let Some(found) = self.covering(&key, &moment) {
+            return self.reuse(found, Freshness::Unmoved).await;
+        }
+        let fresh = match self.take_snapshot(living, &key, care).await {
+            Err(error) if error.wants_room() && self.drop_unpinned(|_| true).await > 0 => {
+                tracing::warn!(%error, "dropped the bases that nobody uses, and taking a snapshot again");
+                self.take_snapshot(living, &key, care).await
+            }
+            result => result,
+        }?;
+        let kept = u64::from(self.machine().limits.snapshots_per_source_max.max(1));
+        self.drop_older(&fresh, kept).await;
+        Ok(fresh)
+    }
+
+    async fn take_snapshot(
+        &self,
+        living: &LivingBase,
+        key: &str,
+        care: &SourceCare,
+    ) -> Result<FreshSnapshot, BaseError> {
+        let machine = self.machine();
+        self.check_room(living.base.size())?;
+        let name = self.next_name(key);
+        let keep = |source| BaseError::Keep {
+            name: name.clone(),
+            source,
+        };
+        let last = machine.layout.snapshot(&name);
+        crate::volume::remove_tree(&last)?;
+        // A name of the length of a socket's directory, whatever the snapshot's number.
+        let making = Making::begin(machine, BaseName::random().as_str()).await?;
+        let place = Place {
+            directory: making.directory.clone(),
+            socket_dir: making.socket_dir.clone(),
+        };
+        let (upstream, prepare) = (&living.upstream, care.prepare.as_ref());
+        let wait_max = Duration::from_secs(machine.limits.replay_wait_seconds_max);
+        let begun = machine.clock.now();
+        let made = living.base.snapshot(upstream, &place, prepare, wait_max);
+        let made = match made.await {
+            Ok(made) => made,
+            Err(error) => {
+                // Whoever is told of the failure finds nothing of it.
+                making.abandon().await?;
+                return Err(BaseError::Snapshot(Box::new(error)));
+            }
+        };
+        let data = place.data();
+        let sealed = tokio::task::spawn_blocking(move || seal(&data)).await;
+        sealed.map_err(|error| keep(std::io::Error::other(error)))??;
+        std::fs::rename(&making.directory, &last).map_err(keep)?;
+        let took_ms = machine.clock.now().duration_since(begun).as_millis();
+        tracing::info!(snapshot = %name, base = %living.name, took_ms, "took a snapshot");
+        let record = SnapshotRecord {
+            name,
+            copied: made.copied,
+            url: Secret::new(living.upstream.access.url.reveal()),
+            last_used: machine.clock.now(),
+            held: Some(made.held),
+        };
+        self.publish(record, Freshness::Replayed).await
+    }
+
+    /// Whether a copy of a base of this size may be made.
+    ///
+    /// # Errors
+    /// [`BaseError::NoRoom`] with the numbers.
+    pub fn check_room(&self, size: ByteSize) -> Result<(), BaseError> {
+        let machine = self.machine();
+        let wanted = if machine.volume.copy_takes_room() {
+            size
+        } else {
+            ByteSize(0)
+        };
+        let room = room(&machine.layout.volume())?;
+        let checked = room.check(wanted, machine.limits.free_floor_bytes);
+        checked.map_err(|lack| BaseError::NoRoom {
+            wanted,
+            floor: lack.floor,
+            free: lack.free,
+            volume: lack.path.display().to_string(),
+        })
+    }
+
+    /// Drops the snapshots of a base that is of no more use, but for those that branches stand on.
+    pub async fn drop_snapshots_of(&self, living: &LivingBase, care: &SourceCare) {
+        let key = living.snapshot_key(care);
+        self.drop_unpinned(|record| record.name.key() == key).await;
+    }
+}

@@ -1,0 +1,408 @@
+//! Looks after the bases that follow their sources, one task a named source: seeds them, or brings them back after an
+//! engine's end, looks at them every second, takes snapshots of them, and begins anew where one is of no more use.
+//!
+//! Owns when, as `due` says, and that a base which goes leaves nothing. Leaves to `base::followed` how, to `base::store`
+//! the snapshots, and to `pool` what is kept running of them. Nobody waits for it but requests for a first copy.
+
+mod due;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use model::engine_api::{BaseMode, SourceCare, SourceName};
+use model::{PgUrl, Secret};
+use tokio::task::JoinHandle;
+
+use crate::app::Shared;
+use crate::base::followed::{Choice, FollowedBase, SeedOrder, Tended, Way, choose};
+use crate::base::living::{BaseName, BaseRecord, Entry, LivingBase, Phase};
+use crate::base::physical::Upstream;
+use crate::base::store::{Making, clear};
+use crate::http::chain;
+use crate::pool::Order;
+use crate::postgres::server::StopMode;
+use crate::refresh::plain_spec;
+use crate::source::SourceAccess;
+use crate::volume::remove_tree;
+use due::{Due, Need};
+
+/// How often a base is looked at.
+const TEND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a source that cannot be followed, or whose seed failed, is left alone: at first, and at most.
+const RETRY_MIN: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+
+/// A named source, as its owner wants it.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its name.
+    pub name: SourceName,
+    /// Its connection string.
+    pub url: Secret,
+    /// How it is kept.
+    pub care: SourceCare,
+}
+
+impl Wanted {
+    /// How the source is reached.
+    ///
+    /// # Errors
+    /// Why a URL is none.
+    pub fn upstream(&self) -> Result<Upstream, model::pg_url::PgUrlError> {
+        let replication_url = self.care.replication_url.as_ref();
+        Ok(Upstream {
+            access: SourceAccess {
+                url: PgUrl::parse(self.url.reveal())?,
+                database: None,
+                settings: BTreeMap::new(),
+            },
+            replication_url: replication_url
+                .map(|url| PgUrl::parse(url.reveal()))
+                .transpose()?,
+        })
+    }
+}
+
+/// The tasks.
+#[derive(Debug, Default)]
+pub struct Upkeep(Mutex<BTreeMap<SourceName, JoinHandle<()>>>);
+
+impl Upkeep {
+    fn tasks(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceName, JoinHandle<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Begins to look after every named source.
+pub fn start(shared: &Arc<Shared>) {
+    for wanted in shared.sources.all_wanted() {
+        follow(shared, wanted, None);
+    }
+}
+
+/// Begins to look after a source, in place of how it was looked after before: at once with what was chosen for it,
+/// where somebody has just asked.
+pub fn follow(shared: &Arc<Shared>, wanted: Wanted, choice: Option<Choice>) -> Arc<Entry> {
+    let entry = shared.bases.living().begin(&wanted.name);
+    if let Some(choice) = &choice {
+        entry.enter_choice(choice);
+    }
+    let before = shared.upkeep.tasks().remove(&wanted.name);
+    let name = wanted.name.clone();
+    let task = Task {
+        shared: Arc::downgrade(shared),
+        entry: Arc::clone(&entry),
+        wanted,
+    };
+    let task = tokio::spawn(async move {
+        end(before).await;
+        task.run(choice).await;
+    });
+    shared.upkeep.tasks().insert(name, task);
+    entry
+}
+
+/// Looks after a source no more: its base goes, its branches stay.
+pub async fn forget(shared: &Arc<Shared>, name: &SourceName) {
+    let task = shared.upkeep.tasks().remove(name);
+    end(task).await;
+    if let Some(entry) = shared.bases.living().get(name)
+        && let Phase::Lives(living) = entry.phase()
+    {
+        retire(shared, &living).await;
+    }
+    shared.bases.living().forget(name);
+    for record in records_of(shared, name) {
+        remove(shared, &record.name).await;
+    }
+}
+
+/// Ends the servers of all bases cleanly, with the engine.
+pub async fn stop_servers(shared: &Shared) {
+    let tasks = std::mem::take(&mut *shared.upkeep.tasks());
+    for task in tasks.into_values() {
+        end(Some(task)).await;
+    }
+    for living in shared.bases.living().all() {
+        if let Err(error) = living.base.stop(StopMode::Fast).await {
+            tracing::error!(base = %living.name, error = chain(&error), "cannot stop a base's server");
+        }
+        // The next start makes it again.
+        let place = living.name.place(&shared.machine.layout);
+        if let Err(error) = remove_tree(&place.socket_dir) {
+            tracing::error!(base = %living.name, error = chain(&error), "cannot remove a base's socket");
+        }
+    }
+}
+
+async fn end(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
+        // It ends because it was told to.
+        let _ = task.await;
+    }
+}
+
+fn records_of(shared: &Shared, name: &SourceName) -> Vec<BaseRecord> {
+    match shared.machine.catalogue.all::<BaseRecord>() {
+        Ok(records) => {
+            let own = records.into_iter().filter(|record| record.source == *name);
+            own.collect()
+        }
+        Err(error) => {
+            tracing::error!(source = %name, error = chain(&error), "cannot read which base a source has");
+            Vec::new()
+        }
+    }
+}
+
+/// Stops what is made of a base.
+async fn retire(shared: &Shared, living: &LivingBase) {
+    living.retire();
+    shared.pool.followers().forget(&living.name);
+    if let Err(error) = living.base.stop(StopMode::Fast).await {
+        tracing::error!(base = %living.name, error = chain(&error), "cannot stop a base's server");
+    }
+}
+
+/// Removes a base's record and its files. What fails is left to the next engine's start, which finds no record.
+async fn remove(shared: &Shared, name: &BaseName) {
+    let machine = &shared.machine;
+    let removed = machine.catalogue.remove::<BaseRecord>(name.as_str()).await;
+    if let Err(error) = removed {
+        tracing::error!(base = %name, error = chain(&error), "cannot journal that a base is gone");
+    }
+    let place = name.place(&machine.layout);
+    if let Err(error) = clear(&place.directory).await {
+        tracing::error!(base = %name, error = chain(&error), "cannot remove a base");
+    }
+    if let Err(error) = remove_tree(&place.socket_dir) {
+        tracing::error!(base = %name, error = chain(&error), "cannot remove a base's socket");
+    }
+}
+
+/// Looks after one source.
+struct Task {
+    shared: Weak<Shared>,
+    entry: Arc<Entry>,
+    wanted: Wanted,
+}
+
+impl Task {
+    async fn run(self, mut choice: Option<Choice>) {
+        let mut pause = RETRY_MIN;
+        while let Some(shared) = self.shared.upgrade() {
+            match self.bring(&shared, choice.take()).await {
+                Ok(living) => {
+                    pause = RETRY_MIN;
+                    self.keep(&shared, &living).await;
+                }
+                Err(reasons) => {
+                    self.entry.enter(Phase::Dumped { reasons });
+                    drop(shared);
+                    if self.wanted.care.mode == BaseMode::Logical {
+                        return;
+                    }
+                    // Either way it is time to look again.
+                    let _ = tokio::time::timeout(pause, self.entry.look.notified()).await;
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, shared: &Shared, told: String) {
+        self.entry.tell(told, shared.machine.clock.now());
+    }
+
+    /// A base that follows: the one that is here, or a new one; else why there is none.
+    async fn bring(
+        &self,
+        shared: &Shared,
+        choice: Option<Choice>,
+    ) -> Result<Arc<LivingBase>, Vec<String>> {
+        let upstream = self
+            .wanted
+            .upstream()
+            .map_err(|error| vec![chain(&error)])?;
+        for record in records_of(shared, &self.wanted.name) {
+            if self.wanted.care.mode != BaseMode::Logical {
+                match self.resume(shared, &record, &upstream).await {
+                    Ok(living) => return Ok(living),
+                    Err(why) => self.tell(shared, format!("copied again: {why}")),
+                }
+            }
+            remove(shared, &record.name).await;
+        }
+        let choice = match choice {
+            Some(choice) => choice,
+            None => self.choose(shared, &upstream).await?,
+        };
+        let mode = match &choice.way {
+            Way::Physical(_) => BaseMode::Physical,
+            Way::Dump => return Err(choice.reasons),
+        };
+        self.entry.enter(Phase::Seeding { mode });
+        let seeded = self.seed(shared, &choice.way, upstream).await;
+        self.entry.progress_tx.send_replace(None);
+        seeded.map_err(|why| {
+            self.tell(shared, format!("the copy failed: {why}"));
+            vec![format!("the copy failed: {why}")]
+        })
+    }
+
+    async fn choose(&self, shared: &Shared, upstream: &Upstream) -> Result<Choice, Vec<String>> {
+        let disk = shared.bases.disk().map_err(|error| vec![chain(&error)])?;
+        let chosen = choose(self.wanted.care.mode, upstream, shared.bases.host(), disk).await;
+        chosen.map_err(|error| vec![chain(&error)])
+    }
+
+    async fn resume(
+        &self,
+        shared: &Shared,
+        record: &BaseRecord,
+        upstream: &Upstream,
+    ) -> Result<Arc<LivingBase>, String> {
+        let place = record.name.place(&shared.machine.layout);
+        let host = shared.bases.host();
+        let resumed = FollowedBase::resume(record.seeded.clone(), host, &place, upstream).await;
+        let base = resumed.map_err(|error| chain(&error))?;
+        tracing::info!(source = %self.wanted.name, base = %record.name, "a base follows again");
+        Ok(self.lives(shared, record.name.clone(), base, upstream.clone()))
+    }
+
+    fn lives(
+        &self,
+        shared: &Shared,
+        name: BaseName,
+        base: FollowedBase,
+        upstream: Upstream,
+    ) -> Arc<LivingBase> {
+        let living = LivingBase::new(name, base, upstream, shared.machine.clock);
+        let living = Arc::new(living);
+        self.entry.enter(Phase::Lives(Arc::clone(&living)));
+        living
+    }
+
+    async fn seed(
+        &self,
+        shared: &Shared,
+        way: &Way,
+        upstream: Upstream,
+    ) -> Result<Arc<LivingBase>, String> {
+        let machine = &shared.machine;
+        let _copy_place = shared.bases.copy_place().await;
+        let name = BaseName::random();
+        let place = name.place(&machine.layout);
+        tracing::info!(source = %self.wanted.name, base = %name, "copying a source that is to be followed");
+        let making = Making::at(place.directory.clone(), place.socket_dir.clone()).await;
+        let making = making.map_err(|error| chain(&error))?;
+        let made = machine.volume.make_data(&place.data());
+        made.map_err(|error| chain(&error))?;
+        let order = SeedOrder {
+            host: shared.bases.host(),
+            place: &place,
+            rate_max: self.wanted.care.rate_bytes_max,
+            disk: shared.bases.disk().map_err(|error| chain(&error))?,
+            duration_max: machine.limits.copy_time_max(),
+        };
+        let seeded = FollowedBase::seed(way, &order, &self.entry.progress_tx).await;
+        let base = seeded
+            .map_err(|error| chain(&error))?
+            .ok_or("it is not to be followed")?;
+        let record = BaseRecord {
+            name: name.clone(),
+            source: self.wanted.name.clone(),
+            seeded: base.seeded(),
+        };
+        let kept = machine.catalogue.put(&record).await;
+        kept.map_err(|error| chain(&error))?;
+        making.keep();
+        tracing::info!(source = %self.wanted.name, base = %name, "a base follows its source");
+        Ok(self.lives(shared, name, base, upstream))
+    }
+
+    /// Looks after a base until it is of no more use.
+    async fn keep(&self, shared: &Arc<Shared>, living: &Arc<LivingBase>) {
+        let why = tokio::select! {
+            why = tend(living) => why,
+            never = self.keep_snapshots(shared, living) => match never {},
+        };
+        self.tell(shared, format!("copied again: {why}"));
+        self.entry.enter(Phase::Looking);
+        retire(shared, living).await;
+        shared
+            .bases
+            .drop_snapshots_of(living, &self.wanted.care)
+            .await;
+        remove(shared, &living.name).await;
+    }
+
+    /// Takes snapshots when they are due.
+    async fn keep_snapshots(
+        &self,
+        shared: &Arc<Shared>,
+        living: &Arc<LivingBase>,
+    ) -> std::convert::Infallible {
+        let care = &self.wanted.care;
+        let limits = &shared.machine.limits;
+        let mut due = Due::new(
+            care.warm > 0 || care.refresh_seconds.is_some(),
+            care.refresh_seconds.map(seconds),
+            seconds(limits.warm_idle_seconds),
+        );
+        let mut looks = living.watch();
+        loop {
+            // The sender is the base's own.
+            let _ = looks.changed().await;
+            let now = shared.machine.clock.now();
+            let need = Need {
+                newest: shared.bases.newest_snapshot(living, care),
+                seen: living.seen().clone(),
+            };
+            if care.warm > 0 {
+                shared.pool.followers().stock(living, care.warm);
+            }
+            if !due.is_due(&need, now) {
+                continue;
+            }
+            let taken = shared.bases.snapshot_of(living, care).await;
+            let ended_at = shared.machine.clock.now();
+            match taken {
+                Ok(fresh) => {
+                    due.took(ended_at.duration_since(now), ended_at);
+                    let spec = plain_spec(self.wanted.url.clone());
+                    shared.pool.renew(&Order::of(&fresh, &spec, care));
+                }
+                Err(error) => {
+                    due.failed(ended_at);
+                    let why = chain(&error);
+                    self.tell(shared, format!("no snapshot could be taken: {why}"));
+                }
+            }
+        }
+    }
+}
+
+fn seconds(seconds: u64) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// Looks at a base every second; answers why it is of no more use.
+async fn tend(living: &LivingBase) -> String {
+    loop {
+        let tended = living.base.tend(&living.upstream).await;
+        let tended = tended.unwrap_or_else(|error| Tended::Waiting {
+            since: None,
+            said: Some(chain(&error)),
+        });
+        if let Tended::SeedAgain { why } = tended {
+            return why;
+        }
+        living.note(&tended);
+        tokio::time::sleep(TEND_INTERVAL).await;
+    }
+}
