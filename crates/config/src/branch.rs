@@ -86,21 +86,33 @@ impl Decode for WrittenBranch {
             return None;
         };
         match String::decode(&kind, report)?.as_str() {
-            PG => PgBranch::decode(node, report).map(|branch| Self::Pg(Box::new(branch))),
-            word => match other::engine_of(word) {
-                Some(engine) => {
-                    other::decode(engine, node, report).map(|branch| Self::Other(Box::new(branch)))
+            word if word == PG || other::engine_of(word).is_some() => {
+                Self::decode_as(word, node, report)
+            }
+            word => {
+                // What else is wrong is told as well, as far as it can be guessed what was meant.
+                if let Some(near) = report_type(word, &kind, report) {
+                    Self::decode_as(near, node, report);
                 }
-                None => {
-                    report_type(word, &kind, report);
-                    None
-                }
-            },
+                None
+            }
         }
     }
 
     fn shape() -> Shape {
         Shape::one_of([PgBranch::shape()].into_iter().chain(other::shapes()))
+    }
+}
+
+impl WrittenBranch {
+    /// Reads the keys that a branch of this type has.
+    fn decode_as(word: &str, node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        match other::engine_of(word) {
+            Some(engine) => {
+                other::decode(engine, node, report).map(|branch| Self::Other(Box::new(branch)))
+            }
+            None => PgBranch::decode(node, report).map(|branch| Self::Pg(Box::new(branch))),
+        }
     }
 }
 
@@ -131,8 +143,9 @@ fn check_exclusive(node: &Node<'_>, report: &mut Report) -> bool {
     good
 }
 
-fn report_type(word: &str, kind: &Node<'_>, report: &mut Report) {
-    let known: Vec<&str> = other::types().chain([PG]).collect();
+/// Answers the type that was probably meant.
+fn report_type(word: &str, kind: &Node<'_>, report: &mut Report) -> Option<&'static str> {
+    let known: Vec<&'static str> = other::types().chain([PG]).collect();
     let lower = word.to_lowercase();
     let near = if PG_ALIASES.contains(&lower.as_str()) {
         Some(PG)
@@ -144,6 +157,7 @@ fn report_type(word: &str, kind: &Node<'_>, report: &mut Report) {
         Some(near) => finding.hint(format!("did you mean {near:?}?")),
         None => finding.hint(format!("the types are {}", quoted(&known))),
     };
+    near
 }
 
 impl Decode for BranchId {

@@ -22,7 +22,7 @@ pub(crate) use shapes::{Anything, NotNull, Switch, Word, defaults, switch, switc
 use std::collections::BTreeMap;
 
 use crate::json::Json;
-use crate::tree::{Node, Value};
+use crate::tree::{Node, Value, truth_of};
 
 /// A type that can be read from a value.
 pub(crate) trait Decode: Sized {
@@ -59,8 +59,17 @@ impl Decode for bool {
     const EXPECTED: &'static str = "true or false";
 
     fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        node.truth()
-            .or_else(|| report_kind(node, Self::EXPECTED, report))
+        let truth = node.truth();
+        if truth.is_none() {
+            let found = node.kind();
+            let finding =
+                report.problem(node, format!("expected {}, found {found}", Self::EXPECTED));
+            let meant = node.text().and_then(|text| truth_of(&text.to_lowercase()));
+            if let Some(meant) = meant {
+                finding.hint(format!("write {meant}, without quotes"));
+            }
+        }
+        truth
     }
 
     fn shape() -> Shape {
@@ -137,6 +146,12 @@ fn decode_whole<T: std::str::FromStr>(
                 None
             }
         },
+        Value::Text(text) if text.parse::<T>().is_ok() => {
+            report
+                .problem(node, format!("expected {expected}, found a string"))
+                .hint(format!("write {text}, without quotes"));
+            None
+        }
         Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
             report_kind(node, expected, report)
         }

@@ -26,6 +26,12 @@ const RENDERED_BYTES_MAX: usize = 4 << 20;
 /// Bytes that a file with templates may have: real ones have a few thousand, and rendering costs more than reading.
 const TEMPLATE_BYTES_MAX: usize = 256 << 10;
 
+/// The variable that is the session's key.
+const KEY: &str = "key";
+
+/// The variable that is the branch that git has checked out.
+const GIT_BRANCH: &str = "git_branch";
+
 /// What a file may refer to.
 pub(crate) struct Variables<'a> {
     pub(crate) key: &'a str,
@@ -76,9 +82,9 @@ pub(crate) fn render(text: &str, variables: &Variables<'_>) -> Result<String, Te
     let mut tera = Tera::default();
     language::teach(&mut tera, variables.environment);
     let mut context = Context::new();
-    context.insert("key", variables.key);
+    context.insert(KEY, variables.key);
     if let Some(git_branch) = variables.git_branch {
-        context.insert("git_branch", git_branch);
+        context.insert(GIT_BRANCH, git_branch);
     }
     let mut rendered = Bounded(Vec::new());
     tera.render_str_to(&named.text, &context, false, &mut rendered)
@@ -142,11 +148,7 @@ mod tests {
     fn what_is_undefined_is_an_error_with_its_place() {
         let error = rendered("{\"a\": \"{{ foo }}\"}").expect_err("foo is undefined");
         assert_eq!(&"{\"a\": \"{{ foo }}\"}"[error.span.clone()], "foo");
-        assert!(
-            error.text.contains("`foo` is not defined"),
-            "{}",
-            error.text
-        );
+        assert!(error.text.contains("no variable \"foo\""), "{}", error.text);
         let error = rendered("{{ get_env(name=\"UNSET\") }}").expect_err("UNSET is not set");
         assert!(
             error.text.contains("\"UNSET\" is not set"),
@@ -160,7 +162,7 @@ mod tests {
     fn output_and_effort_are_bounded() {
         for (endless, expected) in [
             (
-                "{% for n in range(end=10001) %}x{% endfor %}".to_owned(),
+                "{% for n in range(end=1001) %}x{% endfor %}".to_owned(),
                 "range gives at most",
             ),
             (
@@ -169,28 +171,37 @@ mod tests {
             ),
             (
                 format!(
-                    "{{% for a in range(end=9999) %}}{}{{% endfor %}}",
-                    "x".repeat(1000)
+                    "{{% for a in range(end=999) %}}{}{{% endfor %}}",
+                    "x".repeat(5000)
                 ),
                 "bytes",
             ),
             (
                 format!(
                     "{{{{ '{0}' | replace(from='a', to='{0}') }}}}",
-                    "a".repeat(50_000)
+                    "a".repeat(5000)
                 ),
-                "bytes",
+                "a value has more than 16384 bytes",
             ),
             (
                 format!(
-                    "{{{{ range(end=9000) | join(sep='{}') }}}}",
-                    "a".repeat(50_000)
+                    "{{{{ range(end=900) | join(sep='{}') }}}}",
+                    "a".repeat(5000)
                 ),
-                "bytes",
+                "a value has more than 16384 bytes",
             ),
             ("{{ 'a' | indent(width=99999999999) }}".to_owned(), "indent"),
             ("x{{ key }}".repeat(100_000), "bytes"),
-            ("{{".to_owned() + &"(".repeat(100_000), "too complex"),
+            ("{{".to_owned() + &"(".repeat(10_000) + "}}", "too complex"),
+            (
+                "{{ [1] | concat(with=range(end=1000)) }}".to_owned(),
+                "a list has at most 1000 entries",
+            ),
+            (
+                "{% for n in range(end=101) %}{% if key is matching('b') %}{% endif %}{% endfor %}"
+                    .to_owned(),
+                "at most 100 expressions",
+            ),
         ] {
             let error = rendered(&endless).expect_err("bounded");
             assert!(error.text.contains(expected), "{expected}: {}", error.text);

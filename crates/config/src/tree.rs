@@ -160,11 +160,7 @@ impl<'t> Node<'t> {
     pub(crate) fn truth(&self) -> Option<bool> {
         match &self.tree.value {
             Value::Bool(on) => Some(*on),
-            Value::Text(text) if self.tree.is_plain => match text.to_lowercase().as_str() {
-                "yes" | "on" | "y" => Some(true),
-                "no" | "off" | "n" => Some(false),
-                _ => None,
-            },
+            Value::Text(text) if self.tree.is_plain => truth_of(&text.to_lowercase()),
             Value::Null | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Object(_) => {
                 None
             }
@@ -185,6 +181,15 @@ impl<'t> Node<'t> {
             Value::List(_) => "a list",
             Value::Object(_) => "an object",
         }
+    }
+}
+
+/// The truth value that a word means in YAML 1.1; `word` is in lowercase.
+pub(crate) fn truth_of(word: &str) -> Option<bool> {
+    match word {
+        "true" | "yes" | "on" | "y" => Some(true),
+        "false" | "no" | "off" | "n" => Some(false),
+        _ => None,
     }
 }
 

@@ -73,6 +73,13 @@ const MARKS: &[&str] = &[
     "...\n",
     "{{ key }}",
     "{{ get_env(name=\"A\") }}",
+    "{% if key is matching('",
+    " | replace(from=\"",
+    "{% for a in range(end=",
+    "{% endfor %}",
+    "99999999999999999999999999",
+    "label/",
+    "$(",
 ];
 
 #[expect(
@@ -350,6 +357,30 @@ fn the_worst_files_of_the_size_limit_come_to_an_end() {
             check(&format!("bomb.{extension}"), &text);
         }
     }
+}
+
+/// What is let through and costs the most: long texts, taken through filters by a loop as long as one may be.
+#[test]
+fn the_worst_templates_that_are_let_through_come_to_an_end() {
+    let long = "{% set a = 'abcdefgh' | replace(from='a', to='__') | replace(from='b', to='__') %}"
+        .replace("__", &"x".repeat(7000));
+    let filters = " | upper | lower".repeat(40);
+    let loops =
+        |body: &str| format!("{long}{{% for n in range(end=1000) %}}{body}{{% endfor %}}{{}}");
+    for body in [
+        format!("{{% if a{filters} == n %}}x{{% endif %}}"),
+        "{% if a is matching('^(x|x|xx)+(?!y)$') %}x{% endif %}".to_owned(),
+        "{% if n is matching('x{1000}{1000}') %}x{% endif %}".to_owned(),
+        "{% set_global b = [a] | concat(with=[a, a, a]) %}".to_owned(),
+    ] {
+        check("f.json", &loops(&body));
+    }
+    let chained = " | concat(with=range(end=900))".repeat(300);
+    check("f.json", &format!("{{% set a = [1]{chained} %}}{{}}"));
+    check(
+        "f.json",
+        &format!("{{{{ 'a'{} }}}}", " | upper".repeat(1500)),
+    );
 }
 
 #[test]

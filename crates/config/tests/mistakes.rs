@@ -311,9 +311,10 @@ fn a_literal_password_is_not_shown() {
 #[test]
 fn a_variable_of_a_template_that_is_not_there() {
     insta::assert_snapshot!(errors("mirrord.json", "{\n  \"target\": \"deployment/{{ servce }}\"\n}"), @r#"
-    mirrord.json:2:28: template: Variable `servce` is not defined. Available variables: key
+    mirrord.json:2:28: template: there is no variable "servce"
       | "target": "***/{{ servce }}"
       |                   ^^^^^^
+      hint: there are key and git_branch; get_env(name="servce") reads a variable of the environment
     "#);
 }
 
@@ -454,5 +455,108 @@ fn a_tag_that_is_not_closed() {
       | {"key": "{% if git_branch %}***"}
       |          ^^^^^^^^^^^^^^^^^^^
       hint: add {% endif %}
+    "#);
+}
+
+#[test]
+fn a_branch_of_git_where_there_is_none() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"key": "{{ git_branch }}"}"#), @r#"
+    mirrord.json:1:13: template: there is no variable "git_branch"
+      | {"key": "{{ git_branch }}"}
+      |             ^^^^^^^^^^
+      hint: git has no branch checked out here: set MIRRORD_BRANCH_NAME, or write {{ git_branch | default(value="x") }}
+    "#);
+}
+
+#[test]
+fn quotes_where_none_belong() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"operator": "true", "agent": {"ttl": "5"}}"#), @r#"
+    mirrord.json:1:14: operator: expected true or false, found a string
+      | {"operator": "true", "agent": {"ttl": "5"}}
+      |              ^^^^^^
+      hint: write true, without quotes
+    mirrord.json:1:39: agent.ttl: expected a whole number from 0 to 65535, found a string
+      | {"operator": "true", "agent": {"ttl": "5"}}
+      |                                       ^^^
+      hint: write 5, without quotes
+    "#);
+    insta::assert_snapshot!(errors("mirrord.yaml", "operator: \"yes\"\n"), @r#"
+    mirrord.yaml:1:11: operator: expected true or false, found a string
+      | operator: "yes"
+      |           ^^^^^
+      hint: write true, without quotes
+    "#);
+}
+
+#[test]
+fn several_mistakes_in_one_branch() {
+    let branch = r#""type": "postgres", "ttl_sec": 300, "conection": {"url": "DATABASE_URL"}"#;
+    insta::assert_snapshot!(of_branch(branch), @r#"
+    mirrord.json:5:15: feature.db_branches[0].type: "postgres" is no type of database
+      | "type": "postgres", "ttl_sec": 300, "conection": {"url": "DATABASE_URL"}
+      |         ^^^^^^^^^^
+      hint: did you mean "pg"?
+    mirrord.json:5:27: feature.db_branches[0].ttl_sec: "feature.db_branches[0]" has no key "ttl_sec"
+      | "type": "postgres", "ttl_sec": 300, "conection": {"url": "DATABASE_URL"}
+      |                     ^^^^^^^^^
+      hint: did you mean "ttl_secs"?
+    mirrord.json:5:43: feature.db_branches[0].conection: "feature.db_branches[0]" has no key "conection"
+      | "type": "postgres", "ttl_sec": 300, "conection": {"url": "DATABASE_URL"}
+      |                                     ^^^^^^^^^^^
+      hint: did you mean "connection"?
+    "#);
+}
+
+#[test]
+fn columns_behind_tabs_and_other_alphabets() {
+    let json = "{\n\t\"target\": \"deployment/ä\",\t\"featur\": {},\n\t\"kube_context\": 1\n}";
+    insta::assert_snapshot!(errors("mirrord.json", json), @r#"
+    mirrord.json:2:28: featur: the file has no key "featur"
+      | "target": "deployment/ä", "featur": {},
+      |                           ^^^^^^^^
+      hint: did you mean "feature"?
+    mirrord.json:3:18: kube_context: expected a string, found a number
+      | "kube_context": 1
+      |                 ^
+      hint: put it in quotes
+    "#);
+    let yaml =
+        "target:\n  path: deployment/ïnventory\nfeature:\n  env:\n    override:\n      ÄÖÜ: 1\n";
+    insta::assert_snapshot!(errors("mirrord.yaml", yaml), @r#"
+    mirrord.yaml:6:12: feature.env.override.ÄÖÜ: expected a string, found a number
+      | ÄÖÜ: 1
+      |      ^
+      hint: put it in quotes
+    "#);
+    let toml = "[feature.env]\n\"ü\" = 1\n\toverride2 = 3\n";
+    insta::assert_snapshot!(errors("mirrord.toml", toml), @r#"
+    mirrord.toml:2:1: feature.env.ü: "feature.env" has no key "ü"
+      | "ü" = 1
+      | ^^^
+      hint: its keys are "include", "exclude", "override", "mapping", "unset", "env_file", "load_from_process"
+    mirrord.toml:3:2: feature.env.override2: "feature.env" has no key "override2"
+      | override2 = 3
+      | ^^^^^^^^^
+      hint: did you mean "override"?
+    "#);
+}
+
+#[test]
+fn a_target_that_only_an_operator_finds() {
+    let file = r#"{"target": "statefulset/search", "operator": false}"#;
+    insta::assert_snapshot!(errors("mirrord.json", file), @r#"
+    mirrord.json:1:46: operator: a target of the kind statefulset is found by the cluster's operator, and this is false
+      | {"target": "statefulset/search", "operator": false}
+      |                                              ^^^^^
+      hint: remove "operator", or write true
+    "#);
+}
+
+#[test]
+fn a_target_by_no_label() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"target": "label/app"}"#), @r#"
+    mirrord.json:1:12: target: "label/app" selects no pods: expected label/key=value, with a comma between several
+      | {"target": "label/app"}
+      |            ^^^^^^^^^^^
     "#);
 }

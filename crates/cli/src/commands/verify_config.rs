@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use config::{Config, Diagnostic, Json, ReadError, Rejected, TargetChoice, Unsupported, Weight};
+use config::{
+    Config, Diagnostic, Json, ReadError, Rejected, STANDARD_INPUT, TargetChoice, Unsupported,
+    Weight,
+};
 use model::{ExitCode, TargetKind};
 use serde::Serialize;
 
@@ -136,7 +139,11 @@ struct Verified<'c> {
 
 impl Report for Verified<'_> {
     fn text(&self, _: Page) -> String {
-        let mut text = format!("{} is valid.\n", self.file.display());
+        let mut text = if self.file == Path::new(STANDARD_INPUT) {
+            "Standard input is valid.\n".to_owned()
+        } else {
+            format!("{} is valid.\n", self.file.display())
+        };
         for warning in &self.config.warnings {
             let lines = diagnostics::describe(warning).join("\n");
             text.push_str(&format!("warning: {lines}\n"));

@@ -4,7 +4,7 @@ use tera::ErrorKind;
 
 use super::language::{FILTERS, FUNCTIONS, TESTS, WITHOUT};
 use super::positional::Named;
-use super::{RENDERED_BYTES_MAX, TemplateError, lexer};
+use super::{GIT_BRANCH, KEY, RENDERED_BYTES_MAX, TemplateError, lexer};
 use crate::decode::nearest;
 use crate::text::Span;
 
@@ -13,10 +13,13 @@ pub(super) fn describe(error: &tera::Error, named: &Named<'_>) -> TemplateError 
     let kind = error.kind();
     let found = if let ErrorKind::SyntaxError(at) | ErrorKind::RenderingError(at) = kind {
         let open = matches!(kind, ErrorKind::SyntaxError(_)).then(|| find_open(&named.text));
-        open.flatten().unwrap_or_else(|| Fault {
-            span: at.span().range.clone(),
-            text: at.message().to_owned(),
-            hint: None,
+        open.flatten().unwrap_or_else(|| {
+            let (text, hint) = describe_undefined(at.message());
+            Fault {
+                span: at.span().range.clone(),
+                text,
+                hint,
+            }
         })
     } else if let ErrorKind::Io(_) = kind {
         Fault::of_text(format!(
@@ -105,6 +108,29 @@ fn describe_unknown(text: &str) -> (String, Option<String>) {
         },
     };
     (format!("there is no {kind} {name:?}"), Some(hint))
+}
+
+/// ``Variable `NAME` is not defined...``, and what there is.
+fn describe_undefined(said: &str) -> (String, Option<String>) {
+    let name = said
+        .strip_prefix("Variable `")
+        .and_then(|rest| rest.split_once("` is not defined"))
+        .map(|(name, _)| name);
+    let Some(name) = name else {
+        return (said.to_owned(), None);
+    };
+    let hint = if name == GIT_BRANCH {
+        "git has no branch checked out here: set MIRRORD_BRANCH_NAME, or write {{ git_branch | default(value=\"x\") }}"
+            .to_owned()
+    } else {
+        match nearest(name, [KEY, GIT_BRANCH]) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!(
+                "there are {KEY} and {GIT_BRANCH}; get_env(name={name:?}) reads a variable of the environment"
+            ),
+        }
+    };
+    (format!("there is no variable {name:?}"), Some(hint))
 }
 
 /// A tag without an end, or a block without its closing tag: what the renderer says of either is about the end of the

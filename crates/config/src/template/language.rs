@@ -10,12 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tera::{Kwargs, State, Tera, TeraResult, Value};
 
-use super::RENDERED_BYTES_MAX;
 use crate::environment::Environment;
 use crate::pattern;
 
 /// Numbers that all calls of `range` in a file give together at most, and entries that `concat` puts together.
-const NUMBERS_MAX: u64 = 10_000;
+const NUMBERS_MAX: u64 = 1000;
+
+/// Bytes that one value may have: a loop may take it through filters for every number of a range.
+const VALUE_BYTES_MAX: usize = 16 << 10;
+
+/// Texts that all tests `matching` in a file look at: each compiles an expression.
+const MATCHES_MAX: u64 = 100;
 
 /// What Tera 1 leaves as it is in a path; its strict form does not leave `/`.
 const PATH: &AsciiSet = &STRICT.remove(b'/');
@@ -184,7 +189,18 @@ pub(super) fn teach(tera: &mut Tera, environment: &Arc<Environment>) {
             ))
         },
     );
-    tera.register_test("matching", matching);
+    let matched = AtomicU64::new(0);
+    tera.register_test(
+        "matching",
+        move |text: &str, args: Kwargs, _: &State<'_>| {
+            if matched.fetch_add(1, Ordering::Relaxed) >= MATCHES_MAX {
+                return Err(tera::Error::message(format!(
+                    "a file looks for at most {MATCHES_MAX} expressions"
+                )));
+            }
+            matching(text, &args)
+        },
+    );
     tera.register_test("object", |value: &Value, _: Kwargs, _: &State<'_>| {
         value.as_map().is_some()
     });
@@ -226,7 +242,7 @@ fn range(args: &Kwargs, given: &AtomicU64) -> TeraResult<Vec<u64>> {
 }
 
 fn too_long() -> tera::Error {
-    tera::Error::message(format!("a value has more than {RENDERED_BYTES_MAX} bytes"))
+    tera::Error::message(format!("a value has more than {VALUE_BYTES_MAX} bytes"))
 }
 
 /// Tera's `replace`, with an end to what it gives.
@@ -236,7 +252,7 @@ fn replace(text: &str, args: Kwargs, _: &State<'_>) -> TeraResult<String> {
     // An empty pattern is found before each character and at the end.
     let found = text.matches(from).count();
     let length = found.saturating_mul(to.len()).saturating_add(text.len());
-    if length > RENDERED_BYTES_MAX {
+    if length > VALUE_BYTES_MAX {
         return Err(too_long());
     }
     Ok(text.replace(from, to))
@@ -245,12 +261,12 @@ fn replace(text: &str, args: Kwargs, _: &State<'_>) -> TeraResult<String> {
 /// Tera's `join`, with an end to what it gives.
 fn join(items: Vec<Value>, args: Kwargs, _: &State<'_>) -> TeraResult<String> {
     let separator: &str = args.get("sep")?.unwrap_or_default();
-    if items.len().saturating_mul(separator.len()) > RENDERED_BYTES_MAX {
+    if items.len().saturating_mul(separator.len()) > VALUE_BYTES_MAX {
         return Err(too_long());
     }
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();
     let joined = items.join(separator);
-    if joined.len() > RENDERED_BYTES_MAX {
+    if joined.len() > VALUE_BYTES_MAX {
         return Err(too_long());
     }
     Ok(joined)
@@ -286,7 +302,7 @@ fn json_encode(value: Value, _: Kwargs, _: &State<'_>) -> TeraResult<String> {
 }
 
 /// Whether a regular expression is found in a text.
-fn matching(text: &str, args: Kwargs, _: &State<'_>) -> TeraResult<bool> {
+fn matching(text: &str, args: &Kwargs) -> TeraResult<bool> {
     let written: &str = args.must_get("pat")?;
     let compiled = pattern::compile(written)
         .map_err(|_| tera::Error::message(format!("{written:?} is not a regular expression")))?;

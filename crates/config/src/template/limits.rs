@@ -9,8 +9,14 @@ use super::lexer::{self, Tag};
 /// Tags that a file may have: an endless chain of `elif` would cost the renderer's stack.
 const TAGS_MAX: usize = 1000;
 
+/// Bytes of all tags together: a text within one is taken through filters as often as a loop likes.
+const TAG_BYTES_MAX: usize = 16 << 10;
+
 /// Loops that a file may have.
 const LOOPS_MAX: usize = 16;
+
+/// Names, filters and keywords within loops: each is met once for every number of a range.
+const LOOP_WORDS_MAX: usize = 100;
 
 /// Concatenations and spreads in assignments: each may double what a variable holds.
 const DOUBLINGS_MAX: usize = 8;
@@ -37,9 +43,11 @@ pub(super) fn check(text: &str) -> Result<(), TemplateError> {
 #[derive(Default)]
 struct Counts {
     tags: usize,
+    bytes: usize,
     loops: usize,
     /// Loops that are open.
     depth: usize,
+    loop_words: usize,
     doublings: usize,
 }
 
@@ -54,6 +62,12 @@ impl Counts {
         self.tags += 1;
         if self.tags > TAGS_MAX {
             return refuse(format!("there are more than {TAGS_MAX} tags"));
+        }
+        self.bytes += tag.span.len();
+        if self.bytes > TAG_BYTES_MAX {
+            return refuse(format!(
+                "all tags together have more than {TAG_BYTES_MAX} bytes"
+            ));
         }
         let first = tag.first().unwrap_or_default();
         if FOREIGN.contains(&first) {
@@ -73,6 +87,14 @@ impl Counts {
         }
         if self.loops > LOOPS_MAX {
             return refuse(format!("there are more than {LOOPS_MAX} loops"));
+        }
+        if self.depth + loops > 0 {
+            self.loop_words += tag.words().count();
+        }
+        if self.loop_words > LOOP_WORDS_MAX {
+            return refuse(format!(
+                "there are more than {LOOP_WORDS_MAX} names and filters within loops"
+            ));
         }
         if first == "for" {
             self.depth += 1;
@@ -119,6 +141,8 @@ mod tests {
         let doubling = "{% set a = a ~ a %}".repeat(9);
         let elif = format!("{{% if a %}}{}", "{% elif a %}".repeat(1000));
         let loops = "{% for a in b %}{% endfor %}".repeat(17);
+        let filters = format!("{{% for a in b %}}{{{{ a{} }}}}", " | upper".repeat(100));
+        let long = format!("{{{{ '{}' }}}}", "x".repeat(1 << 14));
         for (text, expected) in [
             ("{% for a in b %}{% for c in d %}", "a loop within a loop"),
             (
@@ -141,6 +165,8 @@ mod tests {
             ),
             (&elif, "more than 1000 tags"),
             (&loops, "more than 16 loops"),
+            (&filters, "more than 100 names"),
+            (&long, "all tags together"),
             (
                 "{{ '}}' }}{% raw %}x{% endraw %}{% extends \"x\" %}",
                 "\"extends\"",
