@@ -275,10 +275,15 @@ fn id_from_key(
     }
 }
 
+/// The keys of a branch of PostgreSQL.
+pub(crate) fn pg_keys() -> &'static [&'static str] {
+    pg::keys()
+}
+
 /// The keys of this concern, for the words that an excerpt may show.
 pub(crate) fn vocabulary() -> Vec<&'static str> {
     [
-        pg::vocabulary(),
+        pg::keys().to_vec(),
         copy::vocabulary(),
         vec![PG, "all", "schema", "empty"],
     ]

@@ -216,7 +216,16 @@ impl<T: Decode> Decode for Vec<T> {
 
     fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
         if !matches!(node.tree.value, Value::List(_)) {
-            return report_kind(node, Self::EXPECTED, report);
+            report_kind::<()>(node, Self::EXPECTED, report);
+            let is_entry = match node.tree.value {
+                Value::Object(_) => T::EXPECTED.starts_with("an object"),
+                Value::Text(_) | Value::Number(_) => !T::EXPECTED.starts_with("a list"),
+                Value::Null | Value::Bool(_) | Value::List(_) => false,
+            };
+            if is_entry {
+                report.hint_at(&node.path, "put it in brackets: [...]");
+            }
+            return None;
         }
         // Every entry is read, so that every error is found.
         let read: Vec<_> = node

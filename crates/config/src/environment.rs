@@ -366,13 +366,37 @@ impl Decode for EnvRules {
                 selection: Selection::None,
                 ..Self::default()
             }),
-            (None, Value::Object(_)) => read_rules(node, report),
-            (None, _) => report_kind(node, Self::EXPECTED, report),
+            (None, Value::Object(_)) => {
+                let rules = read_rules(node, report);
+                hint_at_variables(node, report);
+                rules
+            }
+            (None, _) => {
+                report_kind::<()>(node, Self::EXPECTED, report);
+                if matches!(node.tree.value, Value::List(_)) {
+                    report.hint_at(&node.path, "write {\"include\": [...]} to name variables");
+                }
+                None
+            }
         }
     }
 
     fn shape() -> Shape {
         Shape::one_of([Shape::Bool, WrittenRules::object_shape()])
+    }
+}
+
+/// Whoever writes variables themselves is told where their values stand.
+fn hint_at_variables(node: &Node<'_>, report: &mut Report) {
+    for member in node.members() {
+        let is_variable = matches!(member.value.value, Value::Text(_))
+            && member.key.chars().any(|c| c.is_ascii_uppercase());
+        if is_variable {
+            report.hint_at(
+                &node.path_to(&member.key),
+                "values of variables stand under \"override\"",
+            );
+        }
     }
 }
 

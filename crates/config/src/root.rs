@@ -19,10 +19,10 @@ use crate::connection;
 use crate::decode::{
     Anything, Decode, OneOrMany, Record, Render, Report, Shape, Switch, defaults, record, switches,
 };
-use crate::environment::{EnvRules, Magic};
+use crate::environment::{EnvRules, Magic, WrittenRules};
 use crate::fs::{self, Fs};
 use crate::json::Json;
-use crate::network::{self, Network};
+use crate::network::{self, HttpFilter, Incoming, Network};
 use crate::reader::Surroundings;
 use crate::support;
 use crate::target::Target;
@@ -379,6 +379,14 @@ pub(crate) fn homes() -> Vec<(&'static str, &'static [&'static str])> {
         ("at the root of the file", Root::KEYS),
         ("under \"feature\"", Feature::KEYS),
         ("under \"feature.network\"", Network::KEYS),
+        ("under \"target\"", crate::target::HOME_KEYS),
+        ("under \"feature.network.incoming\"", Incoming::KEYS),
+        (
+            "under \"feature.network.incoming.http_filter\"",
+            HttpFilter::KEYS,
+        ),
+        ("under \"feature.env\"", WrittenRules::KEYS),
+        ("in an entry of \"feature.db_branches\"", branch::pg_keys()),
     ]
 }
 

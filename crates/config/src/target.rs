@@ -73,6 +73,9 @@ record! {
     }
 }
 
+/// The keys of a target with a namespace.
+pub(crate) const HOME_KEYS: &[&str] = WithNamespace::KEYS;
+
 record! {
     /// A workload, with its kind as the key: one of them.
     struct ByKind {

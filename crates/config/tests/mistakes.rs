@@ -80,6 +80,7 @@ fn several_mistakes_at_once() {
     mirrord.json:6:29: feature.network.outgoing: expected true, false or an object, found a string
       | "network": {"outgoing": "yes"}
       |                         ^^^^^
+      hint: write true, without quotes
     mirrord.json:8:3: operater: the file has no key "operater"
       | "operater": true
       | ^^^^^^^^^^
@@ -118,6 +119,7 @@ fn a_quote_too_few() {
     mirrord.json:2:13: 'p' is not expected here
       | "target: "***/***"
       |           ^^^
+      hint: a quotation mark may be missing before this, or one within a text may need a backslash
     "#);
 }
 
@@ -220,6 +222,7 @@ fn a_connection_string_where_a_variable_is_named() {
     mirrord.json:5:35: feature.db_branches[0].connection: expected an object such as {"url": "DATABASE_URL"}, found a string
       | "type": "pg", "connection": "***"
       |                             ^^^^^
+      hint: name the variable that holds it, such as {"url": "DATABASE_URL"}
     "#);
 }
 
@@ -558,5 +561,99 @@ fn a_target_by_no_label() {
     mirrord.json:1:12: target: "label/app" selects no pods: expected label/key=value, with a comma between several
       | {"target": "label/app"}
       |            ^^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_namespace_beside_the_target() {
+    let file = r#"{"target": "deployment/a", "namespace": "n"}"#;
+    insta::assert_snapshot!(errors("mirrord.json", file), @r#"
+    mirrord.json:1:28: namespace: the file has no key "namespace"
+      | {"target": "deployment/a", "namespace": "n"}
+      |                            ^^^^^^^^^^^
+      hint: "namespace" stands under "target"
+    "#);
+}
+
+#[test]
+fn a_filter_beside_the_mode() {
+    let file = r#"{"feature": {"network": {"incoming": {"mode": "steal", "header_filter": "a"}}}}"#;
+    insta::assert_snapshot!(errors("mirrord.json", file), @r#"
+    mirrord.json:1:47: feature.network.incoming.mode: there is no target to steal from
+      | {"feature": {"network": {"incoming": {"mode": "steal", "header_filter": "a"}}}}
+      |                                               ^^^^^^^
+      hint: add a "target", or name one with --target
+    mirrord.json:1:56: feature.network.incoming.header_filter: "feature.network.incoming" has no key "header_filter"
+      | {"feature": {"network": {"incoming": {"mode": "steal", "header_filter": "a"}}}}
+      |                                                        ^^^^^^^^^^^^^^^
+      hint: "header_filter" stands under "feature.network.incoming.http_filter"
+    "#);
+}
+
+#[test]
+fn variables_in_the_place_of_rules() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"feature": {"env": {"LOG_LEVEL": "debug"}}}"#), @r#"
+    mirrord.json:1:22: feature.env.LOG_LEVEL: "feature.env" has no key "LOG_LEVEL"
+      | {"feature": {"env": {"LOG_LEVEL": "debug"}}}
+      |                      ^^^^^^^^^^^
+      hint: values of variables stand under "override"
+    "#);
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"feature": {"env": ["LOG_LEVEL"]}}"#), @r#"
+    mirrord.json:1:21: feature.env: expected true, false or an object, found a list
+      | {"feature": {"env": ["LOG_LEVEL"]}}
+      |                     ^^^^^^^^^^^^^
+      hint: write {"include": [...]} to name variables
+    "#);
+}
+
+#[test]
+fn one_where_a_list_stands() {
+    let file = r#"{"feature": {"db_branches": {"type": "pg", "connection": {"url": "U"}}}}"#;
+    insta::assert_snapshot!(errors("mirrord.json", file), @r#"
+    mirrord.json:1:29: feature.db_branches: expected a list, found an object
+      | {"feature": {"db_branches": {"type": "pg", "connection": {"url": "U"}}}}
+      |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      hint: put it in brackets: [...]
+    "#);
+    let file = r#"{"feature": {"network": {"incoming": {"ports": 8080}}}}"#;
+    insta::assert_snapshot!(errors("mirrord.json", file), @r#"
+    mirrord.json:1:48: feature.network.incoming.ports: expected a list, found a number
+      | {"feature": {"network": {"incoming": {"ports": 8080}}}}
+      |                                                ^^^^
+      hint: put it in brackets: [...]
+    "#);
+}
+
+#[test]
+fn tables_as_a_list() {
+    let branch = r#""type": "pg", "connection": {"url": "U"}, "copy": {"mode": "schema", "tables": ["users"]}"#;
+    insta::assert_snapshot!(of_branch(branch), @r#"
+    mirrord.json:5:86: feature.db_branches[0].copy.tables: expected an object, found a list
+      | "type": "pg", "connection": {"url": "U"}, "copy": {"mode": "schema", "tables": ["users"]}
+      |                                                                                ^^^^^^^^^
+      hint: write {"users": {}} to have all of a table
+    "#);
+}
+
+#[test]
+fn parts_of_a_connection_without_their_key() {
+    insta::assert_snapshot!(of_branch(r#""type": "pg", "connection": {"host": "H", "port": "P"}"#), @r#"
+    mirrord.json:5:35: feature.db_branches[0].connection: the connection names neither "url" nor "params"
+      | "type": "pg", "connection": {"host": "H", "port": "P"}
+      |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^
+      hint: put the parts under "params": {"params": {"host": "DB_HOST", ...}}
+    "#);
+    let secret = r#""type": "pg", "connection": {"type": "secret", "name": "s", "key": "k"}"#;
+    insta::assert_snapshot!(of_branch(secret), @r#"
+    mirrord.json:5:35: feature.db_branches[0].connection: the connection names neither "url" nor "params"
+      | "type": "pg", "connection": {"type": "secret", "name": "s", "key": "k"}
+      |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      hint: put all of it under "url": {"url": {...}}
+    "#);
+    insta::assert_snapshot!(of_branch(r#""type": "pg", "connection": {"params": {"port": 5432}}"#), @r#"
+    mirrord.json:5:55: feature.db_branches[0].connection.params.port: expected the name of a variable or an object with "env_var_name", found a number
+      | "type": "pg", "connection": {"params": {"port": 5432}}
+      |                                                 ^^^^
+      hint: name the variable that holds it, or give both: {"env_var_name": "DB_PORT", "value": "5432"}
     "#);
 }

@@ -7,7 +7,7 @@ use model::{CopyMode, CopySpec, TableFilter};
 use super::NotEmpty;
 use crate::decode::{Decode, Record, Render, Report, Shape, record, words};
 use crate::json::Json;
-use crate::tree::Node;
+use crate::tree::{Node, Value};
 
 words! {
     /// How much is copied.
@@ -65,7 +65,15 @@ impl Decode for WrittenCopy {
                 .hint(format!("write {{\"mode\": {word:?}}}"));
             return None;
         }
-        let keys = WrittenKeys::decode(node, report)?;
+        let Some(keys) = WrittenKeys::decode(node, report) else {
+            if let Some(tables) = node
+                .get("tables")
+                .filter(|it| matches!(it.tree.value, Value::List(_)))
+            {
+                report.hint_at(&tables.path, "write {\"users\": {}} to have all of a table");
+            }
+            return None;
+        };
         let mode = match keys.mode {
             WrittenMode::Empty => CopyMode::Empty,
             WrittenMode::Schema => CopyMode::Schema,

@@ -299,7 +299,7 @@ impl PgBranch {
     }
 }
 
-/// The keys of this shape, for the words that an excerpt may show.
-pub(super) fn vocabulary() -> Vec<&'static str> {
-    WrittenPg::KEYS.to_vec()
+/// The keys of this shape.
+pub(super) fn keys() -> &'static [&'static str] {
+    WrittenPg::KEYS
 }

@@ -215,6 +215,9 @@ impl Render for Params {
     }
 }
 
+/// The parts that a connection in parts usually has.
+const PARTS: [&str; 5] = ["host", "port", "user", "password", "database"];
+
 /// The keys of all shapes together.
 const KEYS: [&str; 3] = ["url", "params", "type"];
 
@@ -237,6 +240,14 @@ impl Decode for VariableName {
                 )
                 .hint("name the variable that holds it, such as \"DATABASE_URL\"");
             return None;
+        }
+        if name.contains(['$', '{', '}', '%']) {
+            report
+                .warning(
+                    node,
+                    "a variable is named, not referred to: no sign belongs to its name",
+                )
+                .hint("write \"DATABASE_URL\", not \"$DATABASE_URL\"");
         }
         if name.is_empty() || name.contains(|c: char| c.is_control() || c.is_whitespace()) {
             report.problem(
@@ -348,7 +359,14 @@ impl Decode for ParamOrigin {
             }
             Value::Object(_) => read_variable_param(node, report)?,
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) => {
-                return report_kind(node, Self::EXPECTED, report);
+                report_kind::<()>(node, Self::EXPECTED, report);
+                if matches!(node.tree.value, Value::Number(_)) {
+                    report.hint_at(
+                        &node.path,
+                        "name the variable that holds it, or give both: {\"env_var_name\": \"DB_PORT\", \"value\": \"5432\"}",
+                    );
+                }
+                return None;
             }
         };
         Some(Self(origin))
@@ -450,8 +468,16 @@ impl Decode for Connection {
             let found = node.kind();
             let finding =
                 report.problem(node, format!("expected {}, found {found}", Self::EXPECTED));
-            if let Some(name) = node.text().filter(|text| !looks_like_value(text)) {
-                finding.hint(format!("write {{\"url\": {name:?}}}"));
+            match node.text() {
+                Some(text) if looks_like_value(text) => {
+                    finding.hint(
+                        "name the variable that holds it, such as {\"url\": \"DATABASE_URL\"}",
+                    );
+                }
+                Some(name) => {
+                    finding.hint(format!("write {{\"url\": {name:?}}}"));
+                }
+                None => {}
             }
             return None;
         }
@@ -496,9 +522,20 @@ fn report_shapeless(node: &Node<'_>, report: &mut Report) {
                 .hint(format!("did you mean {near:?}?"));
         }
         None => {
+            let has = |keys: &[&str]| {
+                let mut members = node.members().iter();
+                members.any(|member| keys.contains(&member.key.as_str()))
+            };
+            let hint = if has(&PARTS) {
+                "put the parts under \"params\": {\"params\": {\"host\": \"DB_HOST\", ...}}"
+            } else if has(&["variable", "name", "key", "secret_ref"]) {
+                "put all of it under \"url\": {\"url\": {...}}"
+            } else {
+                "write {\"url\": \"DATABASE_URL\"} with the variable that the process reads"
+            };
             report
                 .problem(node, "the connection names neither \"url\" nor \"params\"")
-                .hint("write {\"url\": \"DATABASE_URL\"} with the variable that the process reads");
+                .hint(hint);
         }
     }
 }
@@ -531,10 +568,7 @@ fn read_params(node: &Node<'_>, params: &Node<'_>, report: &mut Report) -> Optio
     if written.is_empty() {
         report
             .problem(params, "\"params\" names no variable")
-            .hint(format!(
-                "its keys are {}",
-                quoted(&["host", "port", "user", "password", "database"])
-            ));
+            .hint(format!("its keys are {}", quoted(&PARTS)));
         return None;
     }
     let mut origins = BTreeMap::new();

@@ -37,6 +37,9 @@ pub(crate) struct Lacking {
     pub(crate) weight: Weight,
 }
 
+/// How far back an error is looked for that gets a hint: it has just been found.
+const HINTED_MAX: usize = 16;
+
 /// Everything found so far.
 #[derive(Default)]
 pub(crate) struct Report {
@@ -81,6 +84,14 @@ impl Report {
             &node.tree.span,
             text.into(),
         )
+    }
+
+    /// Adds what its author can do to an error of `path` that says nothing of it.
+    pub(crate) fn hint_at(&mut self, path: &str, hint: impl Into<String>) {
+        let found = self.problems.iter_mut().rev();
+        if let Some(problem) = found.take(HINTED_MAX).find(|problem| problem.path == path) {
+            problem.hint = Some(hint.into());
+        }
     }
 
     /// The file chose something that this version cannot do.

@@ -2,7 +2,7 @@
 
 use super::{Decode, Record, Render, Report, Shape, nearest, quoted, report_kind};
 use crate::json::Json;
-use crate::tree::{Node, Tree, Value};
+use crate::tree::{Node, Tree, Value, truth_of};
 
 /// An enum that is written as one of a few words.
 pub(crate) trait Word: Copy + Sized + 'static {
@@ -65,7 +65,13 @@ pub(crate) fn switch<T: Switch>(node: &Node<'_>, report: &mut Report) -> Option<
         (Some(true), _) => Some(defaults()),
         (Some(false), _) => Some(T::off()),
         (None, Value::Object(_)) => T::decode_record(node, report),
-        (None, _) => report_kind(node, "true, false or an object", report),
+        (None, _) => {
+            report_kind::<()>(node, "true, false or an object", report);
+            if let Some(meant) = node.text().and_then(|text| truth_of(&text.to_lowercase())) {
+                report.hint_at(&node.path, format!("write {meant}, without quotes"));
+            }
+            None
+        }
     }
 }
 

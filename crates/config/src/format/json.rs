@@ -112,6 +112,11 @@ fn syntax_error(text: &str, error: &ParseError) -> SyntaxError {
         ("", Some(c)) => format!("{c:?} is not expected here"),
         (what, _) => what.to_owned(),
     };
+    let behind_text = text[..span.start].trim_end().ends_with('"');
+    let is_letter = found.is_some_and(char::is_alphanumeric);
+    let hint = hint.or((behind_text && is_letter).then_some(
+        "a quotation mark may be missing before this, or one within a text may need a backslash",
+    ));
     SyntaxError {
         span,
         text: what,
