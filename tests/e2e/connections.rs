@@ -1,8 +1,10 @@
 //! Every shape in which a file names a connection: the program reads the same variables as on the target, in the same
 //! form, and libpq ends at the branch with them.
 //!
-//! What only a cluster knows (Secrets, ConfigMaps, Google's secrets) is read from directories that stand for them, a
-//! file a key, as a kubelet mounts them.
+//! `drivers` has the same with other languages' drivers. What only a cluster knows (Secrets, ConfigMaps, Google's
+//! secrets) is read from directories that stand for them, a file a key, as a kubelet mounts them.
+
+mod drivers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,6 +46,7 @@ fn variables(story: &Story) -> Vec<(&'static str, String)> {
         ("DB_USER", ROLE.to_owned()),
         ("DB_PASSWORD", PASSWORD.to_owned()),
         ("DB_NAME", ROLE.to_owned()),
+        ("DB_SSLMODE", "disable".to_owned()),
         ("DB_ADDRESS", format!("127.0.0.1:{port}")),
         (
             "SETTINGS",
@@ -87,6 +90,11 @@ fn whole_urls(story: &Story) -> Vec<Shape> {
             r#"$psql "$DATABASE_URL" -c "$order""#,
         ),
         shape(
+            "a url of a container",
+            json!({"url": {"type": "env", "variable": "DATABASE_URL", "container": "app"}}),
+            r#"$psql "$DATABASE_URL" -c "$order""#,
+        ),
+        shape(
             "a connection string of keywords",
             json!({"url": "DSN"}),
             r#"$psql "$DSN" -c "$order""#,
@@ -122,6 +130,15 @@ fn params() -> Vec<Shape> {
                 "password": {"env_var_name": "DB_SECRET", "value": PASSWORD},
             }}),
             r#"PGPASSWORD=$DB_SECRET $psql -h "$DB_HOST" -p "$DB_PORT" -U "$DB_USER" -d "$DB_NAME" -c "$order""#,
+        ),
+        shape(
+            "params by the other word, one with TLS switched off",
+            json!({"params": {
+                "host": {"variable": "DB_HOST"}, "port": {"variable": "DB_PORT"}, "user": "DB_USER",
+                "password": "DB_PASSWORD", "database": "DB_NAME", "sslmode": "DB_SSLMODE",
+            }}),
+            r#"test "$DB_SSLMODE" = disable || exit 1
+               PGSSLMODE=$DB_SSLMODE PGPASSWORD=$DB_PASSWORD $psql -h "$DB_HOST" -p "$DB_PORT" -U "$DB_USER" -d "$DB_NAME" -c "$order""#,
         ),
         shape(
             "host and port in one variable",
@@ -170,48 +187,63 @@ fn composites() -> Vec<Shape> {
 
 #[test]
 fn a_program_reaches_its_branch_whatever_form_its_variables_have() -> Result<()> {
+    let story = deploy()?;
+    let psql = psql()?;
+    let mut left = 100;
+    let shapes = [whole_urls(&story), params(), composites()];
+    for shape in shapes.into_iter().flatten() {
+        let script = format!("psql='{psql}'; order=\"{ORDER}\"\n{}", shape.script);
+        left -= TAKEN;
+        take(
+            &story,
+            shape.name,
+            &shape.connection,
+            &["sh", "-c", &script],
+            left,
+        )?;
+    }
+    story.end()
+}
+
+/// A shop whose service has its connection in every form.
+fn deploy() -> Result<Story> {
     let story = Story::begin()?;
     let mut command = story.env.command([
         "local", "run", TARGET, "-n", NAMESPACE, "--", "sleep", "100000",
     ]);
     command.envs(variables(&story));
     story.env.start(command)?.finish(LIMIT)?.success()?;
-    let psql = psql()?;
-    let mut left = 100;
-    let shapes = [whole_urls(&story), params(), composites()];
-    for shape in shapes.into_iter().flatten() {
-        let file = story.branch_file(|file| {
-            file["db_branches"][0]["connection"] = shape.connection.clone();
-        })?;
-        let script = format!("psql='{psql}'; order=\"{ORDER}\"\n{}", shape.script);
-        // Whoever aims at the source in spite of all is not led to the branch by the fence.
-        let mut command =
-            story
-                .env
-                .command(["-q", "exec", "--on-source-connection", "refuse", "-f"]);
-        command.arg(&file).args(["--", "sh", "-c", &script]);
-        let outcome = story.env.start(command)?.finish(LIMIT)?;
-        let said = outcome
-            .success()
-            .with_context(|| format!("with {}", shape.name))?;
-        left -= TAKEN;
-        let branch = story.branch(BRANCH)?;
-        let identity = branch["identity"].as_str().context("it has one")?;
-        assert!(said.starts_with(identity), "{}: {said}", shape.name);
-        let url = story
-            .bough(&[
-                "db-branches",
-                "-n",
-                NAMESPACE,
-                "url",
-                BRANCH,
-                "--show-password",
-            ])?
-            .success()?;
-        assert_eq!(stock(url.trim())?, (left, 0), "{}", shape.name);
-        assert_eq!(stock(&story.source_url())?, (100, 0), "{}", shape.name);
-    }
-    story.end()
+    Ok(story)
+}
+
+/// Runs a program that says who answers it and takes from the stock: it is the branch, `left` is left there, and all of
+/// it at the source.
+fn take(story: &Story, name: &str, connection: &Value, program: &[&str], left: i64) -> Result<()> {
+    let file =
+        story.branch_file(|file| file["db_branches"][0]["connection"] = connection.clone())?;
+    // Whoever aims at the source in spite of all is not led to the branch by the fence.
+    let mut command = story
+        .env
+        .command(["-q", "exec", "--on-source-connection", "refuse", "-f"]);
+    command.arg(&file).arg("--").args(program);
+    let outcome = story.env.start(command)?.finish(LIMIT)?;
+    let said = outcome.success().with_context(|| format!("with {name}"))?;
+    let branch = story.branch(BRANCH)?;
+    let identity = branch["identity"].as_str().context("it has one")?;
+    assert!(said.starts_with(identity), "{name}: {said}");
+    let url = story
+        .bough(&[
+            "db-branches",
+            "-n",
+            NAMESPACE,
+            "url",
+            BRANCH,
+            "--show-password",
+        ])?
+        .success()?;
+    assert_eq!(stock(url.trim())?, (left, 0), "{name}");
+    assert_eq!(stock(&story.source_url())?, (100, 0), "{name}");
+    Ok(())
 }
 
 /// psql as the scripts call it, without a file of the user's, values alone; PostgreSQL 15's, which only Debian's package
