@@ -19,7 +19,6 @@ mod established;
 mod filter;
 mod http;
 mod leash;
-mod netlink;
 mod ports;
 mod redirect;
 mod tap;
@@ -172,6 +171,29 @@ impl Incoming {
     }
 }
 
+/// Sets the rules for incoming connections in the calling thread's network namespace, and takes them away again.
+///
+/// # Errors
+/// The kernel's own.
+pub fn try_incoming() -> io::Result<()> {
+    let listeners = listen_without_runtime()?;
+    match Redirect::install(listeners, std::process::id()) {
+        Ok(_gone) => Ok(()),
+        Err(RedirectError::NotPermitted { source } | RedirectError::Unsupported { source }) => {
+            Err(source)
+        }
+    }
+}
+
+/// A port that a transparent listener may have; nobody comes there.
+fn listen_without_runtime() -> io::Result<u16> {
+    let socket = transparent((Ipv4Addr::UNSPECIFIED, 0).into())?;
+    let address = socket.local_addr()?.as_socket();
+    address
+        .map(|address| address.port())
+        .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
 /// What a mode gives, with its filter compiled.
 fn share(mode: &IncomingMode) -> Result<(Share, OnConcurrentSteal), SubscribeFailure> {
     match mode {
@@ -291,6 +313,15 @@ impl State {
     }
 }
 
+/// Listeners on one port of both families, to which rules may hand connections to any address.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn transparent_listeners() -> io::Result<(u16, Vec<TcpListener>)> {
+    let Listeners { port, listeners } = listen()?;
+    Ok((port, listeners))
+}
+
 /// Where redirected connections arrive: one port in both families.
 struct Listeners {
     port: u16,
@@ -320,6 +351,10 @@ fn listen() -> io::Result<Listeners> {
 
 /// A listener on every interface, since redirected packets keep the interface that they came by.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::from_std(transparent(address)?.into())
+}
+
+fn transparent(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     // Its connections bear the target's address. The option is one for both families.
@@ -329,7 +364,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// A connection with the address that its client meant; an error if it was meant for us, which nobody has a reason for.

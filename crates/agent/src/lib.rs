@@ -10,6 +10,9 @@
 //!                                                     incoming    the target's ports, mirrored or stolen
 //! ```
 //!
+//! Beside it, for targets of this machine, the relay: their network namespaces and the way out of them (`relay`). It
+//! shares with the agent how the kernel is told of rules, and nothing else.
+//!
 //! The agent was placed by somebody else: it runs in the target's network namespace already and is told where the
 //! target's files are. Outgoing connections, names and the environment need no capability; incoming needs
 //! CAP_NET_ADMIN in that namespace.
@@ -17,13 +20,18 @@
 mod dns;
 mod environ;
 mod incoming;
+mod marks;
+mod netlink;
+mod nftables;
 mod outgoing;
+pub mod relay;
 mod server;
 mod session;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use incoming::try_incoming;
 pub use server::{Agent, RunError, run};
 use wire::AgentKey;
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
-    agent, alias, completions, db_branches, doctor, engine, exec, local, probe, schema, source,
-    verify_config, watch_session,
+    agent, alias, completions, db_branches, doctor, engine, exec, local, port_forward, probe,
+    schema, source, verify_config, watch_session,
 };
 
 const EXAMPLES: &str = "\
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     DbBranches(db_branches::DbBranchesArgs),
     Source(source::SourceArgs),
     Local(local::LocalArgs),
+    PortForward(port_forward::PortForwardArgs),
     Engine(engine::EngineArgs),
     VerifyConfig(verify_config::VerifyConfigArgs),
     Schema(schema::SchemaArgs),

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod engine;
 pub(crate) mod exec;
 pub(crate) mod local;
+pub(crate) mod port_forward;
 pub(crate) mod probe;
 pub(crate) mod schema;
 pub(crate) mod source;
@@ -42,13 +43,14 @@ pub(crate) async fn run(
         Command::DbBranches(args) => db_branches::run(args, settings, ui).await?,
         Command::Source(args) => source::run(args, settings, ui).await?,
         Command::Local(args) => local::run(args, settings, ui).await?,
+        Command::PortForward(args) => port_forward::run(args, settings, ui).await?,
         Command::Engine(args) => engine::run(args, settings, ui).await?,
         Command::VerifyConfig(args) => verify_config::run(args, settings, ui)?,
         Command::Schema(args) => schema::run(args, ui)?,
         Command::Alias(args) => alias::run(args, settings, ui)?,
         Command::Doctor(args) => doctor::run(args, settings, ui).await?,
         Command::Completions(args) => completions::run(args, settings, ui)?,
-        Command::Agent(args) => agent::run(args).await?,
+        Command::Agent(args) => agent::run(args)?,
         Command::Probe(args) => probe::run(args)?,
         Command::WatchSession(args) => watch_session::run(args)?,
     };

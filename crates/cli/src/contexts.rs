@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use model::{ExitCode, Namespace, TargetKind, TargetRef};
 use wire::AgentKey;
 
-use local::{LocalTargets, RegistryError, TargetState};
+use local::{LocalTargets, RegistryError, TargetNetwork, TargetState};
 
 /// The name of the embedded context.
 pub(crate) const LOCAL: &str = "local";
@@ -145,6 +145,8 @@ pub(crate) struct FoundTarget {
     pub(crate) skipped: Vec<String>,
     /// TCP ports that it is known to listen on.
     pub(crate) ports: Vec<u16>,
+    /// Its network.
+    pub(crate) network: TargetNetwork,
     /// How its agent is reached; none where it has none.
     pub(crate) agent: Option<AgentLink>,
 }

@@ -6,6 +6,8 @@
 mod engine_checks;
 mod kernel;
 mod namespaces;
+mod network;
+mod sight;
 
 use serde::Serialize;
 
@@ -67,6 +69,9 @@ pub(crate) async fn examine(settings: &Settings) -> Vec<Check> {
     let mut checks = engine_checks::examine(settings).await;
     checks.push(kernel::check_release(&kernel::read_release()));
     checks.push(kernel::check_notification(kernel::read_actions()));
+    checks.push(sight::check());
     checks.push(namespaces::check());
+    checks.push(network::check_target_network());
+    checks.push(network::check_incoming());
     checks
 }

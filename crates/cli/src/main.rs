@@ -67,6 +67,10 @@ fn run(args: &Args, environment: Environment, ui: &Ui) -> Result<u8, CommandErro
         // Without settings: its environment is empty, and it needs no runtime.
         return commands::watch_session::run(args).map(u8::from);
     }
+    if let Command::Agent(args) = &args.command {
+        // It may have to enter namespaces first, with one thread, and has a runtime of its own then.
+        return commands::agent::run(args).map(u8::from);
+    }
     let settings = Settings::resolve(&args.global, environment)?;
     if !args.command.is_engine() {
         ui::start_log(&settings);

@@ -211,7 +211,11 @@ pub(crate) fn start_log(settings: &Settings) {
         1 => "warn,bough=debug,config=debug,supervisor=debug",
         2.. => "warn,bough=trace,config=trace,supervisor=trace,tokio_postgres=debug",
     };
-    let wanted = settings.rust_log.as_deref().unwrap_or(by_count);
+    start_log_of(settings.rust_log.as_deref().unwrap_or(by_count));
+}
+
+/// The same for a program that serves in the background, whose records are in a file.
+pub(crate) fn start_log_of(wanted: &str) {
     let filter = tracing_subscriber::EnvFilter::new(wanted);
     let records = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -30,6 +30,8 @@ mod local;
 mod samples;
 #[path = "it/source.rs"]
 mod source;
+#[path = "it/targets.rs"]
+mod targets;
 #[path = "it/verify_config.rs"]
 mod verify_config;
 #[path = "it/volume.rs"]

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use crate::command::{Command, SpawnError, Start};
 use crate::disposition::{send_to_child, stop_self};
 use crate::job::{self, Action, Event, Job};
+use crate::namespaces::Namespaces;
 use crate::process::{Process, Stat};
 use crate::signals::{Received, Signals};
 use crate::terminal::{self, SavedModes};
@@ -116,6 +117,19 @@ impl Child {
     /// [`SpawnError`] says whether the program was not found, cannot be executed, or what else failed.
     pub fn spawn(command: Command, signals: &mut Signals) -> Result<Self, SpawnError> {
         Self::spawn_by(signals, || command.start(Start::Plain))
+    }
+
+    /// The same in the namespaces of another process.
+    ///
+    /// # Errors
+    /// As [`Child::spawn`].
+    pub fn spawn_within(
+        command: Command,
+        namespaces: &Namespaces,
+        signals: &mut Signals,
+    ) -> Result<Self, SpawnError> {
+        let joining = namespaces.joining();
+        Self::spawn_by(signals, || command.start(Start::Within(joining)))
     }
 
     /// The same for a child that `start` starts, in whichever thread.

@@ -4,7 +4,7 @@
 //! Leaves to `child` everything after the start.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -20,6 +20,7 @@ use rustix::process::Rlimit;
 use crate::disposition::{AllBlocked, reset_in_child};
 use crate::limits::restore_descriptors_in_child;
 use crate::lookup::{Candidate, Lookup, find};
+use crate::namespaces::Joining;
 use crate::process::Process;
 use crate::signals::SignalsError;
 
@@ -54,6 +55,8 @@ pub(crate) enum Start {
     Plain,
     /// In a filtered thread, for a session that is looked into, with this limit of descriptors.
     Guarded(Rlimit),
+    /// In the namespaces of another process.
+    Within(Joining),
 }
 
 /// Why the command did not start.
@@ -143,7 +146,10 @@ impl Command {
             .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr);
-        let pid = spawn_blocked(&mut command, how).map_err(|source| spawn_error(file, source))?;
+        let directory = CString::new(self.cwd.as_os_str().as_bytes())
+            .expect("a directory that was looked at has no NUL in its name");
+        let pid = spawn_blocked(&mut command, how, directory)
+            .map_err(|source| spawn_error(file, source))?;
         // A child that nobody has waited for is in /proc even after its end. What hides it is a mount of /proc with
         // `hidepid` and a setuid program, which could not be signalled either: its pid is all that is needed then.
         Ok(Process::of(pid).unwrap_or(Process::from_parts(pid, 0)))
@@ -215,7 +221,11 @@ fn examine(file: &Path) -> Candidate {
 }
 
 /// Forks and executes with all signals blocked until the child has none of our handlers.
-fn spawn_blocked(command: &mut std::process::Command, how: Start) -> io::Result<i32> {
+fn spawn_blocked(
+    command: &mut std::process::Command,
+    how: Start,
+    directory: CString,
+) -> io::Result<i32> {
     let blocked = AllBlocked::new()?;
     let mask = blocked.before();
     #[expect(
@@ -229,6 +239,7 @@ fn spawn_blocked(command: &mut std::process::Command, how: Start) -> io::Result<
             match how {
                 Start::Plain => {}
                 Start::Guarded(limit) => restore_descriptors_in_child(limit),
+                Start::Within(namespaces) => namespaces.join_in_child(&directory)?,
             }
             Ok(())
         });

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::net::netlink::SOCK_DIAG;
 
-use super::netlink::{ACK, DUMP, Messages, Socket};
+use crate::netlink::{ACK, DUMP, Messages, Socket};
 
 const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;

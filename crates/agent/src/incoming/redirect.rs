@@ -4,7 +4,7 @@
 //! table inet bough-XXXXXXXX {            owned by our netlink socket: gone when it closes, however we end
 //!   set ports { inet_service; timeout }   each port in it expires unless we renew it
 //!   chain prerouting {                    clients of the same machine come through here as well, by lo
-//!     mark not ours, SYN alone, tcp dport @ports, tproxy to :LISTENER
+//!     mark neither ours nor outward, SYN alone, tcp dport @ports, tproxy to :LISTENER
 //!   }
 //! }
 //! ```
@@ -23,10 +23,13 @@ use std::time::Duration;
 
 use rustix::net::netlink::NETFILTER;
 
-use super::netlink::{ACK, CREATE, Content, Messages, Socket};
-
-/// The mark of connections that are not to be redirected.
-pub(super) const OUR_MARK: u32 = 0x0062_6f75;
+use crate::marks::{AGENT_MARK, OUTWARD_MARK};
+use crate::netlink::{ACK, CREATE, Content, Messages, Socket};
+use crate::nftables::{
+    DELETE_ELEMENTS, ELEMENT, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE, REGISTER,
+    SYN_ALONE, VALUE, batch, compare, expression, generic, load_meta, load_tcp_flags,
+    load_transport, put_chain, tproxy,
+};
 
 /// For how long a port is redirected without being renewed: the target serves again within a second of our end.
 pub(super) const LIFETIME: Duration = Duration::from_millis(900);
@@ -40,30 +43,10 @@ const PRIORITY: i32 = -90;
 /// `NFPROTO_INET`: versions 4 and 6 by the same rules.
 const INET: u8 = 1;
 
-/// The kind of a message of nftables: the subsystem in the high byte.
-const fn nft(message: u16) -> u16 {
-    (10 << 8) | message
-}
-
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-const NEW_TABLE: u16 = nft(0);
-const NEW_CHAIN: u16 = nft(3);
-const NEW_RULE: u16 = nft(6);
-const NEW_SET: u16 = nft(9);
-const NEW_ELEMENTS: u16 = nft(12);
-const DELETE_ELEMENTS: u16 = nft(14);
-
 /// `NFT_TABLE_F_OWNER`, since Linux 5.12.
 const OWNED: u32 = 0x2;
 /// `NFT_SET_TIMEOUT`.
 const EXPIRES: u32 = 0x10;
-/// `NFTA_LIST_ELEM` and `NFTA_DATA_VALUE`.
-const ELEMENT: u16 = 1;
-const VALUE: u16 = 1;
-/// `NFT_REG_1`.
-const REGISTER: u32 = 1;
-
 const SET: &str = "ports";
 const CHAIN: &str = "prerouting";
 
@@ -184,14 +167,7 @@ impl Redirect {
             });
             messages.message(NEW_CHAIN, new, |content| {
                 content.raw(&generic(INET, 0));
-                content.text(1, &self.table);
-                content.text(3, CHAIN);
-                content.nested(4, |place| {
-                    // The hook's number is that of prerouting.
-                    place.number(1, 0);
-                    place.attribute(2, &PRIORITY.to_be_bytes());
-                });
-                content.text(7, "filter");
+                put_chain(content, &self.table, CHAIN, PRIORITY);
             });
             messages.message(NEW_RULE, new, |content| {
                 content.raw(&generic(INET, 0));
@@ -212,23 +188,6 @@ fn is_unknown(error: &io::Error) -> bool {
         .is_some_and(|number| UNKNOWN.contains(&number))
 }
 
-/// `struct nfgenmsg`.
-fn generic(family: u8, resource: u16) -> [u8; 4] {
-    let resource = resource.to_be_bytes();
-    [family, 0, resource[0], resource[1]]
-}
-
-/// Messages that take effect together or not at all.
-fn batch(put: impl FnOnce(&mut Messages)) -> Messages {
-    /// `NFNL_SUBSYS_NFTABLES`.
-    const NFTABLES: u16 = 10;
-    let mut messages = Messages::default();
-    messages.message(BATCH_BEGIN, 0, |content| content.raw(&generic(0, NFTABLES)));
-    put(&mut messages);
-    messages.message(BATCH_END, 0, |content| content.raw(&generic(0, NFTABLES)));
-    messages
-}
-
 /// The expressions of the rule.
 fn expressions(list: &mut Content, listener: u16) {
     /// Keys of `meta`: the mark and the protocol.
@@ -236,72 +195,21 @@ fn expressions(list: &mut Content, listener: u16) {
     const PROTOCOL: u32 = 16;
     /// The protocol's number.
     const TCP: u8 = 6;
-    /// Flags of TCP (RFC 9293 section 3.1).
-    const FIN: u8 = 0x01;
-    const SYN: u8 = 0x02;
-    const RST: u8 = 0x04;
-    const ACKNOWLEDGES: u8 = 0x10;
-    meta(list, MARK);
-    compare(list, false, &OUR_MARK.to_ne_bytes());
-    meta(list, PROTOCOL);
+    /// Of either family, as no address is given.
+    const EITHER: u8 = 0;
+    load_meta(list, MARK);
+    compare(list, false, &AGENT_MARK.to_ne_bytes());
+    compare(list, false, &OUTWARD_MARK.to_ne_bytes());
+    load_meta(list, PROTOCOL);
     compare(list, true, &[TCP]);
-    transport(list, 13, 1);
-    expression(list, "bitwise", |data| {
-        data.number(1, REGISTER);
-        data.number(2, REGISTER);
-        data.number(3, 1);
-        data.nested(4, |mask| {
-            mask.attribute(VALUE, &[FIN | SYN | RST | ACKNOWLEDGES])
-        });
-        data.nested(5, |flip| flip.attribute(VALUE, &[0]));
-    });
-    compare(list, true, &[SYN]);
+    load_tcp_flags(list);
+    compare(list, true, &[SYN_ALONE]);
     // The destination's port.
-    transport(list, 2, 2);
+    load_transport(list, 2, 2);
     expression(list, "lookup", |data| {
         data.text(1, SET);
         data.number(2, REGISTER);
         data.number(4, 1);
     });
-    expression(list, "immediate", |data| {
-        data.number(1, REGISTER);
-        data.nested(2, |value| value.attribute(VALUE, &listener.to_be_bytes()));
-    });
-    expression(list, "tproxy", |data| {
-        // Of either family, as no address is given.
-        data.number(1, 0);
-        data.number(3, REGISTER);
-    });
-}
-
-fn expression(list: &mut Content, name: &str, put: impl FnOnce(&mut Content)) {
-    list.nested(ELEMENT, |element| {
-        element.text(1, name);
-        element.nested(2, put);
-    });
-}
-
-/// Loads bytes of the transport header.
-fn transport(list: &mut Content, offset: u32, length: u32) {
-    expression(list, "payload", |data| {
-        data.number(1, REGISTER);
-        data.number(2, 2);
-        data.number(3, offset);
-        data.number(4, length);
-    });
-}
-
-fn meta(list: &mut Content, key: u32) {
-    expression(list, "meta", |data| {
-        data.number(1, REGISTER);
-        data.number(2, key);
-    });
-}
-
-fn compare(list: &mut Content, equal: bool, value: &[u8]) {
-    expression(list, "cmp", |data| {
-        data.number(1, REGISTER);
-        data.number(2, u32::from(!equal));
-        data.nested(3, |inner| inner.attribute(VALUE, value));
-    });
+    tproxy(list, EITHER, listener);
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
-use super::redirect::OUR_MARK;
+use crate::marks::AGENT_MARK;
 
 /// The connections at the target's ports that we have a hand in: the address there, and that of the other end.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl Ours {
     pub(super) async fn connect(self: &Arc<Self>, target: SocketAddr) -> io::Result<Passage> {
         let domain = Domain::for_address(target);
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_mark(OUR_MARK)?;
+        socket.set_mark(AGENT_MARK)?;
         let any: SocketAddr = match target {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

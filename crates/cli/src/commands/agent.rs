@@ -1,30 +1,24 @@
-//! `bough agent run`: this process is the agent of one target. A target's keeper starts it.
+//! `bough agent`: what a target's keeper runs beside it, as processes of their own. Hidden: nobody starts them by hand.
 //!
-//! Owns what surrounds the agent: its socket, its key, and its end with the target. Leaves the rest to the crate
-//! `agent`.
+//! Owns their runtime, their log and the word by which they say that they are ready. They are entered before this
+//! process has a second thread, since namespaces are.
 
-use std::fs::{self, Permissions};
+mod relay;
+mod run;
+
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use agent::{RunError, Settings};
 use clap::{Args, Subcommand};
 use model::ExitCode;
-use supervisor::Process;
-use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
-use wire::AgentKey;
+use tokio::runtime::Runtime;
 
-use crate::contexts::local::READY;
 use crate::error::CommandError;
+use crate::ui;
 
-/// For how long a session whose link is lost is kept: a laptop that sleeps over lunch finds it again, and a session
-/// that is gone for good holds nothing that others wait for.
-const GRACE: Duration = Duration::from_secs(3600);
+/// Records of a helper's log.
+const LOG_FILTER: &str = "warn";
 
-/// Be the agent of a target
+/// Be the agent of a target, or its relay
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
     #[command(subcommand)]
@@ -33,148 +27,28 @@ pub(crate) struct AgentArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Run(RunArgs),
+    Run(run::RunArgs),
+    Relay(relay::RelayArgs),
 }
 
-/// Serve the sessions of one target, until it ends
-#[derive(Debug, Args)]
-struct RunArgs {
-    /// Where sessions come to; a socket that was left there is replaced
-    #[arg(long, value_name = "PATH")]
-    socket: PathBuf,
-
-    /// The file with the agent's key, 64 hexadecimal digits, for its owner alone
-    #[arg(long, value_name = "FILE")]
-    key_file: PathBuf,
-
-    /// The target's process
-    #[arg(long, value_name = "PID")]
-    process: i32,
-
-    /// The target's resolver configuration
-    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
-    resolv_conf: PathBuf,
-
-    /// The target's table of hosts
-    #[arg(long, value_name = "FILE", default_value = "/etc/hosts")]
-    hosts: PathBuf,
-
-    /// Why the target's ports are not to be mirrored or stolen
-    #[arg(long, value_name = "WHY")]
-    hands_off: Option<String>,
-}
-
-/// Why there is no agent.
-#[derive(Debug, thiserror::Error)]
-enum AgentError {
-    #[error("cannot read the agent's key from {path:?}")]
-    Key {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot be the agent of process {0}: it is gone")]
-    NoProcess(i32),
-    #[error("cannot listen on {path:?}")]
-    Listen {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot wait for the target's end")]
-    Wait(#[source] io::Error),
-    #[error("the agent cannot run")]
-    Run(#[source] RunError),
-}
-
-/// Serves until the target ends, or until TERM.
-pub(crate) async fn run(args: &AgentArgs) -> Result<ExitCode, CommandError> {
-    let Verb::Run(args) = &args.verb;
-    match serve(args).await {
-        Ok(()) => Ok(ExitCode::Success),
-        Err(error) => Err(CommandError::new(ExitCode::Internal, error)),
+/// Serves until the target ends. Must be called while this process has one thread.
+pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, CommandError> {
+    ui::start_log_of(LOG_FILTER);
+    match &args.verb {
+        Verb::Run(args) => run::run(args)?,
+        Verb::Relay(args) => relay::run(args)?,
     }
+    Ok(ExitCode::Success)
 }
 
-async fn serve(args: &RunArgs) -> Result<(), AgentError> {
-    let key = read_key(&args.key_file)?;
-    let target = Process::of(args.process).ok_or(AgentError::NoProcess(args.process))?;
-    let settings = Settings {
-        key,
-        resolv_conf: args.resolv_conf.clone(),
-        hosts: args.hosts.clone(),
-        root: "/".into(),
-        process: u32::try_from(args.process).ok(),
-        grace: GRACE,
-        hands_off: args.hands_off.clone(),
-    };
-    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Wait)?;
-    let listener = listen(&args.socket).map_err(|source| AgentError::Listen {
-        path: args.socket.clone(),
-        source,
-    })?;
-    let told = io::stdout().write_all(READY);
-    // Whoever started this by hand may have closed it.
-    let _nobody_waits = told.and_then(|()| io::stdout().flush());
-    let end = async {
-        tokio::select! {
-            // One that cannot be waited for is looked after by its keeper, which ends this process.
-            ended = target.ended() => if ended.is_err() { std::future::pending().await },
-            _ = terminate.recv() => {}
-        }
-    };
-    agent::run(settings, listener, end)
-        .await
-        .map_err(AgentError::Run)
+fn runtime() -> Result<Runtime, CommandError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(CommandError::runtime)
 }
 
-fn read_key(path: &Path) -> Result<AgentKey, AgentError> {
-    let error = |source| AgentError::Key {
-        path: path.to_owned(),
-        source,
-    };
-    let text = fs::read_to_string(path).map_err(error)?;
-    parse_key(&text).ok_or_else(|| error(io::Error::other("it holds no key")))
-}
-
-/// A key of 64 hexadecimal digits.
-pub(crate) fn parse_key(text: &str) -> Option<AgentKey> {
-    let digits = text.trim_end().as_bytes();
-    let mut key = [0; wire::KEY_BYTES];
-    if digits.len() != 2 * key.len() || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(AgentKey::new(key))
-}
-
-/// A socket for the owner alone, in place of one that an earlier agent left.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_64_hexadecimal_digits_and_nothing_else() {
-        let text = "0f".repeat(32);
-        assert_eq!(parse_key(&text), Some(AgentKey::new([15; 32])));
-        assert_eq!(
-            parse_key(&format!("{text}\n")),
-            Some(AgentKey::new([15; 32]))
-        );
-        for bad in ["", &text[1..], &format!("{text}0"), &"+f".repeat(32)] {
-            assert_eq!(parse_key(bad), None, "{bad}");
-        }
-    }
+/// Says a line to whoever started this, who may have closed his end.
+fn say(line: &str) {
+    let mut output = io::stdout();
+    let said = writeln!(output, "{line}");
+    let _nobody_waits = said.and_then(|()| output.flush());
 }

@@ -15,11 +15,14 @@
 //! program in a shell that stays (`sh -c 'a; b'`) makes the shell the target; one that ends with `exec` does not.
 
 mod environ;
+mod ground;
 mod handover;
 mod helpers;
 mod keeper;
 mod list;
 mod log;
+mod names;
+mod place;
 mod registry;
 mod run;
 mod state;
@@ -32,14 +35,16 @@ use std::path::Path;
 use model::{Namespace, TargetKind, TargetRef};
 
 use super::{FindError, FoundTarget, OtherTargets, Targets};
-use helpers::Place;
+use place::Place;
 use registry::{Record, Registry};
 
-pub(crate) use helpers::READY;
+pub(crate) use handover::NetworkChoice;
+pub(crate) use helpers::{FORBIDDEN, PublishedPort, READY, TAKEN};
 pub(crate) use keeper::keep;
 pub(crate) use list::{TargetReport, list};
 pub(crate) use log::{last_lines, log_path};
-pub(crate) use registry::RegistryError;
+pub(crate) use place::parse_key;
+pub(crate) use registry::{RegistryError, TargetNetwork};
 pub(crate) use run::{KeeperProgram, RunError, RunProgress, RunReport, RunRequest, run};
 pub(crate) use state::TargetState;
 pub(crate) use stop::{StopError, StopOutcome, StopReport, Which, stop};
@@ -132,6 +137,7 @@ impl Targets for LocalTargets {
             environment: environ.variables,
             skipped: environ.skipped,
             ports: record.ports,
+            network: record.network,
             agent: record
                 .place
                 .and_then(|folder| Place::of(folder).agent_link()),

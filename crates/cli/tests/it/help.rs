@@ -17,6 +17,8 @@ fn the_overview_names_every_command() {
       db-branches    List, make and delete branches
       source         Name databases that branches are made of
       local          Run targets on this machine, for sessions without a cluster
+      port-forward   Lead ports of this machine through a target's network, or a target's ports to this
+                     machine
       engine         Look at the engine that owns the branches, or stop it
       verify-config  Check a configuration file: every error with its place, and what `exec` would
                      refuse or leave out
@@ -78,6 +80,7 @@ fn every_command_has_examples() {
         "alias",
         "local",
         "local run",
+        "port-forward",
         "local ls",
         "local logs",
         "local stop",

@@ -26,12 +26,17 @@ fn a_target_is_found_with_its_own_environment() {
     env.set("FROM_CALLER", "one");
     env.set("BOUGH_SOURCE_URL", "not the target's");
     let script = "echo at work; exec sleep 600";
-    let started = start(&env, "--env GREETING=hello --env FROM_CALLER=two", script);
+    let started = start(
+        &env,
+        "--network machine --env GREETING=hello --env FROM_CALLER=two",
+        script,
+    );
     insta::assert_snapshot!(masked(&env, &started), @r#"
     exit 0
     --- stdout
     Target deployment/inventory (namespace metalmart) runs as process [PID].
-      log  [ROOT]/data/local/metalmart/deployment/inventory/output.log
+      network  the machine's, as asked
+      log      [ROOT]/data/local/metalmart/deployment/inventory/output.log
     --- stderr
     "#);
     let listed = run(&env, "local ls").success().unwrap();
@@ -181,8 +186,12 @@ fn a_target_has_an_agent_for_its_owner_alone_that_ends_with_it() {
     use std::os::unix::fs::PermissionsExt;
     let env = environment();
     start(&env, "", "exec sleep 600").success().unwrap();
-    let folders = || std::fs::read_dir(env.data_directory().join("targets")).unwrap();
-    let folder = folders().next().unwrap().unwrap().path();
+    let folders = || {
+        let entries = std::fs::read_dir(env.data_directory().join("targets")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let folder = folders().remove(0);
     std::os::unix::net::UnixStream::connect(folder.join("agent.sock")).unwrap();
     for name in ["agent.sock", "agent.key"] {
         let mode = folder.join(name).metadata().unwrap().permissions().mode();
@@ -191,7 +200,7 @@ fn a_target_has_an_agent_for_its_owner_alone_that_ends_with_it() {
     run(&env, &format!("local stop {TARGET} -n metalmart"))
         .success()
         .unwrap();
-    assert_eq!(folders().count(), 0);
+    assert_eq!(folders(), Vec::<std::path::PathBuf>::new());
     let none_left = || Ok(env.processes().is_empty().then_some(()));
     fixtures::eventually("the agent's end", LONG, none_left).unwrap();
 }

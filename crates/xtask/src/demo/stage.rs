@@ -40,6 +40,11 @@ const PASSWORD: &str = "metalmart-demo";
 /// Its database.
 const DATABASE: &str = "inventory";
 
+/// The port that the service listens on, in the cluster and in a network of its own.
+const SERVICE_PORT: u16 = 8082;
+/// What `local run` exits with where a port cannot be published, as there is no network to publish it of.
+const NO_NETWORK: i32 = 3;
+
 /// The name of the deployed service.
 pub(super) const TARGET: &str = "deployment/inventory";
 /// Its namespace.
@@ -133,27 +138,20 @@ impl Stage {
         stock_in(url.trim())
     }
 
-    /// Starts the deployed service: its database is in its environment, as a cluster would put it there.
+    /// Starts the deployed service: its database is in its environment, as a cluster would put it there. It listens on
+    /// its own port in a network of its own, which `port` of this machine leads to; where the machine allows no such
+    /// network, on `port` itself.
     pub(super) fn deploy(&mut self, port: u16, transcript: &Transcript) -> Result<()> {
-        let port_word = port.to_string();
-        let words = [
-            "local",
-            "run",
-            TARGET,
-            "-n",
-            NAMESPACE,
-            "--port",
-            &port_word,
-            "--",
-            "inventory",
-            "--port",
-            &port_word,
-        ];
-        transcript.command(&format!("DATABASE_URL=... bough {}", words.join(" ")))?;
-        let mut command = self.command(&words);
-        command.env("DATABASE_URL", self.shared_url());
         self.has_target = true;
-        let outcome = self.run(command)?.exit_code(0)?;
+        let published = format!("{port}:{SERVICE_PORT}");
+        let own = ["--publish", &published];
+        let mut outcome = self.run_target(&own, SERVICE_PORT, transcript)?;
+        if outcome.status.code() == Some(NO_NETWORK) {
+            transcript.said(&outcome.stderr)?;
+            let port_word = port.to_string();
+            outcome = self.run_target(&["--port", &port_word], port, transcript)?;
+        }
+        let outcome = outcome.exit_code(0)?;
         transcript.said(&outcome.stdout)?;
         transcript.said(&outcome.stderr)?;
         let what = format!("the deployed service answers on port {port}");
@@ -165,6 +163,17 @@ impl Stage {
             transcript.said(&logs.stdout)?;
         }
         ready
+    }
+
+    fn run_target(&self, flags: &[&str], port: u16, transcript: &Transcript) -> Result<Outcome> {
+        let port = port.to_string();
+        let start = ["local", "run", TARGET, "-n", NAMESPACE];
+        let program = ["--", "inventory", "--port", &port];
+        let words = [&start, flags, &program].concat();
+        transcript.command(&format!("DATABASE_URL=... bough {}", words.join(" ")))?;
+        let mut command = self.command(&words);
+        command.env("DATABASE_URL", self.shared_url());
+        self.run(command)
     }
 
     /// Starts the service in a session with a configuration file, and waits until it answers.

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use model::{ExitCode, Namespace, TargetRef};
 
-use crate::contexts::local::{self, KeeperProgram, RunError, RunProgress, RunReport, RunRequest};
+use crate::contexts::local::{
+    self, KeeperProgram, NetworkChoice, PublishedPort, RunError, RunProgress, RunReport,
+    RunRequest, TargetNetwork,
+};
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Ui};
@@ -21,6 +25,7 @@ const OURS: [&[u8]; 2] = [b"BOUGH_", b"MIRRORD_"];
 const EXAMPLES: &str = "\
 Examples:
   bough local run deployment/inventory -n metalmart --port 18082 -- inventory --port 18082
+  bough local run deployment/inventory -n metalmart --publish 18082:8082 -- inventory --port 8082
   DATABASE_URL=postgres://... bough local run deployment/inventory -n metalmart -- inventory
 
 The target has the caller's environment. A secret given by --env is in this command's arguments, for every account of
@@ -37,9 +42,19 @@ pub(super) struct RunArgs {
     #[arg(short = 'e', long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
 
-    /// A port that it listens on; may be given several times
+    /// A port that it listens on, which is waited for; the same port of 127.0.0.1 leads to it unless --publish names
+    /// another; may be given several times
     #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
+
+    /// A port of this machine that leads to one of the target's: [ADDRESS:]HOST_PORT:PORT, with 127.0.0.1 as ADDRESS
+    /// unless it is given; may be given several times
+    #[arg(long, value_name = "HOST_PORT:PORT", value_parser = parse_published)]
+    publish: Vec<PublishedPort>,
+
+    /// The target's network
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    network: NetworkFlag,
 
     /// Seconds to wait for the ports at most; 0 not to wait
     #[arg(long, value_name = "SECS", default_value = "30")]
@@ -52,6 +67,61 @@ pub(super) struct RunArgs {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// Which network a target gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum NetworkFlag {
+    /// One of its own where the machine allows it, else the machine's
+    #[default]
+    Auto,
+    /// One of its own, or nothing is started
+    Own,
+    /// The machine's
+    Machine,
+}
+
+impl From<NetworkFlag> for NetworkChoice {
+    fn from(flag: NetworkFlag) -> Self {
+        match flag {
+            NetworkFlag::Auto => Self::Auto,
+            NetworkFlag::Own => Self::Own,
+            NetworkFlag::Machine => Self::Machine,
+        }
+    }
+}
+
+fn parse_published(text: &str) -> Result<PublishedPort, String> {
+    let parse = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+        let host: SocketAddr = match host.parse::<u16>() {
+            Ok(host) => (Ipv4Addr::LOCALHOST, host).into(),
+            Err(_) => host.parse().ok()?,
+        };
+        (host.port() != 0).then_some(PublishedPort { host, port })
+    };
+    parse().ok_or_else(|| {
+        "expected HOST_PORT:PORT or ADDRESS:HOST_PORT:PORT, as 18082:8082".to_owned()
+    })
+}
+
+/// The ports that are waited for, and what leads to them.
+fn ports_of(args: &RunArgs) -> (Vec<u16>, Vec<PublishedPort>) {
+    let mut ports = args.ports.clone();
+    let mut published = args.publish.clone();
+    for port in args.publish.iter().map(|published| published.port) {
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    for port in &ports {
+        if published.iter().all(|published| published.port != *port) {
+            let host = (Ipv4Addr::LOCALHOST, *port).into();
+            published.push(PublishedPort { host, port: *port });
+        }
+    }
+    (ports, published)
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -72,12 +142,15 @@ pub(super) async fn run(
         .command
         .split_first()
         .expect("the argument parser demands a program");
+    let (ports, published) = ports_of(args);
     let request = RunRequest {
         data_dir: settings.data_dir.clone(),
         keeper,
         target: args.target.clone(),
         namespace,
-        ports: args.ports.clone(),
+        ports,
+        published,
+        network: args.network.into(),
         program: program.clone(),
         args: arguments.to_vec(),
         environment: target_environment(settings, &args.variables),
@@ -143,6 +216,7 @@ impl Report for RunReport {
             namespace,
             pid,
             ports,
+            network,
             log,
         } = self;
         let mut text = format!("Target {target} (namespace {namespace}) runs as process {pid}");
@@ -150,7 +224,21 @@ impl Report for RunReport {
             let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
             text.push_str(&format!(", port {}", ports.join(", ")));
         }
-        text.push_str(&format!(".\n  log  {}\n", log.display()));
+        text.push_str(".\n");
+        match network {
+            TargetNetwork::Own { published } => {
+                let published = published.iter();
+                let published: Vec<_> = published
+                    .map(|PublishedPort { host, port }| format!("; {host} leads to its port {port}"))
+                    .collect();
+                text.push_str(&format!("  network  its own{}\n", published.concat()));
+            }
+            TargetNetwork::Shared { why: Some(why) } => text.push_str(&format!(
+                "  network  the machine's, so that no session mirrors or steals its traffic: {why}\n"
+            )),
+            TargetNetwork::Shared { why: None } => text.push_str("  network  the machine's, as asked\n"),
+        }
+        text.push_str(&format!("  log      {}\n", log.display()));
         text
     }
 }

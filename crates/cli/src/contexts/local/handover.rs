@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use model::{Namespace, TargetRef};
 use serde::{Deserialize, Serialize};
 
+use super::helpers::PublishedPort;
+use super::registry::TargetNetwork;
+
 /// Bytes of an order at most. Arguments and environment of a process have at most 6 MiB (execve(2)), and a byte takes up
 /// to four here.
 const ORDER_BYTES_MAX: u64 = 32 << 20;
@@ -38,6 +41,24 @@ pub(super) struct Order {
     pub(super) directory: PathBuf,
     /// Whether the keeper's program can be the helpers as well.
     pub(super) has_helpers: bool,
+    /// Which network is wanted.
+    pub(super) network: NetworkChoice,
+    /// What is to lead to the target's ports.
+    pub(super) published: Vec<PublishedPort>,
+    /// Ports that somebody on this machine answers on already.
+    pub(super) taken: Vec<u16>,
+}
+
+/// Which network a target is to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NetworkChoice {
+    /// One of its own where the machine allows it.
+    #[default]
+    Auto,
+    /// One of its own.
+    Own,
+    /// The machine's.
+    Machine,
 }
 
 /// What came of it.
@@ -49,6 +70,10 @@ pub(super) enum Answer {
         pid: i32,
         /// When it started, in clock ticks since the machine did.
         start_ticks: u64,
+        /// Its network.
+        network: TargetNetwork,
+        /// Where it is met; none where it has no helpers.
+        place: Option<PathBuf>,
     },
     /// It does not.
     Refused(Refusal),
@@ -70,6 +95,21 @@ pub(super) enum Refusal {
         message: String,
         /// The exit code that shells have for it, or ours.
         exit_code: u8,
+    },
+    /// Something on this machine answers on its port.
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// A port cannot be published.
+    Publish {
+        /// Why.
+        message: String,
+    },
+    /// A network of its own was asked for, and is not to be had.
+    Network {
+        /// Why.
+        message: String,
     },
     /// It cannot be registered.
     Register {
@@ -134,6 +174,9 @@ mod tests {
             environment: vec![(raw.clone(), raw.clone())],
             directory: "/".into(),
             has_helpers: false,
+            network: NetworkChoice::Auto,
+            published: Vec::new(),
+            taken: Vec::new(),
         };
         let (asking, mut asked) = UnixStream::pair().unwrap();
         let answer = std::thread::spawn(move || ask(asking, &order));

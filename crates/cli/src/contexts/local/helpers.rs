@@ -1,105 +1,124 @@
-//! The programs that a keeper runs beside its target, and the folder where they are met.
+//! The programs that a keeper runs beside its target: the relay, which holds the target's network, and the agent.
 //!
 //! ```text
-//!   <data dir>/targets/XXXXXXXXXXXX/   one a start of a target, with a random name; gone with the target's record
-//!     agent.sock   where sessions come to        agent.key   what they prove themselves by
-//!     agent.log    what the agent had to say
+//!   relay ── "ready" ──▶ the target starts in its namespaces ──▶ agent, which joins them ── "ready"
+//!         └─ "forbidden" ──▶ the target shares the machine's network ──▶ agent, which takes no port
 //! ```
 //!
-//! Owns their start, their end, and starting them anew when one was killed. The names are short, since paths of sockets
-//! are (unix(7)); everything is the owner's alone.
+//! Owns their start, and starting them anew when one was killed. Both end with the target by themselves, so that a
+//! keeper that is killed takes neither away.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use supervisor::Process;
+use serde::{Deserialize, Serialize};
+use supervisor::{Namespaces, Process};
 
-use crate::commands::agent::parse_key;
-use crate::contexts::AgentLink;
+use super::names;
+use super::place::Place;
 
 /// This very program, also where its file was replaced meanwhile.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// How long a helper may take to be ready: it opens a few sockets.
+/// How long a helper may take to be ready: it makes namespaces and opens a few sockets.
 const READY_WAIT: Duration = Duration::from_secs(10);
 
-/// The pause before a helper that died is started anew: one that cannot live does not keep the machine busy.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// The pause before a helper that died is started anew: one that cannot live does not keep the machine busy, and a
+/// target's port is back within the second that is promised.
+const RESTART_AFTER: Duration = Duration::from_millis(200);
 
-/// What a helper writes to its standard output once it is ready.
-pub(crate) const READY: &[u8] = b"ready\n";
+/// What a helper says once it is ready.
+pub(crate) const READY: &str = "ready";
 
-/// Why targets that share the machine's network have their ports left alone.
-const SHARED_NETWORK: &str = "a network namespace of the target's own";
+/// What a relay says, before the reason, where the machine does not allow it.
+pub(crate) const FORBIDDEN: &str = "forbidden";
 
-/// The folder of one start of a target.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    folder: PathBuf,
+/// What a relay says, before the reason, where a published port is somebody else's.
+pub(crate) const TAKEN: &str = "taken";
+
+/// What an agent lacks whose target shares the machine's network.
+const HANDS_OFF: &str = "a network namespace of the target's own";
+
+/// An address of this machine that leads to a port of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PublishedPort {
+    /// The address here.
+    pub(crate) host: SocketAddr,
+    /// The target's port.
+    pub(crate) port: u16,
 }
 
-impl Place {
-    /// A new one below `data_dir`, with a key for the agent in it.
+/// Why there is no relay.
+#[derive(Debug)]
+pub(super) enum NoRelay {
+    /// The machine does not allow it.
+    Forbidden(String),
+    /// A published port is somebody else's.
+    Taken(String),
+}
+
+/// The relay of a target that is to start.
+#[derive(Debug)]
+pub(super) struct Relay {
+    helper: Helper,
+    /// Closed without a word, it ends the relay.
+    input: UnixStream,
+    published: Vec<PublishedPort>,
+}
+
+impl Relay {
+    /// Starts it, and waits until its namespaces are there.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub(super) fn make(data_dir: &Path) -> io::Result<Self> {
-        let name = format!("{:012x}", rand::random::<u64>() >> 16);
-        let place = Self {
-            folder: data_dir.join("targets").join(name),
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&place.folder)?;
-        let key: [u8; wire::KEY_BYTES] = rand::random();
-        let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        create(&place.key_file())?.write_all(digits.as_bytes())?;
-        Ok(place)
+    /// [`NoRelay`].
+    pub(super) fn start(place: &Place, published: &[PublishedPort]) -> Result<Self, NoRelay> {
+        let forbidden = |error: io::Error| NoRelay::Forbidden(error.to_string());
+        place
+            .write_hosts(&names::first_table())
+            .map_err(forbidden)?;
+        let (input, theirs) = UnixStream::pair().map_err(forbidden)?;
+        let (ready, output) = Ready::pair().map_err(forbidden)?;
+        let mut command = relay_command(place, published).map_err(forbidden)?;
+        command.stdin(OwnedFd::from(theirs)).stdout(output);
+        let helper = Helper::spawn(command).map_err(forbidden)?;
+        let line = ready.line().map_err(forbidden)?;
+        match line.split_once(' ') {
+            None if line == READY => Ok(Self {
+                helper,
+                input,
+                published: published.to_vec(),
+            }),
+            Some((TAKEN, why)) => Err(NoRelay::Taken(why.to_owned())),
+            Some((FORBIDDEN, why)) => Err(NoRelay::Forbidden(why.to_owned())),
+            Some(_) | None => Err(NoRelay::Forbidden("the relay ended at once".to_owned())),
+        }
     }
 
-    /// The one that was written down.
-    pub(super) fn of(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
-    /// Its path.
-    pub(super) fn path(&self) -> &Path {
-        &self.folder
-    }
-
-    /// How sessions come to the agent; none where it has never been ready.
-    pub(super) fn agent_link(&self) -> Option<AgentLink> {
-        let socket = self.socket();
-        let key = fs::read_to_string(self.key_file()).ok()?;
-        let key = parse_key(&key)?;
-        socket.exists().then_some(AgentLink { socket, key })
-    }
-
-    /// Removes it. What cannot be removed is of no use to anybody without its processes.
-    pub(super) fn remove(&self) {
-        let _left = fs::remove_dir_all(&self.folder);
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.join("agent.sock")
-    }
-
-    fn key_file(&self) -> PathBuf {
-        self.folder.join("agent.key")
+    /// What a program is started in.
+    ///
+    /// # Errors
+    /// When the relay is gone.
+    pub(super) fn namespaces(&self) -> io::Result<Namespaces> {
+        Namespaces::of(self.helper.process.pid())
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(path)
+fn relay_command(place: &Place, published: &[PublishedPort]) -> io::Result<Command> {
+    let mut command = Command::new(OWN_PROGRAM);
+    let address = place
+        .address()
+        .ok_or_else(|| io::Error::other("the target has no address"))?;
+    command.args(["agent", "relay", "--address", &address.to_string()]);
+    command.arg("--folder").arg(place.path());
+    for PublishedPort { host, port } in published {
+        command.args(["--publish", &format!("{host}={port}")]);
+    }
+    command.stderr(place.create_log("relay")?);
+    Ok(command)
 }
 
 /// The helpers of one target.
@@ -107,7 +126,124 @@ fn create(path: &Path) -> io::Result<File> {
 pub(super) struct Helpers {
     place: Place,
     target: Process,
+    relay: Option<Relay>,
     agent: Option<Helper>,
+}
+
+impl Helpers {
+    /// Tells the relay whom it lives for, starts the agent of `target`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When one of them is not to be had; the target runs on without.
+    pub(super) fn start(
+        place: Place,
+        target: Process,
+        mut relay: Option<Relay>,
+    ) -> (Self, io::Result<()>) {
+        let told = match &mut relay {
+            Some(relay) => writeln!(relay.input, "{}", target.pid()),
+            None => Ok(()),
+        };
+        let mut helpers = Self {
+            place,
+            target,
+            relay,
+            agent: None,
+        };
+        let started = told.and_then(|()| helpers.start_agent()).and_then(|ready| {
+            match ready.line()?.as_str() {
+                READY => Ok(()),
+                _ => Err(io::Error::other("it ended at once")),
+            }
+        });
+        (helpers, started)
+    }
+
+    fn start_agent(&mut self) -> io::Result<Ready> {
+        let (ready, output) = Ready::pair()?;
+        let mut command = Command::new(OWN_PROGRAM);
+        command
+            .args(["agent", "run", "--process"])
+            .arg(self.target.pid().to_string())
+            .arg("--socket")
+            .arg(self.place.agent_socket())
+            .arg("--key-file")
+            .arg(self.place.key_file())
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(self.place.create_log("agent")?);
+        if self.relay.is_some() {
+            command.arg("--join");
+        } else {
+            command.args(["--hands-off", HANDS_OFF]);
+        }
+        self.agent = Some(Helper::spawn(command)?);
+        Ok(ready)
+    }
+
+    fn restart_relay(&mut self) -> io::Result<()> {
+        let Some(relay) = &mut self.relay else {
+            return Ok(());
+        };
+        let mut command = relay_command(&self.place, &relay.published)?;
+        command
+            .args(["--join", &self.target.pid().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        relay.helper = Helper::spawn(command)?;
+        Ok(())
+    }
+
+    /// Waits until one of them is gone, and starts it anew. Cancel-safe.
+    pub(super) async fn look_after(&mut self) {
+        let relay = self.relay.as_ref().map(|relay| relay.helper.process);
+        let agent = self.agent.as_ref().map(|helper| helper.process);
+        let is_relay = tokio::select! {
+            () = gone(relay) => true,
+            () = gone(agent) => false,
+        };
+        tokio::time::sleep(RESTART_AFTER).await;
+        if !self.target.is_alive() {
+            // Its end is on its way to the keeper.
+            return std::future::pending().await;
+        }
+        let helper = if is_relay {
+            self.relay.as_mut().map(|relay| &mut relay.helper)
+        } else {
+            self.agent.as_mut()
+        };
+        if let Some(helper) = helper {
+            // It has ended, so this does not wait.
+            let _status = helper.child.wait();
+        }
+        let restarted = if is_relay {
+            self.restart_relay()
+        } else {
+            self.start_agent().map(drop)
+        };
+        if let Err(error) = restarted {
+            tracing::warn!(%error, is_relay, "a helper of the target does not start again");
+        }
+    }
+
+    /// Lets go of them: they end with the target. What they were met in is removed.
+    pub(super) fn end(self) {
+        if let Some(agent) = &self.agent {
+            // It may have been told of the end already; it tells its sessions.
+            let _gone = agent.process.signal(rustix::process::Signal::TERM);
+        }
+        self.place.remove();
+    }
+}
+
+/// Ends once `helper` has; never, where there is none or it cannot be waited for.
+async fn gone(helper: Option<Process>) {
+    if let Some(helper) = helper
+        && helper.ended().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// One that runs, or did.
@@ -117,75 +253,9 @@ struct Helper {
     process: Process,
 }
 
-impl Helpers {
-    /// Starts what `target` needs beside it, and waits until it is ready.
-    ///
-    /// # Errors
-    /// When a helper does not start; the target runs on without.
-    pub(super) fn start(place: Place, target: Process) -> (Self, io::Result<()>) {
-        let mut helpers = Self {
-            place,
-            target,
-            agent: None,
-        };
-        let started = helpers.start_agent().and_then(|ready| ready.wait());
-        (helpers, started)
-    }
-
-    fn start_agent(&mut self) -> io::Result<Ready> {
-        let (ready, theirs) = Ready::pair()?;
-        let log = create(&self.place.folder.join("agent.log"))?;
-        let mut command = Command::new(OWN_PROGRAM);
-        command
-            .args(["agent", "run", "--process"])
-            .arg(self.target.pid().to_string())
-            .arg("--socket")
-            .arg(self.place.socket())
-            .arg("--key-file")
-            .arg(self.place.key_file())
-            .args(["--hands-off", SHARED_NETWORK])
-            .stdout(theirs)
-            .stderr(log);
-        self.agent = Some(Helper::spawn(command)?);
-        Ok(ready)
-    }
-
-    /// Waits until a helper is gone, and starts it anew. Cancel-safe; never ends where there is none.
-    pub(super) async fn look_after(&mut self) {
-        let Some(agent) = &self.agent else {
-            return std::future::pending().await;
-        };
-        if agent.process.ended().await.is_err() {
-            // It cannot be waited for, so nobody knows that it is gone.
-            return std::future::pending().await;
-        }
-        tokio::time::sleep(RESTART_AFTER).await;
-        if let Some(mut gone) = self.agent.take() {
-            let _status = gone.child.wait();
-        }
-        if let Err(error) = self.start_agent() {
-            tracing::warn!(%error, "the target's agent does not start again");
-        }
-    }
-
-    /// Ends them, and removes where they were met.
-    pub(super) fn end(mut self) {
-        if let Some(mut agent) = self.agent.take() {
-            // It ends with the target by itself, and tells its sessions; so it is not waited for.
-            let _gone = agent.process.signal(rustix::process::Signal::TERM);
-            let _status = agent.child.try_wait();
-        }
-        self.place.remove();
-    }
-}
-
 impl Helper {
     fn spawn(mut command: Command) -> io::Result<Self> {
-        let child = command
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .spawn()?;
+        let child = command.env_clear().current_dir("/").spawn()?;
         let pid = i32::try_from(child.id()).expect("a pid is a positive i32");
         let process = Process::of(pid).unwrap_or(Process::from_parts(pid, 0));
         Ok(Self { child, process })
@@ -202,14 +272,10 @@ impl Ready {
         Ok((Self(ours), OwnedFd::from(theirs).into()))
     }
 
-    /// Waits for the word.
-    fn wait(mut self) -> io::Result<()> {
-        let mut word = [0; READY.len()];
-        self.0.read_exact(&mut word)?;
-        if word == READY {
-            Ok(())
-        } else {
-            Err(io::Error::other("it says something else"))
-        }
+    /// Its first line; empty where it ends without one.
+    fn line(self) -> io::Result<String> {
+        let mut line = String::new();
+        BufReader::new(self.0).read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
     }
 }

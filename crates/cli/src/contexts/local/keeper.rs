@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::process::{Signal, setsid};
@@ -17,8 +17,11 @@ use supervisor::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::ground::Ground;
 use super::handover::{Answer, Order, Refusal, give_answer, take_order};
-use super::helpers::{Helpers, Place};
+use super::helpers::Helpers;
+use super::names;
+use super::place::Place;
 use super::registry::{Record, RecordedEnd, Registry, RegistryError, Started, TargetLock};
 
 /// Why a keeper could not do its work.
@@ -60,6 +63,8 @@ pub(crate) async fn keep(now: fn() -> Timestamp) -> Result<(), KeepError> {
     let started = Answer::Started {
         pid: process.pid(),
         start_ticks: process.start_ticks(),
+        network: kept.record.network.clone(),
+        place: kept.record.place.clone(),
     };
     // The target outlives whoever asked for it: it is registered, and can be found.
     let _gone = give_answer(&mut socket, &started);
@@ -83,7 +88,12 @@ pub(crate) async fn keep(now: fn() -> Timestamp) -> Result<(), KeepError> {
         at: now(),
         end: end.into(),
     });
-    kept.write_record()
+    let written = kept.write_record();
+    if kept.record.has_own_network() {
+        // Where it fails, others see a name that leads to nobody until the next target starts.
+        let _stale = names::refresh(&kept.data_dir, &kept.registry);
+    }
+    written
 }
 
 async fn look_after(helpers: &mut Option<Helpers>) {
@@ -116,17 +126,20 @@ struct Kept {
     lock: TargetLock,
     log: File,
     helpers: Option<Helpers>,
+    data_dir: PathBuf,
 }
 
 /// What can go wrong at the start.
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+pub(super) enum StartError {
     #[error("cannot tell who this process is")]
     Keeper(#[source] io::Error),
     #[error("cannot open the log for the process")]
     Log(#[source] io::Error),
     #[error("cannot make a folder for the target's agent")]
     Place(#[source] io::Error),
+    #[error("cannot start in the network that was made for it")]
+    Relay(#[source] io::Error),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -146,6 +159,7 @@ impl From<StartError> for Refusal {
             StartError::Keeper(_)
             | StartError::Log(_)
             | StartError::Place(_)
+            | StartError::Relay(_)
             | StartError::Registry(_)
             | StartError::Signals(_) => Self::Register { message },
         }
@@ -171,19 +185,25 @@ impl Kept {
         let (namespace, target) = (&order.namespace, &order.target);
         let lock = registry.lock(namespace, target).map_err(StartError::from)?;
         let record = registry.read(namespace, target).map_err(StartError::from)?;
-        if let Some(record) = record.filter(|record| record.state().runs()) {
+        if let Some(record) = record.as_ref().filter(|record| record.state().runs()) {
             return Err(Refusal::Running {
                 pid: record.process.identity().pid(),
             });
         }
         let lock = lock.ok_or(Refusal::Busy)?;
-        Ok(Self::spawn(registry, lock, order, at)?)
+        // One of a time that nobody looked after.
+        if let Some(folder) = record.and_then(|record| record.place) {
+            Place::of(folder).remove();
+        }
+        let ground = Ground::prepare(&order)?;
+        Ok(Self::spawn(registry, lock, order, ground, at)?)
     }
 
     fn spawn(
         registry: Registry,
         lock: TargetLock,
         order: Order,
+        ground: Ground,
         at: Timestamp,
     ) -> Result<Self, StartError> {
         let Order {
@@ -200,14 +220,17 @@ impl Kept {
             cwd: order.directory.clone(),
             output: Output::File(log.try_clone().map_err(StartError::Log)?),
         };
-        let place = order.has_helpers.then(|| Place::make(&order.data_dir));
-        let place = place.transpose().map_err(StartError::Place)?;
-        let folder = place.as_ref().map(|place| place.path().to_owned());
         // Dropped by a failure below, it takes its process along.
-        let child = Child::spawn(command, &mut signals)?;
+        let child = ground.spawn(command, &mut signals)?;
         let process = child.process();
+        let Ground {
+            place,
+            relay,
+            network,
+        } = ground;
+        let folder = place.as_ref().map(|place| place.path().to_owned());
         let helpers = place.map(|place| {
-            let (helpers, started) = Helpers::start(place, process);
+            let (helpers, started) = Helpers::start(place, process, relay);
             if let Err(error) = started {
                 // The target is of use without; sessions say what they lack.
                 let _full = writeln!(&log, "bough: the target's agent does not start: {error}");
@@ -218,6 +241,7 @@ impl Kept {
             target,
             namespace,
             place: folder.as_deref(),
+            network: &network,
             ports: &order.ports,
             program: Path::new(&order.program),
             keeper,
@@ -225,7 +249,13 @@ impl Kept {
             at,
         })?;
         registry.write(&record, &lock)?;
+        if record.has_own_network()
+            && let Err(error) = names::refresh(&order.data_dir, &registry)
+        {
+            let _full = writeln!(&log, "bough: other targets do not know this one: {error}");
+        }
         Ok(Self {
+            data_dir: order.data_dir.clone(),
             child,
             signals,
             registry,

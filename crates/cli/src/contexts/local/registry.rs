@@ -20,6 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use supervisor::Process;
 
+use super::helpers::PublishedPort;
 use super::state::{TargetEnd, TargetState};
 
 /// The version of the record's form. A reader refuses a newer one.
@@ -83,11 +84,36 @@ pub(super) struct Record {
     pub(super) process: RecordedProcess,
     /// When it was started.
     pub(super) started_at: Timestamp,
-    /// Where its helpers are met, while it runs and has any.
+    /// Where it is met, while it runs.
     #[serde(default)]
     pub(super) place: Option<PathBuf>,
+    /// Its network.
+    #[serde(default)]
+    pub(super) network: TargetNetwork,
     /// How it ended, once it has.
     pub(super) end: Option<RecordedEnd>,
+}
+
+/// The network that a target is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "network", rename_all = "snake_case")]
+pub(crate) enum TargetNetwork {
+    /// A namespace of its own.
+    Own {
+        /// What of this machine leads to its ports.
+        published: Vec<PublishedPort>,
+    },
+    /// This machine's.
+    Shared {
+        /// Why it has none of its own, unless that was asked for.
+        why: Option<String>,
+    },
+}
+
+impl Default for TargetNetwork {
+    fn default() -> Self {
+        Self::Shared { why: None }
+    }
 }
 
 /// A process as it is written down.
@@ -137,8 +163,10 @@ pub(super) struct Started<'a> {
     pub(super) keeper: Process,
     /// Its process.
     pub(super) process: Process,
-    /// Where its helpers are met.
+    /// Where it is met.
     pub(super) place: Option<&'a Path>,
+    /// Its network.
+    pub(super) network: &'a TargetNetwork,
     /// The time of its start.
     pub(super) at: Timestamp,
 }
@@ -161,8 +189,14 @@ impl Record {
             process: started.process.into(),
             started_at: started.at,
             place: started.place.map(Path::to_owned),
+            network: started.network.clone(),
             end: None,
         })
+    }
+
+    /// Whether its network is its own.
+    pub(super) fn has_own_network(&self) -> bool {
+        matches!(self.network, TargetNetwork::Own { .. })
     }
 
     /// What the target is doing at this moment.
@@ -441,6 +475,7 @@ mod tests {
             keeper: process,
             process,
             place: None,
+            network: &TargetNetwork::default(),
             at: Timestamp::UNIX_EPOCH,
         })
         .unwrap()

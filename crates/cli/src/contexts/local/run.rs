@@ -18,9 +18,11 @@ use supervisor::{Process, descriptors};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::handover::{self, Answer, Order, Refusal};
+use super::handover::{self, Answer, NetworkChoice, Order, Refusal};
+use super::helpers::PublishedPort;
 use super::log::last_lines;
-use super::registry::{Registry, RegistryError, is_kind, is_name};
+use super::place::Place;
+use super::registry::{Registry, RegistryError, TargetNetwork, is_kind, is_name};
 use super::state::TargetState;
 
 /// How often a port is tried. Nothing tells of another process's listening.
@@ -44,6 +46,10 @@ pub(crate) struct RunRequest {
     pub(crate) namespace: Namespace,
     /// TCP ports that it is to listen on.
     pub(crate) ports: Vec<u16>,
+    /// What of this machine is to lead to its ports, where it has a network of its own.
+    pub(crate) published: Vec<PublishedPort>,
+    /// Which network it is to have.
+    pub(crate) network: NetworkChoice,
     /// The program, a path or searched along the `PATH` of `environment`.
     pub(crate) program: OsString,
     /// Its arguments.
@@ -120,6 +126,9 @@ pub(crate) struct RunReport {
     pub(crate) pid: i32,
     /// TCP ports that it listens on; when nobody waited, is to listen on.
     pub(crate) ports: Vec<u16>,
+    /// Its network.
+    #[serde(flatten)]
+    pub(crate) network: TargetNetwork,
     /// Where it writes.
     pub(crate) log: PathBuf,
 }
@@ -138,6 +147,18 @@ pub(crate) enum RunError {
     /// Somebody else listens there.
     #[error("port {0} is taken: something on this machine answers on it already")]
     PortTaken(u16),
+    /// A port cannot be published.
+    #[error("cannot publish a port of the target: {message}")]
+    Publish {
+        /// Why.
+        message: String,
+    },
+    /// It was to have a network of its own.
+    #[error("cannot give the target a network of its own: {message}")]
+    Network {
+        /// Why.
+        message: String,
+    },
     /// No keeper could be started.
     #[error("cannot start the target's keeper")]
     Keeper(#[source] io::Error),
@@ -221,6 +242,8 @@ impl RunError {
                 ExitCode::Internal.into()
             }
             Self::PortTaken(_)
+            | Self::Publish { .. }
+            | Self::Network { .. }
             | Self::Running { .. }
             | Self::Busy { .. }
             | Self::Ended { .. }
@@ -235,6 +258,8 @@ impl RunError {
             Self::Name(_)
             | Self::Kind
             | Self::PortTaken(_)
+            | Self::Publish { .. }
+            | Self::Network { .. }
             | Self::Keeper(_)
             | Self::Running { .. }
             | Self::Busy { .. }
@@ -260,6 +285,15 @@ impl RunError {
             Self::PortTaken(port) => Some(format!(
                 "`ss -ltnp 'sport = :{port}'` shows who listens there"
             )),
+            Self::Publish { .. } => Some(
+                "--publish HOST_PORT:PORT takes another port of this machine; without a network of its own, the \
+                 target itself must listen on it"
+                    .to_owned(),
+            ),
+            Self::Network { .. } => Some(
+                "`bough doctor` shows what this machine lacks; without --network own the target shares its network"
+                    .to_owned(),
+            ),
             Self::Running {
                 target, namespace, ..
             } => Some(format!(
@@ -297,11 +331,15 @@ pub(crate) async fn run(
         return Err(RunError::Name(request.target.name));
     }
     let registry = Registry::of(&request.data_dir);
-    check_ports(&registry, &request).await?;
+    check_target(&registry, &request)?;
     let wait = request.wait;
     let (target, namespace) = (request.target.clone(), request.namespace.clone());
     let ports = request.ports.clone();
-    let process = start(request).await?;
+    let Running {
+        process,
+        network,
+        door,
+    } = start(request).await?;
     progress(RunProgress::Started { pid: process.pid() });
     let report = RunReport {
         log: registry.log_path(&namespace, &target),
@@ -309,6 +347,7 @@ pub(crate) async fn run(
         namespace,
         pid: process.pid(),
         ports,
+        network,
     };
     if wait.is_zero() || report.ports.is_empty() {
         return Ok(report);
@@ -318,7 +357,7 @@ pub(crate) async fn run(
         ports: silent.clone(),
     });
     tokio::select! {
-        listening = timeout(wait, all_listening(&mut silent, progress)) => match listening {
+        listening = timeout(wait, all_listening(&door, &mut silent, progress)) => match listening {
             Ok(()) => Ok(report),
             Err(_) => Err(RunError::Silent { pid: report.pid, ports: silent, waited: wait, log: report.log }),
         },
@@ -326,49 +365,79 @@ pub(crate) async fn run(
     }
 }
 
-/// A port that somebody holds would pass for the target's. A target that runs is told of first: the port may be its own.
-async fn check_ports(registry: &Registry, request: &RunRequest) -> Result<(), RunError> {
+/// A target that runs is told of before anything else: its ports may be its own.
+fn check_target(registry: &Registry, request: &RunRequest) -> Result<(), RunError> {
     let (namespace, target) = (&request.namespace, &request.target);
     let record = registry.read(namespace, target)?;
-    if let Some(record) = record.filter(|record| record.state().runs()) {
-        return Err(RunError::Running {
+    match record.filter(|record| record.state().runs()) {
+        Some(record) => Err(RunError::Running {
             target: record.target,
             namespace: record.namespace,
             pid: record.process.identity().pid(),
-        });
+        }),
+        None => Ok(()),
     }
-    for port in &request.ports {
-        if is_listening(*port).await {
-            return Err(RunError::PortTaken(*port));
-        }
-    }
-    Ok(())
 }
 
-async fn start(request: RunRequest) -> Result<Process, RunError> {
+/// Those of `ports` that somebody answers on already: in the machine's network he would pass for the target.
+async fn taken(ports: &[u16]) -> Vec<u16> {
+    let mut taken = Vec::new();
+    for port in ports {
+        if Door::Machine.answers(*port).await {
+            taken.push(*port);
+        }
+    }
+    taken
+}
+
+/// A target as its keeper tells of it.
+struct Running {
+    process: Process,
+    network: TargetNetwork,
+    door: Door,
+}
+
+async fn start(request: RunRequest) -> Result<Running, RunError> {
     let (target, namespace) = (request.target.clone(), request.namespace.clone());
+    let taken = taken(&request.ports).await;
     // The conversation blocks; it is as short as the start of a process.
-    let answer = tokio::task::spawn_blocking(move || converse(request))
+    let answer = tokio::task::spawn_blocking(move || converse(request, taken))
         .await
         .map_err(io::Error::other)
         .and_then(|answer| answer)
         .map_err(RunError::Keeper)?;
     match answer {
-        Answer::Started { pid, start_ticks } => Ok(Process::from_parts(pid, start_ticks)),
-        Answer::Refused(Refusal::Running { pid }) => Err(RunError::Running {
-            target,
-            namespace,
+        Answer::Started {
             pid,
+            start_ticks,
+            network,
+            place,
+        } => Ok(Running {
+            process: Process::from_parts(pid, start_ticks),
+            door: Door::of(&network, place),
+            network,
         }),
-        Answer::Refused(Refusal::Busy) => Err(RunError::Busy { target, namespace }),
-        Answer::Refused(Refusal::Program { message, exit_code }) => {
-            Err(RunError::Program { message, exit_code })
-        }
-        Answer::Refused(Refusal::Register { message }) => Err(RunError::Register { message }),
+        Answer::Refused(refusal) => Err(refused(refusal, target, namespace)),
     }
 }
 
-fn converse(request: RunRequest) -> io::Result<Answer> {
+fn refused(refusal: Refusal, target: TargetRef, namespace: Namespace) -> RunError {
+    match refusal {
+        Refusal::Running { pid } => RunError::Running {
+            target,
+            namespace,
+            pid,
+        },
+        Refusal::Busy => RunError::Busy { target, namespace },
+        Refusal::PortTaken { port } => RunError::PortTaken(port),
+        Refusal::Publish { message } => RunError::Publish { message },
+        Refusal::Network { message } => RunError::Network { message },
+        Refusal::Program { message, exit_code } => RunError::Program { message, exit_code },
+        Refusal::Register { message } => RunError::Register { message },
+    }
+}
+
+fn converse(request: RunRequest, taken: Vec<u16>) -> io::Result<Answer> {
     let (ours, keepers) = UnixStream::pair()?;
     // A daemon that held a caller's pipe open would keep its reader waiting for ever.
     descriptors::keep_from_children()?;
@@ -392,27 +461,56 @@ fn converse(request: RunRequest) -> io::Result<Answer> {
         environment: request.environment.into_iter().collect(),
         directory: request.directory,
         has_helpers: request.keeper.has_helpers,
+        network: request.network,
+        published: request.published,
+        taken,
     };
     handover::ask(ours, &order)
 }
 
-/// Waits until each of `silent` answers; takes those that do out of it.
-async fn all_listening(silent: &mut Vec<u16>, progress: &mut (dyn FnMut(RunProgress) + Send)) {
-    let mut ticks = interval(PORT_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while let Some(port) = silent.first().copied() {
-        ticks.tick().await;
-        if is_listening(port).await {
-            silent.remove(0);
-            progress(RunProgress::Listening { port });
+/// Where a target's ports are tried.
+enum Door {
+    /// This machine's loopback.
+    Machine,
+    /// The socket of the relay of its own network.
+    Relay(PathBuf),
+}
+
+impl Door {
+    fn of(network: &TargetNetwork, place: Option<PathBuf>) -> Self {
+        match (network, place) {
+            (TargetNetwork::Own { .. }, Some(place)) => {
+                Self::Relay(Place::of(place).relay_socket())
+            }
+            (TargetNetwork::Own { .. } | TargetNetwork::Shared { .. }, _) => Self::Machine,
+        }
+    }
+
+    async fn answers(&self, port: u16) -> bool {
+        match self {
+            Self::Machine => TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                .await
+                .is_ok(),
+            Self::Relay(socket) => agent::relay::visit(socket, port).await.is_ok(),
         }
     }
 }
 
-async fn is_listening(port: u16) -> bool {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-        .await
-        .is_ok()
+/// Waits until each of `silent` answers; takes those that do out of it.
+async fn all_listening(
+    door: &Door,
+    silent: &mut Vec<u16>,
+    progress: &mut (dyn FnMut(RunProgress) + Send),
+) {
+    let mut ticks = interval(PORT_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while let Some(port) = silent.first().copied() {
+        ticks.tick().await;
+        if door.answers(port).await {
+            silent.remove(0);
+            progress(RunProgress::Listening { port });
+        }
+    }
 }
 
 /// The error of a target that ended while it was waited for.

@@ -14,7 +14,7 @@ use supervisor::{STOP_GRACE, Tree};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::helpers::Place;
+use super::place::Place;
 use super::registry::{Record, Registry, RegistryError};
 use super::state::{TargetEnd, TargetState};
 use super::{FindError, LocalTargets};

@@ -79,6 +79,8 @@ fn request(data_dir: PathBuf, target: &str, script: &str) -> RunRequest {
         target: target.parse().unwrap(),
         namespace: Namespace::new("metalmart").unwrap(),
         ports: Vec::new(),
+        published: Vec::new(),
+        network: NetworkChoice::Machine,
         program: "sh".into(),
         args: vec!["-c".into(), script.into()],
         environment: BTreeMap::from([

@@ -1,7 +1,8 @@
-//! Netlink messages and the socket that they go through: what nftables and socket diagnosis have in common.
+//! Netlink messages and the socket that they go through: what nftables, routes, queues and socket diagnosis have in
+//! common.
 //!
 //! Owns the form (`struct nlmsghdr`, `struct nlattr` of linux/netlink.h) and reading answers. What stands in a message
-//! is for `redirect` and `established`. The kernel answers before `send` returns, so nothing here waits.
+//! is for `nftables` and for those who ask. The kernel answers before `send` returns, so nothing here waits.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,11 +14,12 @@ use rustix::net::{
     socket_with,
 };
 
-/// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_CREATE`, `NLM_F_DUMP`.
-pub(super) const REQUEST: u16 = 0x1;
-pub(super) const ACK: u16 = 0x4;
-pub(super) const CREATE: u16 = 0x400;
-pub(super) const DUMP: u16 = 0x300;
+/// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_CREATE`, `NLM_F_APPEND`, `NLM_F_DUMP`.
+pub(crate) const REQUEST: u16 = 0x1;
+pub(crate) const ACK: u16 = 0x4;
+pub(crate) const CREATE: u16 = 0x400;
+pub(crate) const APPEND: u16 = 0x800;
+pub(crate) const DUMP: u16 = 0x300;
 
 /// `NLMSG_ERROR` and `NLMSG_DONE`, which end an answer.
 const ERROR: u16 = 2;
@@ -34,7 +36,7 @@ const ANSWER_MAX: usize = 64 * 1024;
 
 /// Messages that go to the kernel together.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(crate) struct Messages {
     bytes: Vec<u8>,
     sequence: u32,
     /// How many ask for an acknowledgement.
@@ -42,8 +44,13 @@ pub(super) struct Messages {
 }
 
 impl Messages {
+    /// All of them, as they are sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Appends a message of `kind`, whose content `put` writes.
-    pub(super) fn message(&mut self, kind: u16, flags: u16, put: impl FnOnce(&mut Content)) {
+    pub(crate) fn message(&mut self, kind: u16, flags: u16, put: impl FnOnce(&mut Content)) {
         self.sequence += 1;
         self.acknowledged += usize::from(flags & ACK != 0);
         let mut content = Content::default();
@@ -62,18 +69,18 @@ impl Messages {
 
 /// What stands in one message.
 #[derive(Debug, Default)]
-pub(super) struct Content {
+pub(crate) struct Content {
     bytes: Vec<u8>,
 }
 
 impl Content {
     /// Bytes without a header of their own.
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
 
     /// An attribute.
-    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn attribute(&mut self, kind: u16, value: &[u8]) {
         let length = u16::try_from(4 + value.len()).expect("attributes are small");
         self.bytes.extend(length.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
@@ -82,17 +89,17 @@ impl Content {
     }
 
     /// An attribute that holds a text and its final zero.
-    pub(super) fn text(&mut self, kind: u16, text: &str) {
+    pub(crate) fn text(&mut self, kind: u16, text: &str) {
         self.attribute(kind, &[text.as_bytes(), b"\0"].concat());
     }
 
     /// An attribute that holds a number, as nftables wants it.
-    pub(super) fn number(&mut self, kind: u16, number: u32) {
+    pub(crate) fn number(&mut self, kind: u16, number: u32) {
         self.attribute(kind, &number.to_be_bytes());
     }
 
     /// An attribute that holds attributes.
-    pub(super) fn nested(&mut self, kind: u16, put: impl FnOnce(&mut Self)) {
+    pub(crate) fn nested(&mut self, kind: u16, put: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
         put(&mut inner);
         self.attribute(NESTED | kind, &inner.bytes);
@@ -105,15 +112,16 @@ fn pad(bytes: &mut Vec<u8>) {
 
 /// A socket to one part of the kernel.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     socket: OwnedFd,
 }
 
 impl Socket {
-    pub(super) fn open(protocol: Protocol) -> io::Result<Self> {
+    /// A socket to `protocol`; rtnetlink(7), whose number is 0, is none.
+    pub(crate) fn open(protocol: impl Into<Option<Protocol>>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let kind = SocketType::RAW;
-        let socket = socket_with(AddressFamily::NETLINK, kind, flags, Some(protocol))?;
+        let socket = socket_with(AddressFamily::NETLINK, kind, flags, protocol.into())?;
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket })
     }
@@ -122,7 +130,7 @@ impl Socket {
     ///
     /// # Errors
     /// The first refusal of the kernel's.
-    pub(super) fn tell(&self, messages: &Messages) -> io::Result<()> {
+    pub(crate) fn tell(&self, messages: &Messages) -> io::Result<()> {
         self.send(messages)?;
         let mut left = messages.acknowledged;
         while left > 0 {
@@ -137,7 +145,7 @@ impl Socket {
     }
 
     /// Sends one question and collects what is answered, each without its header.
-    pub(super) fn ask(&self, question: &Messages) -> io::Result<Vec<Vec<u8>>> {
+    pub(crate) fn ask(&self, question: &Messages) -> io::Result<Vec<Vec<u8>>> {
         self.send(question)?;
         let mut found = Vec::new();
         loop {
@@ -178,22 +186,45 @@ enum Answer {
     Content(Vec<u8>),
 }
 
-fn parse(mut bytes: &[u8]) -> Vec<Answer> {
-    let mut answers = Vec::new();
+fn parse(bytes: &[u8]) -> Vec<Answer> {
+    let messages = split(bytes).into_iter();
+    messages
+        .map(|(kind, content)| match kind {
+            DONE => Answer::Outcome(Ok(())),
+            ERROR => Answer::Outcome(outcome(content)),
+            _ => Answer::Content(content.to_vec()),
+        })
+        .collect()
+}
+
+/// The kinds and contents of the messages of one datagram; what is cut off is left out.
+pub(crate) fn split(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut messages = Vec::new();
     while let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
         let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let kind = u16::from_ne_bytes([header[4], header[5]]);
         let Some(content) = bytes.get(HEADER_BYTES..length) else {
             break;
         };
-        answers.push(match kind {
-            DONE => Answer::Outcome(Ok(())),
-            ERROR => Answer::Outcome(outcome(content)),
-            _ => Answer::Content(content.to_vec()),
-        });
+        messages.push((kind, content));
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    answers
+    messages
+}
+
+/// The kinds and values of the attributes in `bytes`; what is cut off is left out.
+pub(crate) fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while let Some((header, _)) = bytes.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & !NESTED;
+        let Some(value) = bytes.get(4..length) else {
+            break;
+        };
+        found.push((kind, value));
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
 }
 
 /// `struct nlmsgerr` begins with a negative error number, or 0.

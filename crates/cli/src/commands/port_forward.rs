@@ -1,0 +1,213 @@
+//! `bough port-forward`: ports of this machine that lead through a target's network, and ports of a target that lead
+//! here.
+//!
+//! Owns arguments and the order of the steps: everything that was asked for stands before anything is said to. `mapping`
+//! reads the mappings, `forward` carries connections.
+
+mod forward;
+mod mapping;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use config::TargetChoice;
+use model::{ExitCode, Namespace};
+use supervisor::{Signals, SignalsError};
+use tokio::net::UnixStream;
+use wire::pump::{ConnectError, Inbox, Session};
+use wire::{CloseReason, SessionId};
+
+use crate::contexts::{self, AgentLink};
+use crate::diagnostics;
+use crate::error::CommandError;
+use crate::session::surroundings;
+use crate::settings::Settings;
+use crate::ui::Ui;
+use forward::{ForwardError, Forwards};
+use mapping::{From, To};
+
+/// For how long a lost link is tried again, before the forwarding is over.
+const GRACE: Duration = Duration::from_secs(60);
+
+const EXAMPLES: &str = "\
+Examples:
+  bough port-forward -t deployment/inventory -n metalmart -L 5433:db:5432
+  bough port-forward -t deployment/inventory -n metalmart -L 127.0.0.1:8082 -L 9090:cart:9090
+  bough port-forward -t deployment/inventory -n metalmart -R 8082:18000
+  bough port-forward -f .mirrord/inventory.json -L db:5432
+
+Names are looked up, and connections made, in the target's network, at the time of each connection. -R takes the
+target's port whole: its own listener gets nothing until this command ends. It runs until Ctrl-C.";
+
+/// Lead ports of this machine through a target's network, or a target's ports to this machine
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct PortForwardArgs {
+    /// A port of this machine that leads to a host and port as the target reaches them: [LOCAL_PORT:]HOST:PORT; may be
+    /// given several times
+    #[arg(
+        short = 'L',
+        long = "local",
+        value_name = "[PORT:]HOST:PORT",
+        required_unless_present = "from"
+    )]
+    to: Vec<To>,
+
+    /// A port of the target that leads to one of this machine's 127.0.0.1: [TARGET_PORT:]LOCAL_PORT; may be given several
+    /// times
+    #[arg(short = 'R', long = "reverse", value_name = "[PORT:]PORT")]
+    from: Vec<From>,
+
+    /// Through whose network: KIND/NAME [default: MIRRORD_IMPERSONATED_TARGET, else the file's]
+    #[arg(short, long)]
+    target: Option<TargetChoice>,
+
+    /// The target's namespace [default: MIRRORD_TARGET_NAMESPACE, else the file's, else `default`]
+    #[arg(short, long, visible_alias = "target-namespace", value_name = "NS")]
+    namespace: Option<Namespace>,
+
+    /// Where targets live [default: MIRRORD_KUBE_CONTEXT, else the file's kube_context]
+    #[arg(long, value_name = "CONTEXT")]
+    context: Option<String>,
+
+    /// Configuration file whose target it is, - for standard input
+    #[arg(short = 'f', long, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+}
+
+/// Why nothing is forwarded.
+#[derive(Debug, thiserror::Error)]
+enum PortForwardError {
+    #[error("no target is named, and ports are forwarded through a target's network")]
+    NoTarget,
+    #[error("{0} has no agent, so its network cannot be reached")]
+    NoAgent(String),
+    #[error("cannot come to the agent of {target}")]
+    Connect {
+        target: String,
+        #[source]
+        source: ConnectError,
+    },
+    #[error("cannot wait for signals")]
+    Signals(#[source] SignalsError),
+    #[error("the forwarding is over: {0}")]
+    Over(String),
+}
+
+impl std::convert::From<PortForwardError> for CommandError {
+    fn from(error: PortForwardError) -> Self {
+        let exit = match &error {
+            PortForwardError::NoTarget => ExitCode::Usage,
+            PortForwardError::NoAgent(_)
+            | PortForwardError::Connect { .. }
+            | PortForwardError::Over(_) => ExitCode::Target,
+            PortForwardError::Signals(_) => ExitCode::Internal,
+        };
+        let hint = match &error {
+            PortForwardError::NoTarget => "-t KIND/NAME names one; `bough local ls` shows them",
+            PortForwardError::NoAgent(_) => "`bough local run` starts it anew, with an agent",
+            PortForwardError::Connect { .. }
+            | PortForwardError::Over(_)
+            | PortForwardError::Signals(_) => return Self::new(exit, error),
+        };
+        Self::new(exit, error).with_hint(hint)
+    }
+}
+
+impl std::convert::From<ForwardError> for CommandError {
+    fn from(error: ForwardError) -> Self {
+        let exit = match &error {
+            ForwardError::Listen { .. } => ExitCode::Internal,
+            ForwardError::Subscribe { .. } | ForwardError::Call { .. } => ExitCode::Target,
+        };
+        let hint = error.hint();
+        let failure = Self::new(exit, error);
+        match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// Forwards until a signal, or until the target is gone.
+pub(crate) async fn run(
+    args: &PortForwardArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<ExitCode, CommandError> {
+    let mut signals = Signals::install().map_err(PortForwardError::Signals)?;
+    let (name, link) = find(args, settings)?;
+    let (session, inbox) = connect(&name, link).await?;
+    let forwards = Forwards::open(&session, inbox, &args.to, &args.from).await;
+    let forwards = match forwards {
+        Ok(forwards) => forwards,
+        Err(error) => {
+            session.close(CloseReason::Done);
+            return Err(error.into());
+        }
+    };
+    for line in forwards.describe(&name) {
+        ui.note(&line);
+    }
+    let reason = tokio::select! {
+        () = forwards.serve(|line| ui.warn(line)) => session.closed().await,
+        reason = session.closed() => reason,
+        _ = signals.interrupted() => {
+            session.close(CloseReason::Done);
+            // The target's ports go back at once, not when the agent misses us.
+            session.closed().await;
+            return Ok(ExitCode::Success);
+        }
+    };
+    Err(PortForwardError::Over(describe_end(&reason)).into())
+}
+
+/// The target and the way to its agent.
+fn find(args: &PortForwardArgs, settings: &Settings) -> Result<(String, AgentLink), CommandError> {
+    let mut surroundings = surroundings(settings)?;
+    surroundings.target = args.target.clone();
+    surroundings.namespace = args.namespace.clone();
+    let file = args.config_file.as_deref();
+    let file = file.or(settings.session.config_file.as_deref());
+    let config = match file {
+        Some(file) => config::read(file, &surroundings)
+            .map_err(|error| diagnostics::rejection(file, error))?,
+        None => {
+            let name = Path::new("(defaults)");
+            config::read_text(name, "{}", &surroundings)
+                .map_err(|error| diagnostics::rejection(name, error.into()))?
+        }
+    };
+    contexts::choose_context(args.context.as_deref(), config.kube_context.as_deref())?;
+    let namespace = settings.choose_namespace(config.target.namespace.as_ref())?;
+    let target = config.target.workload();
+    let target = target.ok_or(PortForwardError::NoTarget)?;
+    let found = contexts::find(&namespace, target, &settings.data_dir)?;
+    let name = found.reference.to_string();
+    match found.agent {
+        Some(link) => Ok((name, link)),
+        None => Err(PortForwardError::NoAgent(name).into()),
+    }
+}
+
+async fn connect(name: &str, link: AgentLink) -> Result<(Session, Inbox), PortForwardError> {
+    let id = SessionId::draw();
+    let key = link.key.session_key(&id);
+    let dial = move || UnixStream::connect(link.socket.clone());
+    let connected = wire::pump::connect(dial, id, key, GRACE).await;
+    connected.map_err(|source| PortForwardError::Connect {
+        target: name.to_owned(),
+        source,
+    })
+}
+
+fn describe_end(reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::Done => "it was asked to end".to_owned(),
+        CloseReason::ShuttingDown => "the target's agent ends".to_owned(),
+        CloseReason::GraceExpired => "the agent cannot be reached any more".to_owned(),
+        CloseReason::Lost => "the agent was started anew".to_owned(),
+        CloseReason::Violation { how } => format!("the agent said what it may not: {how}"),
+    }
+}

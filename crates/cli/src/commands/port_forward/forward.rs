@@ -1,0 +1,278 @@
+//! Connections carried between this machine and a target's network, by its agent.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use wire::pump::{Inbound, Inbox, Offer, Session};
+use wire::{
+    Answer, CallError, IncomingMode, Notice, OnConcurrentSteal, OpenRequest, Opened, Request,
+    SubscribeFailure, Subscription,
+};
+
+use super::mapping::{From, To};
+
+/// Connections that are carried at once: the agent has room for as many streams of one session.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// The wait after a failed `accept`, which says that descriptors are short.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Why a mapping does not stand.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ForwardError {
+    /// The port of this machine is not to be had.
+    #[error("cannot listen on 127.0.0.1:{port}")]
+    Listen {
+        /// Which.
+        port: u16,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The agent does not give the target's port.
+    #[error("cannot take port {port} of the target: {}", describe(.failure))]
+    Subscribe {
+        /// Which.
+        port: u16,
+        /// Why.
+        failure: SubscribeFailure,
+    },
+    /// The agent cannot be asked.
+    #[error("cannot ask for port {port} of the target")]
+    Call {
+        /// Which.
+        port: u16,
+        /// Why.
+        #[source]
+        source: CallError,
+    },
+}
+
+impl ForwardError {
+    /// What can be done.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Listen { .. } => {
+                Some("-L LOCAL_PORT:HOST:PORT takes another port of this machine")
+            }
+            Self::Subscribe { failure, .. } => match failure {
+                SubscribeFailure::Unsupported { .. } | SubscribeFailure::NotPermitted { .. } => {
+                    Some("`bough doctor` shows what this machine lacks; -L needs none of it")
+                }
+                SubscribeFailure::Taken
+                | SubscribeFailure::Repeated
+                | SubscribeFailure::BadFilter { .. }
+                | SubscribeFailure::TooMany
+                | SubscribeFailure::System { .. } => None,
+            },
+            Self::Call { .. } => None,
+        }
+    }
+}
+
+fn describe(failure: &SubscribeFailure) -> String {
+    match failure {
+        SubscribeFailure::NotPermitted { needs } => format!("that needs {needs}"),
+        SubscribeFailure::Unsupported { lacks } => {
+            format!("there is no {lacks}").replace("there is no a ", "it lacks a ")
+        }
+        SubscribeFailure::Taken => "another session takes it".to_owned(),
+        SubscribeFailure::Repeated => "it is asked for twice".to_owned(),
+        SubscribeFailure::BadFilter { why } => why.clone(),
+        SubscribeFailure::TooMany => "these are more ports than one session may have".to_owned(),
+        SubscribeFailure::System { tried, errno } => {
+            format!("cannot {tried}: {}", io::Error::from(*errno))
+        }
+    }
+}
+
+/// Every mapping of one command.
+#[derive(Debug)]
+pub(super) struct Forwards {
+    session: Session,
+    inbox: Inbox,
+    to: Vec<(TcpListener, To)>,
+    /// By the subscription's number.
+    from: HashMap<u32, From>,
+}
+
+impl Forwards {
+    /// Opens all of them, or none.
+    ///
+    /// # Errors
+    /// [`ForwardError`] names the first that is not to be had.
+    pub(super) async fn open(
+        session: &Session,
+        inbox: Inbox,
+        to: &[To],
+        from: &[From],
+    ) -> Result<Self, ForwardError> {
+        let mut listeners = Vec::with_capacity(to.len());
+        for to in to {
+            let port = to.local;
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+            let listener = listener.map_err(|source| ForwardError::Listen { port, source })?;
+            listeners.push((listener, to.clone()));
+        }
+        let mut subscriptions = HashMap::new();
+        for (id, from) in (1..).zip(from) {
+            subscribe(session, id, from.remote).await?;
+            subscriptions.insert(id, *from);
+        }
+        Ok(Self {
+            session: session.clone(),
+            inbox,
+            to: listeners,
+            from: subscriptions,
+        })
+    }
+
+    /// A line for each.
+    pub(super) fn describe(&self, target: &str) -> Vec<String> {
+        let to = self.to.iter().map(|(_, to)| {
+            let local = to.local;
+            format!("bough: 127.0.0.1:{local} leads to {to}, as {target} reaches it")
+        });
+        let mut from: Vec<_> = self.from.iter().collect();
+        from.sort_by_key(|(id, _)| **id);
+        let from = from.into_iter().map(|(_, from)| {
+            let From { remote, local } = from;
+            format!(
+                "bough: port {remote} of {target} leads to 127.0.0.1:{local}, and not to the target"
+            )
+        });
+        to.chain(from).collect()
+    }
+
+    /// Carries connections until the session is over; `tell` gets a line about each that came to nothing.
+    pub(super) async fn serve(self, tell: impl Fn(&str)) {
+        let Self {
+            session,
+            mut inbox,
+            to,
+            from,
+        } = self;
+        let mut tasks: JoinSet<Option<String>> = JoinSet::new();
+        let mut accepting = JoinSet::new();
+        let (accepted_tx, mut accepted_rx) = tokio::sync::mpsc::channel(1);
+        for (listener, to) in to {
+            accepting.spawn(accept(listener, to, accepted_tx.clone()));
+        }
+        loop {
+            tokio::select! {
+                Some((client, to)) = accepted_rx.recv(), if tasks.len() < CONNECTIONS_MAX => {
+                    tasks.spawn(lead_out(session.clone(), client, to));
+                }
+                inbound = inbox.next() => match inbound {
+                    None => return,
+                    Some(Inbound::Stream(offer)) => {
+                        tasks.spawn(lead_here(offer, from.clone()));
+                    }
+                    Some(Inbound::Notice(Notice::SubscriptionEnded { subscription, why })) => {
+                        if let Some(from) = from.get(&subscription) {
+                            let port = from.remote;
+                            tell(&format!("port {port} of the target does not lead here any more: {why}"));
+                        }
+                    }
+                    // Nothing is copied here, and clients are not called.
+                    Some(Inbound::Notice(Notice::CopiesDropped { .. }) | Inbound::Call(_)) => {}
+                },
+                Some(ended) = tasks.join_next() => {
+                    if let Ok(Some(line)) = ended {
+                        tell(&line);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn subscribe(session: &Session, id: u32, port: u16) -> Result<(), ForwardError> {
+    let request = Request::Subscribe(Subscription {
+        id,
+        port,
+        mode: IncomingMode::Steal {
+            filter: None,
+            on_concurrent: OnConcurrentSteal::Abort,
+        },
+        end_established: false,
+    });
+    let answer = session.call(request).await;
+    match answer.map_err(|source| ForwardError::Call { port, source })? {
+        Answer::Subscribe(Ok(_)) => Ok(()),
+        Answer::Subscribe(Err(failure)) => Err(ForwardError::Subscribe { port, failure }),
+        Answer::Dns(_) | Answer::Unsubscribe => {
+            unreachable!("the connection lets no answer through to another question")
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    to: To,
+    accepted_tx: tokio::sync::mpsc::Sender<(TcpStream, To)>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                if accepted_tx.send((client, to.clone())).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, port = to.local, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+/// Carries a connection of this machine; a line about it where it comes to nothing.
+async fn lead_out(session: Session, mut client: TcpStream, to: To) -> Option<String> {
+    client.set_nodelay(true).ok();
+    let destination = to.endpoint();
+    match session.open(OpenRequest::Tcp { destination }).await {
+        Ok((mut stream, _)) => {
+            if copy_bidirectional(&mut client, &mut stream).await.is_err() {
+                client.set_zero_linger().ok();
+            }
+            None
+        }
+        Err(error) => {
+            client.set_zero_linger().ok();
+            let why = match &error {
+                wire::pump::OpenFailure::Refused { errno } => io::Error::from(*errno).to_string(),
+                wire::pump::OpenFailure::NotAsked { source } => source.to_string(),
+            };
+            Some(format!("the target does not reach {to}: {why}"))
+        }
+    }
+}
+
+/// Carries a connection of the target's; a line about it where nobody here takes it.
+async fn lead_here(offer: Offer, from: HashMap<u32, From>) -> Option<String> {
+    let OpenRequest::Incoming { subscription, .. } = offer.request() else {
+        offer.refuse(wire::Errno::EOPNOTSUPP);
+        return None;
+    };
+    let local = from.get(subscription)?.local;
+    match TcpStream::connect((Ipv4Addr::LOCALHOST, local)).await {
+        Ok(mut server) => {
+            server.set_nodelay(true).ok();
+            let mut stream = offer.accept(Opened::default());
+            if copy_bidirectional(&mut stream, &mut server).await.is_err() {
+                server.set_zero_linger().ok();
+            }
+            None
+        }
+        Err(error) => {
+            offer.refuse((&error).into());
+            Some(format!("nobody answers on 127.0.0.1:{local}: {error}"))
+        }
+    }
+}
