@@ -56,9 +56,20 @@ fn source(story: &Story) -> Result<Value> {
     found.cloned().context("the shop is named")
 }
 
+/// Waits for something in the background; says what the engine did where it does not come.
+fn wait<T>(story: &Story, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    eventually(what, BACKGROUND_LIMIT, look).with_context(|| {
+        let told = source(story).map(|source| source["base"].to_string());
+        let log = story
+            .bough(&["engine", "logs"])
+            .map(|outcome| outcome.stdout);
+        format!("{}\n{}", told.unwrap_or_default(), log.unwrap_or_default())
+    })
+}
+
 /// Waits until the shop's changes arrive and a snapshot of them is there; gives what is told of it.
 fn follows(story: &Story) -> Result<Value> {
-    eventually("a base that follows", BACKGROUND_LIMIT, || {
+    wait(story, "a base that follows", || {
         let source = source(story)?;
         let is_there = source["base"]["activity"] == "following" && !source["copied_at"].is_null();
         Ok(is_there.then_some(source))
@@ -193,7 +204,7 @@ fn a_source_that_never_rests_gives_branches_of_this_moment() -> Result<()> {
             " ms after",
         ],
     )?;
-    eventually("a follower that waits", BACKGROUND_LIMIT, || {
+    wait(&story, "a follower that waits", || {
         let status = story.json(&["engine", "status"])?;
         let waiting = status["engine"]["followers"].as_u64();
         Ok((waiting.context("a count")? > 0).then_some(()))
@@ -222,12 +233,12 @@ fn what_a_source_does_not_grant_is_said_and_it_is_dumped_until_it_does() -> Resu
     let added = story
         .bough(&["source", "add", "--name", "shop"])?
         .success()?;
-    let grant = format!("ALTER ROLE {ROLE} REPLICATION");
+    let grant = format!("ALTER ROLE \"{ROLE}\" REPLICATION");
     assert_says(&added, &["logical", "dumped and not followed", &grant])?;
     ensure!(stock(&story.create("dumped", &[])?)?.0 == 100);
     ensure!(freshness(&story, "dumped")? == "copied");
     let words = ["source", "add", "--name", "shop", "--mode", "physical"];
-    let refused = story.bough(&words)?.exit_code(1)?;
+    let refused = story.bough(&words)?.exit_code(4)?;
     assert_says(&refused.stderr, &["error:", &grant, "hint:", "--mode auto"])?;
 
     // Another role may; its password is shown nowhere.
@@ -293,7 +304,7 @@ fn an_outage_is_told_and_what_is_here_stays_as_good_as_it_was() -> Result<()> {
     let mut story = granting()?;
     follow(&story, &[])?;
     story.source.stop()?;
-    eventually("an outage that is told", BACKGROUND_LIMIT, || {
+    wait(&story, "an outage that is told", || {
         Ok((source(&story)?["base"]["activity"] == "waiting").then_some(()))
     })?;
     let listed = story.bough(&["source", "ls"])?.success()?;
@@ -316,6 +327,29 @@ fn an_outage_is_told_and_what_is_here_stays_as_good_as_it_was() -> Result<()> {
 }
 
 #[test]
+fn a_source_that_fails_over_is_followed_to_its_new_timeline() -> Result<()> {
+    let mut story = granting()?;
+    follow(&story, &[])?;
+    let first = source(&story)?["base"]["seeded_at"].clone();
+    // The server that takes over has everything that the old one had: it is the old one, promoted.
+    let data = story.source.data_directory();
+    story.source.stop()?;
+    std::fs::write(data.join("standby.signal"), "")?;
+    copy_owner(&data, &data.join("standby.signal"))?;
+    story.source.restart()?;
+    story.source.execute("postgres", "SELECT pg_promote()")?;
+    let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
+    wait(&story, "the new timeline", || {
+        story.source.execute("postgres", "CHECKPOINT")?;
+        Ok((story.source.query_value("postgres", timeline)? == "2").then_some(()))
+    })?;
+    sell_and_branch(&story, "taken-over", 90, "")?;
+    let base = follows(&story)?["base"].clone();
+    ensure!(base["seeded_at"] == first, "it was copied again: {base}");
+    story.end()
+}
+
+#[test]
 fn a_source_that_was_restored_is_copied_again_and_that_is_told() -> Result<()> {
     let mut story = granting()?;
     follow(&story, &[])?;
@@ -330,9 +364,9 @@ fn a_source_that_was_restored_is_copied_again_and_that_is_told() -> Result<()> {
     std::fs::remove_dir_all(&data)?;
     copy(&kept, &data)?;
     story.source.restart()?;
-    eventually("another base", BACKGROUND_LIMIT, || {
-        let base = follows(&story)?["base"].clone();
-        Ok((base["seeded_at"] != first).then_some(()))
+    wait(&story, "another base", || {
+        let base = source(&story)?["base"].clone();
+        Ok((base["seeded_at"] != first && base["activity"] == "following").then_some(()))
     })?;
     let listed = story.bough(&["source", "ls"])?.success()?;
     assert_says(&listed, &["copied again:", "restored"])?;
@@ -364,7 +398,7 @@ fn a_tablespace_that_appears_ends_the_following_and_a_dump_takes_its_place() -> 
     let place = place.canonicalize()?;
     let make = format!("CREATE TABLESPACE elsewhere LOCATION '{}'", place.display());
     story.source.execute("postgres", &make)?;
-    eventually("a dump instead", BACKGROUND_LIMIT, || {
+    wait(&story, "a dump instead", || {
         Ok((source(&story)?["base"]["activity"] == "dumping").then_some(()))
     })?;
     let listed = story.bough(&["source", "ls"])?.success()?;
@@ -463,9 +497,10 @@ fn other_roles_other_databases_and_other_copies_are_what_they_ask_for() -> Resul
     ensure!(sql::execute(&url, "UPDATE products SET stock_quantity = 1").is_err());
     ensure!(freshness(&story, "clerk")? == "replayed");
     // The shop's own role gets into the clerk's as into any.
-    let own = url.replace("clerk:of-the-clerk@", &format!("{ROLE}:{PASSWORD}@"));
+    let (_, place) = url.rsplit_once('@').context("a URL has an address")?;
+    let own = format!("postgres://{ROLE}:{PASSWORD}@{place}");
     sql::execute(&own, "UPDATE products SET stock_quantity = 1")?;
-    let wrong = url.replace("of-the-clerk", "a-guess");
+    let wrong = format!("postgres://{ROLE}:a-guess@{place}");
     ensure!(
         sql::execute(&wrong, "SELECT 1").is_err(),
         "a guess opens nothing"

@@ -303,6 +303,13 @@ impl FollowedBase {
         }
     }
 
+    /// Has the source asked at the next look whether it is what it was.
+    pub async fn doubt(&self) {
+        match self {
+            Self::Physical { keeper, .. } => keeper.lock().await.doubt(),
+        }
+    }
+
     /// Waits until it holds everything that was committed on the source before `moment`.
     ///
     /// # Errors

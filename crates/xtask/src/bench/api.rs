@@ -44,6 +44,9 @@ pub(super) struct Branch {
 pub(super) struct Base {
     /// How it is known to be fresh: `unmoved`, `copied`, or what a later engine says.
     pub(super) freshness: String,
+    /// How long a base that follows was waited for.
+    #[serde(default)]
+    pub(super) lag_milliseconds: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,6 +66,9 @@ pub(super) struct Status {
     pub(super) volume: Volume,
     /// Clones that run before anybody has asked for them.
     pub(super) warm_clones: u32,
+    /// Followers of sources that are being written, which wait for a request.
+    #[serde(default)]
+    pub(super) followers: u32,
 }
 
 /// How the engine makes branches.

@@ -40,19 +40,23 @@ pub(super) enum Keeping {
     WarmClones,
     /// Branches that somebody uses.
     UsedBranches,
+    /// Branches, and a follower of each source that is being written.
+    Followers,
 }
 
 impl Keeping {
     /// As `engine.toml` has it.
     fn limits(self) -> String {
-        let (warm, sleep_after_seconds) = match self {
-            Self::Branches => (0, 0),
-            Self::WarmClones => (1, 0),
-            Self::UsedBranches => (0, 1),
+        let (warm, sleep_after_seconds, followers) = match self {
+            Self::Branches => (0, 0, 0),
+            Self::WarmClones => (1, 0, 0),
+            Self::UsedBranches => (0, 1, 0),
+            Self::Followers => (0, 0, 1),
         };
         format!(
             "branches_max = {BRANCHES_MAX}\nttl_max_seconds = {TTL_MAX_SECONDS}\n\
-             warm_per_source_max = {warm}\nsleep_after_seconds = {sleep_after_seconds}\n"
+             warm_per_source_max = {warm}\nsleep_after_seconds = {sleep_after_seconds}\n\
+             followers_per_source_max = {followers}\n"
         )
     }
 }
@@ -275,6 +279,13 @@ impl Engine {
         eventually("a warm clone", WARM_WAIT_MAX, || {
             let is_warm = self.api.status()?.warm_clones > 0;
             is_warm.then(|| self.nameless()).transpose()
+        })
+    }
+
+    /// Waits until a follower waits for a request.
+    pub(super) fn wait_until_followed(&self) -> Result<()> {
+        eventually("a follower", WARM_WAIT_MAX, || {
+            Ok((self.api.status()?.followers > 0).then_some(()))
         })
     }
 

@@ -21,6 +21,7 @@ use super::stopwatch::{Stopwatch, median, p95};
 pub(super) use baseline::Way;
 use exec::Session;
 pub(super) use first_copy::Copies;
+use ready::Waiting;
 
 /// Runs that are not counted, first.
 const WARM_UP_RUNS: u32 = 1;
@@ -50,7 +51,8 @@ pub(super) enum Subject {
     ReadyCold(Place, Data),
     ReadyWarm(Data),
     ReadyAccepted(Data),
-    ReadyFresh(Data),
+    /// Of a source that is being written.
+    ReadyFresh(Waiting, Data),
     WakeAtDoor(Data),
     FreshnessCheck(Data),
     FirstCopyLogical(Data),
@@ -76,7 +78,12 @@ impl Subject {
             Self::ReadyWarm(data) => one(format!("ready_warm_unmoved_{}", data.word())),
             Self::ReadyAccepted(data) => one(format!("ready_warm_max_age_{}", data.word())),
             Self::WakeAtDoor(_) => one("wake_at_door".to_owned()),
-            Self::ReadyFresh(data) => one(format!("ready_fresh_moved_{}", data.word())),
+            Self::ReadyFresh(Waiting::Follower, data) => {
+                one(format!("ready_fresh_follower_{}", data.word()))
+            }
+            Self::ReadyFresh(Waiting::Nobody, data) => {
+                one(format!("ready_fresh_no_follower_{}", data.word()))
+            }
             Self::FreshnessCheck(_) => one("freshness_check".to_owned()),
             Self::FirstCopyLogical(data) => one(format!("first_copy_logical_{}", data.word())),
             Self::FirstCopyPhysical(data) => one(format!("first_copy_physical_{}", data.word())),
@@ -121,11 +128,10 @@ impl Subject {
                 name,
                 runs,
             )),
-            Self::ReadyFresh(data) => one(ready::fresh_moved(
-                &mut stage.best_scene(data, Keeping::WarmClones)?,
-                name,
-                runs,
-            )),
+            Self::ReadyFresh(waiting, data) => {
+                let scene = &mut stage.best_scene(data, waiting.keeping())?;
+                one(ready::fresh(scene, name, runs, waiting))
+            }
             Self::FreshnessCheck(data) => one(freshness::check(
                 &mut stage.best_scene(data, Keeping::WarmClones)?,
                 name,
@@ -185,7 +191,8 @@ pub(super) fn plan(args: &BenchArgs) -> Vec<Subject> {
             plan.push(Subject::FirstCopyPhysical(data));
         }
         if data == copied {
-            plan.push(Subject::ReadyFresh(data));
+            plan.push(Subject::ReadyFresh(Waiting::Follower, data));
+            plan.push(Subject::ReadyFresh(Waiting::Nobody, data));
         }
         if data == small {
             plan.extend([

@@ -27,6 +27,7 @@ use model::PgMajor;
 
 pub use tend::{Keeper, Tended};
 
+use super::lsn::Lsn;
 use super::standby::{Sight, Trouble};
 
 /// How long a standby gets by itself before it is pointed at its source anew: it tries twice a second.
@@ -65,6 +66,8 @@ pub enum SourceSight {
         has_tablespaces: bool,
         /// Whether its commits could come to wait for us.
         waits_for_us: bool,
+        /// How far its WAL is on its disk; none of a read replica. Asked for after the standby was looked at.
+        flushed: Option<Lsn>,
     },
 }
 
@@ -169,7 +172,7 @@ pub fn step(
     source: &SourceSight,
     now: Timestamp,
 ) -> (State, Action) {
-    if let Some(cause) = judge_source(origin, source) {
+    if let Some(cause) = judge_source(origin, sight, source) {
         return (state, Action::SeedAgain(cause));
     }
     if let Some(cause) = judge_trouble(&mut state, sight.trouble.as_ref()) {
@@ -209,12 +212,13 @@ pub fn step(
 }
 
 /// What the source says of itself that ends everything.
-fn judge_source(origin: Origin, source: &SourceSight) -> Option<Cause> {
+fn judge_source(origin: Origin, sight: &Sight, source: &SourceSight) -> Option<Cause> {
     let SourceSight::Answers {
         system_identifier,
         major,
         has_tablespaces,
         waits_for_us,
+        flushed,
     } = source
     else {
         return None;
@@ -228,7 +232,15 @@ fn judge_source(origin: Origin, source: &SourceSight) -> Option<Cause> {
     if *has_tablespaces {
         return Some(Cause::Tablespace);
     }
-    waits_for_us.then_some(Cause::WaitsForUs)
+    if *waits_for_us {
+        return Some(Cause::WaitsForUs);
+    }
+    // A source sends nothing that it could lose: it was restored, or another server took its place.
+    let went_back = sight
+        .progress
+        .zip(*flushed)
+        .is_some_and(|(progress, flushed)| flushed < progress.replayed);
+    went_back.then_some(Cause::Diverged)
 }
 
 /// What the standby says that ends everything.

@@ -4,6 +4,7 @@ use model::ByteSize;
 
 use crate::base::SnapshotName;
 use crate::base::copy::CopyError;
+use crate::base::physical::lsn::Lsn;
 use crate::base::physical::prepare::PrepareError;
 use crate::base::physical::snapshot::SnapshotError;
 use crate::catalogue::CatalogueError;
@@ -32,6 +33,14 @@ pub enum BaseError {
     NotFollowed {
         /// Why, a sentence each.
         reasons: Vec<String>,
+    },
+    /// The source is behind what it once was.
+    #[error("the source stands at {now}, and its base was sent everything up to {before}")]
+    WentBack {
+        /// Where it stands.
+        now: Lsn,
+        /// Where it stood.
+        before: Lsn,
     },
     /// No snapshot of a base that follows.
     #[error("cannot take a snapshot of the base")]
@@ -79,6 +88,9 @@ impl BaseError {
             Self::NotFollowed { .. } => Some(
                 "mend that and add the source again, or add it with --mode auto, which dumps it until then".into(),
             ),
+            Self::WentBack { .. } => {
+                Some("it was restored, or fails over; its base is copied again: ask again".into())
+            }
             Self::Snapshot(error) => match &**error {
                 SnapshotError::Source(error) => error.hint(),
                 SnapshotError::Behind(_) => Some(BEHIND_HINT.into()),
@@ -110,6 +122,7 @@ impl BaseError {
             Self::NoRoom { .. } => true,
             Self::Ask(_)
             | Self::NotFollowed { .. }
+            | Self::WentBack { .. }
             | Self::Keep { .. }
             | Self::Sweep(_)
             | Self::Catalogue(_) => false,

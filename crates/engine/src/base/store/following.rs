@@ -13,7 +13,7 @@ use super::{BaseError, Bases, access};
 use crate::base::living::{BaseName, LivingBase};
 use crate::base::physical::Place;
 use crate::base::physical::lsn::Lsn;
-use crate::base::physical::moment::Moment;
+use crate::base::physical::moment::{Line, Moment};
 use crate::branch::record::Spec;
 use crate::volume::{room, seal};
 
@@ -69,8 +69,16 @@ impl Bases {
             return Ok(Fresh::Snapshot(fresh));
         }
         let asked_at = self.machine().clock.now();
+        let before = living.seen().position;
         let moment = living.moment(&access(spec)).await;
         let moment = moment.map_err(BaseError::Ask)?;
+        if let (Line::On(_), Some(before)) = (moment.line, before)
+            && moment.lsn < before
+        {
+            living.base.doubt().await;
+            let now = moment.lsn;
+            return Err(BaseError::WentBack { now, before });
+        }
         if let Some(found) = self.covering(&key, &moment) {
             let fresh = self.reuse(found, Freshness::Unmoved).await?;
             return Ok(Fresh::Snapshot(fresh));

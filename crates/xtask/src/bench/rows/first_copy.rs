@@ -99,10 +99,10 @@ pub(super) fn physical(stage: &mut Stage, data: Data, name: &str, runs: u32) -> 
 }
 
 /// A source that is to be copied as files.
-fn by_name(engine: &Engine, source: &Source) -> Result<Value> {
-    let body = json!({
-        "url": source.url(), "mode": "physical", "replication_url": source.server.superuser_url("postgres"),
-    });
+pub(super) fn by_name(engine: &Engine, source: &Source) -> Result<Value> {
+    let replication_url = source.server.superuser_url("postgres");
+    let care = json!({"mode": "physical", "replication_url": replication_url});
+    let body = json!({"url": source.url(), "care": care});
     match engine.api.add_source("bench", &body) {
         Ok(()) => Ok(json!({"name": "bench"})),
         Err(error) => match error.downcast_ref::<Refused>() {

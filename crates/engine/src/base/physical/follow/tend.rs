@@ -93,6 +93,11 @@ impl Keeper {
         })
     }
 
+    /// Asks the source at the next look, though its changes arrive: somebody doubts that they are its own.
+    pub fn doubt(&mut self) {
+        self.asked_at = None;
+    }
+
     fn is_due(&self, sight: &Sight, now: Timestamp) -> bool {
         let streams = sight
             .progress
@@ -159,7 +164,8 @@ const QUESTIONS: &str = "SELECT current_setting('server_version_num'), \
      CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE') \
        THEN (SELECT system_identifier FROM pg_control_system()) END, \
      EXISTS (SELECT FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')), \
-     current_setting('synchronous_standby_names')";
+     current_setting('synchronous_standby_names'), \
+     CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END";
 
 async fn read(session: &Session) -> Result<SourceSight, SourceError> {
     session.begin_read().await.map_err(asking("a moment"))?;
@@ -170,5 +176,6 @@ async fn read(session: &Session) -> Result<SourceSight, SourceError> {
         major: PgMajor::from_server_version_num(number),
         has_tablespaces: found.is(2),
         waits_for_us: takes_us_for_synchronous(&found.text(3)?),
+        flushed: found.get(4).and_then(|text| text.parse().ok()),
     })
 }

@@ -4,7 +4,6 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::physical::lsn::Lsn;
 use crate::base::physical::standby::Progress;
 
 const ORIGIN: Origin = Origin {
@@ -46,6 +45,7 @@ fn answers() -> SourceSight {
         major: PgMajor(16),
         has_tablespaces: false,
         waits_for_us: false,
+        flushed: Some(Lsn(0x500_0000)),
     }
 }
 
@@ -211,6 +211,17 @@ fn a_history_that_is_apart_is_not_followed_though_it_streams() {
     assert_eq!(watch(1, &apart, &answers()), [Action::Nothing]);
     let actions = watch(3, &apart, &answers());
     assert_eq!(actions[2], Action::SeedAgain(Cause::Diverged));
+}
+
+#[test]
+fn a_source_that_went_back_is_not_followed() {
+    let mut source = answers();
+    if let SourceSight::Answers { flushed, .. } = &mut source {
+        *flushed = Some(Lsn(0x4ff_ffff));
+    }
+    assert_eq!(watch(1, &streaming(), &answers()), [Action::Nothing]);
+    let actions = watch(1, &streaming(), &source);
+    assert_eq!(actions, [Action::SeedAgain(Cause::Diverged)]);
 }
 
 fn sights() -> impl Strategy<Value = Sight> {
