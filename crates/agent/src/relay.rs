@@ -142,6 +142,7 @@ impl Relay {
             published,
             outside,
         } = self;
+        crate::server::allow_descriptors();
         let outside = Arc::new(outside);
         let others = settings.folder.parent().map(PathBuf::from);
         let streams = outward::Listeners::open().map_err(RelayError::network("listen"))?;

@@ -99,7 +99,7 @@ pub async fn run(
 }
 
 /// Takes as many descriptors as the process may have: every connection that is carried costs two.
-fn allow_descriptors() {
+pub(crate) fn allow_descriptors() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,6 +1,6 @@
 //! Network and mount namespaces for a target: new ones, or those that it is in.
 //!
-//! As root they are made directly. Otherwise, and where root may not (in a container), within a user namespace that
+//! With CAP_SYS_ADMIN and CAP_NET_ADMIN they are made directly. Otherwise, as for root in many containers, within a user namespace that
 //! holds the caller's own account alone, so that files and processes keep their owner. All of it happens while this
 //! process has one thread, which the kernel demands (unshare(2), setns(2)); only the network is entered later, by one
 //! thread, so that another one can stay outside.
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::{Pid, PidfdFlags, getegid, geteuid, pidfd_open};
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// The table of hosts that programs look into before they ask anybody.
 const HOSTS: &str = "/etc/hosts";
@@ -83,10 +84,10 @@ pub(super) struct Entered {
 pub(super) fn enter(ground: &Ground) -> Result<Entered, EnterError> {
     match *ground {
         Ground::New => {
-            if !geteuid().is_root() || unshare(CloneFlags::CLONE_NEWNS).is_err() {
+            if !has_rights() {
                 make_user_namespace()?;
-                unshare(CloneFlags::CLONE_NEWNS).map_err(make("mount"))?;
             }
+            unshare(CloneFlags::CLONE_NEWNS).map_err(make("mount"))?;
             // Mounts of the machine's still come in; none of ours gets out.
             let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
             mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(make("mount"))?;
@@ -146,6 +147,12 @@ pub(super) fn mount_hosts(hosts: &Path) -> Result<(), EnterError> {
             source: errno.into(),
         }
     })
+}
+
+/// Whether namespaces can be made and set up without a user namespace: root in a container often cannot.
+fn has_rights() -> bool {
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
 fn make(kind: &'static str) -> impl FnOnce(nix::Error) -> EnterError {

@@ -35,10 +35,12 @@ Examples:
   bough port-forward -t deployment/inventory -n metalmart -L 5433:db:5432
   bough port-forward -t deployment/inventory -n metalmart -L 127.0.0.1:8082 -L 9090:cart:9090
   bough port-forward -t deployment/inventory -n metalmart -R 8082:18000
+  bough port-forward -t deployment/inventory -n metalmart -R 8082:18000 --copy
   bough port-forward -f .mirrord/inventory.json -L db:5432
 
 Names are looked up, and connections made, in the target's network, at the time of each connection. -R takes the
-target's port whole: its own listener gets nothing until this command ends. It runs until Ctrl-C.";
+target's port whole, unless --copy leaves it to the target: its own listener gets nothing until this command ends. It
+runs until Ctrl-C.";
 
 /// Lead ports of this machine through a target's network, or a target's ports to this machine
 #[derive(Debug, Args)]
@@ -58,6 +60,10 @@ pub(crate) struct PortForwardArgs {
     /// times
     #[arg(short = 'R', long = "reverse", value_name = "[PORT:]PORT")]
     from: Vec<From>,
+
+    /// With -R: bring copies alone; the target goes on answering, and what is answered here goes nowhere
+    #[arg(long, requires = "from")]
+    copy: bool,
 
     /// Through whose network: KIND/NAME [default: MIRRORD_IMPERSONATED_TARGET, else the file's]
     #[arg(short, long)]
@@ -139,7 +145,7 @@ pub(crate) async fn run(
     let mut signals = Signals::install().map_err(PortForwardError::Signals)?;
     let (name, link) = find(args, settings)?;
     let (session, inbox) = connect(&name, link).await?;
-    let forwards = Forwards::open(&session, inbox, &args.to, &args.from).await;
+    let forwards = Forwards::open(&session, inbox, args).await;
     let forwards = match forwards {
         Ok(forwards) => forwards,
         Err(error) => {

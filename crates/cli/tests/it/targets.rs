@@ -299,6 +299,44 @@ fn ports_lead_through_a_targets_network_and_to_this_machine() {
 }
 
 #[test]
+fn a_copied_request_is_seen_here_and_answered_by_the_target() {
+    for ground in Ground::all() {
+        let (published, here) = (free_port(), free_port());
+        let mapping = format!("{published}:8082");
+        ground.run("inventory", &["--publish", &mapping], 8082);
+        // Says each request that it sees.
+        let seeing = SERVER.replace("pass", "print(self.path, flush=True)");
+        let mut server = Command::new("python3");
+        server.args(["-c", &seeing, "here", &here.to_string()]);
+        let mut server = ground.env.start(server).unwrap();
+        eventually("the server here", LONG, || Ok(get(here))).unwrap();
+
+        let lead_here = format!("8082:{here}");
+        let words = ["port-forward", "-t", "deployment/inventory", "-n", "shop"];
+        let mut command = ground
+            .env
+            .command([&words[..], &["-R", &lead_here, "--copy"]].concat());
+        command.current_dir("/");
+        ground.account.apply(&mut command);
+        let mut forward = ground.env.start(command).unwrap();
+        forward
+            .wait_for(LONG, |_, stderr| stderr.lines().count() == 1)
+            .unwrap();
+        let answer = fixtures::http::get(published, "/copied").unwrap();
+        assert_eq!(answer.body, "inventory /copied\n");
+        server
+            .wait_for(LONG, |stdout, _| stdout.contains("/copied"))
+            .unwrap();
+        // The agent is killed, and the target serves.
+        ground.kill("run");
+        let again = || Ok(get(published).filter(|body| body == "inventory /published\n"));
+        eventually("the target's own answer", LONG, again).unwrap();
+        drop((server, forward));
+        ground.end();
+    }
+}
+
+#[test]
 fn what_cannot_be_published_is_told_and_nothing_runs() {
     let env = environment();
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

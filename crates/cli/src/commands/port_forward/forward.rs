@@ -5,15 +5,16 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use wire::pump::{Inbound, Inbox, Offer, Session};
+use wire::pump::{Inbound, Inbox, Offer, Session, Stream};
 use wire::{
     Answer, CallError, IncomingMode, Notice, OnConcurrentSteal, OpenRequest, Opened, Request,
     SubscribeFailure, Subscription,
 };
 
+use super::PortForwardArgs;
 use super::mapping::{From, To};
 
 /// Connections that are carried at once: the agent has room for as many streams of one session.
@@ -99,6 +100,7 @@ pub(super) struct Forwards {
     to: Vec<(TcpListener, To)>,
     /// By the subscription's number.
     from: HashMap<u32, From>,
+    copy: bool,
 }
 
 impl Forwards {
@@ -109,19 +111,18 @@ impl Forwards {
     pub(super) async fn open(
         session: &Session,
         inbox: Inbox,
-        to: &[To],
-        from: &[From],
+        args: &PortForwardArgs,
     ) -> Result<Self, ForwardError> {
-        let mut listeners = Vec::with_capacity(to.len());
-        for to in to {
+        let mut listeners = Vec::with_capacity(args.to.len());
+        for to in &args.to {
             let port = to.local;
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
             let listener = listener.map_err(|source| ForwardError::Listen { port, source })?;
             listeners.push((listener, to.clone()));
         }
         let mut subscriptions = HashMap::new();
-        for (id, from) in (1..).zip(from) {
-            subscribe(session, id, from.remote).await?;
+        for (id, from) in (1..).zip(&args.from) {
+            subscribe(session, id, from.remote, mode(args.copy)).await?;
             subscriptions.insert(id, *from);
         }
         Ok(Self {
@@ -129,6 +130,7 @@ impl Forwards {
             inbox,
             to: listeners,
             from: subscriptions,
+            copy: args.copy,
         })
     }
 
@@ -142,9 +144,15 @@ impl Forwards {
         from.sort_by_key(|(id, _)| **id);
         let from = from.into_iter().map(|(_, from)| {
             let From { remote, local } = from;
-            format!(
-                "bough: port {remote} of {target} leads to 127.0.0.1:{local}, and not to the target"
-            )
+            if self.copy {
+                format!(
+                    "bough: what comes to port {remote} of {target} is copied to 127.0.0.1:{local}"
+                )
+            } else {
+                format!(
+                    "bough: port {remote} of {target} leads to 127.0.0.1:{local}, and not to the target"
+                )
+            }
         });
         to.chain(from).collect()
     }
@@ -156,6 +164,7 @@ impl Forwards {
             mut inbox,
             to,
             from,
+            copy: _,
         } = self;
         let mut tasks: JoinSet<Option<String>> = JoinSet::new();
         let mut accepting = JoinSet::new();
@@ -179,8 +188,11 @@ impl Forwards {
                             tell(&format!("port {port} of the target does not lead here any more: {why}"));
                         }
                     }
-                    // Nothing is copied here, and clients are not called.
-                    Some(Inbound::Notice(Notice::CopiesDropped { .. }) | Inbound::Call(_)) => {}
+                    Some(Inbound::Notice(Notice::CopiesDropped { connections, .. })) => {
+                        tell(&format!("connections that were too fast to be copied to the end: {connections}"));
+                    }
+                    // Clients are not called.
+                    Some(Inbound::Call(_)) => {}
                 },
                 Some(ended) = tasks.join_next() => {
                     if let Ok(Some(line)) = ended {
@@ -192,14 +204,27 @@ impl Forwards {
     }
 }
 
-async fn subscribe(session: &Session, id: u32, port: u16) -> Result<(), ForwardError> {
+fn mode(copy: bool) -> IncomingMode {
+    if copy {
+        IncomingMode::Mirror
+    } else {
+        IncomingMode::Steal {
+            filter: None,
+            on_concurrent: OnConcurrentSteal::Abort,
+        }
+    }
+}
+
+async fn subscribe(
+    session: &Session,
+    id: u32,
+    port: u16,
+    mode: IncomingMode,
+) -> Result<(), ForwardError> {
     let request = Request::Subscribe(Subscription {
         id,
         port,
-        mode: IncomingMode::Steal {
-            filter: None,
-            on_concurrent: OnConcurrentSteal::Abort,
-        },
+        mode,
         end_established: false,
     });
     let answer = session.call(request).await;
@@ -256,16 +281,26 @@ async fn lead_out(session: Session, mut client: TcpStream, to: To) -> Option<Str
 
 /// Carries a connection of the target's; a line about it where nobody here takes it.
 async fn lead_here(offer: Offer, from: HashMap<u32, From>) -> Option<String> {
-    let OpenRequest::Incoming { subscription, .. } = offer.request() else {
+    let OpenRequest::Incoming {
+        subscription,
+        copy: is_copy,
+        ..
+    } = *offer.request()
+    else {
         offer.refuse(wire::Errno::EOPNOTSUPP);
         return None;
     };
-    let local = from.get(subscription)?.local;
+    let local = from.get(&subscription)?.local;
     match TcpStream::connect((Ipv4Addr::LOCALHOST, local)).await {
         Ok(mut server) => {
             server.set_nodelay(true).ok();
             let mut stream = offer.accept(Opened::default());
-            if copy_bidirectional(&mut stream, &mut server).await.is_err() {
+            let carried = if is_copy {
+                deliver(stream, &mut server).await
+            } else {
+                copy_bidirectional(&mut stream, &mut server).await.map(drop)
+            };
+            if carried.is_err() {
                 server.set_zero_linger().ok();
             }
             None
@@ -275,4 +310,16 @@ async fn lead_here(offer: Offer, from: HashMap<u32, From>) -> Option<String> {
             Some(format!("nobody answers on 127.0.0.1:{local}: {error}"))
         }
     }
+}
+
+/// Gives a copy to a server here, whose answers go nowhere.
+async fn deliver(mut stream: Stream, server: &mut TcpStream) -> io::Result<()> {
+    let (mut answers, mut requests) = server.split();
+    let mut nowhere = tokio::io::sink();
+    let given = async {
+        copy(&mut stream, &mut requests).await?;
+        requests.shutdown().await
+    };
+    let (given, _answered) = tokio::join!(given, copy(&mut answers, &mut nowhere));
+    given
 }
