@@ -16,6 +16,7 @@ mod fence;
 mod following;
 mod freshness;
 mod local;
+mod network;
 mod readme;
 mod reuse;
 mod secrets;

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of the steps and that nothing runs unless each has succeeded. `prepare` reads file, context and
 //! target; `branches` asks for what the file names and waits; `environment` makes the program's; `proof` logs in by
-//! it; `fence` says which sources are fenced; `membership` holds the branches meanwhile; `lines` and `report` say it
+//! it; `fence` says which sources are fenced; `network` joins the target's; `membership` holds the branches meanwhile; `lines` and `report` say it
 //! all. Leaves the program and its network to `supervisor`.
 
 mod branches;
@@ -11,20 +11,20 @@ mod fence;
 mod guarded;
 mod lines;
 mod membership;
+mod network;
 mod prepare;
 mod proof;
 mod report;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
-
-use std::sync::Arc;
 
 use config::{Environment, TargetChoice};
 use model::{ExitCode, Namespace};
 use supervisor::{
-    Child, Command, FencePlan, GuardError, KnownHosts, OnSource, Output, Remote, Report,
-    STOP_GRACE, Signals, SignalsError, SpawnError, StopReason, ThisMachine,
+    Child, Command, FencePlan, GuardError, KnownHosts, OnSource, Output, Report, STOP_GRACE,
+    Signals, SignalsError, SpawnError, StopReason,
 };
 
 use crate::error::CommandError;
@@ -168,7 +168,8 @@ async fn live(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<Ran, CommandError> {
-    let remote: Arc<dyn Remote> = Arc::new(ThisMachine);
+    let joined = network::join(plan).await?;
+    let remote = supervisor::remote_of(joined.as_ref().map(|joined| &joined.network));
     let sources = fence::source_addresses(plan);
     let made = async {
         // Names are looked up while branches are made.
@@ -185,10 +186,11 @@ async fn live(
             return Ok(Ran { result: Ok(code), counted: None });
         }
     };
-    let guarded = if made.branches.is_empty() && !request.wants_guard() {
+    let needs_guard = !made.branches.is_empty() || joined.is_some() || request.wants_guard();
+    let guarded = if !needs_guard {
         None
     } else {
-        match Guarded::prepare(request, &made, hosts, remote) {
+        match Guarded::prepare(request, plan, &made, hosts, joined) {
             Ok(guarded) => Some(guarded),
             Err(error) if request.waives_guard() => {
                 ui.warn(&format!("no fence, as allowed: {}", error.message()));
@@ -282,7 +284,7 @@ async fn supervise(
 /// Ends a program whose session is lost.
 async fn end_lost(
     child: &mut Child,
-    loss: SessionLoss,
+    loss: impl Display + Into<CommandError>,
     signals: &mut Signals,
     ui: &Ui,
 ) -> CommandError {

@@ -1,6 +1,6 @@
 //! `feature.network`: what the process hears, where it connects, and whose names it resolves.
 //!
-//! Owns the object and what of it is in force. `incoming` (with `http_filter` and `tls_delivery`), `outgoing` and `dns`
+//! Owns the object. `incoming` (with `http_filter` and `tls_delivery`), `outgoing` and `dns`
 //! own their parts, `address` the entries of their filters. Leaves moving bytes to supervisor and agent.
 
 mod address;
@@ -11,7 +11,6 @@ mod outgoing;
 mod tls_delivery;
 
 use crate::decode::{Report, Switch, defaults, record, switches};
-use crate::support;
 use crate::tree::Node;
 
 pub use address::{AddressEntry, AddressEntryError, AddressMatch, Protocol, Side, SideFilter};
@@ -96,37 +95,6 @@ impl Network {
                     format!("{name} is connected to on one side and, by \"dns.filter\", resolved on the other side"),
                 );
             }
-        }
-    }
-}
-
-/// Says what of `feature.network` is not in force yet: a run goes on without it. `node` is the feature's, if any.
-pub(crate) fn tell_lacking(network: &Network, node: Option<&Node<'_>>, report: &mut Report) {
-    let parts = [
-        (
-            "incoming",
-            "feature.network.incoming",
-            network.incoming.mode != IncomingMode::Off,
-        ),
-        (
-            "outgoing",
-            "feature.network.outgoing",
-            network.outgoing.tcp || network.outgoing.udp,
-        ),
-        ("dns", "feature.network.dns", network.dns.enabled),
-        ("ipv6", "feature.network.ipv6", !network.ipv6),
-    ];
-    for (key, path, is_on) in parts {
-        if !is_on {
-            continue;
-        }
-        let chosen = node.and_then(|node| match node.truth() {
-            Some(_) => Some(node.clone()),
-            None => node.get(key).filter(|value| !value.is_null()),
-        });
-        match chosen {
-            Some(value) => support::tell(path, &value, report),
-            None => report.default_lacks(path, support::effect(path)),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::decode::{
 use crate::environment::{EnvRules, Magic, WrittenRules};
 use crate::fs::{self, Fs};
 use crate::json::Json;
-use crate::network::{self, HttpFilter, Incoming, Network};
+use crate::network::{HttpFilter, Incoming, Network};
 use crate::reader::Surroundings;
 use crate::support;
 use crate::target::Target;
@@ -358,7 +358,6 @@ fn tell_lacking(
         node.find(&["feature", key])
             .filter(|value| !value.is_null())
     };
-    network::tell_lacking(parts.network, feature("network").as_ref(), report);
     fs::tell_lacking(fs, feature("fs").as_ref(), report);
     if parts.copy_target.enabled
         && let Some(copy_target) = feature("copy_target")

@@ -77,6 +77,7 @@ const NO_PROXY: &str = "has no effect: there is no such proxy";
 const LOCAL_FILES: &str = "has no effect: files are this machine's";
 const CLUSTER_ONLY: &str = "can be read in a cluster only: name a variable";
 const OWN_ENVIRONMENT: &str = "means nothing on this machine: the target's own environment counts";
+const STOLEN_TLS: &str = "has no effect: stolen TLS comes to the process as its client sent it";
 const NO_LISTS: &str = "lists of paths are not supported yet";
 
 /// Every key that is not simply used, parents before children.
@@ -120,21 +121,25 @@ pub(crate) const TABLE: &[Support] = &[
     no_effect("use_proxy", NO_EFFECT_HERE, When::On),
     no_effect("traceparent", NO_EFFECT_HERE, When::On),
     no_effect("baggage", NO_EFFECT_HERE, When::On),
-    not_in_force(
-        "feature.network.incoming",
-        "not in force yet: the target keeps its traffic, and the process is reached on this machine alone",
+    refused(
+        "feature.network.incoming.http_filter.body_filter",
+        "filters over bodies are not supported yet",
+        When::On,
     ),
-    not_in_force(
-        "feature.network.outgoing",
-        "not in force yet: the process connects from this machine",
+    refused(
+        "feature.network.incoming.http_filter.header_filter_jq",
+        "jq programs are not supported yet",
+        When::On,
     ),
-    not_in_force(
-        "feature.network.dns",
-        "not in force yet: names are resolved on this machine",
+    no_effect(
+        "feature.network.incoming.tls_delivery",
+        STOLEN_TLS,
+        When::On,
     ),
-    not_in_force(
-        "feature.network.ipv6",
-        "not in force yet: the process uses IPv6 as this machine does",
+    no_effect(
+        "feature.network.incoming.https_delivery",
+        STOLEN_TLS,
+        When::On,
     ),
     refused(
         "feature.fs.mode",

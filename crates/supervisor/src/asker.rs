@@ -90,6 +90,32 @@ impl Asker {
         line.trim().parse().ok()
     }
 
+    /// Whether it has a descriptor of this number.
+    pub(crate) fn has_descriptor(self, number: u32) -> bool {
+        let path = format!("/proc/{}/fd/{number}", self.thread);
+        std::fs::symlink_metadata(path).is_ok()
+    }
+
+    /// Whether it is in this process's network namespace.
+    pub(crate) fn shares_network(self) -> bool {
+        let own = std::fs::read_link("/proc/self/ns/net");
+        let its = std::fs::read_link(format!("/proc/{}/ns/net", self.thread));
+        matches!((own, its), (Ok(own), Ok(its)) if own == its)
+    }
+
+    /// Whether a signal waits for it that it does not block. Once it is taken up, a call is not interrupted by itself.
+    pub(crate) fn has_pending_signal(self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.thread));
+        let status = status.unwrap_or_default();
+        let mask = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+                .unwrap_or(0)
+        };
+        let ignored = mask("SigIgn:");
+        (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !ignored != 0
+    }
+
     /// The account that it acts as; none where it is gone.
     pub(crate) fn effective_user(self) -> Option<u32> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.thread)).ok()?;

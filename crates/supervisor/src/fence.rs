@@ -187,9 +187,15 @@ impl Fence {
         }
     }
 
-    /// The number of the branched database called `name` on the server at `destination`.
-    pub(crate) fn branch_of(&self, destination: &Destination, name: &str) -> Option<usize> {
-        let servers = self.book.servers_at(destination);
+    /// The number of the branched database called `name` on the server at `destination`; `is_own`: an address of the
+    /// target itself.
+    pub(crate) fn branch_of(
+        &self,
+        destination: &Destination,
+        is_own: bool,
+        name: &str,
+    ) -> Option<usize> {
+        let servers = self.book.servers_at(destination, is_own);
         self.databases.iter().position(|(server, database)| {
             servers.contains(server) && database.names.iter().any(|known| known == name)
         })
@@ -266,7 +272,8 @@ mod tests {
     #[test]
     fn a_database_is_known_by_its_name_on_its_server() {
         let fence = fence(OnSource::Redirect, false);
-        let at = |text: &str, name: &str| fence.branch_of(&Destination::Tcp(address(text)), name);
+        let at =
+            |text: &str, name: &str| fence.branch_of(&Destination::Tcp(address(text)), false, name);
         assert_eq!(at("10.0.0.5:5432", "shop"), Some(0));
         assert_eq!(at("10.0.0.5:5432", "stock"), Some(1));
         assert_eq!(at("10.0.0.5:5432", "postgres"), None);

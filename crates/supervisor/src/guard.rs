@@ -18,14 +18,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use wire::pump::Inbox;
 
 use crate::child::Child;
 use crate::command::{Command, SpawnError};
 use crate::fence::{self, Authority, Fence, FencePlan, KnownHosts, Proxy, Report, TlsError};
+use crate::incoming;
 use crate::intercept::Interceptor;
 use crate::limits;
-use crate::remote::Remote;
-use crate::seccomp::{InstallError, Listener};
+use crate::remote::TargetNetwork;
+use crate::seccomp::{InstallError, Listener, Scope};
 use crate::session::{Event, Session};
 use crate::signals::Signals;
 use launcher::Launcher;
@@ -85,8 +87,8 @@ pub struct GuardPlan {
     pub fence: FencePlan,
     /// The addresses of the sources' names; they are looked up again while the session runs.
     pub hosts: KnownHosts,
-    /// Where connections that the proxy passes on are made from.
-    pub remote: Arc<dyn Remote>,
+    /// The target's network, and what comes from there; none: all is this machine's.
+    pub network: Option<(Arc<TargetNetwork>, Inbox)>,
     /// What stands by for this process's own end.
     pub watcher: WatcherProgram,
 }
@@ -116,12 +118,17 @@ pub struct Guard {
 pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
     let authority = Authority::new(certificate_names(&plan.fence))?;
     let fence = Fence::new(plan.fence, &plan.hosts);
-    let (session, events_rx) = Session::new(fence, plan.remote, authority);
-    let (launcher, listener) = Launcher::start()?;
+    let (network, inbox) = plan.network.unzip();
+    let scope = match network {
+        Some(_) => Scope::Network,
+        None => Scope::Connections,
+    };
+    let (session, events_rx) = Session::new(fence, network, authority);
+    let (launcher, listener) = Launcher::start(scope)?;
     let watcher = Watcher::start(&plan.watcher, &plan.id, &listener)?;
     watcher.check_sight()?;
     let (interceptor, network) =
-        start_network(Arc::new(session), listener).map_err(GuardError::Setup)?;
+        start_network(Arc::new(session), listener, inbox).map_err(GuardError::Setup)?;
     let guard = Guard {
         id: plan.id,
         interceptor,
@@ -150,6 +157,7 @@ fn certificate_names(plan: &FencePlan) -> Vec<String> {
 fn start_network(
     session: Arc<Session>,
     listener: Listener,
+    inbox: Option<Inbox>,
 ) -> io::Result<(Arc<Interceptor>, oneshot::Sender<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -161,12 +169,14 @@ fn start_network(
         let interceptor = Interceptor::new(listener, Arc::clone(&session), proxy)?;
         (Arc::new(interceptor), listeners)
     };
+    let follower = Arc::clone(&interceptor);
     let thread = std::thread::Builder::new().name("network".to_owned());
     thread.spawn(move || {
         runtime.block_on(async move {
             tokio::select! {
                 () = fence::serve(Arc::clone(&session), listeners) => {}
                 () = keep_resolving(&session) => {}
+                () = take_part(Arc::clone(&session), follower, inbox) => {}
                 // An answer or the sender's end: either is the end.
                 _ = end_rx => {}
             }
@@ -175,6 +185,19 @@ fn start_network(
     })?;
     interceptor.start()?;
     Ok((interceptor, end_tx))
+}
+
+/// Delivers what comes to the target, and follows what the program's sockets become; for good.
+async fn take_part(session: Arc<Session>, interceptor: Arc<Interceptor>, inbox: Option<Inbox>) {
+    let Some(inbox) = inbox else {
+        return std::future::pending().await;
+    };
+    let deliver = async {
+        incoming::serve(session, inbox).await;
+        // The agent's session is over; whoever started this one ends it.
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(deliver, interceptor.follow_closings());
 }
 
 async fn keep_resolving(session: &Session) {

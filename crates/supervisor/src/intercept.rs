@@ -5,7 +5,9 @@
 
 mod arguments;
 mod connect;
+mod datagram;
 mod listening;
+mod message_header;
 mod peer_name;
 mod remote_connect;
 mod unix_connect;
@@ -16,7 +18,9 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 
 use crate::asker::Asker;
+use crate::closings::{Closed, Closings};
 use crate::fence::Proxy;
+use crate::incoming;
 use crate::ports::Ports;
 use crate::seccomp::{Call, Listener, Question, Received, call_of};
 use crate::session::{Event, Session};
@@ -34,6 +38,8 @@ enum Answer {
     GoOn,
     /// It has been made, with success.
     Succeed,
+    /// It has been made, and gives this.
+    Give(i64),
     /// It fails with this errno.
     Fail(i32),
     /// Somebody else answers, or it is over.
@@ -66,7 +72,8 @@ impl Interceptor {
     pub(crate) fn new(listener: Listener, session: Arc<Session>, proxy: Proxy) -> io::Result<Self> {
         let any = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         let network = crate::socket::Socket(std::os::fd::AsFd::as_fd(&any)).network()?;
-        let holes = if session.fence.asserts_isolation() {
+        let leads = session.network.is_some();
+        let holes = if leads || session.fence.asserts_isolation() {
             Some(Holes::open()?)
         } else {
             None
@@ -87,6 +94,35 @@ impl Interceptor {
     pub(crate) fn set_tree(&self, tree: Tree) {
         // There is one session.
         let _once = self.tree.set(tree);
+    }
+
+    /// Sockets that are gone are nobody's any more: follows the kernel's word of them, for good.
+    pub(crate) async fn follow_closings(self: Arc<Self>) {
+        let closings = match Closings::open() {
+            Ok(closings) => closings,
+            Err(error) => {
+                tracing::warn!(%error, "closed sockets are not noticed here");
+                return std::future::pending().await;
+            }
+        };
+        loop {
+            let gone = match closings.next().await {
+                Ok(Closed::Sockets(gone)) => gone,
+                Ok(Closed::Unknown) => self.ports.closed_listeners(),
+                Err(error) => {
+                    tracing::warn!(%error, "closed sockets are no longer noticed");
+                    return std::future::pending().await;
+                }
+            };
+            for cookie in gone {
+                self.session.datagrams.forget(cookie);
+                self.session.names.forget(cookie);
+                if self.ports.unlisten(cookie) {
+                    let session = Arc::clone(&self.session);
+                    tokio::spawn(async move { incoming::unsubscribe(&session, cookie).await });
+                }
+            }
+        }
     }
 
     /// Starts the receiving threads. They end when no filtered process is left, or with this process.
@@ -124,6 +160,7 @@ impl Interceptor {
         match answer {
             Answer::GoOn => self.listener.let_go_on(question),
             Answer::Succeed => self.listener.succeed(question),
+            Answer::Give(value) => self.listener.give(question, value),
             Answer::Fail(errno) => self.listener.fail(question, errno),
             Answer::Later => {}
         }
@@ -133,8 +170,10 @@ impl Interceptor {
         let asker = Asker::new(question.thread);
         let call = call_of(question.arch, question.number);
         let looked = match call {
-            Some(Call::Multiplexed) => arguments::of_socketcall(asker, &question.args),
-            Some(call) => Ok(Some((call, Arguments::new(question.args)))),
+            Some(Call::Multiplexed) => {
+                arguments::of_socketcall(asker, &question.args, question.arch)
+            }
+            Some(call) => Ok(Some((call, Arguments::new(question.args, question.arch)))),
             None => Ok(None),
         };
         let looked = match looked {
@@ -157,8 +196,19 @@ impl Interceptor {
             Call::Bind => self.bind(question, asker, arguments),
             Call::LocalName => self.local_name(question, asker, arguments),
             Call::PeerName => self.peer_name(question, asker, arguments),
-            // The sends among them.
-            Call::Multiplexed => Ok(arguments::judge_send(arguments)),
+            Call::Listen => self.listen(question, asker, arguments),
+            Call::Socket => self.make_socket(question, asker, arguments),
+            Call::SendTo | Call::SendMessage | Call::SendMessages => {
+                if arguments::is_connecting_send(call, arguments) {
+                    return Ok(Answer::Fail(libc::EOPNOTSUPP));
+                }
+                self.send_datagram(question, asker, call, arguments)
+            }
+            Call::ReceiveFrom | Call::ReceiveMessage | Call::ReceiveMessages => {
+                self.receive_datagram(question, asker, call, arguments)
+            }
+            // What it multiplexes was told apart before.
+            Call::Multiplexed => Ok(Answer::GoOn),
         }
     }
 

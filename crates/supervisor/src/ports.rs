@@ -15,8 +15,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::incoming::Listening;
 pub use holder::Holder;
-pub(crate) use holder::{find_holder, is_listened_on};
+pub(crate) use holder::{find_holder, is_bound_by, is_listened_on};
 
 /// A program listens on another port than it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +32,13 @@ pub struct PortTaken {
     pub program: String,
 }
 
-/// Which port stands for which.
+/// Which port stands for which, and which sockets listen.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     /// By the real one.
     asked: Mutex<HashMap<u16, u16>>,
+    /// By the socket; kept in a target's network alone.
+    listening: Mutex<HashMap<u64, Listening>>,
 }
 
 impl Ports {
@@ -58,6 +61,38 @@ impl Ports {
             .find(|(_, a)| **a == asked)
             .map(|(real, _)| *real);
         found.filter(|real| self.keep_if_open(*real))
+    }
+
+    /// A socket listens; whether it did not before.
+    pub(crate) fn listen(&self, listening: Listening) -> bool {
+        let mut all = self.listeners();
+        all.insert(listening.cookie, listening).is_none()
+    }
+
+    /// A socket is gone; whether it listened.
+    pub(crate) fn unlisten(&self, cookie: u64) -> bool {
+        self.listeners().remove(&cookie).is_some()
+    }
+
+    /// Whether the session listens on `port`, by the number that it asked for or by the real one.
+    pub(crate) fn is_listened_on(&self, port: u16) -> bool {
+        let listeners = self.listeners();
+        let mut all = listeners.values();
+        all.any(|listening| listening.asked.port() == port || listening.real == port)
+    }
+
+    /// Sockets that listened and whose ports are nobody's now.
+    pub(crate) fn closed_listeners(&self) -> Vec<u64> {
+        let listeners = self.listeners();
+        let closed = listeners
+            .values()
+            .filter(|listening| !is_listened_on(listening.real));
+        closed.map(|listening| listening.cookie).collect()
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, HashMap<u64, Listening>> {
+        let locked = self.listening.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether every port is itself.

@@ -1,11 +1,13 @@
 //! Where the session's connections are made from.
 //!
-//! Owns the one door that everything outgoing passes ([`Remote`]), and its simplest form: this machine itself. The
-//! target's namespaces, reached through the agent, are another form of it.
+//! Owns the one door that everything outgoing passes ([`Remote`]), and its two forms: this machine itself, and the
+//! target's network, reached through the agent as far as the session's plan leads there ([`TargetNetwork`]).
+
+mod target_network;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -14,6 +16,8 @@ use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+
+pub use target_network::TargetNetwork;
 
 /// A connection's two directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -41,13 +45,46 @@ impl fmt::Display for Destination {
     }
 }
 
+/// A connection that stands.
+pub struct Dialled {
+    /// Its bytes.
+    pub stream: Box<dyn Stream>,
+    /// The address that it has where it was made, if that is another place than this machine.
+    pub local: Option<SocketAddr>,
+}
+
+impl fmt::Debug for Dialled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialled")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dialled {
+    fn here(stream: impl Stream + 'static) -> Self {
+        Self {
+            stream: Box::new(stream),
+            local: None,
+        }
+    }
+}
+
 /// A place that connections are made from.
 pub trait Remote: fmt::Debug + Send + Sync {
     /// Connects. An error carries the errno that the program is to see, where there is one.
-    fn dial<'a>(&'a self, to: &'a Destination) -> Pending<'a, Box<dyn Stream>>;
+    fn dial<'a>(&'a self, to: &'a Destination) -> Pending<'a, Dialled>;
 
     /// Every address of `host`; an address stands for itself.
     fn resolve<'a>(&'a self, host: &'a str) -> Pending<'a, Vec<IpAddr>>;
+
+    /// Whether `ip` is an address of the place itself, so that its loopback addresses lead to the same servers.
+    fn owns(&self, ip: IpAddr) -> Pending<'_, bool>;
+}
+
+/// Whether `ip` is an address of this machine: the kernel binds a socket to no other.
+pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// This machine, in the network namespace of this process.
@@ -58,15 +95,15 @@ pub trait Remote: fmt::Debug + Send + Sync {
 pub struct ThisMachine;
 
 impl Remote for ThisMachine {
-    fn dial<'a>(&'a self, to: &'a Destination) -> Pending<'a, Box<dyn Stream>> {
+    fn dial<'a>(&'a self, to: &'a Destination) -> Pending<'a, Dialled> {
         Box::pin(async move {
             Ok(match to {
                 Destination::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Box::new(stream) as Box<dyn Stream>
+                    Dialled::here(stream)
                 }
-                Destination::Unix(path) => Box::new(UnixStream::connect(path).await?),
+                Destination::Unix(path) => Dialled::here(UnixStream::connect(path).await?),
             })
         })
     }
@@ -88,5 +125,9 @@ impl Remote for ThisMachine {
             let found = resolver.lookup_ip(host).await.map_err(io::Error::other)?;
             Ok(found.iter().collect())
         })
+    }
+
+    fn owns(&self, ip: IpAddr) -> Pending<'_, bool> {
+        Box::pin(std::future::ready(Ok(is_of_this_machine(ip))))
     }
 }

@@ -10,6 +10,6 @@ mod filter;
 mod listener;
 mod program;
 
-pub(crate) use filter::{Call, build, call_of};
+pub(crate) use filter::{Call, MARKED, Scope, build, call_of, is_32_bit};
 pub use listener::InstallError;
 pub(crate) use listener::{Listener, Question, Received, install};

@@ -1,14 +1,18 @@
-//! What the parts of one guarded session share: its fence, its counts, its proxy's ears, and a way to tell the caller.
+//! What the parts of one guarded session share: its fence, its counts, its proxy's ears, its place in the target's
+//! network, and a way to tell the caller.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
+use wire::SubscribeFailure;
 
+use crate::datagrams::Datagrams;
 use crate::fence::{Arrivals, Authority, CancelKeys, Fence, Ledger};
+use crate::incoming::Subscriptions;
 use crate::ports::PortTaken;
-use crate::remote::{Destination, Remote};
+use crate::remote::{Destination, Remote, TargetNetwork, ThisMachine};
 
 /// Events that wait for the caller; it is told of each kind rarely.
 const EVENTS_MAX: usize = 64;
@@ -22,6 +26,35 @@ pub enum Event {
     PortTaken(PortTaken),
     /// A connection of this program was refused, since the fence could not look into it.
     Unreadable(String),
+    /// Connections to a port of the target come to the program.
+    Subscribed {
+        /// What the program asked for.
+        asked: SocketAddr,
+        /// The port that it listens on.
+        real: u16,
+        /// The port of the target.
+        port: u16,
+        /// Whether they are copies, and the target answers.
+        is_copy: bool,
+        /// Connections from before that are not seen.
+        left_established: u32,
+    },
+    /// Connections to this port of the target do not come to the program.
+    NotSubscribed {
+        /// The port of the target.
+        port: u16,
+        /// Why.
+        why: SubscribeFailure,
+    },
+    /// Connections to this port of the target come no longer.
+    SubscriptionEnded {
+        /// The port of the target.
+        port: u16,
+        /// Why, for a person.
+        why: String,
+    },
+    /// So many copies ended early, since the program read them too slowly.
+    CopiesDropped(u64),
 }
 
 /// One session.
@@ -30,10 +63,14 @@ pub(crate) struct Session {
     pub(crate) fence: Fence,
     pub(crate) ledger: Ledger,
     pub(crate) remote: Arc<dyn Remote>,
+    /// The target's network, where the session takes part in it.
+    pub(crate) network: Option<Arc<TargetNetwork>>,
     pub(crate) authority: Authority,
     pub(crate) arrivals: Arrivals,
     pub(crate) cancel_keys: CancelKeys,
     pub(crate) names: Names,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) datagrams: Datagrams,
     events_tx: mpsc::Sender<Event>,
 }
 
@@ -41,18 +78,21 @@ impl Session {
     /// A session, and where its events come out.
     pub(crate) fn new(
         fence: Fence,
-        remote: Arc<dyn Remote>,
+        network: Option<Arc<TargetNetwork>>,
         authority: Authority,
     ) -> (Self, mpsc::Receiver<Event>) {
         let (events_tx, events_rx) = mpsc::channel(EVENTS_MAX);
         let session = Self {
             ledger: Ledger::new(fence.branches()),
             fence,
-            remote,
+            remote: remote_of(network.as_ref()),
+            network,
             authority,
             arrivals: Arrivals::default(),
             cancel_keys: CancelKeys::default(),
             names: Names::default(),
+            subscriptions: Subscriptions::default(),
+            datagrams: Datagrams::default(),
             events_tx,
         };
         (session, events_rx)
@@ -65,16 +105,33 @@ impl Session {
     }
 }
 
-/// What programs believe their redirected connections to lead to, for getpeername(2).
+/// Where the connections of a session in `network`, or in none, are made from.
+pub fn remote_of(network: Option<&Arc<TargetNetwork>>) -> Arc<dyn Remote> {
+    match network {
+        Some(network) => Arc::clone(network) as Arc<dyn Remote>,
+        None => Arc::new(ThisMachine),
+    }
+}
+
+/// What a program believes of a redirected socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Believed {
+    /// Where it leads.
+    pub(crate) peer: SocketAddr,
+    /// The address that it has in the target's network, where it has one.
+    pub(crate) local: Option<SocketAddr>,
+}
+
+/// What programs believe of their redirected sockets, for getpeername(2) and getsockname(2).
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    believed: Mutex<HashMap<u64, SocketAddr>>,
+    believed: Mutex<HashMap<u64, Believed>>,
 }
 
 impl Names {
-    /// The socket with this cookie leads, as far as its program knows, to `address`.
-    pub(crate) fn remember(&self, cookie: u64, address: SocketAddr) {
-        self.lock().insert(cookie, address);
+    /// What the program believes of the socket with this cookie.
+    pub(crate) fn remember(&self, cookie: u64, peer: SocketAddr, local: Option<SocketAddr>) {
+        self.lock().insert(cookie, Believed { peer, local });
     }
 
     /// It leads where the kernel says.
@@ -82,8 +139,8 @@ impl Names {
         self.lock().remove(&cookie);
     }
 
-    /// Where it leads as far as its program knows, if that is another place.
-    pub(crate) fn get(&self, cookie: u64) -> Option<SocketAddr> {
+    /// What its program believes of it, if that is not what the kernel says.
+    pub(crate) fn get(&self, cookie: u64) -> Option<Believed> {
         self.lock().get(&cookie).copied()
     }
 
@@ -92,7 +149,7 @@ impl Names {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, SocketAddr>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Believed>> {
         self.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::raw::c_int;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -126,6 +127,18 @@ pub(crate) fn for_family(address: SocketAddr, family: AddressFamily) -> Option<S
     }
 }
 
+/// A message that was received.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) bytes: Vec<u8>,
+    /// Its length, which with MSG_TRUNC is more than its bytes.
+    pub(crate) length: usize,
+    /// Who sent it, as the kernel writes it.
+    pub(crate) name: Vec<u8>,
+    pub(crate) control: Vec<u8>,
+    pub(crate) flags: c_int,
+}
+
 /// One socket of the session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Socket<'a>(pub(crate) BorrowedFd<'a>);
@@ -147,6 +160,67 @@ impl Socket<'_> {
             protocol,
             Some(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP)
         ))
+    }
+
+    /// Whether it carries datagrams of UDP.
+    pub(crate) fn is_udp(self) -> io::Result<bool> {
+        if sockopt::socket_type(self.0)? != SocketType::DGRAM {
+            return Ok(false);
+        }
+        let protocol = sockopt::socket_protocol(self.0)?.map(|protocol| protocol.as_raw().get());
+        Ok(protocol == Some(libc::IPPROTO_UDP.cast_unsigned()))
+    }
+
+    /// How long a receive may wait; none: for ever.
+    pub(crate) fn receive_timeout(self) -> io::Result<Option<Duration>> {
+        Ok(sockopt::socket_timeout(self.0, sockopt::Timeout::Recv)?)
+    }
+
+    /// Receives one message of at most `length` bytes and `control` bytes of ancillary data.
+    pub(crate) fn receive(
+        self,
+        length: usize,
+        control: usize,
+        flags: c_int,
+    ) -> io::Result<Datagram> {
+        let (mut bytes, mut control) = (vec![0_u8; length], vec![0_u8; control]);
+        let mut name = [0_u8; ADDRESS_BYTES_MAX];
+        let mut piece = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
+        #[expect(
+            unsafe_code,
+            reason = "ancillary data that passes through unread is in no crate"
+        )]
+        // SAFETY: zero is a valid value of every field of the header; each pointer of it then points to as many bytes of
+        // ours as its length says, which outlive the call.
+        let (received, header) = unsafe {
+            let mut header: libc::msghdr = std::mem::zeroed();
+            header.msg_name = name.as_mut_ptr().cast();
+            header.msg_namelen = ADDRESS_BYTES_MAX as libc::socklen_t;
+            header.msg_iov = &raw mut piece;
+            header.msg_iovlen = 1;
+            header.msg_control = control.as_mut_ptr().cast();
+            header.msg_controllen = control.len() as _;
+            let received = libc::recvmsg(self.0.as_raw_fd(), &raw mut header, flags);
+            (received, header)
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        bytes.truncate(received);
+        #[allow(
+            clippy::unnecessary_cast,
+            clippy::useless_conversion,
+            reason = "its width is the C library's choice"
+        )]
+        control.truncate(header.msg_controllen as usize);
+        Ok(Datagram {
+            bytes,
+            length: received,
+            name: name[..(header.msg_namelen as usize).min(ADDRESS_BYTES_MAX)].to_vec(),
+            control,
+            flags: header.msg_flags,
+        })
     }
 
     /// Whether it carries a stream.

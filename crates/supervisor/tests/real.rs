@@ -4,6 +4,8 @@
 
 #![cfg(test)]
 
+#[path = "real/agent.rs"]
+mod agent;
 #[path = "real/cost.rs"]
 mod cost;
 #[path = "real/driver.rs"]
@@ -24,3 +26,5 @@ mod pty;
 mod signals;
 #[path = "real/stop.rs"]
 mod stop;
+#[path = "real/target.rs"]
+mod target;

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use model::ExitCode;
 use supervisor::{
-    Child, Command, Event, FencePlan, Guard, GuardPlan, KnownHosts, Prepared, Remote, Report,
-    STOP_GRACE, Signals, SpawnError, WatcherProgram,
+    Child, Command, Event, FencePlan, Guard, GuardPlan, KnownHosts, NetworkPlan, Prepared, Report,
+    STOP_GRACE, Signals, SpawnError, TargetNetwork, WatcherProgram, network as plans,
 };
+use wire::SubscribeFailure;
 
 use super::membership::Membership;
+use super::network::{self, Joined, NetworkLoss};
+use super::prepare::Plan;
 use super::{Made, Request, end_lost, fence};
 use crate::error::CommandError;
 use crate::ui::{Ui, words};
@@ -34,6 +37,7 @@ struct CaFileError {
 /// A session that is ready to be started.
 pub(super) struct Guarded {
     fence: FencePlan,
+    network: Option<Arc<TargetNetwork>>,
     prepared: Prepared,
     opening: Vec<String>,
 }
@@ -43,6 +47,7 @@ pub(super) struct Running {
     child: Child,
     guard: Guard,
     fence: FencePlan,
+    network: Option<Arc<TargetNetwork>>,
 }
 
 impl Guarded {
@@ -52,19 +57,22 @@ impl Guarded {
     /// With the exit code for branches: what cannot be guarded does not run.
     pub(super) fn prepare(
         request: &Request<'_>,
+        plan: &Plan,
         made: &Made,
         hosts: KnownHosts,
-        remote: Arc<dyn Remote>,
+        joined: Option<Joined>,
     ) -> Result<Self, CommandError> {
         let (on_source, asserts) = (request.on_source, request.assert_isolated);
         let fence = fence::plan_fence(&made.branches, &made.tls, on_source, asserts)
             .map_err(|error| CommandError::new(ExitCode::Branch, error))?;
-        let opening = fence::describe(&fence, &hosts);
+        let network = joined.as_ref().map(|joined| Arc::clone(&joined.network));
+        let mut opening = network::describe(plan, network.as_deref());
+        opening.extend(fence::describe(&fence, &hosts));
         let prepared = supervisor::guard::prepare(GuardPlan {
             id: format!("{:016x}", rand::random::<u64>()),
             fence: fence.clone(),
             hosts,
-            remote,
+            network: joined.map(|joined| (joined.network, joined.inbox)),
             watcher: WatcherProgram {
                 program: OWN_PROGRAM.into(),
                 args: vec![WATCH_COMMAND.into()],
@@ -78,6 +86,7 @@ impl Guarded {
         }
         Ok(Self {
             fence,
+            network,
             prepared,
             opening,
         })
@@ -102,6 +111,7 @@ impl Guarded {
             child,
             guard,
             fence: self.fence,
+            network: self.network,
         })
     }
 }
@@ -119,11 +129,21 @@ impl Running {
         ui: &Ui,
     ) -> Result<u8, CommandError> {
         let mut keeping = std::pin::pin!(membership.keep());
+        let network = self.network.clone();
+        let mut losing = std::pin::pin!(follow(network.as_deref(), ui));
         let loss = loop {
             tokio::select! {
                 end = self.child.wait(signals) => return Ok(end.exit_code()),
-                loss = &mut keeping, if holds => break loss,
-                event = self.guard.event() => tell(&event, ui),
+                loss = &mut keeping, if holds => {
+                    return Err(end_lost(&mut self.child, loss, signals, ui).await);
+                }
+                loss = &mut losing => break loss,
+                event = self.guard.event() => {
+                    let incoming = network.as_ref().map(|network| network.plan());
+                    if let Some(loss) = tell(&event, incoming, ui) {
+                        break loss;
+                    }
+                }
             }
         };
         Err(end_lost(&mut self.child, loss, signals, ui).await)
@@ -144,8 +164,65 @@ impl Running {
     }
 }
 
-fn tell(event: &Event, ui: &Ui) {
+/// Waits for the loss of the target's network; a link that is away for long is told.
+async fn follow(network: Option<&TargetNetwork>, ui: &Ui) -> NetworkLoss {
+    let Some(network) = network else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        loss = network::lost(network) => return loss,
+        () = network::strayed(network) => ui.warn(&network::describe_stray()),
+    }
+    network::lost(network).await
+}
+
+/// Tells an event; what it says may be the end of the session.
+fn tell(event: &Event, plan: Option<&NetworkPlan>, ui: &Ui) -> Option<NetworkLoss> {
     match event {
+        Event::Subscribed {
+            asked,
+            real,
+            port,
+            is_copy,
+            left_established,
+        } => {
+            let what = if *is_copy { "copies of" } else { "stolen" };
+            let at = if asked.port() == *real {
+                format!("port {real}")
+            } else {
+                format!("port {} (here {real})", asked.port())
+            };
+            ui.note(&format!(
+                "bough: {what} connections to port {port} of the target come to {at}"
+            ));
+            if *left_established > 0 {
+                let left = words::things(*left_established as usize, "connection");
+                ui.note(&format!(
+                    "bough:   {left} from before stay with the target"
+                ));
+            }
+        }
+        Event::NotSubscribed { port, why } => {
+            let aborts = plan.is_some_and(|plan| {
+                plan.incoming.on_concurrent_steal == plans::OnConcurrentSteal::Abort
+            });
+            if *why == SubscribeFailure::Taken && aborts {
+                return Some(NetworkLoss::Taken(*port));
+            }
+            let why = network::describe_refusal(why);
+            ui.warn(&format!(
+                "connections to port {port} of the target do not come here: {why}"
+            ));
+        }
+        Event::SubscriptionEnded { port, why } => ui.warn(&format!(
+            "connections to port {port} of the target come no longer: {why}"
+        )),
+        Event::CopiesDropped(connections) => {
+            let dropped = words::things(usize::try_from(*connections).unwrap_or(usize::MAX), "copy");
+            ui.warn(&format!(
+                "{dropped} of connections ended early: the program read too slowly; the target got every byte"
+            ));
+        }
         Event::PortTaken(taken) => {
             let port = taken.asked.port();
             let why = match &taken.holder {
@@ -168,4 +245,5 @@ fn tell(event: &Event, ui: &Ui) {
             "a connection of {program} was refused: it may be executed and not read, so the fence cannot look into it"
         )),
     }
+    None
 }

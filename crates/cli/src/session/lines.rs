@@ -6,6 +6,7 @@ use model::engine_api::{BranchView, HEARTBEAT_GRACE};
 
 use super::branches::ReadyBranch;
 use super::guarded::Guarded;
+use super::network;
 use super::prepare::Plan;
 use crate::branch_words;
 use crate::diagnostics;
@@ -20,7 +21,7 @@ pub(super) fn opening(
 ) -> Vec<String> {
     let target = match &plan.target {
         Some(target) => format!("target {target}"),
-        None => "no target: the environment is your own".to_owned(),
+        None => "no target: environment and network are your own".to_owned(),
     };
     let mut lines = vec![format!(
         "bough: {}, namespace {}, {target}",
@@ -35,7 +36,10 @@ pub(super) fn opening(
         .iter()
         .filter(|unsupported| unsupported.weight == Weight::Told);
     lines.extend(told.map(|unsupported| describe_lack(plan, unsupported)));
-    lines.extend(guarded.into_iter().flat_map(Guarded::opening).cloned());
+    match guarded {
+        Some(guarded) => lines.extend(guarded.opening().iter().cloned()),
+        None => lines.extend(network::describe(plan, None)),
+    }
     lines
 }
 

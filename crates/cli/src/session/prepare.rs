@@ -10,7 +10,7 @@ use config::{Config, DbBranch, Environment, LocateError, SourceConnection, Surro
 use model::{ExitCode, Namespace, TargetRef};
 
 use super::Request;
-use crate::contexts::{self, ContextChoice, FoundTarget};
+use crate::contexts::{self, AgentLink, ContextChoice, FoundTarget};
 use crate::diagnostics;
 use crate::error::CommandError;
 use crate::settings::Settings;
@@ -62,6 +62,8 @@ pub(super) struct Plan {
     pub(super) target: Option<TargetRef>,
     /// The target's environment.
     pub(super) target_environment: Option<Environment>,
+    /// How its agent is reached.
+    pub(super) agent: Option<AgentLink>,
     /// The caller's environment.
     pub(super) caller: Arc<Environment>,
     /// Where the program runs.
@@ -147,6 +149,7 @@ pub(super) fn prepare(
         context,
         namespace,
         target_environment: found.as_ref().map(environment_of),
+        agent: found.as_ref().and_then(|found| found.agent.clone()),
         target: found.map(|found| found.reference),
         caller: surroundings.environment,
         directory: surroundings.directory,

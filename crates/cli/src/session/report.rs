@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use model::ExitCode;
 use serde::Serialize;
+use supervisor::fence::DestinationCount;
 use supervisor::{FencePlan, OnSource, Report};
 
 use super::branches::ReadyBranch;
@@ -236,11 +237,31 @@ impl<'a> Document<'a> {
             page.line(format_args!("none"));
         }
         for other in &self.counts.others {
-            page.line(format_args!("- {}: {}", other.address, other.connections));
+            page.line(format_args!("- {}", told(other)));
         }
         if self.counts.others_untold > 0 {
             page.line(format_args!("- others: {}", self.counts.others_untold));
         }
+        if self.counts.datagrams.is_empty() {
+            return;
+        }
+        page.line(format_args!("\n## Destinations of UDP, not looked into\n"));
+        for other in &self.counts.datagrams {
+            page.line(format_args!("- {}", told(other)));
+        }
+        if self.counts.datagrams_untold > 0 {
+            page.line(format_args!("- others: {}", self.counts.datagrams_untold));
+        }
+    }
+}
+
+/// A destination and how often it was reached.
+fn told(one: &DestinationCount) -> String {
+    let (address, all) = (&one.address, one.connections);
+    match one.through_target {
+        0 => format!("{address}: {all}"),
+        through if through == all => format!("{address}: {all}, through the target"),
+        through => format!("{address}: {all}, {through} of them through the target"),
     }
 }
 
@@ -298,7 +319,16 @@ pub(super) fn lines(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report
             ));
         }
     }
-    lines.extend(other_destinations(counts));
+    lines.extend(destinations(
+        "other destinations",
+        &counts.others,
+        counts.others_untold,
+    ));
+    lines.extend(destinations(
+        "UDP, not looked into, to",
+        &counts.datagrams,
+        counts.datagrams_untold,
+    ));
     for program in &counts.unreadable {
         lines.push(format!(
             "bough: {} of {} refused: it may be executed and not read, so the fence cannot look into it",
@@ -316,24 +346,28 @@ pub(super) fn lines(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report
     lines
 }
 
-fn other_destinations(counts: &Report) -> Option<String> {
-    if counts.others.is_empty() {
+fn destinations(what: &str, list: &[DestinationCount], untold: u64) -> Option<String> {
+    if list.is_empty() {
         return None;
     }
-    let shown = counts.others.iter().take(DESTINATIONS_SHOWN);
+    let shown = list.iter().take(DESTINATIONS_SHOWN);
     let shown: Vec<String> = shown
         .map(|one| format!("{} ({})", one.address, one.connections))
         .collect();
-    let rest = counts.others.len().saturating_sub(DESTINATIONS_SHOWN);
-    let more = match (rest, counts.others_untold) {
+    let rest = list.len().saturating_sub(DESTINATIONS_SHOWN);
+    let more = match (rest, untold) {
         (0, 0) => String::new(),
         (rest, 0) => format!(" and {} more", words::things(rest, "destination")),
         (_, _) => " and many more".to_owned(),
     };
-    Some(format!(
-        "bough: other destinations: {}{more}",
-        shown.join(", ")
-    ))
+    let through: u64 = list.iter().map(|one| one.through_target).sum();
+    let all: u64 = list.iter().map(|one| one.connections).sum();
+    let way = match through {
+        0 => "",
+        through if through == all => ", all through the target",
+        _ => ", some through the target",
+    };
+    Some(format!("bough: {what}: {}{more}{way}", shown.join(", ")))
 }
 
 fn claim(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report) -> Option<String> {

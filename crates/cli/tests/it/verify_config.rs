@@ -11,8 +11,7 @@ fn verify(text: &str, flags: &str) -> String {
 }
 
 /// A file that asks for what is not in force.
-const WISHFUL: &str =
-    r#"{"feature": {"network": {"incoming": "mirror", "outgoing": true}, "fs": "local"}}"#;
+const WISHFUL: &str = r#"{"feature": {"hostname": true, "fs": "local", "network": {"incoming": {"tls_delivery": {"protocol": "tcp"}}}}}"#;
 
 #[test]
 fn a_valid_file_exits_with_0_and_names_what_is_not_in_force() {
@@ -20,10 +19,8 @@ fn a_valid_file_exits_with_0_and_names_what_is_not_in_force() {
     exit 0
     --- stdout
     x.json is valid.
-    not supported: x.json:1:38: feature.network.incoming: not in force yet: the target keeps its traffic, and the process is reached on this machine alone
-    not supported: x.json:1:60: feature.network.outgoing: not in force yet: the process connects from this machine
-    not supported: feature.network.dns (by default): not in force yet: names are resolved on this machine
-    not supported: feature.hostname (by default): not in force yet: the process sees this machine's host name
+    not supported: x.json:1:88: feature.network.incoming.tls_delivery: has no effect: stolen TLS comes to the process as its client sent it
+    not supported: x.json:1:26: feature.hostname: not in force yet: the process sees this machine's host name
     --- stderr
     "#);
 }
@@ -40,8 +37,8 @@ fn programs_read_what_editor_plugins_of_mirrord_read() {
         "namespace": null
       },
       "warnings": [
-        "x.json:1:38: feature.network.incoming: not in force yet: the target keeps its traffic, and the process is reached on this machine alone",
-        "x.json:1:60: feature.network.outgoing: not in force yet: the process connects from this machine"
+        "x.json:1:88: feature.network.incoming.tls_delivery: has no effect: stolen TLS comes to the process as its client sent it",
+        "x.json:1:26: feature.hostname: not in force yet: the process sees this machine's host name"
       ],
       "compatible_target_types": [
         "targetless",
@@ -56,37 +53,19 @@ fn programs_read_what_editor_plugins_of_mirrord_read() {
       "findings": [
         {
           "severity": "unsupported",
-          "path": "feature.network.incoming",
+          "path": "feature.network.incoming.tls_delivery",
           "file": "x.json",
           "line": 1,
-          "column": 38,
-          "text": "not in force yet: the target keeps its traffic, and the process is reached on this machine alone",
-          "hint": null
-        },
-        {
-          "severity": "unsupported",
-          "path": "feature.network.outgoing",
-          "file": "x.json",
-          "line": 1,
-          "column": 60,
-          "text": "not in force yet: the process connects from this machine",
-          "hint": null
-        },
-        {
-          "severity": "unsupported",
-          "path": "feature.network.dns",
-          "file": null,
-          "line": null,
-          "column": null,
-          "text": "not in force yet: names are resolved on this machine",
+          "column": 88,
+          "text": "has no effect: stolen TLS comes to the process as its client sent it",
           "hint": null
         },
         {
           "severity": "unsupported",
           "path": "feature.hostname",
-          "file": null,
-          "line": null,
-          "column": null,
+          "file": "x.json",
+          "line": 1,
+          "column": 26,
           "text": "not in force yet: the process sees this machine's host name",
           "hint": null
         }
@@ -156,9 +135,6 @@ fn what_exec_would_refuse_is_told_and_no_error() {
     --- stdout
     x.json is valid.
     refused by `exec`: x.json:1:55: feature.copy_target: copies of a target are not supported yet
-    not supported: feature.network.incoming (by default): not in force yet: the target keeps its traffic, and the process is reached on this machine alone
-    not supported: feature.network.outgoing (by default): not in force yet: the process connects from this machine
-    not supported: feature.network.dns (by default): not in force yet: names are resolved on this machine
     not supported: feature.fs.mode (by default): nobody chose a mode, and the default "read" is not supported yet: runs as "local"
     not supported: feature.hostname (by default): not in force yet: the process sees this machine's host name
     --- stderr
@@ -210,33 +186,6 @@ fn what_a_default_chose_is_no_warning_for_a_program() {
         "label"
       ],
       "findings": [
-        {
-          "severity": "unsupported",
-          "path": "feature.network.incoming",
-          "file": null,
-          "line": null,
-          "column": null,
-          "text": "not in force yet: the target keeps its traffic, and the process is reached on this machine alone",
-          "hint": null
-        },
-        {
-          "severity": "unsupported",
-          "path": "feature.network.outgoing",
-          "file": null,
-          "line": null,
-          "column": null,
-          "text": "not in force yet: the process connects from this machine",
-          "hint": null
-        },
-        {
-          "severity": "unsupported",
-          "path": "feature.network.dns",
-          "file": null,
-          "line": null,
-          "column": null,
-          "text": "not in force yet: names are resolved on this machine",
-          "hint": null
-        },
         {
           "severity": "unsupported",
           "path": "feature.hostname",

@@ -45,7 +45,7 @@ record! {
         /// side.
         /// Example: `[[8080, 80]]`
         port_mapping: Vec<(u16, u16)> = Vec::new(),
-        /// Whether connections from the target's own machine are left alone.
+        /// Whether ports that the process has on a loopback address alone stay its own.
         ignore_localhost: bool = false,
         /// Ports of the process that stay its own.
         /// Example: `[9090]`

@@ -5,14 +5,14 @@
 //! on cannot be seen from here, and a wrong guess must not be a gap.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use model::pg_url::Address;
 
 use super::known_hosts::{KnownHosts, name};
-use crate::remote::{Destination, Remote};
+use crate::remote::{Destination, Remote, is_of_this_machine};
 use crate::socket::canonical;
 
 /// Addresses that are remembered: a name that answers with others without end must not fill the memory.
@@ -66,7 +66,28 @@ impl AddressBook {
             for ip in name(address).map_or(&[][..], |host| hosts.get(host)) {
                 self.add_ip(server, *ip, address.port);
             }
+            let ips = ips_of(address, hosts);
+            if ips.iter().any(|ip| hosts.is_own(*ip)) {
+                self.add_local(server, address.port);
+            }
         }
+    }
+
+    /// Learns that `host` was answered with `ip`, where a source has that name.
+    pub(crate) fn learn_answer(&self, host: &str, ip: IpAddr) {
+        let all = self.given.iter().enumerate();
+        for (server, address) in all.flat_map(|(n, list)| list.iter().map(move |a| (n, a))) {
+            let is_it = |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(host);
+            if name(address).is_some_and(is_it) {
+                self.add_ip(server, ip, address.port);
+            }
+        }
+    }
+
+    /// Whether a source listens on every address of the place that it is in, on `port`.
+    pub(crate) fn has_local_port(&self, port: u16) -> bool {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        pages.local.contains_key(&port)
     }
 
     /// Looks every name up again and learns its addresses.
@@ -121,12 +142,12 @@ impl AddressBook {
         pages.paths.contains_key(path) || pages.local.contains_key(&port)
     }
 
-    /// The numbers of the sources at `destination`.
-    pub(crate) fn servers_at(&self, destination: &Destination) -> BTreeSet<usize> {
+    /// The numbers of the sources at `destination`; `is_own`: it is an address of the target itself.
+    pub(crate) fn servers_at(&self, destination: &Destination, is_own: bool) -> BTreeSet<usize> {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         let (exact, port) = match destination {
             Destination::Tcp(address) => {
-                let is_local = is_of_this_machine(address.ip());
+                let is_local = is_own || is_of_this_machine(address.ip());
                 (pages.tcp.get(address), is_local.then(|| address.port()))
             }
             Destination::Unix(path) => (pages.paths.get(path), socket_port(path)),
@@ -137,15 +158,18 @@ impl AddressBook {
     }
 }
 
+/// The addresses that `address` stands for.
+fn ips_of(address: &Address, hosts: &KnownHosts) -> Vec<IpAddr> {
+    match address.host.parse() {
+        Ok(ip) => vec![ip],
+        Err(_) => hosts.get(&address.host).to_vec(),
+    }
+}
+
 /// The port in the name of a PostgreSQL server's socket; none where the name is another.
 pub(crate) fn socket_port(path: &Path) -> Option<u16> {
     let name = path.file_name()?.to_str()?;
     name.strip_prefix(SOCKET_PREFIX)?.parse().ok()
-}
-
-/// Whether `ip` is an address of this machine: the kernel binds a socket to no other.
-fn is_of_this_machine(ip: IpAddr) -> bool {
-    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::remote::{Destination, Stream};
+use crate::remote::{Destination, Dialled};
 
 /// How long a connection may be unknown: the receiver writes it down right after making it.
 const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub(crate) struct Arrival {
     /// The session's socket.
     pub(crate) cookie: u64,
     /// The other end, where it had to answer first.
-    pub(crate) upstream: Option<Box<dyn Stream>>,
+    pub(crate) upstream: Option<Dialled>,
 }
 
 impl fmt::Debug for Arrival {

@@ -19,7 +19,7 @@ use super::relay::{self, Binding};
 use super::sniff::TLS_HANDSHAKE;
 use super::{OnSource, tls};
 use crate::prefixed::Prefixed;
-use crate::remote::{Destination, Remote, Stream, ThisMachine};
+use crate::remote::{Destination, Dialled, Remote, Stream, ThisMachine};
 use crate::session::{Event, Session};
 
 /// How long a client may take for its first packet (PostgreSQL's own `authentication_timeout` default).
@@ -202,7 +202,7 @@ async fn cancel(
 ) -> io::Result<()> {
     // A key that nobody of this session was given is nobody's query here.
     if let Some(owner) = owner {
-        let mut server = dial(session, &owner).await?;
+        let mut server = dial(session, &owner).await?.stream;
         server.write_all(&opening.packet).await?;
         server.flush().await?;
         server.read_to_end(&mut Vec::new()).await?;
@@ -211,7 +211,7 @@ async fn cancel(
 }
 
 /// Branches are on this machine; all else is where the session's connections are made from.
-async fn dial(session: &Session, to: &Destination) -> io::Result<Box<dyn Stream>> {
+async fn dial(session: &Session, to: &Destination) -> io::Result<Dialled> {
     match to {
         Destination::Tcp(address) if session.fence.door_at(*address).is_some() => {
             ThisMachine.dial(to).await
@@ -235,7 +235,8 @@ async fn lead(
         session.ledger.count_direct(number);
         return enter(session, opening, number).await;
     }
-    let branch = fence.branch_of(place, database);
+    let is_own = is_own(session, place).await;
+    let branch = fence.branch_of(place, is_own, database);
     if replicates_server {
         session
             .ledger
@@ -269,6 +270,17 @@ async fn lead(
     }
 }
 
+/// Whether `place` is an address of the target itself, on whose every address a source may listen.
+pub(super) async fn is_own(session: &Session, place: &Destination) -> bool {
+    match place {
+        Destination::Tcp(address) if session.fence.book.has_local_port(address.port()) => {
+            // An agent that does not answer leaves it open: then it counts as one.
+            session.remote.owns(address.ip()).await.unwrap_or(true)
+        }
+        Destination::Tcp(_) | Destination::Unix(_) => false,
+    }
+}
+
 /// Leads a session that meant the source to the branch, under the name that the database has there.
 async fn redirect(
     session: &Session,
@@ -291,7 +303,7 @@ async fn enter(session: &Session, opening: Opening, number: usize) -> io::Result
     let branch = session.fence.database(number);
     let door = Destination::Tcp(branch.door);
     let mut server = match ThisMachine.dial(&door).await {
-        Ok(server) => server,
+        Ok(dialled) => dialled.stream,
         Err(error) => {
             let message = format!("bough: branch {} does not answer: {error}", branch.branch);
             return refuse(opening.client, &message).await;
@@ -337,7 +349,7 @@ async fn reach(
     place: &Destination,
     is_demanded: bool,
 ) -> io::Result<(Box<dyn Stream>, bool)> {
-    let mut server = session.remote.dial(place).await?;
+    let mut server = session.remote.dial(place).await?.stream;
     if let Destination::Unix(_) = place {
         // The server offers no TLS there (section 19.9), and needs none.
         return Ok((server, false));

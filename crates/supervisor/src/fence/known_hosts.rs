@@ -15,7 +15,11 @@ const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What looking up the sources' names came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KnownHosts(BTreeMap<String, Vec<IpAddr>>);
+pub struct KnownHosts {
+    names: BTreeMap<String, Vec<IpAddr>>,
+    /// Addresses, given or found, of the very place that connections are made from.
+    own: BTreeSet<IpAddr>,
+}
 
 impl KnownHosts {
     /// Looks up every name among `addresses`, all at once; a name may be without an address.
@@ -23,7 +27,8 @@ impl KnownHosts {
         remote: &Arc<dyn Remote>,
         addresses: impl IntoIterator<Item = &'a Address>,
     ) -> Self {
-        let hosts: BTreeSet<&str> = addresses.into_iter().filter_map(name).collect();
+        let addresses: Vec<&Address> = addresses.into_iter().collect();
+        let hosts: BTreeSet<&str> = addresses.iter().copied().filter_map(name).collect();
         let mut lookups = JoinSet::new();
         for host in hosts {
             let (remote, host) = (Arc::clone(remote), host.to_owned());
@@ -33,21 +38,35 @@ impl KnownHosts {
                 (host, found.unwrap_or_default())
             });
         }
-        let mut known = BTreeMap::new();
+        let mut names = BTreeMap::new();
         while let Some(looked) = lookups.join_next().await {
-            known.extend(looked.ok());
+            names.extend(looked.ok());
         }
-        Self(known)
+        let given = addresses.iter().filter_map(|a| a.host.parse().ok());
+        let ips: BTreeSet<IpAddr> = names.values().flatten().copied().chain(given).collect();
+        let mut own = BTreeSet::new();
+        for ip in ips {
+            let asking = tokio::time::timeout(LOOKUP_TIME_MAX, remote.owns(ip));
+            if matches!(asking.await, Ok(Ok(true))) {
+                own.insert(ip);
+            }
+        }
+        Self { names, own }
+    }
+
+    /// Whether `ip` is an address of the place that connections are made from.
+    pub(super) fn is_own(&self, ip: IpAddr) -> bool {
+        self.own.contains(&ip)
     }
 
     /// The addresses of `host`.
     pub(super) fn get(&self, host: &str) -> &[IpAddr] {
-        self.0.get(host).map_or(&[], Vec::as_slice)
+        self.names.get(host).map_or(&[], Vec::as_slice)
     }
 
     /// Names without an address: no program of this machine gets there by them either.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        let without = self.0.iter().filter(|(_, ips)| ips.is_empty());
+        let without = self.names.iter().filter(|(_, ips)| ips.is_empty());
         without.map(|(host, _)| host.as_str())
     }
 }
@@ -64,13 +83,13 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::remote::{Destination, Pending, Stream};
+    use crate::remote::{Destination, Dialled, Pending};
 
     #[derive(Debug)]
     struct Table;
 
     impl Remote for Table {
-        fn dial<'a>(&'a self, _: &'a Destination) -> Pending<'a, Box<dyn Stream>> {
+        fn dial<'a>(&'a self, _: &'a Destination) -> Pending<'a, Dialled> {
             Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
         }
 
@@ -82,6 +101,10 @@ mod tests {
                     _ => Err(io::ErrorKind::NotFound.into()),
                 }
             })
+        }
+
+        fn owns(&self, ip: IpAddr) -> Pending<'_, bool> {
+            Box::pin(std::future::ready(Ok(ip == IpAddr::from([192, 0, 2, 9]))))
         }
     }
 
@@ -96,5 +119,7 @@ mod tests {
         let known = KnownHosts::look_up(&remote, &addresses).await;
         assert_eq!(known.get("db"), [IpAddr::from([192, 0, 2, 1])]);
         assert_eq!(known.unknown().collect::<Vec<_>>(), ["gone", "slow"]);
+        assert!(known.is_own(IpAddr::from([192, 0, 2, 9])));
+        assert!(!known.is_own(IpAddr::from([192, 0, 2, 1])));
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use crate::network::Side;
 use crate::remote::Destination;
 
 /// Other destinations that are told one by one; a crawler's are only counted beyond that.
@@ -45,8 +46,10 @@ pub struct DatabaseCount {
 pub struct DestinationCount {
     /// Address and port.
     pub address: String,
-    /// Connections that were begun.
+    /// Connections that were begun; of UDP: sockets that sent there.
     pub connections: u64,
+    /// Those of them that were made at the target.
+    pub through_target: u64,
 }
 
 /// A program that could not be looked into.
@@ -75,6 +78,10 @@ pub struct Report {
     pub others: Vec<DestinationCount>,
     /// Connections to destinations that are not in that list.
     pub others_untold: u64,
+    /// Destinations of UDP, which the fence does not look into, as far as they were seen: in a target's network.
+    pub datagrams: Vec<DestinationCount>,
+    /// Sockets that sent to destinations that are not in that list.
+    pub datagrams_untold: u64,
     /// Connections from network namespaces of the session's own, which are not looked into.
     pub unseen: u64,
     /// Programs that could not be looked into.
@@ -103,8 +110,16 @@ struct Counts {
     report: Report,
     passed: BTreeMap<(Destination, String), u64>,
     refused: BTreeMap<(Destination, String), u64>,
-    others: BTreeMap<SocketAddr, u64>,
+    others: BTreeMap<SocketAddr, Reached>,
+    datagrams: BTreeMap<SocketAddr, Reached>,
     unreadable: BTreeMap<String, u64>,
+}
+
+/// How often a destination was reached, and how often of it through the target.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    all: u64,
+    through_target: u64,
 }
 
 /// The counts of one session.
@@ -169,10 +184,17 @@ impl Ledger {
         add(&mut self.lock().unreadable, program, NAMES_MAX);
     }
 
-    pub(crate) fn count_other(&self, address: SocketAddr) {
+    pub(crate) fn count_other(&self, address: SocketAddr, side: Side) {
         let mut counts = self.lock();
-        if !add(&mut counts.others, address, DESTINATIONS_MAX) {
+        if !reach(&mut counts.others, address, side) {
             counts.report.others_untold += 1;
+        }
+    }
+
+    pub(crate) fn count_datagrams(&self, address: SocketAddr, side: Side) {
+        let mut counts = self.lock();
+        if !reach(&mut counts.datagrams, address, side) {
+            counts.report.datagrams_untold += 1;
         }
     }
 
@@ -189,13 +211,14 @@ impl Ledger {
                 });
             told.collect()
         };
-        let others = counts
-            .others
-            .iter()
-            .map(|(address, connections)| DestinationCount {
+        let destinations = |map: &BTreeMap<SocketAddr, Reached>| {
+            let told = map.iter().map(|(address, reached)| DestinationCount {
                 address: address.to_string(),
-                connections: *connections,
+                connections: reached.all,
+                through_target: reached.through_target,
             });
+            told.collect()
+        };
         let unreadable = counts
             .unreadable
             .iter()
@@ -206,7 +229,8 @@ impl Ledger {
         Report {
             passed: databases(&counts.passed),
             refused: databases(&counts.refused),
-            others: others.collect(),
+            others: destinations(&counts.others),
+            datagrams: destinations(&counts.datagrams),
             unreadable: unreadable.collect(),
             ..counts.report.clone()
         }
@@ -215,6 +239,17 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counts one more way to `address`; false where the map is full and does not have it.
+fn reach(map: &mut BTreeMap<SocketAddr, Reached>, address: SocketAddr, side: Side) -> bool {
+    if map.len() >= DESTINATIONS_MAX && !map.contains_key(&address) {
+        return false;
+    }
+    let reached = map.entry(address).or_default();
+    reached.all += 1;
+    reached.through_target += u64::from(side == Side::Target);
+    true
 }
 
 /// Counts one of `key`; false where the map is full and does not have it.
@@ -234,12 +269,13 @@ mod tests {
     fn destinations_without_end_are_counted_in_one() {
         let ledger = Ledger::default();
         for port in 0..300 {
-            ledger.count_other(SocketAddr::from(([192, 0, 2, 1], port)));
+            ledger.count_other(SocketAddr::from(([192, 0, 2, 1], port)), Side::Here);
         }
-        ledger.count_other(SocketAddr::from(([192, 0, 2, 1], 0)));
+        ledger.count_other(SocketAddr::from(([192, 0, 2, 1], 0)), Side::Target);
         let report = ledger.report();
         assert_eq!(report.others.len(), DESTINATIONS_MAX);
         assert_eq!(report.others[0].connections, 2);
+        assert_eq!(report.others[0].through_target, 1);
         assert_eq!(report.others_untold, 300 - 256);
     }
 

@@ -17,9 +17,11 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use super::conversation;
 use super::sniff::{Verdict, judge};
-use super::{Arrival, Peer, Route};
+use super::{Arrival, OnSource, Peer, Route};
+use crate::network::{Protocol, Side};
 use crate::prefixed::Prefixed;
-use crate::remote::{Destination, Stream};
+use crate::remote::{Destination, Stream, TargetNetwork};
+use crate::resolver;
 use crate::session::Session;
 use crate::socket::canonical;
 
@@ -159,9 +161,13 @@ pub(crate) fn begin(session: &Arc<Session>, peer: Peer, client: Box<dyn Stream>)
 
 async fn serve_one(session: &Session, client: Box<dyn Stream>, arrival: Arrival) {
     let place = arrival.destination;
-    let served = match arrival.upstream {
-        Some(server) => watch(session, client, server, &place).await,
-        None => conversation::serve(session, client, &place)
+    let served = match (arrival.upstream, &session.network) {
+        (Some(server), _) => watch(session, client, server.stream, &place).await,
+        (None, Some(network)) if is_resolver(session, network, &place) => match place {
+            Destination::Tcp(server) => resolver::serve(session, network, client, server).await,
+            Destination::Unix(_) => Ok(()),
+        },
+        (None, Some(_) | None) => conversation::serve(session, client, &place)
             .await
             .map_err(io::Error::other),
     };
@@ -170,7 +176,34 @@ async fn serve_one(session: &Session, client: Box<dyn Stream>, arrival: Arrival)
     }
 }
 
-/// Carries a connection to its end, unless it turns out to be PostgreSQL's.
+/// Whether the session itself answers at `place`, as a name server.
+fn is_resolver(session: &Session, network: &TargetNetwork, place: &Destination) -> bool {
+    match place {
+        Destination::Tcp(address) => {
+            network.plan().answers_names()
+                && address.port() == resolver::PORT
+                && session.fence.route(*address) != Route::Source
+        }
+        Destination::Unix(_) => false,
+    }
+}
+
+/// Whether a session of PostgreSQL at `place` is the fence's to lead: it may be with a source.
+async fn is_fenced(session: &Session, place: &Destination) -> bool {
+    let Destination::Tcp(address) = place else {
+        return true;
+    };
+    match session.fence.route(*address) {
+        Route::Watched | Route::Source => true,
+        Route::Allowed | Route::Door(_) | Route::TlsDoor => false,
+        Route::Elsewhere => {
+            session.fence.on_source() != OnSource::Allow
+                && conversation::is_own(session, place).await
+        }
+    }
+}
+
+/// Carries a connection to its end, unless it turns out to be PostgreSQL's and the fence's.
 async fn watch(
     session: &Session,
     mut client: Box<dyn Stream>,
@@ -205,6 +238,7 @@ async fn watch(
         match verdict {
             Verdict::Open => {}
             Verdict::Other => break,
+            Verdict::Postgres if !is_fenced(session, place).await => break,
             Verdict::Postgres => {
                 drop(server);
                 let client = Box::new(Prefixed::new(first, client));
@@ -223,8 +257,13 @@ async fn watch(
 
 fn count(session: &Session, place: &Destination) {
     if let Destination::Tcp(address) = place
-        && session.fence.route(*address) == Route::Watched
+        && matches!(
+            session.fence.route(*address),
+            Route::Watched | Route::Elsewhere
+        )
     {
-        session.ledger.count_other(*address);
+        let network = session.network.as_ref();
+        let side = network.map_or(Side::Here, |network| network.side(Protocol::Tcp, *address));
+        session.ledger.count_other(*address, side);
     }
 }

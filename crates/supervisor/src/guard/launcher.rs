@@ -9,7 +9,7 @@ use rustix::process::Rlimit;
 use super::GuardError;
 use crate::command::{Command, SpawnError, Start};
 use crate::process::Process;
-use crate::seccomp::{self, InstallError, Listener};
+use crate::seccomp::{self, InstallError, Listener, Scope};
 
 /// A thread that waits for what it is to start.
 #[derive(Debug)]
@@ -23,13 +23,13 @@ impl Launcher {
     ///
     /// # Errors
     /// [`GuardError`] when there can be no thread or no filter.
-    pub(super) fn start() -> Result<(Self, Listener), GuardError> {
+    pub(super) fn start(scope: Scope) -> Result<(Self, Listener), GuardError> {
         let (installed_tx, installed_rx) = mpsc::channel();
         let (order_tx, order_rx) = mpsc::channel::<(Command, Rlimit)>();
         let (started_tx, started_rx) = mpsc::channel();
         let thread = std::thread::Builder::new().name("launcher".to_owned());
         let run = move || {
-            let filter = seccomp::build();
+            let filter = seccomp::build(scope);
             let installed = seccomp::install(&filter);
             let is_installed = installed.is_ok();
             // A receiver that is gone has given up on the session: so does this thread.

@@ -18,7 +18,10 @@ use super::arguments::Arguments;
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
 use crate::fence::{Arrival, Peer, Route};
-use crate::remote::{Destination, Stream};
+use crate::network::{Protocol, Side};
+use crate::ports::is_bound_by;
+use crate::remote::{Destination, Dialled};
+use crate::resolver;
 use crate::seccomp::Question;
 use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, for_family};
 
@@ -98,6 +101,9 @@ impl Interceptor {
         // What the kernel does not know of a socket it will not connect either.
         let going_on = |_: io::Error| Answer::GoOn;
         // A socket that is on its way already answers for itself.
+        if socket.is_udp().map_err(going_on)? {
+            return self.connect_datagram(question, descriptor, address);
+        }
         if !socket.is_tcp().map_err(going_on)? || !socket.is_idle().map_err(going_on)? {
             return Ok(Answer::GoOn);
         }
@@ -117,9 +123,24 @@ impl Interceptor {
     fn lead(self: &Arc<Self>, question: &Question, connecting: Connecting) -> Answer {
         let session = &self.session;
         let address = connecting.address;
-        match session.fence.route(address) {
+        let route = session.fence.route(address);
+        if matches!(route, Route::Elsewhere | Route::Allowed | Route::Watched) {
+            if self.is_name_server(address) {
+                return match self.join(&connecting, None) {
+                    Ok(()) => Answer::Succeed,
+                    Err(errno) => Answer::Fail(errno),
+                };
+            }
+            if self.side(Protocol::Tcp, address) == Side::Target {
+                if route == Route::Allowed {
+                    session.ledger.count_allowed();
+                }
+                return self.connect_remotely(question, connecting, Side::Target);
+            }
+        }
+        match route {
             Route::Elsewhere => {
-                session.ledger.count_other(address);
+                session.ledger.count_other(address, Side::Here);
                 self.go_elsewhere(&connecting)
             }
             Route::Door(number) => {
@@ -134,7 +155,37 @@ impl Interceptor {
                 Ok(()) => Answer::Succeed,
                 Err(errno) => Answer::Fail(errno),
             },
-            Route::Watched => self.connect_remotely(question, connecting),
+            Route::Watched => self.connect_remotely(question, connecting, Side::Here),
+        }
+    }
+
+    /// Whether a name server is asked at `address`, in whose place the session answers.
+    pub(super) fn is_name_server(&self, address: SocketAddr) -> bool {
+        let network = self.session.network.as_ref();
+        address.port() == resolver::PORT
+            && network.is_some_and(|network| network.plan().answers_names())
+    }
+
+    /// Where the way to `address` begins. What the session itself listens on is here, whatever the plan says.
+    pub(super) fn side(&self, protocol: Protocol, address: SocketAddr) -> Side {
+        match &self.session.network {
+            Some(network) if !self.is_own_port(protocol, address) => {
+                network.side(protocol, address)
+            }
+            Some(_) | None => Side::Here,
+        }
+    }
+
+    fn is_own_port(&self, protocol: Protocol, address: SocketAddr) -> bool {
+        if !address.ip().is_loopback() {
+            return false;
+        }
+        match protocol {
+            Protocol::Tcp => self.ports.is_listened_on(address.port()),
+            Protocol::Udp => {
+                let tree = self.tree.get();
+                tree.is_some_and(|tree| is_bound_by(tree, address.port()))
+            }
         }
     }
 
@@ -163,7 +214,7 @@ impl Interceptor {
     pub(super) fn join(
         &self,
         connecting: &Connecting,
-        upstream: Option<Box<dyn Stream>>,
+        upstream: Option<Dialled>,
     ) -> Result<(), i32> {
         let Connecting {
             family,
@@ -182,7 +233,8 @@ impl Interceptor {
         if matches!(connected, Ok(()) | Err(libc::EINPROGRESS)) {
             let local = connecting.socket().local_address();
             let local = local.map_err(|error| errno(&error))?;
-            self.session.names.remember(cookie, address);
+            let believed = upstream.as_ref().and_then(|dialled| dialled.local);
+            self.session.names.remember(cookie, address, believed);
             let arrival = Arrival {
                 destination: Destination::Tcp(address),
                 cookie,

@@ -1,7 +1,9 @@
-//! bind(2) and getsockname(2): a port that somebody else has does not keep the session's program from listening.
+//! bind(2), listen(2) and getsockname(2): a port that somebody else has does not keep the session's program from
+//! listening, and what it listens on is known.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::process::geteuid;
 
@@ -9,10 +11,11 @@ use super::arguments::Arguments;
 use super::connect::errno;
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
+use crate::incoming::{self, Listening};
 use crate::ports::{PortTaken, find_holder};
 use crate::seccomp::Question;
 use crate::session::Event;
-use crate::socket::{Name, Socket, encode};
+use crate::socket::{Name, Socket, encode, for_family};
 
 /// Ports below this one need a right (ip(7), `ip_unprivileged_port_start`, whose default it is).
 const UNPRIVILEGED_PORT_MIN: u16 = 1024;
@@ -36,6 +39,11 @@ impl Interceptor {
             && socket.network().map_err(|_| Answer::GoOn)? == self.network;
         if !is_ours {
             return Ok(Answer::GoOn);
+        }
+        let chosen = self.session.network.as_ref();
+        let chosen = chosen.and_then(|n| n.plan().incoming.listen_port(asked.port()));
+        if let Some(real) = chosen {
+            return Ok(self.bind_chosen(socket, asked, real));
         }
         match socket.bind(asked).map_err(|error| errno(&error)) {
             Ok(()) => Ok(Answer::Succeed),
@@ -90,17 +98,67 @@ impl Interceptor {
         Answer::Succeed
     }
 
+    /// Binds to the port that the user chose for the one that is asked for.
+    fn bind_chosen(&self, socket: Socket<'_>, asked: SocketAddr, real: u16) -> Answer {
+        match socket.bind(SocketAddr::new(asked.ip(), real)) {
+            Ok(()) => {
+                self.ports.add(asked.port(), real);
+                Answer::Succeed
+            }
+            Err(error) => Answer::Fail(errno(&error)),
+        }
+    }
+
+    pub(super) fn listen(
+        &self,
+        question: &Question,
+        asker: Asker,
+        arguments: &Arguments,
+    ) -> Looked<Answer> {
+        let descriptor = self.take_descriptor(question, asker, arguments)?;
+        let socket = Socket(descriptor.as_fd());
+        let is_ours = socket.is_tcp().map_err(|_| Answer::GoOn)?
+            && socket.network().map_err(|_| Answer::GoOn)? == self.network;
+        if !is_ours {
+            return Ok(Answer::GoOn);
+        }
+        if let Err(error) = rustix::net::listen(socket.0, arguments.int(1)) {
+            return Ok(Answer::Fail(error.raw_os_error()));
+        }
+        let local = socket.local_address().map_err(|_| Answer::Succeed)?;
+        let asked = self.ports.asked(local.port()).unwrap_or(local.port());
+        let listening = Listening {
+            cookie: socket.cookie().map_err(|_| Answer::Succeed)?,
+            asked: SocketAddr::new(local.ip().to_canonical(), asked),
+            real: local.port(),
+        };
+        // A second listen(2) changes the backlog alone.
+        if self.ports.listen(listening) {
+            let session = Arc::clone(&self.session);
+            self.runtime
+                .spawn(async move { incoming::subscribe(session, listening).await });
+        }
+        Ok(Answer::Succeed)
+    }
+
     pub(super) fn local_name(
         &self,
         question: &Question,
         asker: Asker,
         arguments: &Arguments,
     ) -> Looked<Answer> {
-        if self.ports.is_empty() {
+        if self.ports.is_empty() && self.session.names.is_empty() {
             return Ok(Answer::GoOn);
         }
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let socket = Socket(descriptor.as_fd());
+        let cookie = socket.cookie().map_err(|_| Answer::GoOn)?;
+        let believed = self.session.names.get(cookie);
+        if let Some(local) = believed.and_then(|believed| believed.local) {
+            let family = socket.family().map_err(|_| Answer::GoOn)?;
+            let local = for_family(local, family).ok_or(Answer::GoOn)?;
+            return self.write_name(asker, arguments, &encode(local));
+        }
         let is_tcp = socket.is_tcp().map_err(|_| Answer::GoOn)?;
         let mut local = socket.local_address().map_err(|_| Answer::GoOn)?;
         match self.ports.asked(local.port()) {

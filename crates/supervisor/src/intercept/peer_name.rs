@@ -1,12 +1,13 @@
-//! getpeername(2) of a redirected socket: what its program connected to.
+//! getpeername(2): what a redirected socket was connected to, and who is at the other end of a delivered connection.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use super::arguments::Arguments;
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
 use crate::seccomp::Question;
-use crate::socket::{Socket, encode, for_family};
+use crate::socket::{Socket, canonical, encode, for_family};
 
 impl Interceptor {
     pub(super) fn peer_name(
@@ -15,17 +16,22 @@ impl Interceptor {
         asker: Asker,
         arguments: &Arguments,
     ) -> Looked<Answer> {
-        if self.session.names.is_empty() {
+        if self.session.names.is_empty() && self.session.subscriptions.is_empty() {
             return Ok(Answer::GoOn);
         }
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let socket = Socket(descriptor.as_fd());
         let cookie = socket.cookie().map_err(|_| Answer::GoOn)?;
-        let Some(believed) = self.session.names.get(cookie) else {
+        // A socket that is not connected says ENOTCONN.
+        let peer = rustix::net::getpeername(socket.0).map_err(|_| Answer::GoOn)?;
+        let delivered = || {
+            let end = SocketAddr::try_from(peer?).ok()?;
+            self.session.subscriptions.peer(canonical(end))
+        };
+        let believed = self.session.names.get(cookie).map(|believed| believed.peer);
+        let Some(believed) = believed.or_else(delivered) else {
             return Ok(Answer::GoOn);
         };
-        // A socket that is not connected says ENOTCONN.
-        rustix::net::getpeername(socket.0).map_err(|_| Answer::GoOn)?;
         let family = socket.family().map_err(|_| Answer::GoOn)?;
         let believed = for_family(believed, family).ok_or(Answer::GoOn)?;
         self.write_name(asker, arguments, &encode(believed))

@@ -25,7 +25,8 @@ use tokio::net::TcpSocket;
 use super::connect::{Connecting, errno};
 use super::{Answer, Interceptor};
 use crate::fence::{Arrival, Peer};
-use crate::remote::{Destination, Pending, Stream};
+use crate::network::Side;
+use crate::remote::{Destination, Dialled, Pending, Remote, Stream, ThisMachine};
 use crate::seccomp::Question;
 use crate::socket::{canonical, for_family};
 
@@ -105,6 +106,7 @@ impl Interceptor {
         self: &Arc<Self>,
         question: &Question,
         connecting: Connecting,
+        side: Side,
     ) -> Answer {
         let (interceptor, question) = (Arc::clone(self), *question);
         let blocks = match connecting.socket().is_nonblocking() {
@@ -113,7 +115,10 @@ impl Interceptor {
         };
         self.runtime.spawn(async move {
             let to = Destination::Tcp(connecting.address);
-            let remote = Arc::clone(&interceptor.session.remote);
+            let remote: Arc<dyn Remote> = match side {
+                Side::Target => Arc::clone(&interceptor.session.remote),
+                Side::Here => Arc::new(ThisMachine),
+            };
             let mut dialling = remote.dial(&to);
             let dialled = if blocks {
                 dialling.await
@@ -143,7 +148,7 @@ impl Interceptor {
         &self,
         question: &Question,
         connecting: Connecting,
-        dialling: Pending<'_, Box<dyn Stream>>,
+        dialling: Pending<'_, Dialled>,
     ) {
         let holes = self
             .holes
@@ -158,7 +163,7 @@ impl Interceptor {
         let local = connecting.socket().local_address();
         self.session
             .names
-            .remember(connecting.cookie, connecting.address);
+            .remember(connecting.cookie, connecting.address, None);
         self.listener.fail(question, errno);
         let (Ok(local), libc::EINPROGRESS) = (local, errno) else {
             return;
@@ -171,6 +176,8 @@ impl Interceptor {
         };
         match opened {
             Ok((client, upstream)) => {
+                let names = &self.session.names;
+                names.remember(connecting.cookie, connecting.address, upstream.local);
                 let arrival = Arrival {
                     destination: Destination::Tcp(connecting.address),
                     cookie: connecting.cookie,

@@ -1,4 +1,4 @@
-//! connect(2) to a PostgreSQL server's Unix socket.
+//! connect(2) to a Unix socket: a PostgreSQL server's, one of the target's, or one of a service that would answer names.
 //!
 //! The proxy tells such connections apart by the name of the program's own socket, which has none by itself: the kernel
 //! gives it an abstract one first (unix(7), "Autobind feature"), that nobody but the proxy sees.
@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::net::{SocketAddrUnix, bind, connect, getsockname};
 
@@ -16,19 +17,41 @@ use super::connect::errno;
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
 use crate::fence::{Arrival, Peer, Route, socket_port};
-use crate::remote::Destination;
+use crate::remote::{Destination, Dialled};
 use crate::seccomp::Question;
 use crate::socket::Socket;
 
+/// Services of this machine that answer names before a name server is asked: nscd (glibc, `_PATH_NSCDSOCKET`), systemd's
+/// resolver by varlink (nss-resolve), and avahi (nss-mdns).
+const RESOLVERS: [&str; 6] = [
+    "/var/run/nscd/socket",
+    "/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/var/run/systemd/resolve/io.systemd.Resolve",
+    "/run/avahi-daemon/socket",
+    "/var/run/avahi-daemon/socket",
+];
+
 impl Interceptor {
     pub(super) fn connect_unix(
-        &self,
+        self: &Arc<Self>,
         question: &Question,
         asker: Asker,
         arguments: &Arguments,
         path: &[u8],
     ) -> Looked<Answer> {
         let path = Path::new(OsStr::from_bytes(path));
+        if let Some(network) = &self.session.network {
+            if network.plan().answers_names() && RESOLVERS.iter().any(|own| path == Path::new(own))
+            {
+                return Ok(Answer::Fail(libc::ENOENT));
+            }
+            let whole = whole_path(asker, path).map_err(|_| Answer::GoOn)?;
+            let streams = &network.plan().outgoing.unix_streams;
+            if whole.to_str().is_some_and(|path| streams.matches(path)) {
+                return self.connect_unix_remotely(question, asker, arguments, whole);
+            }
+        }
         let Some(port) = socket_port(path) else {
             return Ok(Answer::GoOn);
         };
@@ -47,13 +70,52 @@ impl Interceptor {
         if !socket.is_stream().map_err(|_| Answer::GoOn)? {
             return Ok(Answer::GoOn);
         }
-        match self.join_unix(socket, path) {
+        match self.join_unix(socket, path, None) {
             Ok(()) => Ok(Answer::Succeed),
             Err(error) => Ok(Answer::Fail(errno(&error))),
         }
     }
 
-    fn join_unix(&self, socket: Socket<'_>, path: PathBuf) -> io::Result<()> {
+    /// Connects to a socket of the target's; the runtime answers.
+    fn connect_unix_remotely(
+        self: &Arc<Self>,
+        question: &Question,
+        asker: Asker,
+        arguments: &Arguments,
+        path: PathBuf,
+    ) -> Looked<Answer> {
+        let descriptor = self.take_descriptor(question, asker, arguments)?;
+        if !Socket(descriptor.as_fd())
+            .is_stream()
+            .map_err(|_| Answer::GoOn)?
+        {
+            return Ok(Answer::GoOn);
+        }
+        let (interceptor, question) = (Arc::clone(self), *question);
+        self.runtime.spawn(async move {
+            let to = Destination::Unix(path.clone());
+            let joined = match interceptor.session.remote.dial(&to).await {
+                Ok(upstream) => {
+                    let socket = Socket(descriptor.as_fd());
+                    interceptor.join_unix(socket, path, Some(upstream))
+                }
+                Err(error) => Err(error),
+            };
+            let answer = match joined {
+                Ok(()) => Answer::Succeed,
+                Err(error) => Answer::Fail(errno(&error)),
+            };
+            interceptor.send(&question, answer);
+        });
+        Ok(Answer::Later)
+    }
+
+    fn join_unix(
+        &self,
+        socket: Socket<'_>,
+        path: PathBuf,
+        upstream: Option<Dialled>,
+    ) -> io::Result<()> {
         let own = own_name(socket)?;
         let cookie = socket.cookie()?;
         let proxy = SocketAddrUnix::new_abstract_name(&self.proxy.unix)?;
@@ -61,7 +123,7 @@ impl Interceptor {
         let arrival = Arrival {
             destination: Destination::Unix(path),
             cookie,
-            upstream: None,
+            upstream,
         };
         self.session.arrivals.expect(Peer::Unix(own), arrival);
         Ok(())
@@ -86,9 +148,14 @@ fn own_name(socket: Socket<'_>) -> io::Result<Vec<u8>> {
 
 /// `path` as its program means it, without links in it.
 fn real_path(asker: Asker, path: &Path) -> io::Result<PathBuf> {
+    whole_path(asker, path)?.canonicalize()
+}
+
+/// `path` from the root on, as its program means it.
+fn whole_path(asker: Asker, path: &Path) -> io::Result<PathBuf> {
     if path.is_absolute() {
-        return path.canonicalize();
+        return Ok(path.to_owned());
     }
     let directory = std::fs::read_link(format!("/proc/{}/cwd", asker.thread()))?;
-    directory.join(path).canonicalize()
+    Ok(directory.join(path))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 
 use crate::process::Stat;
+use crate::tree::Tree;
 
 /// The listening state in `/proc/net/tcp` (proc_pid_net(5), TCP_LISTEN).
 const LISTENING: &str = "0A";
@@ -43,21 +44,37 @@ pub(crate) fn find_holder(port: u16) -> Option<Holder> {
     })
 }
 
+/// Whether a process of `tree` has UDP port `port`.
+pub(crate) fn is_bound_by(tree: &Tree, port: u16) -> bool {
+    // A UDP socket that is connected to nobody is in the state of one that is closed (TCP_CLOSE).
+    let sockets = sockets_of(["/proc/net/udp", "/proc/net/udp6"], port, "07");
+    !sockets.is_empty()
+        && tree
+            .members()
+            .iter()
+            .any(|member| holds_one_of(member.pid(), &sockets))
+}
+
 /// The names that `/proc/PID/fd` has for the sockets that listen on `port`.
 fn listening_sockets(port: u16) -> Vec<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    sockets_of(["/proc/net/tcp", "/proc/net/tcp6"], port, LISTENING)
+}
+
+fn sockets_of(tables: [&str; 2], port: u16, state: &str) -> Vec<String> {
     let tables = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
     let lines = tables.iter().flat_map(|table| table.lines().skip(1));
-    lines.filter_map(|line| socket_of(line, port)).collect()
+    lines
+        .filter_map(|line| socket_of(line, port, state))
+        .collect()
 }
 
 /// `sl local_address rem_address st tx_queue:rx_queue tr:when retrnsmt uid timeout inode ...`
-fn socket_of(line: &str, port: u16) -> Option<String> {
+fn socket_of(line: &str, port: u16, wanted: &str) -> Option<String> {
     let mut fields = line.split_whitespace();
     let (_, local_port) = fields.nth(1)?.rsplit_once(':')?;
     let state = fields.nth(1)?;
     let inode = fields.nth(5)?;
-    let is_it = state == LISTENING && u16::from_str_radix(local_port, 16) == Ok(port);
+    let is_it = state == wanted && u16::from_str_radix(local_port, 16) == Ok(port);
     is_it.then(|| format!("socket:[{inode}]"))
 }
 
@@ -84,11 +101,14 @@ mod tests {
     #[test]
     fn a_line_of_the_table_is_read() {
         let line = "   1: 0100007F:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 39123 1 0 100 0";
-        assert_eq!(socket_of(line, 8082).as_deref(), Some("socket:[39123]"));
-        assert_eq!(socket_of(line, 8083), None);
+        assert_eq!(
+            socket_of(line, 8082, LISTENING).as_deref(),
+            Some("socket:[39123]")
+        );
+        assert_eq!(socket_of(line, 8083, LISTENING), None);
         let connected = line.replace(" 0A ", " 01 ");
-        assert_eq!(socket_of(&connected, 8082), None);
-        assert_eq!(socket_of("", 8082), None);
+        assert_eq!(socket_of(&connected, 8082, LISTENING), None);
+        assert_eq!(socket_of("", 8082, LISTENING), None);
     }
 
     #[test]

@@ -2,6 +2,10 @@
 //!
 //! ```text
 //!   native and 32-bit calls:  connect bind getsockname getpeername -> notify   (i386's socketcall by its number)
+//!                             in a target's network:
+//!                               listen; socket for datagrams of IPv4 and IPv6 -> notify
+//!                               with a descriptor that is marked by its number (MARKED): sendto and recvfrom with an
+//!                               address, sendmsg sendmmsg recvmsg recvmmsg -> notify
 //!                             send* with MSG_FASTOPEN -> EOPNOTSUPP: callers fall back to connect
 //!                             io_uring_setup -> ENOSYS: its connects would pass every filter
 //!                             prctl(PR_SET_DUMPABLE, 0) -> "done": such a process could not be looked into
@@ -26,8 +30,37 @@ pub(crate) enum Call {
     LocalName,
     /// `getpeername(fd, address, length)`.
     PeerName,
-    /// `socketcall(number, arguments)` of i386: any of them, or a send.
+    /// `listen(fd, backlog)`.
+    Listen,
+    /// `socket(family, type, protocol)`.
+    Socket,
+    /// `sendto(fd, bytes, length, flags, address, length)`.
+    SendTo,
+    /// `sendmsg(fd, message, flags)`.
+    SendMessage,
+    /// `sendmmsg(fd, messages, count, flags)`.
+    SendMessages,
+    /// `recvfrom(fd, bytes, length, flags, address, length)`.
+    ReceiveFrom,
+    /// `recvmsg(fd, message, flags)`.
+    ReceiveMessage,
+    /// `recvmmsg(fd, messages, count, flags, timeout)`.
+    ReceiveMessages,
+    /// `socketcall(number, arguments)` of i386: any of them.
     Multiplexed,
+}
+
+/// The descriptors that sockets for datagrams get in a target's network, so that the filter knows them: above what
+/// programs usually have, below what select(2) can wait for.
+pub(crate) const MARKED: std::ops::Range<u32> = 640..1024;
+
+/// What is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Connections and ports.
+    Connections,
+    /// Datagrams and listening as well.
+    Network,
 }
 
 /// One architecture's numbers.
@@ -36,7 +69,10 @@ struct Numbers {
     arch: u32,
     notified: &'static [(u32, Call)],
     /// Sends: the number, and which argument holds the flags.
-    sends: [(u32, usize); 3],
+    sends: [(u32, usize, Call); 3],
+    receives: [(u32, Call); 3],
+    listen: u32,
+    socket: u32,
     prctl: u32,
 }
 
@@ -54,7 +90,18 @@ const X86_64: Numbers = Numbers {
         (51, Call::LocalName),
         (52, Call::PeerName),
     ],
-    sends: [(44, 3), (46, 2), (307, 3)],
+    sends: [
+        (44, 3, Call::SendTo),
+        (46, 2, Call::SendMessage),
+        (307, 3, Call::SendMessages),
+    ],
+    receives: [
+        (45, Call::ReceiveFrom),
+        (47, Call::ReceiveMessage),
+        (299, Call::ReceiveMessages),
+    ],
+    listen: 50,
+    socket: 41,
     prctl: 157,
 };
 
@@ -66,7 +113,18 @@ const I386: Numbers = Numbers {
         (367, Call::LocalName),
         (368, Call::PeerName),
     ],
-    sends: [(369, 3), (370, 2), (345, 3)],
+    sends: [
+        (369, 3, Call::SendTo),
+        (370, 2, Call::SendMessage),
+        (345, 3, Call::SendMessages),
+    ],
+    receives: [
+        (371, Call::ReceiveFrom),
+        (372, Call::ReceiveMessage),
+        (337, Call::ReceiveMessages),
+    ],
+    listen: 363,
+    socket: 359,
     prctl: 172,
 };
 
@@ -79,7 +137,18 @@ const AARCH64: Numbers = Numbers {
         (204, Call::LocalName),
         (205, Call::PeerName),
     ],
-    sends: [(206, 3), (211, 2), (269, 3)],
+    sends: [
+        (206, 3, Call::SendTo),
+        (211, 2, Call::SendMessage),
+        (269, 3, Call::SendMessages),
+    ],
+    receives: [
+        (207, Call::ReceiveFrom),
+        (212, Call::ReceiveMessage),
+        (243, Call::ReceiveMessages),
+    ],
+    listen: 201,
+    socket: 198,
     prctl: 167,
 };
 
@@ -92,14 +161,26 @@ const ARM: Numbers = Numbers {
         (286, Call::LocalName),
         (287, Call::PeerName),
     ],
-    sends: [(290, 3), (296, 2), (374, 3)],
+    sends: [
+        (290, 3, Call::SendTo),
+        (296, 2, Call::SendMessage),
+        (374, 3, Call::SendMessages),
+    ],
+    receives: [
+        (292, Call::ReceiveFrom),
+        (297, Call::ReceiveMessage),
+        (365, Call::ReceiveMessages),
+    ],
+    listen: 284,
+    socket: 281,
     prctl: 172,
 };
 
 /// `socketcall` of i386, and which of its numbers are asked about (linux/net.h): the four calls, and three sends,
-/// whose flags are in memory where the filter cannot look.
+/// whose flags are in memory where the filter cannot look; in a target's network socket, listen and receives too.
 const SOCKETCALL: u32 = 102;
 const SOCKETCALL_NOTIFIED: [u32; 7] = [2, 3, 6, 7, 11, 16, 20];
+const SOCKETCALL_OF_NETWORK: [u32; 5] = [1, 4, 12, 17, 19];
 
 /// What this machine's processes may be built for.
 #[cfg(target_arch = "x86_64")]
@@ -114,16 +195,28 @@ pub(crate) fn call_of(arch: u32, number: i32) -> Option<Call> {
         return Some(Call::Multiplexed);
     }
     let numbers = MACHINE.iter().find(|numbers| numbers.arch == arch)?;
-    let known = numbers.notified.iter().find(|(n, _)| *n == number);
-    known.map(|(_, call)| *call)
+    let sends = numbers.sends.iter().map(|(n, _, call)| (*n, *call));
+    let others = [
+        (numbers.listen, Call::Listen),
+        (numbers.socket, Call::Socket),
+    ];
+    let all = numbers.notified.iter().chain(&numbers.receives).copied();
+    let mut all = all.chain(sends).chain(others);
+    all.find(|(n, _)| *n == number).map(|(_, call)| call)
+}
+
+/// Whether programs of `arch` have pointers of 32 bits.
+pub(crate) fn is_32_bit(arch: u32) -> bool {
+    // __AUDIT_ARCH_64BIT of linux/audit.h.
+    arch & 0x8000_0000 == 0
 }
 
 /// The filter of this machine's architecture.
-pub(crate) fn build() -> Vec<libc::sock_filter> {
-    assemble(&MACHINE)
+pub(crate) fn build(scope: Scope) -> Vec<libc::sock_filter> {
+    assemble(&MACHINE, scope)
 }
 
-fn assemble(machine: &[Numbers]) -> Vec<libc::sock_filter> {
+fn assemble(machine: &[Numbers], scope: Scope) -> Vec<libc::sock_filter> {
     let mut program = Program::default();
     let missing = Answer::Errno(errno(libc::ENOSYS));
     let starts: Vec<Label> = machine.iter().map(|_| program.label()).collect();
@@ -134,12 +227,12 @@ fn assemble(machine: &[Numbers]) -> Vec<libc::sock_filter> {
     program.answer(missing);
     for (numbers, start) in machine.iter().zip(&starts) {
         program.place(*start);
-        add_architecture(&mut program, numbers);
+        add_architecture(&mut program, numbers, scope);
     }
     program.assemble()
 }
 
-fn add_architecture(program: &mut Program, numbers: &Numbers) {
+fn add_architecture(program: &mut Program, numbers: &Numbers, scope: Scope) {
     let [notify, missing, prctl, socketcall, not_supported] = [(); 5].map(|()| program.label());
     program.load(offset_of!(libc::seccomp_data, nr));
     if numbers.arch == X86_64.arch {
@@ -153,17 +246,29 @@ fn add_architecture(program: &mut Program, numbers: &Numbers) {
     if numbers.arch == I386.arch {
         program.jump_if_equal(SOCKETCALL, socketcall);
     }
-    let sends = numbers.sends.map(|(number, flags)| {
+    let sends = numbers.sends.map(|(number, flags, call)| {
         let send = program.label();
         program.jump_if_equal(number, send);
-        (send, flags)
+        (send, flags, call)
     });
+    let of_network = (scope == Scope::Network).then(|| jump_to_network(program, numbers, notify));
     program.answer(Answer::Allow);
-    for (send, flags) in sends {
+    for (send, flags, call) in sends {
         program.place(send);
         program.load(argument(flags));
         program.jump_if_any(libc::MSG_FASTOPEN.cast_unsigned(), not_supported);
-        program.answer(Answer::Allow);
+        match scope {
+            Scope::Connections => program.answer(Answer::Allow),
+            Scope::Network => add_marked(program, call),
+        }
+    }
+    if let Some((socket, receives)) = of_network {
+        program.place(socket);
+        add_socket(program);
+        for (receive, call) in receives {
+            program.place(receive);
+            add_marked(program, call);
+        }
     }
     program.place(prctl);
     add_prctl(program);
@@ -172,11 +277,72 @@ fn add_architecture(program: &mut Program, numbers: &Numbers) {
     for number in SOCKETCALL_NOTIFIED {
         program.jump_if_equal(number, notify);
     }
+    if scope == Scope::Network {
+        for number in SOCKETCALL_OF_NETWORK {
+            program.jump_if_equal(number, notify);
+        }
+    }
     program.answer(Answer::Allow);
     program.place(not_supported);
     program.answer(Answer::Errno(errno(libc::EOPNOTSUPP)));
     program.place(missing);
     program.answer(Answer::Errno(errno(libc::ENOSYS)));
+    program.place(notify);
+    program.answer(Answer::Notify);
+}
+
+/// The calls of a target's network, apart from sends.
+fn jump_to_network(
+    program: &mut Program,
+    numbers: &Numbers,
+    notify: Label,
+) -> (Label, [(Label, Call); 3]) {
+    program.jump_if_equal(numbers.listen, notify);
+    let socket = program.label();
+    program.jump_if_equal(numbers.socket, socket);
+    let receives = numbers.receives.map(|(number, call)| {
+        let receive = program.label();
+        program.jump_if_equal(number, receive);
+        (receive, call)
+    });
+    (socket, receives)
+}
+
+/// `socket(AF_INET or AF_INET6, SOCK_DGRAM with any flags)` is asked about.
+fn add_socket(program: &mut Program) {
+    let [inet, notify] = [(); 2].map(|()| program.label());
+    program.load(argument(0));
+    program.jump_if_equal(libc::AF_INET.cast_unsigned(), inet);
+    program.jump_if_equal(libc::AF_INET6.cast_unsigned(), inet);
+    program.answer(Answer::Allow);
+    program.place(inet);
+    program.load(argument(1));
+    let (cloexec, nonblock) = (libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK);
+    for flags in [0, cloexec, nonblock, cloexec | nonblock] {
+        program.jump_if_equal((libc::SOCK_DGRAM | flags).cast_unsigned(), notify);
+    }
+    program.answer(Answer::Allow);
+    program.place(notify);
+    program.answer(Answer::Notify);
+}
+
+/// A call on a marked descriptor is asked about, where it has an address or may have one.
+fn add_marked(program: &mut Program, call: Call) {
+    let [marked, above, notify] = [(); 3].map(|()| program.label());
+    program.load(argument(0));
+    program.jump_if_at_least(MARKED.end, above);
+    program.jump_if_at_least(MARKED.start, marked);
+    program.place(above);
+    program.answer(Answer::Allow);
+    program.place(marked);
+    if matches!(call, Call::SendTo | Call::ReceiveFrom) {
+        // Whatever half of the pointer is set.
+        for half in [argument(4), argument(4) + 4] {
+            program.load(half);
+            program.jump_if_any(u32::MAX, notify);
+        }
+        program.answer(Answer::Allow);
+    }
     program.place(notify);
     program.answer(Answer::Notify);
 }
@@ -237,7 +403,10 @@ mod tests {
     }
 
     fn answers(number: u32, args: [u64; 6]) -> [u32; 4] {
-        let (x86, arm) = (assemble(&[X86_64, I386]), assemble(&[AARCH64, ARM]));
+        let (x86, arm) = (
+            assemble(&[X86_64, I386], Scope::Connections),
+            assemble(&[AARCH64, ARM], Scope::Connections),
+        );
         [
             (&x86, &X86_64),
             (&x86, &I386),
@@ -255,7 +424,7 @@ mod tests {
     #[test]
     fn each_architectures_calls_are_asked_about() {
         for (machine, all) in [([X86_64, I386], "x86"), ([AARCH64, ARM], "arm")] {
-            let filter = assemble(&machine);
+            let filter = assemble(&machine, Scope::Connections);
             for numbers in &machine {
                 for (number, call) in numbers.notified {
                     let answer = run(&filter, numbers.arch, *number, [0; 6]);
@@ -268,7 +437,7 @@ mod tests {
     #[test]
     fn io_uring_and_unknown_architectures_are_missing() {
         assert_eq!(answers(IO_URING_SETUP, [0; 6]), [ENOSYS; 4]);
-        let filter = assemble(&[X86_64, I386]);
+        let filter = assemble(&[X86_64, I386], Scope::Connections);
         assert_eq!(run(&filter, X86_64.arch, X32_BIT | 42, [0; 6]), ENOSYS);
         assert_eq!(run(&filter, AARCH64.arch, 203, [0; 6]), ENOSYS);
     }
@@ -282,8 +451,8 @@ mod tests {
             } else {
                 [AARCH64, ARM]
             };
-            let filter = assemble(&machine);
-            for (number, at) in numbers.sends {
+            let filter = assemble(&machine, Scope::Connections);
+            for (number, at, _) in numbers.sends {
                 let mut args = [0; 6];
                 args[at] = u64::from(libc::MSG_NOSIGNAL.cast_unsigned());
                 assert_eq!(run(&filter, numbers.arch, number, args), ALLOW);
@@ -295,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_process_stays_dumpable_and_believes_that_it_is_not() {
-        let filter = assemble(&[X86_64, I386]);
+        let filter = assemble(&[X86_64, I386], Scope::Connections);
         let set = |value| {
             [
                 u64::from(libc::PR_SET_DUMPABLE.cast_unsigned()),
@@ -316,7 +485,7 @@ mod tests {
 
     #[test]
     fn socketcall_is_asked_about_by_its_number() {
-        let filter = assemble(&[X86_64, I386]);
+        let filter = assemble(&[X86_64, I386], Scope::Connections);
         let call = |number| run(&filter, I386.arch, SOCKETCALL, [number, 0, 0, 0, 0, 0]);
         assert_eq!(call(3), NOTIFY);
         assert_eq!(call(1), ALLOW);
@@ -327,7 +496,7 @@ mod tests {
     fn everything_else_goes_on() {
         for number in (0..500).filter(|number| *number != IO_URING_SETUP) {
             let asked = |numbers: &Numbers| {
-                let sends = numbers.sends.iter().map(|(n, _)| *n);
+                let sends = numbers.sends.iter().map(|(n, _, _)| *n);
                 let notified = numbers.notified.iter().map(|(n, _)| *n);
                 let own = numbers.arch == I386.arch && number == SOCKETCALL;
                 own || sends.chain(notified).any(|n| n == number)
@@ -336,6 +505,28 @@ mod tests {
             for (answer, numbers) in answers(number, [0; 6]).into_iter().zip(machine) {
                 if !asked(numbers) {
                     assert_eq!(answer, ALLOW, "{number} of {:#x}", numbers.arch);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_a_targets_network_datagrams_and_listening_are_asked_about() {
+        for machine in [[X86_64, I386], [AARCH64, ARM]] {
+            let filter = assemble(&machine, Scope::Network);
+            for numbers in &machine {
+                let run = |number, args| run(&filter, numbers.arch, number, args);
+                assert_eq!(run(numbers.listen, [3, 5, 0, 0, 0, 0]), NOTIFY);
+                let socket = |family, kind| run(numbers.socket, [family, kind, 0, 0, 0, 0]);
+                assert_eq!([socket(2, 2), socket(10, 0o2_004_002)], [NOTIFY; 2]);
+                assert_eq!([socket(2, 1), socket(1, 2), socket(16, 3)], [ALLOW; 3]);
+                let sends = numbers.sends.map(|(number, _, call)| (number, call));
+                for (number, call) in sends.into_iter().chain(numbers.receives) {
+                    let on = |fd, address| run(number, [fd, 1, 1, 0, address, 0]);
+                    assert_eq!([on(3, 9), on(639, 9), on(1024, 9)], [ALLOW; 3]);
+                    assert_eq!([on(640, 9), on(1023, 9 << 32)], [NOTIFY; 2]);
+                    let bare = matches!(call, Call::SendTo | Call::ReceiveFrom);
+                    assert_eq!(on(640, 0), if bare { ALLOW } else { NOTIFY });
                 }
             }
         }

@@ -222,6 +222,47 @@ impl Listener {
         self.send(question, 0, 0, 0);
     }
 
+    /// Ends the call with `value`.
+    pub(crate) fn give(&self, question: &Question, value: i64) {
+        self.send(question, value, 0, 0);
+    }
+
+    /// Ends a call that makes a descriptor: the asker gets `descriptor` as its number `number`.
+    ///
+    /// # Errors
+    /// When the asker may have no descriptor of that number; it waits on then.
+    pub(crate) fn give_descriptor(
+        &self,
+        question: &Question,
+        descriptor: BorrowedFd<'_>,
+        number: u32,
+        is_closed_on_exec: bool,
+    ) -> io::Result<()> {
+        let flags = libc::SECCOMP_ADDFD_FLAG_SETFD | libc::SECCOMP_ADDFD_FLAG_SEND;
+        let closed_on_exec = if is_closed_on_exec {
+            libc::O_CLOEXEC
+        } else {
+            0
+        };
+        let mut given = libc::seccomp_notif_addfd {
+            id: question.id,
+            flags: u32::try_from(flags).expect("the flags are two bits"),
+            srcfd: descriptor.as_raw_fd().cast_unsigned(),
+            newfd: number,
+            newfd_flags: closed_on_exec.cast_unsigned(),
+        };
+        #[expect(unsafe_code, reason = "seccomp's ioctls are in no crate")]
+        // SAFETY: the call reads the order, which is whole and ours; the descriptor is open for as long as it is borrowed.
+        let result = unsafe {
+            let request = libc::SECCOMP_IOCTL_NOTIF_ADDFD;
+            libc::ioctl(self.descriptor.as_raw_fd(), request, &raw mut given)
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
     /// Ends the call with `errno`.
     pub(crate) fn fail(&self, question: &Question, errno: i32) {
         self.send(question, 0, errno, 0);

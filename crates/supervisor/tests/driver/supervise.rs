@@ -6,23 +6,25 @@
 //!
 //! `FENCE` is `--fence HOST:PORT/DATABASE=DOOR` as often as wanted, `--refuse`, `--allow` and `--assert-isolated`; the
 //! program then runs guarded, each event is a line on standard error, and the report the last one.
+//! With `TARGET_AGENT=SOCKET` in the environment it runs in the network of the agent there; `TARGET_PLAN` has words for
+//! what of it: `tcp udp dns mirror steal`.
 //! `--watch ID` is the watcher of such a run, `--dial ADDRESS DATABASE` a static program that begins a session of
 //! PostgreSQL and says what the server answers, `--dial-forever ADDRESS` one that does not end by
 //! itself, `--time ADDRESS` one that times its calls.
 
 mod dial;
 mod stopwatch;
+mod target;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use model::pg_url::Address;
 use supervisor::{
     Child, Command, FencePlan, FencedDatabase, FencedServer, GuardPlan, KnownHosts, OnSource,
-    Output, Remote, Signals, StopReason, ThisMachine, WatcherProgram,
+    Output, Signals, StopReason, WatcherProgram, remote_of,
 };
 
 enum Mode {
@@ -93,14 +95,15 @@ async fn run() -> u8 {
 }
 
 async fn run_fenced(fence: FencePlan, command: Command, signals: &mut Signals) -> u8 {
-    let remote: Arc<dyn Remote> = Arc::new(ThisMachine);
+    let network = target::join().await;
+    let remote = remote_of(network.as_ref().map(|(network, _)| network));
     let addresses = fence.servers.iter().flat_map(|server| &server.addresses);
     let hosts = KnownHosts::look_up(&remote, addresses).await;
     let plan = GuardPlan {
         id: format!("test-{}", std::process::id()),
         fence,
         hosts,
-        remote,
+        network,
         watcher: WatcherProgram {
             program: "/proc/self/exe".into(),
             args: vec!["--watch".into()],

@@ -13,7 +13,7 @@ use crate::driver::supervise;
 pub(crate) const DRIVER: &str = env!("CARGO_BIN_EXE_supervise");
 
 /// Says `NAME:DATABASE` to whoever begins a session, and refuses TLS. Lives as long as the test's process.
-fn server(name: &'static str) -> SocketAddr {
+pub(crate) fn server(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -1,0 +1,329 @@
+//! Connections that come to the target, delivered to the program's own listening sockets.
+//!
+//! ```text
+//!   the program listens ─▶ wish ─▶ a subscription at the agent ─▶ its connections ─▶ the program's own port
+//!   its last socket of the port is gone ─▶ the subscription is given up
+//! ```
+//!
+//! Owns which subscription belongs to which sockets, and carrying. A copy's answers lead nowhere: the target's own went to
+//! its client. Who connected is known to getpeername(2); accept(2) names the supervisor's end on loopback.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::net::{TcpSocket, TcpStream};
+use wire::pump::{Inbound, Inbox, Offer};
+use wire::{Answer, Errno, Notice, OpenRequest, Opened, Request, SubscribeFailure, Subscription};
+
+use crate::remote::TargetNetwork;
+use crate::session::{Event, Session};
+
+/// Bytes that wait in each direction.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long the program may keep a copied connection after its client has ended it.
+const COPY_END_MAX: Duration = Duration::from_secs(60);
+
+/// What the program listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listening {
+    /// The socket.
+    pub(crate) cookie: u64,
+    /// What the program asked for.
+    pub(crate) asked: SocketAddr,
+    /// The port that it has.
+    pub(crate) real: u16,
+}
+
+/// Ports of the target that come here.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By the number of the subscription.
+    wanted: HashMap<u32, Wanted>,
+    last: u32,
+    /// By the supervisor's end of a delivered connection: who is at the other end of it.
+    peers: HashMap<SocketAddr, SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    port: u16,
+    to: SocketAddr,
+    cookies: BTreeSet<u64>,
+}
+
+impl Subscriptions {
+    /// The program listens: whether a subscription is to be asked for.
+    fn add(&self, network: &TargetNetwork, listening: Listening) -> Option<Subscription> {
+        let mut inner = self.lock();
+        let number = inner.last + 1;
+        let wish = network.plan().incoming.wish(number, listening.asked)?;
+        // Several sockets may share a port: two families, or workers.
+        let same = inner.wanted.values_mut().find(|w| w.port == wish.port);
+        if let Some(same) = same {
+            same.cookies.insert(listening.cookie);
+            return None;
+        }
+        inner.last = number;
+        let wanted = Wanted {
+            port: wish.port,
+            to: SocketAddr::new(listening.asked.ip(), listening.real),
+            cookies: BTreeSet::from([listening.cookie]),
+        };
+        inner.wanted.insert(number, wanted);
+        Some(wish)
+    }
+
+    /// A socket is gone: the subscription that nobody needs any more.
+    fn remove(&self, cookie: u64) -> Option<u32> {
+        let mut inner = self.lock();
+        let (number, wanted) = inner
+            .wanted
+            .iter_mut()
+            .find(|(_, wanted)| wanted.cookies.contains(&cookie))?;
+        wanted.cookies.remove(&cookie);
+        let number = wanted.cookies.is_empty().then_some(*number)?;
+        inner.wanted.remove(&number);
+        Some(number)
+    }
+
+    fn forget(&self, number: u32) {
+        self.lock().wanted.remove(&number);
+    }
+
+    fn place(&self, number: u32) -> Option<(u16, SocketAddr)> {
+        let inner = self.lock();
+        let wanted = inner.wanted.get(&number)?;
+        Some((wanted.port, wanted.to))
+    }
+
+    /// Who connected, where the program's peer is `end`.
+    pub(crate) fn peer(&self, end: SocketAddr) -> Option<SocketAddr> {
+        self.lock().peers.get(&end).copied()
+    }
+
+    /// Whether nothing was delivered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().peers.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The program listens: subscribes, where the plan wants it. Ends with the agent's answer.
+pub(crate) async fn subscribe(session: Arc<Session>, listening: Listening) {
+    let Some(network) = &session.network else {
+        return;
+    };
+    let Some(wish) = session.subscriptions.add(network, listening) else {
+        return;
+    };
+    let (number, port) = (wish.id, wish.port);
+    let is_copy = matches!(wish.mode, wire::IncomingMode::Mirror);
+    match network.session().call(Request::Subscribe(wish)).await {
+        Ok(Answer::Subscribe(Ok(subscribed))) => session.tell(Event::Subscribed {
+            asked: listening.asked,
+            real: listening.real,
+            port,
+            is_copy,
+            left_established: subscribed.left_established,
+        }),
+        Ok(Answer::Subscribe(Err(why))) => {
+            session.subscriptions.forget(number);
+            session.tell(Event::NotSubscribed { port, why });
+        }
+        Ok(Answer::Dns(_) | Answer::Unsubscribe) | Err(_) => {
+            session.subscriptions.forget(number);
+            let why = SubscribeFailure::System {
+                tried: "ask the agent".to_owned(),
+                errno: Errno::EIO,
+            };
+            session.tell(Event::NotSubscribed { port, why });
+        }
+    }
+}
+
+/// A socket is gone. Ends with the agent's answer.
+pub(crate) async fn unsubscribe(session: &Session, cookie: u64) {
+    let Some(subscription) = session.subscriptions.remove(cookie) else {
+        return;
+    };
+    if let Some(network) = &session.network {
+        let request = Request::Unsubscribe { subscription };
+        if let Err(error) = network.session().call(request).await {
+            tracing::debug!(%error, "a subscription was not given up: the session is over");
+        }
+    }
+}
+
+/// Delivers what comes, until the agent's session is over.
+pub(crate) async fn serve(session: Arc<Session>, mut inbox: Inbox) {
+    while let Some(inbound) = inbox.next().await {
+        match inbound {
+            Inbound::Stream(offer) => {
+                let session = Arc::clone(&session);
+                tokio::spawn(async move {
+                    if let Err(error) = deliver(&session, offer).await {
+                        tracing::debug!(%error, "a delivered connection ended");
+                    }
+                });
+            }
+            Inbound::Notice(Notice::CopiesDropped { connections, .. }) => {
+                session.tell(Event::CopiesDropped(connections));
+            }
+            Inbound::Notice(Notice::SubscriptionEnded { subscription, why }) => {
+                if let Some((port, _)) = session.subscriptions.place(subscription) {
+                    session.subscriptions.forget(subscription);
+                    session.tell(Event::SubscriptionEnded { port, why });
+                }
+            }
+            // The connection lets no call through to a client.
+            Inbound::Call(_) => {}
+        }
+    }
+}
+
+async fn deliver(session: &Session, offer: Offer) -> io::Result<()> {
+    let OpenRequest::Incoming {
+        subscription,
+        peer,
+        local,
+        copy,
+    } = *offer.request()
+    else {
+        offer.refuse(Errno::EOPNOTSUPP);
+        return Ok(());
+    };
+    let Some((_, to)) = session.subscriptions.place(subscription) else {
+        offer.refuse(Errno::ECONNREFUSED);
+        return Ok(());
+    };
+    let (mut program, end) = match connect(session, to, peer).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            offer.refuse((&error).into());
+            return Err(error);
+        }
+    };
+    let mut stream = offer.accept(Opened {
+        local: Some(local),
+        peer: Some(peer),
+    });
+    let carried = if copy {
+        carry_copy(&mut stream, &mut program).await
+    } else {
+        let both = (BUFFER_BYTES, BUFFER_BYTES);
+        copy_bidirectional_with_sizes(&mut stream, &mut program, both.0, both.1)
+            .await
+            .map(|_| ())
+    };
+    session.subscriptions.lock().peers.remove(&end);
+    if let Err(error) = &carried {
+        stream.reset(error.into());
+    }
+    carried
+}
+
+/// A connection to the program's port, and the end of it that the program sees.
+async fn connect(
+    session: &Session,
+    to: SocketAddr,
+    peer: SocketAddr,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut failure = io::Error::from(io::ErrorKind::ConnectionRefused);
+    for ip in reachable(to.ip()) {
+        let socket = if ip.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        };
+        let attempt = async {
+            let socket = socket?;
+            if ip.is_loopback() {
+                // Written down before the program can ask who it is.
+                socket.bind((ip, 0).into())?;
+                let end = socket.local_addr()?;
+                session.subscriptions.lock().peers.insert(end, peer);
+                let connected = socket.connect((ip, to.port()).into()).await;
+                if connected.is_err() {
+                    session.subscriptions.lock().peers.remove(&end);
+                }
+                return Ok((connected?, end));
+            }
+            let stream = socket.connect((ip, to.port()).into()).await?;
+            let end = stream.local_addr()?;
+            session.subscriptions.lock().peers.insert(end, peer);
+            Ok((stream, end))
+        };
+        match attempt.await {
+            Ok((stream, end)) => {
+                // Only latency is at stake.
+                let _slower = stream.set_nodelay(true);
+                return Ok((stream, end));
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// The addresses by which a socket that is bound to `ip` is reached.
+fn reachable(ip: IpAddr) -> Vec<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
+        }
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => vec![ip],
+    }
+}
+
+/// Gives the program what a client sent to the target, and lets its answers go nowhere.
+async fn carry_copy(stream: &mut wire::pump::Stream, program: &mut TcpStream) -> io::Result<()> {
+    let (mut answers, mut requests) = program.split();
+    let forth = async {
+        tokio::io::copy(stream, &mut requests).await?;
+        requests.shutdown().await
+    };
+    let back = async {
+        let mut bytes = vec![0; BUFFER_BYTES];
+        while answers.read(&mut bytes).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let (mut forth, mut back) = (std::pin::pin!(forth), std::pin::pin!(back));
+    tokio::select! {
+        sent = &mut forth => {
+            sent?;
+            tokio::time::timeout(COPY_END_MAX, back).await.unwrap_or(Ok(()))
+        }
+        // A program that closes first has heard enough.
+        ended = &mut back => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_address_is_reached_on_this_machine() {
+        let texts = |ip: &str| {
+            let ips = reachable(ip.parse().unwrap());
+            ips.iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(texts("0.0.0.0"), ["127.0.0.1"]);
+        assert_eq!(texts("::"), ["::1", "127.0.0.1"]);
+        assert_eq!(texts("192.0.2.1"), ["192.0.2.1"]);
+    }
+}

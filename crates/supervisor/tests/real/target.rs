@@ -1,0 +1,304 @@
+//! Programs in a target's network: what they connect to, look up, send and listen on is the target's, with its results.
+
+use std::process::{Command, Output, Stdio};
+
+use crate::agent::{Agent, Told};
+use crate::driver::{Running, supervise};
+use crate::fence::{DRIVER, server};
+
+/// A program under `supervise` in the network of `agent`, with the words of the plan.
+fn command(agent: &Agent, plan: &str, args: &[&str]) -> Command {
+    let mut command = supervise(args.iter().copied());
+    command
+        .env("TARGET_AGENT", agent.socket())
+        .env("TARGET_PLAN", plan);
+    command
+}
+
+/// What a python3 script prints in the target's network.
+fn python(agent: &Agent, plan: &str, script: &str) -> String {
+    // Any option of a fence has the program guarded.
+    let args = ["--refuse", "/usr/bin/python3", "-c", script];
+    let output = command(agent, plan, &args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    said(&output)
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+    out.into_owned()
+}
+
+#[test]
+fn a_connection_by_a_name_of_the_target_is_made_there_and_believed_in() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "tcp dns",
+        r#"
+import socket
+s = socket.create_connection(("db.target", 80))
+print(s.recv(100).decode().strip(), *s.getpeername(), s.getsockname()[0])
+s.sendall(b"x" * 1000000); s.shutdown(socket.SHUT_WR)
+n = 0
+while b := s.recv(65536): n += len(b)
+print(n)
+"#,
+    );
+    assert_eq!(told, "target 80 192.0.2.10 80 192.0.2.1\n1000000\n");
+}
+
+#[test]
+fn results_are_the_targets_own_whether_a_program_waits_or_not() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "tcp",
+        r#"
+import errno, select, socket, time
+def blocking(ip):
+    with socket.socket() as s:
+        return errno.errorcode.get(s.connect_ex((ip, 80)), "ok")
+def polled(ip):
+    with socket.socket() as s:
+        s.setblocking(False)
+        begun = time.monotonic()
+        first = s.connect_ex((ip, 80))
+        held = time.monotonic() - begun
+        if first != errno.EINPROGRESS:
+            return errno.errorcode[first]
+        assert held < 0.1, held
+        select.select([], [s], [])
+        late = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        # The socket is reset before it is refused; who looks in between sees that.
+        if late: return "late refusal" if late in (errno.ECONNREFUSED, errno.ECONNRESET) else errno.errorcode[late]
+        s.setblocking(True)
+        return s.recv(100).decode().strip() + " " + s.getpeername()[0]
+for ip in ["192.0.2.10", "192.0.2.66", "192.0.2.99", "192.0.2.77", "192.0.2.78"]:
+    print(blocking(ip), "|", polled(ip))
+"#,
+    );
+    assert_eq!(
+        told,
+        "ok | target 80 192.0.2.10\n\
+         ECONNREFUSED | ECONNREFUSED\n\
+         EHOSTUNREACH | EHOSTUNREACH\n\
+         ok | target 80 192.0.2.77\n\
+         ECONNREFUSED | late refusal\n"
+    );
+}
+
+#[test]
+fn names_are_answered_to_every_kind_of_resolver() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "dns",
+        r#"
+import socket, struct
+# The C library.
+print(sorted({a[4][0] for a in socket.getaddrinfo("Db.Target", 80)}))
+print(len({a[4][0] for a in socket.getaddrinfo("many.target", 80, socket.AF_INET)}))
+try: socket.getaddrinfo("nobody.elsewhere", 80)
+except socket.gaierror as e: print(e.errno == socket.EAI_NONAME)
+query = struct.pack(">6H", 7, 256, 1, 0, 0, 0) + b"\2db\6target\0" + struct.pack(">2H", 1, 1)
+# A resolver that sends without connecting and looks at whom it hears from.
+for receive in ["recvfrom", "recvmsg"]:
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20)
+    assert s.fileno() >= 640
+    s.sendto(query, ("203.0.113.53", 53))
+    got = getattr(s, receive)(512)
+    print(got[-1], got[0][-4:] == bytes([192, 0, 2, 10]))
+# One that connects.
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("203.0.113.53", 53)); s.send(query)
+print(s.recvfrom(512)[1], s.getpeername())
+# One that asks by TCP, twice.
+s = socket.create_connection(("203.0.113.53", 53))
+for _ in range(2):
+    s.sendall(struct.pack(">H", len(query)) + query)
+    length, = struct.unpack(">H", s.recv(2, socket.MSG_WAITALL))
+    print(s.recv(length, socket.MSG_WAITALL)[-4:] == bytes([192, 0, 2, 10]))
+"#,
+    );
+    let server = "('203.0.113.53', 53)";
+    assert_eq!(
+        told,
+        format!(
+            "['192.0.2.10']\n100\nTrue\n{server} True\n{server} True\n{server} {server}\nTrue\nTrue\n"
+        )
+    );
+}
+
+#[test]
+fn datagrams_go_through_the_target_and_come_back_from_where_they_went() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "udp",
+        r#"
+import errno, signal, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20)
+for ip in ["192.0.2.10", "192.0.2.12"]:
+    s.sendto(b"hello", (ip, 9)); print(*s.recvfrom(100))
+s.sendto(b"other", ("192.0.2.10", 9))
+print(*sorted(s.recvfrom(100) for _ in range(2)))
+# With ancillary data and several pieces.
+s.sendmsg([b"a", b"bc"], [], 0, ("192.0.2.10", 9)); print(s.recvmsg(100)[0])
+# Connected: everything else works without an address.
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); c.settimeout(20)
+c.connect(("192.0.2.10", 7)); c.send(b"hi")
+print(c.recv(100), c.getpeername(), c.getsockname()[0])
+# Nobody is there, which a connected socket learns.
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); c.settimeout(20)
+c.connect(("192.0.2.66", 7))
+refused = False
+for _ in range(1000):
+    try: c.send(b"hi"); signal.sigtimedwait([], 0.005)
+    except ConnectionRefusedError: refused = True; break
+print(refused)
+# A wait that a signal ends.
+s.settimeout(None)
+signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("alarm")))
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try: s.recvfrom(100)
+except TimeoutError as e: print(e)
+# A mapped address.
+v6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); v6.settimeout(20)
+v6.sendto(b"six", ("::ffff:192.0.2.10", 9)); print(v6.recvfrom(100)[1][:2])
+# What is between programs of the session stays between them.
+a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); a.bind(("127.0.0.1", 0)); a.settimeout(20)
+b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+b.sendto(b"own", a.getsockname()); print(a.recvfrom(100)[0])
+"#,
+    );
+    assert_eq!(
+        told,
+        "b'target hello' ('192.0.2.10', 9)\n\
+         b'target hello' ('192.0.2.12', 9)\n\
+         (b'from another', ('192.0.2.11', 9)) (b'target other', ('192.0.2.10', 9))\n\
+         b'target abc'\n\
+         b'target hi' ('192.0.2.10', 7) 192.0.2.1\n\
+         True\n\
+         alarm\n\
+         ('::ffff:192.0.2.10', 9)\n\
+         b'own'\n"
+    );
+}
+
+/// Listens, says so, and tells what each of two clients sent and who it was.
+const LISTENER: &str = r#"
+import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("127.0.0.1", 0)); s.listen()
+print(s.getsockname()[1], flush=True)
+c, _ = s.accept()
+got = b""
+while b := c.recv(100): got += b
+c.sendall(b"answer to " + got); print(got.decode(), *c.getpeername(), flush=True)
+c.close()
+# The session's own connection stays its own.
+o = socket.create_connection(s.getsockname()); s.accept()[0].sendall(b"own"); print(o.recv(9).decode(), flush=True)
+s.close()
+input()
+"#;
+
+fn listen(mode: &str) {
+    let agent = Agent::start(None);
+    let args = ["--refuse", "/usr/bin/python3", "-c", LISTENER];
+    let mut command = command(&agent, &format!("tcp {mode}"), &args);
+    let mut running = Running::start(command.stderr(Stdio::inherit()), Stdio::piped());
+    let port: u16 = running.output.line().parse().unwrap();
+    let Told::Subscribed(wish) = agent.told() else {
+        panic!("a subscription comes first")
+    };
+    assert_eq!(wish.port, port);
+    let is_copy = mode == "mirror";
+    assert_eq!(matches!(wish.mode, wire::IncomingMode::Mirror), is_copy);
+    let answer = agent.connect(wish.id, is_copy, b"hello");
+    assert_eq!(answer, if is_copy { "" } else { "answer to hello" });
+    assert_eq!(running.output.line(), "hello 198.51.100.7 4711");
+    assert_eq!(running.output.line(), "own");
+    assert_eq!(agent.told(), Told::Unsubscribed(wish.id));
+    running.write("\n");
+    assert_eq!(running.code(), 0);
+}
+
+#[test]
+fn stolen_connections_come_to_the_programs_port_until_it_is_closed() {
+    listen("steal");
+}
+
+#[test]
+fn copies_come_to_the_programs_port_and_its_answers_go_nowhere() {
+    listen("mirror");
+}
+
+#[test]
+fn the_fence_holds_for_a_source_that_only_the_target_knows() {
+    let (source, door) = (server("source"), server("branch"));
+    let agent = Agent::start(Some(source));
+    for address in ["pg.target:5432", "192.0.2.20:5432"] {
+        let rule = format!("{address}/shop={door}");
+        for (database, expected) in [("shop", "branch:shop_branch"), ("other", "source:other")] {
+            let place = "192.0.2.20:5432";
+            let args = ["--fence", &rule, DRIVER, "--dial", place, database];
+            let output = command(&agent, "tcp dns", &args).output().unwrap();
+            let out = String::from_utf8_lossy(&output.stdout);
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert!(out.contains(expected), "{address} {database}: {out} {err}");
+        }
+    }
+}
+
+#[test]
+fn isolation_is_asserted_of_the_targets_servers_as_well() {
+    let agent = Agent::start(Some(server("source")));
+    let place = "192.0.2.20:5432";
+    let args = ["--assert-isolated", DRIVER, "--dial", place, "shop"];
+    let output = command(&agent, "tcp dns", &args).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(out.contains("asserts isolation"), "{out}");
+}
+
+#[test]
+fn ten_thousand_connections_leave_nothing_behind() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "tcp dns udp",
+        r#"
+import os, socket, threading
+supervisor = os.getppid()
+def count(): return len(os.listdir(f"/proc/{supervisor}/fd"))
+def resident():
+    with open(f"/proc/{supervisor}/statm") as f: return int(f.read().split()[1]) * 4
+def one(i):
+    with socket.create_connection(("192.0.2.10", 80)) as s:
+        assert s.recv(100) == b"target 80\n"
+        s.shutdown(socket.SHUT_WR)
+        assert s.recv(1) == b""
+    if i % 10 == 0:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as d:
+            d.settimeout(20); d.sendto(b"x", ("192.0.2.10", 9)); d.recvfrom(9)
+def many(n):
+    threads = [threading.Thread(target=lambda k=k: [one(i) for i in range(k, n, 8)]) for k in range(8)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+many(1000)
+before, memory = count(), resident()
+many(9000)
+import time
+end = time.monotonic() + 20
+while count() > before + 20 and time.monotonic() < end: time.sleep(0.05)
+print(count() <= before + 20, resident() < memory + 20000, before, count(), memory, resident())
+"#,
+    );
+    assert!(told.starts_with("True True"), "{told}");
+}
