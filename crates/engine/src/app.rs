@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::store::Bases;
 use crate::branch::registry::Registry;
-use crate::catalogue::{Catalogue, CatalogueError};
+use crate::catalogue::{Catalogue, CatalogueError, RepairError, Repaired};
 use crate::clock::Clock;
 use crate::http::problem_of;
 use crate::layout::{Layout, LayoutError, Passage};
@@ -59,6 +59,9 @@ pub enum EngineError {
     /// The catalogue cannot be opened.
     #[error("cannot read what branches there are")]
     Catalogue(#[from] CatalogueError),
+    /// The catalogue cannot be made anew.
+    #[error("cannot repair the catalogue")]
+    Repair(#[source] RepairError),
     /// The volume cannot be used.
     #[error("cannot use the volume")]
     Volume(#[from] VolumeError),
@@ -129,10 +132,12 @@ impl App {
         let layout = Layout::make(&settings.data_dir, passage)?;
         let lock = lock(&layout)?;
         let clock = Clock::start();
+        check_catalogue(&layout)?;
         let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
         let installations = Arc::new(Installations::discover(&lookup(&settings)).await);
         let probed = crate::volume::probe(&layout.volume())?;
         let (volume, passed_over) = (Arc::<dyn Volume>::from(probed.volume), probed.passed_over);
+        let volume_mount = crate::volume::mount_identity(&layout.volume())?;
         tracing::info!(volume = %volume.kind(), account = ?account, "starting");
         remove_leftovers(&layout, &catalogue).await?;
         let machine = Arc::new(Machine {
@@ -145,6 +150,7 @@ impl App {
             volume,
             clone_turns: Arc::default(),
             boot_id: read_boot_id()?,
+            volume_mount,
         });
         let shared = Arc::new(Shared {
             bases: Bases::open(Arc::clone(&machine))?,
@@ -161,6 +167,7 @@ impl App {
             .recover()
             .await
             .map_err(|problem| EngineError::Recovery(Box::new(problem)))?;
+        shared.machine.catalogue.start_backing_up(clock);
         shared.bases.start_dropping_idle();
         shared.pool.start();
         crate::refresh::start(&shared);
@@ -221,6 +228,7 @@ impl App {
 /// # Errors
 /// [`EngineError`] says what could not be had.
 pub async fn run(settings: Settings) -> Result<(), EngineError> {
+    raise_open_files_max();
     let app = Arc::new(App::start(settings).await?);
     let socket = app.shared.machine.layout.api_socket();
     let serve = |source| EngineError::Serve {
@@ -242,18 +250,31 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         stopping.ending.cancel();
     };
     let (ending, pool) = (app.ending.clone(), app.shared.pool.clone());
-    let serving = axum::serve(listener, crate::http::router(app)).with_graceful_shutdown(ended);
-    let served = tokio::select! {
-        served = serving.into_future() => served,
-        () = async { ending.cancelled().await; tokio::time::sleep(FAREWELL_TIME_MAX).await } => Ok(()),
-    };
+    let machine = Arc::clone(&app.shared.machine);
+    tokio::spawn(ended);
+    tokio::select! {
+        () = crate::http::serve::serve(listener, crate::http::router(app), ending.clone()) => {}
+        () = async { ending.cancelled().await; tokio::time::sleep(FAREWELL_TIME_MAX).await } => {}
+    }
     // What nobody asked for does not outlive the engine.
     pool.drain().await;
-    let removed = std::fs::remove_file(&socket);
-    served.and(removed).map_err(|source| EngineError::Serve {
+    if let Err(error) = machine.catalogue.back_up(machine.clock.now()) {
+        tracing::error!(%error, "the backup of the catalogue is an older one");
+    }
+    std::fs::remove_file(&socket).map_err(|source| EngineError::Serve {
         path: socket.clone(),
         source,
     })
+}
+
+/// A door takes a descriptor, and each connection through it two more: the usual 1024 do not last.
+fn raise_open_files_max() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot open more files than usual");
+    }
 }
 
 /// Listens on `socket`, 0600 from its first moment. The lock is held, so a file that is there is a dead engine's.
@@ -278,7 +299,11 @@ async fn listen(socket: &Path) -> io::Result<UnixListener> {
 
 /// Takes the lock that makes this engine the only one of its data directory. It ends with the process.
 fn lock(layout: &Layout) -> Result<File, EngineError> {
-    let path = layout.lock();
+    lock_file(&layout.lock(), layout.root())
+}
+
+fn lock_file(path: &Path, root: &Path) -> Result<File, EngineError> {
+    let path = path.to_owned();
     let file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -292,10 +317,39 @@ fn lock(layout: &Layout) -> Result<File, EngineError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(EngineError::Running {
-            path: layout.root().to_owned(),
+            path: root.to_owned(),
         }),
         Err(std::fs::TryLockError::Error(source)) => Err(EngineError::File { path, source }),
     }
+}
+
+/// An empty catalogue beside a volume that is not would be the end of everything on it.
+fn check_catalogue(layout: &Layout) -> Result<(), EngineError> {
+    let path = layout.catalogue();
+    if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
+        return Ok(());
+    }
+    let count = |directory: PathBuf| std::fs::read_dir(directory).map_or(0, Iterator::count);
+    let trees = count(layout.bases()) + count(layout.snapshots()) + count(layout.clones());
+    if trees == 0 {
+        return Ok(());
+    }
+    Err(EngineError::Catalogue(CatalogueError::Gone {
+        path,
+        volume: layout.volume(),
+        trees,
+    }))
+}
+
+/// Makes the catalogue of `data_dir` anew of its backup, once no engine serves it.
+///
+/// # Errors
+/// [`EngineError::Running`], or [`EngineError::Repair`] with the reason; nothing is changed then.
+pub fn repair(data_dir: &Path) -> Result<Repaired, EngineError> {
+    let path = data_dir.join("engine.lock");
+    let _lock = lock_file(&path, data_dir)?;
+    let now = Clock::start().now();
+    crate::catalogue::repair(&data_dir.join("catalogue.redb"), now).map_err(EngineError::Repair)
 }
 
 fn lookup(settings: &Settings) -> Lookup {

@@ -1,7 +1,9 @@
 //! What survives a crash: branches, bases and named sources, each a JSON record under its name in one embedded store.
 //!
-//! Owns durability and the format's version. A record is on disk when a write returns. Leaves the meaning of records
-//! to those who keep them.
+//! Owns durability and the format's version. A record is on disk when a write returns. A file that is damaged is refused
+//! and left as it is: `backup` is how its owner goes on. Leaves the meaning of records to those who keep them.
+
+mod backup;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +14,9 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+pub use backup::{RepairError, Repaired, backup_path, repair};
 
 /// The version of everything in the store. A change that an older program would misread counts it up.
 const FORMAT: &str = "1";
@@ -32,8 +37,32 @@ pub trait Record: Serialize + DeserializeOwned {
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogueError {
     /// The file cannot be opened, or is not a store.
-    #[error("cannot open the catalogue {path}")]
+    #[error(
+        "cannot open the catalogue {path}, which is left as it is (`bough engine repair` makes it anew of its backup)"
+    )]
     Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file is empty or gone, and with it the names of everything on the volume.
+    #[error(
+        "the catalogue {path} is empty or gone, but {volume} holds {trees} snapshots and branches that only it can name: \
+         `bough engine repair` makes it anew of its backup; to begin anew without them, remove {volume}"
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// The volume's directory.
+        volume: PathBuf,
+        /// What lies there.
+        trees: usize,
+    },
+    /// The backup cannot be written.
+    #[error("cannot write the backup {path}")]
+    Backup {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -84,7 +113,15 @@ pub enum CatalogueError {
 #[derive(Debug)]
 pub struct Catalogue {
     database: Database,
+    path: PathBuf,
+    /// Told of every change.
+    changed: Arc<Notify>,
 }
+
+/// The store met what it takes for impossible: pages that are not what they were written as.
+#[derive(Debug, thiserror::Error)]
+#[error("it is damaged")]
+struct Damaged;
 
 impl Catalogue {
     /// Opens the store at `path`, readable by its owner alone, or makes it.
@@ -106,11 +143,24 @@ impl Catalogue {
             .open(path);
         let file = file.map_err(|error| open(Box::new(error)))?;
         let backend = FileBackend::new(file).map_err(|error| open(Box::new(error)))?;
-        let database = Database::builder()
-            .create_with_backend(backend)
-            .map_err(|error| open(Box::new(error)))?;
-        let catalogue = Self { database };
-        match catalogue.format().map_err(|error| open(Box::new(error)))? {
+        // Some damage the store only asserts against.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut database = Database::builder().create_with_backend(backend)?;
+            // Every page against its checksum: a record that changed by itself is damage, not news.
+            if !database.check_integrity()? {
+                tracing::warn!(path = %path.display(), "the catalogue's free pages were counted anew");
+            }
+            let catalogue = Self {
+                database,
+                path: path.to_owned(),
+                changed: Arc::default(),
+            };
+            let format = catalogue.format()?;
+            Ok::<_, redb::Error>((catalogue, format))
+        }));
+        let opened = opened.map_err(|_| open(Box::new(Damaged)))?;
+        let (catalogue, format) = opened.map_err(|error| open(Box::new(error)))?;
+        match format {
             None => catalogue
                 .write_format()
                 .map_err(|error| open(Box::new(error)))?,
@@ -211,6 +261,7 @@ impl Catalogue {
         let written =
             tokio::task::spawn_blocking(move || catalogue.commit(table, &key, text.as_deref()))
                 .await;
+        self.changed.notify_one();
         match written {
             Ok(result) => result.map_err(|error| CatalogueError::Transaction {
                 what,
@@ -249,7 +300,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Thing {
+    pub(super) struct Thing {
         name: String,
         size: u64,
     }
@@ -262,7 +313,7 @@ mod tests {
         }
     }
 
-    fn thing(name: &str, size: u64) -> Thing {
+    pub(super) fn thing(name: &str, size: u64) -> Thing {
         Thing {
             name: name.to_owned(),
             size,
@@ -306,6 +357,48 @@ mod tests {
                 .unwrap()
                 .starts_with("not a store")
         );
+    }
+
+    #[tokio::test]
+    async fn a_bit_that_flipped_is_found_or_meant_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("catalogue.redb");
+        let things: Vec<Thing> = (0..40)
+            .map(|n| thing(&format!("thing {n:02}"), n))
+            .collect();
+        {
+            let catalogue = Arc::new(Catalogue::open(&path).unwrap());
+            for thing in &things {
+                catalogue.put(thing).await.unwrap();
+            }
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let damaged = root.path().join("damaged.redb");
+        let mut refused = 0;
+        for place in (0..whole.len()).step_by(whole.len() / 200) {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 0x10;
+            std::fs::write(&damaged, &bytes).unwrap();
+            let read = Catalogue::open(&damaged).and_then(|catalogue| catalogue.all::<Thing>());
+            match read {
+                // A commit that is not whole never was: at most the last one.
+                Ok(found) => assert!(
+                    found == things || found == things[..things.len() - 1],
+                    "byte {place}: {found:?}"
+                ),
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > 0, "no flip was found");
+        for length in [1, 100, 4096, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&damaged, &whole[..length]).unwrap();
+            let read = Catalogue::open(&damaged).and_then(|catalogue| catalogue.all::<Thing>());
+            let is_whole = read.is_ok_and(|found| found == things);
+            assert!(
+                is_whole || std::fs::metadata(&damaged).unwrap().len() > 0,
+                "{length} bytes"
+            );
+        }
     }
 
     #[test]

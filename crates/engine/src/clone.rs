@@ -235,6 +235,17 @@ fn data_dir(machine: &Machine, name: &CloneName) -> PathBuf {
     machine.layout.clone_dir(name).join("data")
 }
 
+/// The clone's living server, where an engine before this one left it.
+///
+/// # Errors
+/// [`CloneError::Server`] when the machine does not let us look.
+pub async fn adopt_server(
+    machine: &Machine,
+    name: &CloneName,
+) -> Result<Option<Server>, CloneError> {
+    Ok(adopt(&data_dir(machine, name)).await?)
+}
+
 /// The clone's server: the living one adopted, or one started.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 mod branches;
 mod engine;
+pub mod serve;
 mod sessions;
 mod sources;
 
@@ -22,6 +23,9 @@ use crate::app::App;
 
 /// Bytes that a request's body may have: a spec with many filters is a few kilobytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a request's body may take to come.
+const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The document of version 1.
 #[derive(OpenApi)]
@@ -142,7 +146,15 @@ where
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let axum::Json(value) = axum::Json::from_request(request, state).await?;
+        let read = axum::Json::from_request(request, state);
+        let read = tokio::time::timeout(BODY_TIME_MAX, read).await;
+        let axum::Json(value) = read.map_err(|_| {
+            let detail = format!(
+                "the request's body did not come within {} s",
+                BODY_TIME_MAX.as_secs()
+            );
+            Refusal(Problem::new(ProblemKind::BadRequest, detail))
+        })??;
         Ok(Self(value))
     }
 }

@@ -6,6 +6,7 @@
 //! DATA/engine.log          the engine's log
 //! DATA/engine.toml         its settings, where an administrator wrote them
 //! DATA/catalogue.redb      branches, bases and sources (0600)
+//! DATA/catalogue.backup.json  the same some seconds ago, as text (0600)
 //! DATA/postgres/16/bin     servers that an administrator put here
 //! DATA/volume/bases/NAME/  data/, server.log, replication.pass: a base that follows its source
 //! DATA/volume/snapshots/NAME/  data/, server.log

@@ -4,6 +4,7 @@
 //! journaled, clones of no branch (the pool's among them), sockets of servers that are gone.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::living::BaseRecord;
 use crate::base::store::{BaseError, SnapshotRecord, clear};
@@ -38,7 +39,7 @@ pub enum LeftoversError {
 /// [`LeftoversError`] names the directory.
 pub async fn remove_leftovers(
     layout: &Layout,
-    catalogue: &Catalogue,
+    catalogue: &Arc<Catalogue>,
 ) -> Result<(), LeftoversError> {
     let clones: Vec<String> = catalogue
         .all::<BranchRecord>()?
@@ -46,7 +47,7 @@ pub async fn remove_leftovers(
         .filter_map(|record| record.clone)
         .map(|clone| clone.to_string())
         .collect();
-    let snapshots: Vec<String> = catalogue
+    let mut snapshots: Vec<String> = catalogue
         .all::<SnapshotRecord>()?
         .iter()
         .map(Record::key)
@@ -56,6 +57,13 @@ pub async fn remove_leftovers(
         .iter()
         .map(Record::key)
         .collect();
+    let lost: Vec<String> = snapshots
+        .extract_if(.., |name| !layout.snapshots().join(name).is_dir())
+        .collect();
+    for name in lost {
+        tracing::warn!(snapshot = name, "its files are gone: forgotten");
+        catalogue.remove::<SnapshotRecord>(&name).await?;
+    }
     let unnamed = [
         strangers(&layout.making(), &[])?,
         strangers(&layout.bases(), &bases)?,

@@ -24,5 +24,5 @@ pub mod source;
 pub mod upkeep;
 pub mod volume;
 
-pub use app::{EngineError, run};
+pub use app::{EngineError, repair, run};
 pub use settings::{Limits, Settings};

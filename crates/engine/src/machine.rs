@@ -34,4 +34,6 @@ pub struct Machine {
     pub clone_turns: Arc<Turns>,
     /// This boot of the machine (`/proc/sys/kernel/random/boot_id`, random(4)).
     pub boot_id: String,
+    /// The mount of the volume by now; none where the kernel does not tell one from the next.
+    pub volume_mount: Option<u64>,
 }

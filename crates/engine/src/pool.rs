@@ -284,6 +284,9 @@ impl Pool {
             } else {
                 0
             };
+            // One whose server has ended is none.
+            let has_ended = |warm: &mut Warm| warm.server.exited().now_or_never().is_some();
+            surplus.extend(shelf.ready.extract_if(.., has_ended));
             let kept = shelf.ready.len().min(wanted);
             surplus.extend(shelf.ready.drain(kept..));
         }

@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use data_dir::{DataDir, Entering, Prepared, StartFailure};
 pub use mark::{NOT_MOUNTED_MARK, check_mounted};
-pub use mounts::is_mount_point;
+pub use mounts::{is_mount_point, mount_identity};
 pub use overlay::Way;
 pub use probe::{PassedOver, Probed, probe, try_kind};
 pub use removal::remove_tree;

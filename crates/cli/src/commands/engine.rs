@@ -1,6 +1,7 @@
 //! `bough engine`: the daemon that owns bases and branches.
 
 mod logs;
+mod repair;
 mod run;
 mod status;
 mod stop;
@@ -34,6 +35,7 @@ enum Verb {
     Status(status::StatusArgs),
     Stop(stop::StopArgs),
     Logs(logs::LogsArgs),
+    Repair(repair::RepairArgs),
     Volume(volume::VolumeArgs),
     #[command(hide = true)]
     Run(run::RunArgs),
@@ -56,6 +58,7 @@ pub(crate) async fn run(
         Verb::Status(args) => status::run(args, settings, ui).await?,
         Verb::Stop(args) => stop::run(args, settings, ui).await?,
         Verb::Logs(args) => logs::run(args, settings, ui)?,
+        Verb::Repair(args) => repair::run(args, settings, ui)?,
         Verb::Volume(args) => volume::run(args, settings, ui)?,
         Verb::Run(args) => return run::run(args, settings).await,
     }

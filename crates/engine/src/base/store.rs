@@ -11,6 +11,7 @@ mod making;
 mod snapshots;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -332,7 +333,7 @@ impl Bases {
         let data = making.directory.join("data");
         let sealed = tokio::task::spawn_blocking(move || seal(&data)).await;
         sealed.map_err(|error| keep(std::io::Error::other(error)))??;
-        std::fs::rename(&making.directory, &last).map_err(keep)?;
+        place(&making.directory, &last).map_err(keep)?;
         let record = SnapshotRecord {
             name: name.clone(),
             copied,
@@ -342,6 +343,13 @@ impl Bases {
         };
         self.publish(record, Freshness::Copied).await
     }
+}
+
+/// Gives what is whole its final name, which is as much of it as the bytes are: it is on the disk when this returns.
+fn place(making: &Path, last: &Path) -> std::io::Result<()> {
+    std::fs::rename(making, last)?;
+    let directory = last.parent().unwrap_or(Path::new("/"));
+    std::fs::File::open(directory)?.sync_all()
 }
 
 /// How the source of a spec is reached.

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::hold::Joined;
 use super::quiet::Quiet;
 use super::record::{BranchRecord, Spec};
-use super::state::{Event, Failure, State};
+use super::state::{AfterRemoval, Event, Failure, State};
 use super::work::{self, Outcome};
 use crate::app::Shared;
 use crate::base::store::SnapshotPin;
@@ -238,6 +238,10 @@ impl Driver {
                 self.record.clone = None;
                 Event::Removed
             }
+            Outcome::StartFailed(failure) => {
+                self.server = None;
+                Event::StartFailed(failure)
+            }
             Outcome::Failed(failure) => Event::Failed(failure),
         };
         loop {
@@ -278,11 +282,14 @@ impl Driver {
                 record.hold.settle(now);
                 record.ready_at = Some(now);
                 record.boot_id.clone_from(&self.shared.machine.boot_id);
+                record.unsynced_on = self.shared.machine.volume_mount;
             }
             State::Failed(_) => record.hold.settle(now),
-            State::Cloning { .. }
-            | State::Starting { .. }
-            | State::FallingAsleep { .. }
+            State::Cloning { .. } | State::Starting { .. } => {
+                let mount = self.shared.machine.volume_mount;
+                record.unsynced_on = record.unsynced_on.or(mount);
+            }
+            State::FallingAsleep { .. }
             | State::Asleep { .. }
             | State::Failing(_)
             | State::Deleting(_)
@@ -393,6 +400,8 @@ impl Driver {
     async fn answer(&mut self, request: Request) -> bool {
         // A caller that has gone away wants no answer.
         match request {
+            // Unanswered: whoever asks waits for its end and has one made anew.
+            Request::Ensure { .. } if self.is_going() => false,
             Request::Ensure { spec, ttl, reply } => {
                 let (changed, answer) = self.ensure(*spec, ttl).await;
                 let _ = reply.send(answer);
@@ -408,6 +417,10 @@ impl Driver {
                     self.keep().await;
                 }
                 let _ = reply.send(left.then(|| self.view()));
+                false
+            }
+            Request::Extend { reply, .. } if self.is_going() => {
+                let _ = reply.send(Err(self.gone()));
                 false
             }
             Request::Extend { ttl, reply } => {
@@ -475,14 +488,8 @@ impl Driver {
     }
 
     async fn join(&mut self, id: &SessionId, join: &JoinSession) -> Result<BranchView, Problem> {
-        if matches!(
-            self.record.state,
-            State::Deleting(super::state::AfterRemoval::Gone) | State::Gone
-        ) {
-            return Err(Problem::new(
-                ProblemKind::NotFound,
-                format!("the branch {} is being deleted", self.record.name),
-            ));
+        if self.is_going() {
+            return Err(self.gone());
         }
         let joined = self
             .record
@@ -493,6 +500,19 @@ impl Driver {
             Joined::Again => {}
         }
         Ok(self.view())
+    }
+
+    /// Whether nothing can be asked of it any more.
+    fn is_going(&self) -> bool {
+        matches!(
+            self.record.state,
+            State::Deleting(AfterRemoval::Gone) | State::Gone
+        )
+    }
+
+    fn gone(&self) -> Problem {
+        let detail = format!("the branch {} is being deleted", self.record.name);
+        Problem::new(ProblemKind::NotFound, detail)
     }
 
     fn connection(&self) -> Result<BranchConnection, Problem> {
@@ -520,6 +540,31 @@ impl Driver {
             && let Err(error) = server.stop(StopMode::Fast).await
         {
             tracing::error!(branch = %self.record.name, %error, "cannot stop a branch's server");
+            return;
+        }
+        self.sync().await;
+    }
+
+    /// Writes the files of a branch that nobody uses any more to the disk, so that they outlive the volume's mount.
+    async fn sync(&mut self) {
+        let Some(clone) = &self.record.clone else {
+            return;
+        };
+        let tree = self.shared.machine.layout.clone_dir(clone);
+        if !tree.is_dir() {
+            return;
+        }
+        match tokio::task::spawn_blocking(move || crate::volume::sync(&tree)).await {
+            Ok(Ok(())) => {
+                self.record.unsynced_on = None;
+                self.keep().await;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(branch = %self.record.name, %error, "cannot write a branch to the disk");
+            }
+            Err(error) => {
+                tracing::error!(branch = %self.record.name, %error, "a branch was not written to the disk");
+            }
         }
     }
 }

@@ -119,6 +119,10 @@ pub struct BranchRecord {
     pub origin: Option<Origin>,
     /// The boot of the machine that its server's memory belongs to.
     pub boot_id: String,
+    /// The mount of the volume through which something was written that may not be on the disk: where another one is
+    /// mounted by now, that may be lost. None: everything is on the disk.
+    #[serde(default)]
+    pub unsynced_on: Option<u64>,
 }
 
 impl Record for BranchRecord {

@@ -25,6 +25,12 @@ use crate::machine::Machine;
 /// How often a request tries again that met a branch at the very end of its deletion.
 const ENSURE_TRIES_MAX: usize = 8;
 
+/// Bytes that a session's id, owner and program may have, each: as long as the longest path of a program (`PATH_MAX`).
+const SESSION_BYTES_MAX: usize = 4096;
+
+/// Branches that one session may hold: a file with more databases than that is a mistake.
+const SESSION_BRANCHES_MAX: usize = 64;
+
 /// The living branches.
 #[derive(Debug)]
 pub struct Registry {
@@ -183,6 +189,7 @@ impl Registry {
             ready_at: None,
             origin: None,
             boot_id: self.shared.machine.boot_id.clone(),
+            unsynced_on: self.shared.machine.volume_mount,
         };
         self.shared
             .machine
@@ -299,6 +306,7 @@ impl Registry {
         id: &SessionId,
         join: &JoinSession,
     ) -> Result<Vec<BranchView>, Problem> {
+        check_session(id, join)?;
         let mut views = Vec::new();
         for name in &join.branches {
             let request = |reply| Request::Join {
@@ -383,6 +391,30 @@ async fn ask<T>(
     answer_rx.await.ok()
 }
 
+/// What a session says of itself is journaled with every branch that it holds.
+fn check_session(id: &SessionId, join: &JoinSession) -> Result<(), Problem> {
+    let said = [
+        ("id", &id.0),
+        ("owner", &join.owner),
+        ("program", &join.program),
+    ];
+    if let Some((what, text)) = said.iter().find(|(_, text)| text.len() > SESSION_BYTES_MAX) {
+        let detail = format!(
+            "the session's {what} has {} bytes, and may have {SESSION_BYTES_MAX}",
+            text.len()
+        );
+        return Err(Problem::new(ProblemKind::BadRequest, detail));
+    }
+    if join.branches.len() > SESSION_BRANCHES_MAX {
+        let detail = format!(
+            "a session holds at most {SESSION_BRANCHES_MAX} branches, not {}",
+            join.branches.len()
+        );
+        return Err(Problem::new(ProblemKind::BadRequest, detail));
+    }
+    Ok(())
+}
+
 /// Ends when the branch is gone: its driver drops the view's channel.
 async fn gone(mut view_rx: watch::Receiver<BranchView>) {
     while view_rx.changed().await.is_ok() {}
@@ -396,7 +428,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn recover_record(mut record: BranchRecord, machine: &Machine) -> BranchRecord {
     record.hold.recover(machine.clock.now());
     let rebooted = record.boot_id != machine.boot_id;
+    record.unsynced_on = record.unsynced_on.or(machine.volume_mount);
+    let remounted = record.unsynced_on != machine.volume_mount;
     record.state = match record.state {
+        // Its files may have been cut; nobody has used it yet.
+        State::Cloning { .. } if rebooted || remounted => State::Deleting(AfterRemoval::Anew),
         State::Starting { .. }
         | State::Ready { .. }
         | State::FallingAsleep { .. }

@@ -6,7 +6,7 @@
 //!   |              SnapshotReady          Cloned          Started   v
 //! AwaitingSnapshot ------------> Cloning -------> Starting -----> Ready
 //!   ^  |                            |             ^  |              |
-//!   |  |                            |             |  |  ServerExited (at most RESTARTS_MAX in a row)
+//!   |  |                            |             |  |  ServerExited, StartFailed (at most RESTARTS_MAX in a row)
 //!   |  +-----------+----------------+             +--|--------------+
 //!   |   Failed(why)|                                 |
 //!   |              v        Removed               Failed(why), too many restarts, machine restarted
@@ -110,6 +110,8 @@ pub enum Event {
     Started,
     /// The work of this state failed for good.
     Failed(Failure),
+    /// The server did not start, or ended before it answered. The branch may hold somebody's data.
+    StartFailed(Failure),
     /// A ready branch's server ended without having been asked to.
     ServerExited {
         /// It had been ready long enough that earlier ends do not count.
@@ -242,18 +244,16 @@ impl State {
                 snapshot: snapshot.clone(),
                 restarts: *restarts,
             }),
+            (Self::Starting { snapshot, restarts }, Event::StartFailed(failure)) => {
+                Ok(Self::start_anew(snapshot, restarts + 1, failure))
+            }
             (Self::Ready { snapshot, restarts }, Event::ServerExited { forgiven }) => {
                 let restarts = if forgiven { 1 } else { restarts + 1 };
-                if restarts > RESTARTS_MAX {
-                    return Ok(Self::Failing(Failure {
-                        message: format!("the branch's server ended by itself {restarts} times in a row"),
-                        hint: Some("see its log with `bough engine logs`, or ask for it again: it is made anew".to_owned()),
-                    }));
-                }
-                Ok(Self::Starting {
-                    snapshot: snapshot.clone(),
+                Ok(Self::start_anew(
+                    snapshot,
                     restarts,
-                })
+                    ended_too_often(restarts),
+                ))
             }
             (Self::Ready { snapshot, .. }, Event::QuietLong) => Ok(Self::FallingAsleep {
                 snapshot: snapshot.clone(),
@@ -286,11 +286,31 @@ impl State {
         }
     }
 
+    /// Another start, unless there were too many in a row.
+    fn start_anew(snapshot: &SnapshotName, restarts: u32, failure: Failure) -> Self {
+        if restarts > RESTARTS_MAX {
+            return Self::Failing(failure);
+        }
+        Self::Starting {
+            snapshot: snapshot.clone(),
+            restarts,
+        }
+    }
+
     fn deny(&self, event: Event) -> Denied {
         Denied {
             state: self.word(),
             event,
         }
+    }
+}
+
+fn ended_too_often(restarts: u32) -> Failure {
+    Failure {
+        message: format!("the branch's server ended by itself {restarts} times in a row"),
+        hint: Some(
+            "see its log with `bough engine logs`, or ask for it again: it is made anew".to_owned(),
+        ),
     }
 }
 

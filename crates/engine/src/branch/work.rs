@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::ByteSize;
 use model::engine_api::{BaseView, Freshness};
 
 use super::record::{BranchRecord, Origin};
-use super::state::{Failure, Work};
+use super::state::{Failure, RESTARTS_MAX, State, Work};
 use crate::app::Shared;
 use crate::base::SnapshotName;
 use crate::base::copy::CopiedBase;
@@ -19,6 +20,20 @@ use crate::http::chain;
 use crate::pool::Order;
 use crate::pool::followers::Caught;
 use crate::postgres::server::Server;
+use crate::volume::free_space;
+
+/// How long a server that ended, or did not start, rests before its next start, by how often that was in a row.
+const RESTART_PAUSES: [Duration; RESTARTS_MAX as usize] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
+
+/// Free space without which a server is not started again: a segment of WAL, and as much beside it.
+const START_ROOM: ByteSize = ByteSize(32 << 20);
+
+/// How often a full volume is looked at.
+const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a work needs to know.
 #[derive(Debug)]
@@ -62,6 +77,8 @@ pub(super) enum Outcome {
     Stopped,
     /// Nothing is left on disk.
     Removed,
+    /// The server did not come up; it may do so another time.
+    StartFailed(Failure),
     /// It cannot be done.
     Failed(Failure),
 }
@@ -199,12 +216,55 @@ async fn make_clone(
 }
 
 /// Adopts the living server or starts one, and lets the application's user in. A failure at the second leaves a running
-/// server, which the removal that follows ends.
+/// server, which the next try adopts or the removal ends.
 async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
     let (name, origin) = placed(&brief.record)?;
-    let server = clone::run_server(&shared.machine, name, &origin.image).await?;
-    accept_application(&brief.record, shared).await?;
-    Ok(Outcome::Started(Arc::new(server)))
+    if let State::Starting { restarts, .. } = brief.record.state {
+        pause_before(restarts, shared).await;
+    }
+    let server = match clone::adopt_server(&shared.machine, name).await {
+        Ok(Some(server)) => server,
+        Ok(None) if brief.record.unsynced_on != shared.machine.volume_mount => {
+            return Err(lost_with_the_mount());
+        }
+        Ok(None) => match clone::run_server(&shared.machine, name, &origin.image).await {
+            Ok(server) => server,
+            Err(error) => return Ok(Outcome::StartFailed(error.into())),
+        },
+        Err(error) => return Ok(Outcome::StartFailed(error.into())),
+    };
+    Ok(match accept_application(&brief.record, shared).await {
+        Ok(()) => Outcome::Started(Arc::new(server)),
+        Err(failure) => Outcome::StartFailed(failure),
+    })
+}
+
+/// Gives what ended a server time to pass, and waits for room on a full volume: a server that cannot write ends again,
+/// and what its branch holds would be given up for want of space.
+async fn pause_before(restarts: u32, shared: &Shared) {
+    let place = restarts
+        .checked_sub(1)
+        .and_then(|place| usize::try_from(place).ok());
+    let Some(pause) = place.and_then(|place| RESTART_PAUSES.get(place)) else {
+        return;
+    };
+    tokio::time::sleep(*pause).await;
+    let volume = shared.machine.layout.volume();
+    let lacks_room = || free_space(&volume).is_ok_and(|free| free < START_ROOM);
+    if lacks_room() {
+        tracing::warn!(volume = %volume.display(), "a branch waits for room to start its server");
+    }
+    while lacks_room() {
+        tokio::time::sleep(ROOM_LOOK_INTERVAL).await;
+    }
+}
+
+/// What its server wrote last may never have come to the disk, and without fsync no recovery finds out.
+fn lost_with_the_mount() -> Failure {
+    Failure {
+        message: "the branch was lost when its volume was mounted again after a failure: branches keep their data in memory first".to_owned(),
+        hint: Some("ask for it again: it is made anew".to_owned()),
+    }
 }
 
 /// Gives the role of the source's URL the URL's password, so that the application's own credentials work.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
+use super::{VolumeError, cannot};
+
 /// statfs(2): `OVERLAYFS_SUPER_MAGIC`.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
@@ -45,6 +47,21 @@ pub fn is_mount_point(path: &Path) -> io::Result<bool> {
         Err(rustix::io::Errno::NOENT) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// `STATX_MNT_ID_UNIQUE` (statx(2), since Linux 6.8), which rustix does not name.
+const UNIQUE_MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// A number that the mount on which `path` lies has, and no other until the machine starts anew; none where the kernel
+/// gives none.
+///
+/// # Errors
+/// [`VolumeError::File`] from statx(2).
+pub fn mount_identity(path: &Path) -> Result<Option<u64>, VolumeError> {
+    let found = rustix::fs::statx(CWD, path, AtFlags::empty(), UNIQUE_MOUNT_ID);
+    let found = found.map_err(|errno| cannot("look at the mount of", path)(errno.into()))?;
+    let is_told = found.stx_mask & UNIQUE_MOUNT_ID.bits() != 0;
+    Ok(is_told.then_some(found.stx_mnt_id))
 }
 
 /// Whether an overlay is mounted right on `path`.
@@ -139,6 +156,14 @@ mod tests {
         assert_eq!(unescape(b"a\\134b\\011"), Path::new("a\\b\t"));
         assert_eq!(unescape(b"a\\13"), Path::new("a\\13"));
         assert_eq!(unescape(b"a\\999"), Path::new("a\\999"));
+    }
+
+    #[test]
+    fn a_mount_keeps_its_identity() {
+        let of = |path: &str| mount_identity(Path::new(path)).unwrap();
+        assert_eq!(of("/proc"), of("/proc/self"));
+        assert!(of("/proc").is_none() || of("/proc") != of("/dev"));
+        assert!(mount_identity(Path::new("/nonexistent")).is_err());
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Bases {
         let data = place.data();
         let sealed = tokio::task::spawn_blocking(move || seal(&data)).await;
         sealed.map_err(|error| keep(std::io::Error::other(error)))??;
-        std::fs::rename(&making.directory, &last).map_err(keep)?;
+        super::place(&making.directory, &last).map_err(keep)?;
         let took_ms = machine.clock.now().duration_since(begun).as_millis();
         tracing::info!(snapshot = %name, base = %living.name, took_ms, "took a snapshot");
         let record = SnapshotRecord {

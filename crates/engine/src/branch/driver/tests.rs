@@ -107,6 +107,7 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         ready_at: None,
         origin: None,
         boot_id: app.shared.machine.boot_id.clone(),
+        unsynced_on: app.shared.machine.volume_mount,
     };
     app.shared.machine.catalogue.put(&record).await.unwrap();
     Driver::new(Arc::clone(&app.shared), record, door)

@@ -101,6 +101,17 @@ fn a_server_that_keeps_ending_fails_the_branch() {
     ));
 }
 
+#[test]
+fn a_start_that_fails_is_tried_again_before_data_is_given_up() {
+    let mut state = run([Event::SnapshotReady(snapshot()), Event::Cloned]);
+    for tried in 1..=RESTARTS_MAX {
+        state = state.step(Event::StartFailed(failure())).unwrap();
+        assert!(matches!(&state, State::Starting { restarts, .. } if *restarts == tried));
+    }
+    let given_up = state.step(Event::StartFailed(failure())).unwrap();
+    assert_eq!(given_up, State::Failing(failure()));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::SnapshotReady(snapshot())),
@@ -108,6 +119,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Cloned),
         Just(Event::Started),
         Just(Event::Failed(failure())),
+        Just(Event::StartFailed(failure())),
         any::<bool>().prop_map(|forgiven| Event::ServerExited { forgiven }),
         Just(Event::CloneTaken(Some(snapshot()))),
         Just(Event::QuietLong),

@@ -53,6 +53,12 @@ fn has_argument(pid: u32, data: &Path) -> bool {
         .any(|pair| pair[0] == b"-D" && pair[1] == data)
 }
 
+/// Whether a process is `initdb` at work on the directory: it stands elsewhere, and outlives an engine that is killed.
+fn is_initdb_of(pid: u32, data: &DataDir) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.is_ok_and(|name| name.trim_end() == "initdb") && has_argument(pid, data.path())
+}
+
 /// Whether a process that works in the directory is the server's: one of PostgreSQL, or one without a terminal, such as
 /// a program that `COPY ... PROGRAM` started. Somebody's shell that stands in the directory is not.
 fn is_the_servers(pid: u32) -> bool {
@@ -76,7 +82,7 @@ fn of(data: &DataDir) -> io::Result<Vec<u32>> {
     let mut found: Vec<u32> = all
         .iter()
         .copied()
-        .filter(|pid| works_in(*pid, data) && is_the_servers(*pid))
+        .filter(|pid| (works_in(*pid, data) && is_the_servers(*pid)) || is_initdb_of(*pid, data))
         .collect();
     let is_child = |pid: &&u32| {
         let parent = stat_field(**pid, PARENT_FIELD).and_then(|parent| u32::try_from(parent).ok());
@@ -147,7 +153,7 @@ async fn kill(id: u32, data: &DataDir) -> Result<(), ServerError> {
         Err(errno) => return Err(failed(errno.into())),
     };
     // Looked at again behind the descriptor: the number may have gone to another process since it was listed.
-    if !works_in(id, data) && !is_hidden(id) {
+    if !works_in(id, data) && !is_hidden(id) && !is_initdb_of(id, data) {
         return Ok(());
     }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
