@@ -1,9 +1,9 @@
-//! `cargo xtask check|demo|test|bench`: everything a developer runs here, in one place and one language.
+//! `cargo xtask check|demo|test|reliability|bench`: everything a developer runs here, in one place and one language.
 //!
 //! - `check` (`check.rs`): format, spelling, licences, lints, repository rules, unit tests; needs no server.
 //! - `demo` (`demo.rs`): the walk-through of the README, from nothing.
 //! - `test` (`test.rs`): gets the real PostgreSQL servers that tests need, then lints and every test.
-//!
+//! - `reliability` (`reliability.rs`): random schedules of what clients do and what goes wrong.
 //! - `bench` (`bench.rs`): speeds as numbers beside baselines of the same run.
 //!
 //! What a step needs is fetched by ordinary package clients at pinned versions (`postgres.rs`, `tools.rs`,
@@ -21,6 +21,7 @@ mod lock;
 mod places;
 mod postgres;
 mod python;
+mod reliability;
 mod tally;
 mod test;
 mod tools;
@@ -56,6 +57,8 @@ enum Verb {
         #[arg(long, value_name = "FILTER")]
         only: Option<String>,
     },
+    /// Random schedules of what clients do and what goes wrong, each from a seed
+    Reliability(reliability::ReliabilityArgs),
     /// Speeds beside baselines of the same run
     Bench(bench::BenchArgs),
 }
@@ -76,6 +79,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Check => check::run(&places),
         Verb::Demo(args) => demo::run(&places, &args),
         Verb::Test { only } => test::run(&places, only.as_deref()),
+        Verb::Reliability(args) => reliability::run(&places, &args),
         Verb::Bench(args) => bench::run(&places, &args),
     }
 }

@@ -1,0 +1,241 @@
+//! Many schedules, in two worlds at the same time: each replayed from its seed, judged, and told where it went wrong.
+//!
+//! Owns which seeds run where, and the report. A world in which a promise was broken is not used again.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+
+use crate::actions::{Outcome, SourceCount, perform};
+use crate::checks::{check_at_rest, check_promises, check_source, check_traces};
+use crate::clock;
+use crate::faults::strike;
+use crate::model::Model;
+use crate::schedule::{Fault, Round, Schedule};
+use crate::world::{Ground, World};
+
+/// Schedules of a world between two stops of its engine with all servers.
+const REST_EVERY: u64 = 20;
+
+/// Failures after which a run ends: the first few tell enough.
+const FAILURES_MAX: usize = 6;
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) schedules: AtomicU64,
+    pub(crate) actions: AtomicU64,
+    pub(crate) strikes: AtomicU64,
+    /// Strikes that met nothing, or need a volume of its own where this process may mount none.
+    pub(crate) misses: AtomicU64,
+    pub(crate) failures: Mutex<Vec<String>>,
+}
+
+impl Report {
+    fn fail(&self, text: String) {
+        tell(&text);
+        self.failures
+            .lock()
+            .expect("no thread of a run panics")
+            .push(text);
+    }
+
+    fn is_over(&self) -> bool {
+        self.failures
+            .lock()
+            .expect("no thread of a run panics")
+            .len()
+            >= FAILURES_MAX
+    }
+
+    /// One line that sums it up.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "reliability: {} schedules, {} actions, {} faults ({} met nothing), {} failures, in {} s",
+            self.schedules.load(Ordering::SeqCst),
+            self.actions.load(Ordering::SeqCst),
+            self.strikes.load(Ordering::SeqCst),
+            self.misses.load(Ordering::SeqCst),
+            self.failures
+                .lock()
+                .expect("no thread of a run panics")
+                .len(),
+            clock::now().as_secs()
+        )
+    }
+}
+
+/// Tells while the run goes on, and whether or not the test passes: past what the test harness keeps back.
+pub(crate) fn tell(text: &str) {
+    // Whoever closed it does not want to know.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The ground that the schedule of a seed takes place on.
+fn ground_of(seed: u64) -> Ground {
+    if seed.is_multiple_of(2) && rustix::process::geteuid().is_root() {
+        Ground::LoopVolume
+    } else {
+        Ground::Directory
+    }
+}
+
+/// Runs the schedules of `seeds`, the even ones beside the odd ones.
+pub(crate) fn run_seeds(seeds: Range<u64>) -> Report {
+    let report = Report::default();
+    std::thread::scope(|scope| {
+        for remainder in 0..2 {
+            let (report, seeds) = (&report, seeds.clone());
+            scope.spawn(move || {
+                run_schedules(
+                    report,
+                    seeds.filter(|seed| seed % 2 == remainder).map(Schedule::of),
+                );
+            });
+        }
+    });
+    report
+}
+
+/// Runs schedules one after another, in one world for as long as every promise is kept there.
+pub(crate) fn run_schedules(report: &Report, schedules: impl Iterator<Item = Schedule>) {
+    let mut stage: Option<Stage> = None;
+    for schedule in schedules {
+        if report.is_over() {
+            return;
+        }
+        let current = match stage
+            .take()
+            .map_or_else(|| Stage::begin(ground_of(schedule.seed)), Ok)
+        {
+            Ok(current) => current,
+            Err(error) => return report.fail(format!("no world: {error:#}")),
+        };
+        let mut told = String::new();
+        match current.run(&schedule, report, &mut told) {
+            Ok(()) => stage = Some(current.grown()),
+            Err(error) => report.fail(format!(
+                "FAILED: seed {seed}: {error:#}\n\nthe schedule:\n{schedule}\nwhat was told:\n{told}\nthe engine's log:\n{log}\n\nreplay: cargo xtask reliability --seed {seed} --schedules 1\n",
+                seed = schedule.seed,
+                log = current.world.log_tail(),
+            )),
+        }
+        report.schedules.fetch_add(1, Ordering::SeqCst);
+    }
+    if let Some(stage) = stage
+        && let Err(error) = stage.rest()
+    {
+        report.fail(format!(
+            "FAILED: the end of a world: {error:#}\n{}",
+            stage.world.log_tail()
+        ));
+    }
+}
+
+/// A world and what its schedules share.
+struct Stage {
+    world: World,
+    count: SourceCount,
+    schedules: u64,
+}
+
+impl Stage {
+    fn begin(ground: Ground) -> Result<Self> {
+        Ok(Self {
+            world: World::begin(ground)?,
+            count: SourceCount::default(),
+            schedules: 0,
+        })
+    }
+
+    fn grown(mut self) -> Self {
+        self.schedules += 1;
+        self
+    }
+
+    fn run(&self, schedule: &Schedule, report: &Report, told: &mut String) -> Result<()> {
+        let mut model = Model::new();
+        for (number, round) in schedule.rounds.iter().enumerate() {
+            let (outcomes, fault) = self.run_round(round, report)?;
+            let _ = writeln!(told, "round {number}, struck by {fault:?}");
+            for outcome in &outcomes {
+                let _ = writeln!(
+                    told,
+                    "  {:.3} to {:.3}: {:?}\n    {:?}",
+                    outcome.began.as_secs_f64(),
+                    outcome.ended.as_secs_f64(),
+                    outcome.action,
+                    outcome.told
+                );
+            }
+            model.take(&outcomes, fault, self.count.begun.load(Ordering::SeqCst));
+            // The numbers of the source's transactions go on from what it holds.
+            self.count.settle(&self.world)?;
+            judge(&model)?;
+        }
+        check_promises(&self.world, &self.count, &mut model)?;
+        judge(&model)?;
+        check_source(&self.world, &self.count)?;
+        check_traces(&self.world)?;
+        if self.schedules % REST_EVERY == REST_EVERY - 1 {
+            self.rest()?;
+            self.world.start_engine()?;
+            check_traces(&self.world)?;
+        }
+        Ok(())
+    }
+
+    /// What is done at the same time, and what strikes meanwhile.
+    fn run_round(&self, round: &Round, report: &Report) -> Result<(Vec<Outcome>, Option<Fault>)> {
+        let possible = round
+            .strike
+            .as_ref()
+            .filter(|strike| !strike.fault.needs_volume() || self.world.volume().is_some());
+        let (world, count) = (&self.world, &self.count);
+        let (outcomes, struck) = std::thread::scope(|scope| {
+            let actions: Vec<_> = round
+                .actions
+                .iter()
+                .map(|action| scope.spawn(move || perform(world, count, action)))
+                .collect();
+            let struck = possible.map(|fault| strike(world, fault)).transpose();
+            let outcomes: Vec<Outcome> = actions
+                .into_iter()
+                .map(|action| action.join().expect("an action does not panic"))
+                .collect();
+            (outcomes, struck)
+        });
+        let struck = struck.with_context(|| format!("{:?}", round.strike))?;
+        let count_of = |is: bool| u64::from(is);
+        report
+            .actions
+            .fetch_add(u64::try_from(outcomes.len())?, Ordering::SeqCst);
+        report
+            .strikes
+            .fetch_add(count_of(struck == Some(true)), Ordering::SeqCst);
+        report.misses.fetch_add(
+            count_of(round.strike.is_some() && struck != Some(true)),
+            Ordering::SeqCst,
+        );
+        Ok((outcomes, possible.map(|strike| strike.fault)))
+    }
+
+    /// Stops everything and looks for what is left.
+    fn rest(&self) -> Result<()> {
+        self.world.stop_engine(true)?;
+        check_at_rest(&self.world)
+    }
+}
+
+fn judge(model: &Model) -> Result<()> {
+    anyhow::ensure!(
+        model.violations().is_empty(),
+        "{}",
+        model.violations().join("\n\n")
+    );
+    Ok(())
+}

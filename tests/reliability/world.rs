@@ -1,0 +1,268 @@
+//! One machine of a user: a shared database, a data directory with a volume of its own where this process may mount one,
+//! and the built engine in it, which can be killed and started again.
+//!
+//! Owns their making and their ends. Many schedules share a world: servers and copies are made once.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fixtures::{
+    LoopVolume, Options, Outcome, Program, Signal, TestEnv, TestPostgres, built_binary, eventually,
+    sql,
+};
+use serde_json::{Value, json};
+
+use crate::engine::{Answer, Engine};
+
+/// The application's role and its database.
+pub(crate) const ROLE: &str = "shop";
+const PASSWORD: &str = "pa55-of-the-shop";
+
+/// The name that the shared database has in the engine.
+pub(crate) const SOURCE_NAME: &str = "shared";
+
+/// From an engine's start to its first answer: it may have to end servers first.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// From a request to an engine's end.
+const STOP_MAX: Duration = Duration::from_secs(90);
+
+/// What the shared database holds: two tables that every transaction writes both of, and some ballast, so that a copy
+/// takes longer than a moment.
+const TABLES: &str = "
+    CREATE TABLE ledger (n bigint PRIMARY KEY);
+    CREATE TABLE mirror (n bigint PRIMARY KEY);
+    CREATE TABLE ballast AS SELECT n, md5(n::text) AS text FROM generate_series(1, 2000) n;";
+
+/// Worlds that this process made.
+static WORLDS: AtomicU32 = AtomicU32::new(0);
+
+/// On what a world's branches live, and what its engine is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// A volume in a file, with reflinks; servers never sleep.
+    LoopVolume,
+    /// The directory as it is; servers sleep after a second without clients.
+    Directory,
+}
+
+impl Ground {
+    fn settings(self) -> &'static str {
+        match self {
+            Self::LoopVolume => "free_floor_bytes = 67108864\nsleep_after_seconds = 0\n",
+            Self::Directory => "free_floor_bytes = 67108864\nsleep_after_seconds = 1\n",
+        }
+    }
+}
+
+/// A world. Dropping it ends everything in it.
+#[derive(Debug)]
+pub(crate) struct World {
+    // In the order in which they must end: the engine, its servers, their volume, the source.
+    engine: Mutex<Option<Program>>,
+    env: TestEnv,
+    volume: Option<LoopVolume>,
+    source: Mutex<TestPostgres>,
+    source_url: String,
+    superuser_url: String,
+    source_data: PathBuf,
+    /// What lies in the source beside rows, when nobody has done anything.
+    source_shape: String,
+    namespace: String,
+}
+
+impl World {
+    /// Makes a world, with a running engine that knows the source by name.
+    pub(crate) fn begin(ground: Ground) -> Result<Self> {
+        let source = Options::new(16).start()?;
+        source.execute(
+            "postgres",
+            &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"),
+        )?;
+        source.execute("postgres", &format!("CREATE DATABASE {ROLE} OWNER {ROLE}"))?;
+        let source_url = source.url(ROLE, PASSWORD, ROLE);
+        sql::execute(&source_url, TABLES)?;
+        let mut env = TestEnv::new(built_binary("BOUGH_BIN")?)?;
+        env.set("RUST_LOG", "info");
+        let data = env.data_directory();
+        std::fs::write(data.join("engine.toml"), ground.settings())?;
+        let volume = match ground {
+            Ground::LoopVolume => {
+                let mount_point = data.join("volume");
+                std::fs::create_dir(&mount_point)?;
+                Some(LoopVolume::xfs_on(&mount_point)?)
+            }
+            Ground::Directory => None,
+        };
+        let superuser_url = source.superuser_url(ROLE);
+        let world = Self {
+            engine: Mutex::new(None),
+            env,
+            volume,
+            source_data: source.data_directory(),
+            source: Mutex::new(source),
+            source_url,
+            source_shape: source_shape(&superuser_url)?,
+            superuser_url,
+            namespace: format!(
+                "w{}-{}",
+                std::process::id(),
+                WORLDS.fetch_add(1, Ordering::Relaxed)
+            ),
+        };
+        world.start_engine()?;
+        let named = json!({"url": world.source_url(), "care": {"warm": 1}});
+        let path = format!("/v1/sources/{SOURCE_NAME}");
+        let answer: Answer<Value> = world.engine().request("PUT", &path, &named);
+        ensure!(matches!(answer, Answer::Given(_)), "{answer:?}");
+        Ok(world)
+    }
+
+    /// Where the ids of its branches count. Of this world alone: a branch's port follows from its name, and another engine
+    /// of this machine would take it while this one is dead.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The application's URL of the shared database.
+    pub(crate) fn source_url(&self) -> &str {
+        &self.source_url
+    }
+
+    /// The URL of those who look whether it is untouched.
+    pub(crate) fn superuser_url(&self) -> &str {
+        &self.superuser_url
+    }
+
+    /// The source's server.
+    pub(crate) fn source(&self) -> MutexGuard<'_, TestPostgres> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the source's server works.
+    pub(crate) fn source_data(&self) -> &Path {
+        &self.source_data
+    }
+
+    /// What lay in the source beside rows at the beginning.
+    pub(crate) fn source_shape(&self) -> &str {
+        &self.source_shape
+    }
+
+    /// The volume in a file, where there is one.
+    pub(crate) fn volume(&self) -> Option<&LoopVolume> {
+        self.volume.as_ref()
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.env.data_directory()
+    }
+
+    /// The engine, whether or not one runs.
+    pub(crate) fn engine(&self) -> Engine {
+        Engine::at(self.data().join("engine.sock"))
+    }
+
+    /// The end of the engine's log.
+    pub(crate) fn log_tail(&self) -> String {
+        const SHOWN_LINES: usize = 120;
+        let text = std::fs::read(self.data().join("engine.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Program>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine's process, while one runs.
+    pub(crate) fn engine_pid(&self) -> Option<u32> {
+        self.process().as_ref().map(Program::id)
+    }
+
+    /// Starts the engine and waits until it answers.
+    pub(crate) fn start_engine(&self) -> Result<()> {
+        let mut process = self.process();
+        ensure!(process.is_none(), "an engine runs already");
+        let command = self.env.command(["engine", "run"]);
+        let started = process.insert(self.env.start(command)?);
+        let engine = self.engine();
+        eventually("an engine that answers", START_MAX, || {
+            if let Some(end) = started.ended()? {
+                anyhow::bail!("the engine ended at its start with {end}");
+            }
+            Ok(engine.view().given().map(drop))
+        })
+        .with_context(|| started.stderr().unwrap_or_default())
+    }
+
+    /// Starts the engine, which must refuse to; gives what it said.
+    pub(crate) fn start_engine_in_vain(&self) -> Result<String> {
+        let command = self.env.command(["engine", "run"]);
+        let outcome = self.env.start(command)?.finish(START_MAX)?;
+        ensure!(!outcome.status.success(), "it started: {}", outcome.stderr);
+        Ok(outcome.stderr)
+    }
+
+    /// `kill -9` of the engine; ends when it is gone.
+    pub(crate) fn kill_engine(&self) -> Result<()> {
+        let Some(mut process) = self.process().take() else {
+            return Ok(());
+        };
+        process.signal(Signal::KILL)?;
+        let _killed = process.finish(STOP_MAX)?;
+        Ok(())
+    }
+
+    /// Has the engine end, its servers too where wanted; ends when it is gone.
+    pub(crate) fn stop_engine(&self, servers: bool) -> Result<()> {
+        let Some(process) = self.process().take() else {
+            return Ok(());
+        };
+        let answer: Answer<Value> =
+            self.engine()
+                .request("POST", "/v1/engine/stop", &json!({ "servers": servers }));
+        ensure!(
+            matches!(answer, Answer::Given(_)),
+            "the engine does not stop: {answer:?}"
+        );
+        process.finish(STOP_MAX)?.success().map(drop)
+    }
+
+    /// Runs `bough` to its end.
+    pub(crate) fn bough(&self, words: &[&str]) -> Result<Outcome> {
+        self.env.run(words, STOP_MAX)
+    }
+
+    /// What lies in the source beside rows by now.
+    pub(crate) fn source_shape_now(&self) -> Result<String> {
+        source_shape(&self.superuser_url)
+    }
+}
+
+/// Every relation, role, slot, publication and setting of a role or database: whoever only reads changes none.
+fn source_shape(superuser_url: &str) -> Result<String> {
+    let rows = sql::query(
+        superuser_url,
+        "SELECT 'relation ' || relname || relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+         UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname !~ '^pg_'
+         UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast)'
+         UNION ALL SELECT 'database ' || datname FROM pg_database
+         UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots
+         UNION ALL SELECT 'publication ' || pubname FROM pg_publication
+         UNION ALL SELECT 'setting ' || setconfig::text FROM pg_db_role_setting
+         UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts
+         ORDER BY 1",
+    )?;
+    Ok(rows
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("\n"))
+}
