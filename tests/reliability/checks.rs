@@ -41,7 +41,7 @@ const EXPLAINED: [&str; 8] = [
 ];
 
 /// What may lie in a volume.
-const EXPLAINED_IN_VOLUME: [&str; 3] = ["clones", "making", "snapshots"];
+const EXPLAINED_IN_VOLUME: [&str; 4] = ["bases", "clones", "making", "snapshots"];
 
 /// Holds every branch against its promises, then destroys all; what was not kept is noted in `model`.
 ///
@@ -218,10 +218,10 @@ fn leftovers(world: &World) -> Result<Vec<String>> {
     };
     let mut found = Vec::new();
     let clones = names(&data.join("volume/clones"))?;
-    if clones.len() != usize::try_from(view.warm_clones)? {
+    if clones.len() != usize::try_from(view.warm_clones + view.followers)? {
         found.push(format!(
-            "{} warm clones, and the directories {clones:?}",
-            view.warm_clones
+            "{} warm clones and {} followers, and the directories {clones:?}",
+            view.warm_clones, view.followers
         ));
     }
     let snapshots = names(&data.join("volume/snapshots"))?;

@@ -287,7 +287,7 @@ impl State {
     }
 
     /// Another start, unless there were too many in a row.
-    fn start_anew(snapshot: &SnapshotName, restarts: u32, failure: Failure) -> Self {
+    fn start_anew(snapshot: &Option<SnapshotName>, restarts: u32, failure: Failure) -> Self {
         if restarts > RESTARTS_MAX {
             return Self::Failing(failure);
         }
