@@ -214,7 +214,12 @@ impl Model {
             fault,
             source_ceiling,
         };
-        self.strike(outcomes, fault);
+        if let Some(Fault::KillBranch { slot, .. }) = fault
+            && let Some(branch) = self.branches.get_mut(&slot)
+        {
+            branch.kills += 1;
+        }
+        self.excuse(outcomes, fault);
         for slot in (0..SLOTS).map(Slot) {
             let mut of_slot: Vec<&Outcome> = outcomes
                 .iter()
@@ -248,6 +253,8 @@ impl Model {
                 self.violate(outcome, &format!("refused: {}", problem.detail));
             }
         }
+        // Those that were asked for in this round were struck as well.
+        self.excuse(outcomes, fault);
     }
 
     /// Rows that are being written while others read may be seen already.
@@ -275,7 +282,7 @@ impl Model {
     }
 
     /// What a fault excuses, whatever was told.
-    fn strike(&mut self, outcomes: &[Outcome], fault: Option<Fault>) {
+    fn excuse(&mut self, outcomes: &[Outcome], fault: Option<Fault>) {
         let Some(fault) = fault else { return };
         for (slot, branch) in &mut self.branches {
             let is_being_made = !branch.was_ready
@@ -288,7 +295,6 @@ impl Model {
                 | Fault::StopEngine { .. }
                 | Fault::KillWarm => {}
                 Fault::KillBranch { slot: struck, .. } if struck == *slot => {
-                    branch.kills += 1;
                     if branch.kills > KILLS_MAX {
                         branch.excuse = Some("its server was killed again and again");
                     }

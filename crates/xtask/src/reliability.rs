@@ -128,6 +128,9 @@ mod tests {
         for text in ["0/4", "5/4", "1", "a/b", "1/0"] {
             assert!(text.parse::<Shard>().is_err(), "{text}");
         }
-        assert_eq!("2/4".parse::<Shard>().ok(), Some(Shard { number: 2, of: 4 }));
+        assert_eq!(
+            "2/4".parse::<Shard>().ok(),
+            Some(Shard { number: 2, of: 4 })
+        );
     }
 }

@@ -285,7 +285,9 @@ impl Driver {
                 record.unsynced_on = self.shared.machine.volume_mount;
             }
             State::Failed(_) => record.hold.settle(now),
-            State::Cloning { .. } | State::Starting { .. } => {
+            // Nothing of what was before is in a new clone.
+            State::Cloning { .. } => record.unsynced_on = self.shared.machine.volume_mount,
+            State::Starting { .. } => {
                 let mount = self.shared.machine.volume_mount;
                 record.unsynced_on = record.unsynced_on.or(mount);
             }
