@@ -183,10 +183,14 @@ impl Followers {
                 answer => return answer,
             }
         }
+        let wait_max = Duration::from_secs(machine.limits.replay_wait_seconds_max);
+        // A base that is just being reconnected to its source cannot be cloned, and a clone of one that is behind would
+        // be behind as well.
+        let base = &moved.living.base;
+        base.wait_replayed(&moved.moment, wait_max).await?;
         let place = self.0.makers.acquire().await;
         let made = make(machine, &moved.living).await?;
         drop(place);
-        let wait_max = Duration::from_secs(machine.limits.replay_wait_seconds_max);
         self.promote(made, moved, url, wait_max).await
     }
 
