@@ -1,6 +1,7 @@
 //! The target's network: what a session's program connects to, looks up and listens on is the target's.
 
 mod clients;
+mod incoming;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,15 @@ struct Session {
 }
 
 impl Session {
+    /// Connections that were made at the target.
+    fn through_target(&self) -> u64 {
+        let others = self.report["others"].as_array();
+        let counts = others.into_iter().flatten();
+        counts
+            .filter_map(|one| one["through_target"].as_u64())
+            .sum()
+    }
+
     /// Connections to `address` that were begun, and those of them that were made at the target.
     fn reached(&self, address: &str) -> (u64, u64) {
         let others = self.report["others"].as_array();

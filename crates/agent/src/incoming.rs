@@ -115,7 +115,10 @@ impl Incoming {
             let mut state = self.shared.lock();
             self.shared.ensure_running(&mut state)?;
             let subscriber = Arc::new(Subscriber::new(owner, subscription.id, session.clone()));
-            let ended = state.ports.add(port, subscriber, share, on_concurrent)?;
+            let is_away = |known: &Subscriber| !known.session.is_linked();
+            let ended = state
+                .ports
+                .add(port, subscriber, share, on_concurrent, is_away)?;
             for ended in ended {
                 // One that takes no news sees that its connections stop.
                 ended.session.notify(Notice::SubscriptionEnded {

@@ -161,13 +161,18 @@ impl Agent {
     fn admit(&self, id: SessionId, start: Start) -> Result<Session, Refusal> {
         let mut sessions = self.sessions();
         let known = sessions.get(&id).filter(|session| !session.is_closed());
+        let known = known.cloned();
         match (start, known) {
             (Start::Resumed { .. }, None) => Err(Refusal::NoSuchSession),
-            (Start::Resumed { .. }, Some(session)) => Ok(session.clone()),
+            (Start::Resumed { .. }, Some(session)) => Ok(session),
             // A client whose first link broke before the welcome reached him tries again.
-            (Start::Fresh, Some(session)) if session.is_untouched() => Ok(session.clone()),
+            (Start::Fresh, Some(session)) if session.is_untouched() => Ok(session),
             (Start::Fresh, Some(_)) => Err(Refusal::SessionExists),
-            (Start::Fresh, None) if sessions.len() >= SESSIONS_MAX => Err(Refusal::TooManySessions),
+            (Start::Fresh, None)
+                if sessions.len() >= SESSIONS_MAX && !give_up_one(&mut sessions) =>
+            {
+                Err(Refusal::TooManySessions)
+            }
             (Start::Fresh, None) => {
                 info!(session = %id, "a session begins");
                 let (session, inbox) = Session::new(Role::Agent, self.inner.settings.grace);
@@ -192,6 +197,18 @@ impl Agent {
             .lock()
             .expect("nothing panics while sessions are looked up")
     }
+}
+
+/// Ends one session whose link is away, where there is one: whoever comes now is more alive.
+fn give_up_one(sessions: &mut HashMap<SessionId, Session>) -> bool {
+    let away = sessions.iter().find(|(_, session)| !session.is_linked());
+    let Some(id) = away.map(|(id, _)| *id) else {
+        return false;
+    };
+    if let Some(session) = sessions.remove(&id) {
+        session.close(CloseReason::GraceExpired);
+    }
+    true
 }
 
 /// An error with its causes, for a log line.

@@ -33,6 +33,7 @@ use crate::ui::Ui;
 use branches::ReadyBranch;
 use guarded::Guarded;
 use membership::{Membership, SessionLoss};
+use network::Joined;
 use prepare::Plan;
 
 pub(crate) use prepare::surroundings;
@@ -169,6 +170,23 @@ async fn live(
     ui: &Ui,
 ) -> Result<Ran, CommandError> {
     let joined = network::join(plan).await?;
+    let network = joined.as_ref().map(|joined| joined.network.clone());
+    let ran = live_joined(plan, request, joined, membership, signals, settings, ui).await;
+    if let Some(network) = network {
+        network::leave(&network).await;
+    }
+    ran
+}
+
+async fn live_joined(
+    plan: &Plan,
+    request: &Request<'_>,
+    joined: Option<Joined>,
+    membership: &mut Membership<'_>,
+    signals: &mut Signals,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Ran, CommandError> {
     let remote = supervisor::remote_of(joined.as_ref().map(|joined| &joined.network));
     let sources = fence::source_addresses(plan);
     let made = async {

@@ -104,6 +104,8 @@ struct Shared {
     links: watch::Sender<u64>,
     /// Whether a link carries the session.
     linked: watch::Sender<bool>,
+    /// How many links are being served, the last words of a session included.
+    carriers: watch::Sender<usize>,
     closed: watch::Sender<Option<CloseReason>>,
 }
 
@@ -143,6 +145,7 @@ impl Session {
             speak: Notify::new(),
             links: watch::Sender::new(0),
             linked: watch::Sender::new(false),
+            carriers: watch::Sender::new(0),
             closed: watch::Sender::new(None),
         });
         let inbox = Inbox {
@@ -213,6 +216,14 @@ impl Session {
     /// Ends the session for both sides.
     pub fn close(&self, reason: CloseReason) {
         self.shared.step(|inner| inner.connection.close(reason));
+    }
+
+    /// Ends the session for both sides, and waits until its last words have gone out, or their link is given up.
+    pub async fn leave(&self, reason: CloseReason) {
+        self.close(reason);
+        let mut carriers_rx = self.shared.carriers.subscribe();
+        // The sender lives in `self`.
+        carriers_rx.wait_for(|carriers| *carriers == 0).await.ok();
     }
 
     /// Waits for the end of the session.

@@ -1,4 +1,5 @@
-//! The usual HTTP clients, each asked to fetch a page through the target: printed as a table, whose every cell must hold.
+//! The usual HTTP clients, each asked to fetch a page through the target, by address and by a name that only the target
+//! knows: printed as a table, whose every cell must hold.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use super::{network_file, run};
 use crate::clients::source_of;
-use crate::story::Story;
+use crate::story::{NAMESPACE, Story};
 
 /// What the server says.
 pub(super) const PAGE: &str = "the page\n";
@@ -41,6 +42,23 @@ fn answer(mut client: impl Read + Write) {
     client.write_all(format!("{head}{PAGE}").as_bytes()).ok();
 }
 
+/// What the other target says.
+const NEIGHBOURS: &str = "the neighbour's page";
+
+/// Another target, which says it.
+const NEIGHBOUR: &str = r#"
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"the neighbour's page"
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.send_header('Connection', 'close')
+        self.end_headers()
+        self.wfile.write(body)
+ThreadingHTTPServer(('0.0.0.0', 9090), Handler).serve_forever()
+"#;
+
 const PYTHON: &str = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end='')";
 const NODE_HTTP: &str = "require('http').get(process.argv[1], (r) => r.pipe(process.stdout))";
 const NODE_FETCH: &str =
@@ -50,28 +68,52 @@ const NODE_FETCH: &str =
 fn every_http_client_fetches_through_the_target() -> Result<()> {
     let story = Story::begin()?;
     story.deploy_idle()?;
+    let served = ["python3", "-c", NEIGHBOUR];
+    let neighbour = [
+        "local",
+        "run",
+        "deployment/pages",
+        "-n",
+        NAMESPACE,
+        "--port",
+        "9090",
+        "--",
+    ];
+    story
+        .bough(&[&neighbour[..], &served].concat())?
+        .success()?;
     let address = serve()?.to_string();
-    let url = format!("http://{address}/");
     let file = network_file(&story, &json!({"incoming": "off"}))?;
     let java = source_of("java", "Fetch.java");
     let java = java.to_string_lossy();
-    let clients: [(&str, Vec<&str>); 7] = [
-        ("curl", vec!["curl", "-sS", &url]),
-        ("Python urllib", vec!["python3", "-c", PYTHON, &url]),
-        ("Node http", vec!["node", "-e", NODE_HTTP, &url]),
-        ("Node fetch", vec!["node", "-e", NODE_FETCH, &url]),
-        ("Java HttpURLConnection", vec!["java", &java, &url, "url"]),
-        ("Java HttpClient", vec!["java", &java, &url]),
-        ("Java NIO", vec!["java", &java, &url, "nio"]),
+    let clients: [(&str, Vec<&str>, Option<&str>); 7] = [
+        ("curl", vec!["curl", "-sS"], None),
+        ("Python urllib", vec!["python3", "-c", PYTHON], None),
+        ("Node http", vec!["node", "-e", NODE_HTTP], None),
+        ("Node fetch", vec!["node", "-e", NODE_FETCH], None),
+        ("Java HttpURLConnection", vec!["java", &java], Some("url")),
+        ("Java HttpClient", vec!["java", &java], None),
+        ("Java NIO", vec!["java", &java], Some("nio")),
     ];
-    println!("{:<24} page  through the target", "client");
-    for (name, program) in clients {
-        let session = run(&story, &file, &program)?;
-        let reached = session.reached(&address);
-        let page = session.outcome.success()?;
-        println!("{name:<24} {:<5} {}", page.trim() == PAGE.trim(), reached.1);
-        assert_eq!(page.trim(), PAGE.trim(), "{name}");
-        assert_eq!(reached, (1, 1), "{name}");
+    println!("{:<24} address  name", "client");
+    for (name, program, way) in clients {
+        for (place, page) in [
+            (address.as_str(), PAGE),
+            ("pages.metalmart:9090", NEIGHBOURS),
+        ] {
+            let url = format!("http://{place}/");
+            let mut words = program.clone();
+            words.push(&url);
+            words.extend(way);
+            let session = run(&story, &file, &words)?;
+            let all = session.report["others"].to_string();
+            let reached = session.through_target();
+            let told = session.outcome.success()?;
+            assert_eq!(told.trim(), page.trim(), "{name} {place}");
+            // A client may try the addresses of a name at once.
+            assert!(reached >= 1, "{name} {place}: {all}");
+        }
+        println!("{name:<24} yes      yes");
     }
     story.end()
 }

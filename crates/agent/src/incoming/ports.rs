@@ -75,13 +75,14 @@ impl Subscriber {
 }
 
 impl Ports {
-    /// Takes a subscription; those that it ends.
+    /// Takes a subscription; those that it ends. Whoever `is_away` gets nothing meanwhile, and keeps nobody out.
     pub(super) fn add(
         &mut self,
         port: u16,
         subscriber: Arc<Subscriber>,
         share: Share,
         on_concurrent: OnConcurrentSteal,
+        is_away: impl Fn(&Subscriber) -> bool,
     ) -> Result<Vec<Arc<Subscriber>>, SubscribeFailure> {
         let owner = subscriber.owner;
         let mine = |known: &Arc<Subscriber>| known.owner == owner;
@@ -103,7 +104,10 @@ impl Ports {
         }
         let takes = matches!(share, Share::Take(_));
         let taken = |share: &Share| matches!(share, Share::Take(_));
-        let concurrent = takes && entries.iter().any(|(_, share)| taken(share));
+        let concurrent = takes
+            && entries
+                .iter()
+                .any(|(known, share)| taken(share) && !is_away(known));
         let entries = match on_concurrent {
             OnConcurrentSteal::Abort if concurrent => return Err(SubscribeFailure::Taken),
             OnConcurrentSteal::Abort
@@ -203,7 +207,7 @@ mod tests {
     ) -> Result<usize, SubscribeFailure> {
         let subscriber = subscriber(owner, 1);
         ports
-            .add(80, subscriber, share, on_concurrent)
+            .add(80, subscriber, share, on_concurrent, |_| false)
             .map(|ended| ended.len())
     }
 
@@ -241,6 +245,7 @@ mod tests {
                 subscriber(1, subscription),
                 Share::Copy,
                 on_concurrent,
+                |_| false,
             )
         };
         add(80, 1).unwrap();

@@ -113,6 +113,11 @@ async fn dial(agent: &AgentLink) -> Result<(wire::pump::Session, Inbox), Connect
     connect(dial, id, key, GRACE).await
 }
 
+/// Takes leave of the agent, which keeps a session that is only silent for a while.
+pub(super) async fn leave(network: &TargetNetwork) {
+    network.session().leave(CloseReason::Done).await;
+}
+
 /// Waits until the session has lost its target.
 pub(super) async fn lost(network: &TargetNetwork) -> NetworkLoss {
     let why = match network.session().closed().await {

@@ -19,8 +19,8 @@ fn a_valid_file_exits_with_0_and_names_what_is_not_in_force() {
     exit 0
     --- stdout
     x.json is valid.
-    not supported: x.json:1:88: feature.network.incoming.tls_delivery: has no effect: stolen TLS comes to the process as its client sent it
     not supported: x.json:1:26: feature.hostname: not in force yet: the process sees this machine's host name
+    not supported: x.json:1:88: feature.network.incoming.tls_delivery: has no effect: stolen TLS comes to the process as its client sent it
     --- stderr
     "#);
 }
@@ -37,8 +37,8 @@ fn programs_read_what_editor_plugins_of_mirrord_read() {
         "namespace": null
       },
       "warnings": [
-        "x.json:1:88: feature.network.incoming.tls_delivery: has no effect: stolen TLS comes to the process as its client sent it",
-        "x.json:1:26: feature.hostname: not in force yet: the process sees this machine's host name"
+        "x.json:1:26: feature.hostname: not in force yet: the process sees this machine's host name",
+        "x.json:1:88: feature.network.incoming.tls_delivery: has no effect: stolen TLS comes to the process as its client sent it"
       ],
       "compatible_target_types": [
         "targetless",
@@ -53,20 +53,20 @@ fn programs_read_what_editor_plugins_of_mirrord_read() {
       "findings": [
         {
           "severity": "unsupported",
-          "path": "feature.network.incoming.tls_delivery",
-          "file": "x.json",
-          "line": 1,
-          "column": 88,
-          "text": "has no effect: stolen TLS comes to the process as its client sent it",
-          "hint": null
-        },
-        {
-          "severity": "unsupported",
           "path": "feature.hostname",
           "file": "x.json",
           "line": 1,
           "column": 26,
           "text": "not in force yet: the process sees this machine's host name",
+          "hint": null
+        },
+        {
+          "severity": "unsupported",
+          "path": "feature.network.incoming.tls_delivery",
+          "file": "x.json",
+          "line": 1,
+          "column": 88,
+          "text": "has no effect: stolen TLS comes to the process as its client sent it",
           "hint": null
         }
       ]
@@ -134,6 +134,10 @@ fn what_exec_would_refuse_is_told_and_no_error() {
     exit 0
     --- stdout
     x.json is valid.
+    warning: x.json:1:55: feature.copy_target: requests that come to the copy get no answer: its program does not run
+        {"target": "deployment/a", "feature": {"copy_target": true}}
+                                                              ^^^^
+        hint: write "incoming": "steal" under "feature.network"
     refused by `exec`: x.json:1:55: feature.copy_target: copies of a target are not supported yet
     not supported: feature.fs.mode (by default): nobody chose a mode, and the default "read" is not supported yet: runs as "local"
     not supported: feature.hostname (by default): not in force yet: the process sees this machine's host name
@@ -216,9 +220,6 @@ fn a_whole_configuration_stands_alone_on_standard_output() {
     );
     insta::assert_snapshot!(outcome.stderr, @r#"
     warning: x.json:1:23: agent: has no effect in this version
-    warning: feature.network.incoming (by default): not in force yet: the target keeps its traffic, and the process is reached on this machine alone
-    warning: feature.network.outgoing (by default): not in force yet: the process connects from this machine
-    warning: feature.network.dns (by default): not in force yet: names are resolved on this machine
     warning: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#);
     let document = run(&env, "verify-config --resolved x.json -o json");

@@ -15,6 +15,22 @@ const READ_SIZE: usize = 64 * 1024;
 /// The longest that the last words of a session wait for a link that takes nothing.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 
+/// One link that is being served, for as long as it is.
+struct Carrier<'a>(&'a Shared);
+
+impl<'a> Carrier<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.carriers.send_modify(|carriers| *carriers += 1);
+        Self(shared)
+    }
+}
+
+impl Drop for Carrier<'_> {
+    fn drop(&mut self) {
+        self.0.carriers.send_modify(|carriers| *carriers -= 1);
+    }
+}
+
 /// Where the session stands after it has spoken.
 enum Next {
     /// The link carries it; look again at the time given.
@@ -35,6 +51,7 @@ pub(super) async fn carry<T>(
 ) where
     T: AsyncRead + AsyncWrite,
 {
+    let _carrier = Carrier::begin(shared);
     let mut links_rx = shared.links.subscribe();
     let ours = *links_rx.borrow_and_update();
     let (mut reader, mut writer) = tokio::io::split(transport);
