@@ -212,6 +212,8 @@ fn a_target_reaches_itself_others_and_the_machine_and_is_reached_where_it_is_pub
         let elsewhere = format!("{}:9090", free_port());
         ground.run("cart", &["--publish", &elsewhere], 9090);
         assert_eq!(get(published).as_deref(), Some("inventory /published\n"));
+        let listed = ground.bough(&["local", "ls"]).success().unwrap();
+        assert!(listed.contains(&format!(" {published}:8082 ")), "{listed}");
 
         let machine = free_port();
         let mut server = Command::new("python3");

@@ -4,7 +4,7 @@ use clap::Args;
 use model::{ExitCode, Namespace};
 use serde::Serialize;
 
-use crate::contexts::local::{self, TargetReport};
+use crate::contexts::local::{self, TargetNetwork, TargetReport};
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Table, Ui, words};
@@ -73,7 +73,11 @@ impl Report for TargetList {
         ];
         let mut table = Table::new(page, &header);
         for TargetRow { target, report } in &self.0 {
-            let ports: Vec<_> = report.ports.iter().map(u16::to_string).collect();
+            let ports: Vec<_> = report
+                .ports
+                .iter()
+                .map(|port| show_port(*port, &report.network))
+                .collect();
             table.row([
                 target.clone(),
                 report.namespace.to_string(),
@@ -85,5 +89,20 @@ impl Report for TargetList {
             ]);
         }
         table.text()
+    }
+}
+
+/// A port of the target; with the one of this machine that leads to it, where that is another: `18082:8082`.
+fn show_port(port: u16, network: &TargetNetwork) -> String {
+    let published = match network {
+        TargetNetwork::Own { published } => published.as_slice(),
+        TargetNetwork::Shared { .. } => &[],
+    };
+    let elsewhere = published
+        .iter()
+        .find(|published| published.port == port && published.host.port() != port);
+    match elsewhere {
+        Some(published) => format!("{}:{port}", published.host.port()),
+        None => port.to_string(),
     }
 }

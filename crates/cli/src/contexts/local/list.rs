@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use model::Namespace;
 use serde::Serialize;
 
-use super::registry::{Record, Registry, RegistryError};
+use super::registry::{Record, Registry, RegistryError, TargetNetwork};
 use super::state::TargetState;
 
 /// A target as it is shown.
@@ -28,6 +28,9 @@ pub(crate) struct TargetReport {
     pub(crate) state: TargetState,
     /// TCP ports that it is to listen on.
     pub(crate) ports: Vec<u16>,
+    /// Its network.
+    #[serde(flatten)]
+    pub(crate) network: TargetNetwork,
     /// When it was started.
     pub(crate) started_at: Timestamp,
     /// When its end was seen.
@@ -48,6 +51,7 @@ impl From<Record> for TargetReport {
             pid: state.runs().then(|| record.process.identity().pid()),
             state,
             ports: record.ports,
+            network: record.network,
             started_at: record.started_at,
             ended_at: record.end.map(|end| end.at),
             program: record.program,

@@ -9,10 +9,10 @@
 //! Owns the files' names and the choice of the address, which no two folders share. The names are short, since paths of
 //! sockets are (unix(7)); everything is the owner's alone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use agent::relay::{SOCKET_NAME, TARGETS_NETWORK};
@@ -110,6 +110,8 @@ impl Place {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o644);
         let file = options.open(self.folder.join("hosts"))?;
+        // The target's programs read it as whoever they are, whatever the caller's mask.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all_at(table.as_bytes(), 0)?;
         file.set_len(u64::try_from(table.len()).expect("a table fits in memory"))
     }
