@@ -1,6 +1,6 @@
 //! What the engine says of itself and of the machine, in words. Pure.
 
-use model::engine_api::{InstallationView, VolumeView};
+use model::engine_api::{EngineView, InstallationView, VolumeView};
 
 /// The volume's kind and filesystem.
 pub(crate) fn volume(volume: &VolumeView) -> String {
@@ -24,6 +24,14 @@ pub(crate) fn free(volume: &VolumeView) -> String {
 /// The account that servers run as.
 pub(crate) fn account(account: Option<&str>) -> String {
     account.map_or_else(|| "the engine's own account".to_owned(), str::to_owned)
+}
+
+/// What branches' servers reach.
+pub(crate) fn egress(engine: &EngineView) -> String {
+    match &engine.egress_open {
+        None => "nothing but their clients".to_owned(),
+        Some(reason) => format!("no branch starts: {reason}"),
+    }
 }
 
 /// A line for each PostgreSQL, with what it is good for.

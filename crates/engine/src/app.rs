@@ -19,7 +19,7 @@ use crate::base::store::Bases;
 use crate::branch::registry::Registry;
 use crate::catalogue::{Catalogue, CatalogueError, RepairError, Repaired};
 use crate::clock::Clock;
-use crate::http::problem_of;
+use crate::http::{chain, problem_of};
 use crate::layout::{Layout, LayoutError, Passage};
 use crate::leftovers::{LeftoversError, remove_leftovers};
 use crate::machine::Machine;
@@ -27,6 +27,7 @@ use crate::named_sources::NamedSources;
 use crate::pool::Pool;
 use crate::postgres::account::{AccountError, ServerAccount};
 use crate::postgres::binaries::{Installation, Installations, Lookup};
+use crate::postgres::server::check_confinement;
 use crate::refresh::Refresher;
 use crate::settings::Settings;
 use crate::upkeep::Upkeep;
@@ -113,6 +114,7 @@ pub struct App {
     pub ending: CancellationToken,
     started_at: Timestamp,
     passed_over: Vec<PassedOver>,
+    egress_open: Option<String>,
     _lock: File,
 }
 
@@ -139,6 +141,7 @@ impl App {
         let (volume, passed_over) = (Arc::<dyn Volume>::from(probed.volume), probed.passed_over);
         let volume_mount = crate::volume::mount_identity(&layout.volume())?;
         tracing::info!(volume = %volume.kind(), account = ?account, "starting");
+        let egress_open = try_confinement().await;
         remove_leftovers(&layout, &catalogue).await?;
         let machine = Arc::new(Machine {
             layout,
@@ -177,6 +180,7 @@ impl App {
             ending: CancellationToken::new(),
             started_at: clock.now(),
             passed_over,
+            egress_open,
             _lock: lock,
         })
     }
@@ -211,6 +215,7 @@ impl App {
                 .account
                 .is_switched()
                 .then(|| shared.machine.account.name.clone()),
+            egress_open: self.egress_open.clone(),
             volume,
             installations: installations.collect(),
             ttl_max_seconds: shared.machine.limits.ttl_max_seconds,
@@ -350,6 +355,17 @@ pub fn repair(data_dir: &Path) -> Result<Repaired, EngineError> {
     let _lock = lock_file(&path, data_dir)?;
     let now = Clock::start().now();
     crate::catalogue::repair(&data_dir.join("catalogue.redb"), now).map_err(EngineError::Repair)
+}
+
+/// Why servers cannot be kept from the network here: none of a branch will start then.
+async fn try_confinement() -> Option<String> {
+    let tried = tokio::task::spawn_blocking(check_confinement).await;
+    let error = tried.expect("trying does not panic").err()?;
+    tracing::error!(
+        error = chain(&error),
+        "servers of branches cannot be kept from the network, and none starts"
+    );
+    Some(chain(&error))
 }
 
 fn lookup(settings: &Settings) -> Lookup {

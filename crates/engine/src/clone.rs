@@ -29,6 +29,9 @@ use crate::volume::{Cancel, VolumeError, remove_tree, room};
 /// The database that a branch's user can hardly have dropped (PostgreSQL documentation, section 23.3).
 const MAINTENANCE: &str = "template1";
 
+/// Connections without which a server is of no use: PostgreSQL keeps 3 of them for superusers, of which ours is one.
+const CONNECTIONS_LEAST: u32 = 10;
+
 /// How long a failed removal waits before its next try: what holds a file or a process takes time to let go.
 const REMOVE_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -141,11 +144,10 @@ impl CloneError {
             Self::NoRoom { .. } => Some(ROOM_HINT.to_owned()),
             Self::Files { source, .. } => source.is_full().then(|| ROOM_HINT.to_owned()),
             Self::Program(error) => Some(error.hint()),
-            Self::Interrupted { .. }
-            | Self::Server(_)
-            | Self::Start(_)
-            | Self::Connect(_)
-            | Self::Password(_) => None,
+            Self::Start(error) => error.hint().map(str::to_owned),
+            Self::Interrupted { .. } | Self::Server(_) | Self::Connect(_) | Self::Password(_) => {
+                None
+            }
         }
     }
 }
@@ -260,11 +262,17 @@ pub async fn run_server(
         return Ok(server);
     }
     sweep(&data).await?;
+    let mut semantic = image.settings.clone();
+    let connections_max = machine
+        .limits
+        .connections_per_branch_max
+        .max(CONNECTIONS_LEAST);
+    semantic.insert("max_connections".to_owned(), connections_max.to_string());
     let settings = ServerSettings {
         purpose: Purpose::Branch,
         socket_dir: machine.layout.socket_dir(name.as_str()),
         identity: name.identity(),
-        semantic: image.settings.clone(),
+        semantic,
     };
     let launch = Launch {
         installation: machine.installations.server(image.major)?,

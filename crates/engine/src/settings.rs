@@ -34,6 +34,9 @@ pub struct Limits {
     pub ttl_max_seconds: Ttl,
     /// Branches that may exist at once. Each is a server with its own memory.
     pub branches_max: u32,
+    /// Connections that a branch's server takes, whatever the source takes: an idle branch's memory grows with it, about
+    /// 30 kB for each.
+    pub connections_per_branch_max: u32,
     /// Bases that are copied at once: two keep a small machine and a source responsive.
     pub copies_max: u32,
     /// Free space that is never used: bases must be able to go on.
@@ -70,6 +73,7 @@ impl Default for Limits {
         Self {
             ttl_max_seconds: TTL_MAX_DEFAULT,
             branches_max: 500,
+            connections_per_branch_max: 100,
             copies_max: 2,
             free_floor_bytes: ByteSize(256 << 20),
             copy_seconds_max: 6 * 3600,

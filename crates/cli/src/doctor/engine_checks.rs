@@ -43,10 +43,21 @@ fn read(engine: &EngineView, search: &Installations) -> Vec<Check> {
     vec![
         Check::good("engine", runs),
         Check::good("servers run as", account),
+        check_egress(engine),
         check_installations(&engine.installations, search),
         check_volume(&engine.volume),
         check_space(&engine.volume),
     ]
+}
+
+fn check_egress(engine: &EngineView) -> Check {
+    const ADVICE: &str = "use a kernel with CONFIG_SECCOMP_FILTER; a container needs a profile that lets seccomp(2) \
+                          through";
+    let found = engine_words::egress(engine);
+    match &engine.egress_open {
+        None => Check::good("servers reach", found),
+        Some(_) => Check::missing("servers reach", found, ADVICE),
+    }
 }
 
 fn check_installations(installations: &[InstallationView], search: &Installations) -> Check {

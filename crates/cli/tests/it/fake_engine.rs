@@ -214,6 +214,7 @@ fn view(data_dir: &Path) -> EngineView {
         bases: 1,
         warm_clones: 0,
         followers: 0,
+        egress_open: None,
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use model::engine_api::{
-    BranchConnection, BranchView, EnsureBranch, EnsuredBranch, JoinSession, Problem, ProblemKind,
-    SessionId, SessionView, SourceRef,
+    BranchConnection, BranchPhase, BranchView, EnsureBranch, EnsuredBranch, JoinSession, Problem,
+    ProblemKind, SessionId, SessionView, SourceRef,
 };
 use model::{BranchName, Namespace, Secret, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,6 +31,9 @@ const SESSION_BYTES_MAX: usize = 4096;
 
 /// Branches that one session may hold: a file with more databases than that is a mistake.
 const SESSION_BRANCHES_MAX: usize = 64;
+
+/// How long an answer waits for a warm clone: what taking one takes on a busy machine. Any other branch takes longer.
+const WARM_TIME_MAX: Duration = Duration::from_millis(15);
 
 /// The living branches.
 #[derive(Debug)]
@@ -107,11 +111,26 @@ impl Registry {
         found.ok_or_else(|| Problem::new(ProblemKind::NotFound, format!("no branch {name}")))
     }
 
-    /// The branch that `request` asks for: the living one, or a new one that is being made.
+    /// The branch that `request` asks for: the living one, or a new one that is being made. One that a warm clone
+    /// becomes is ready in the answer.
     ///
     /// # Errors
     /// [`Problem`] of kind `SpecDiffers`, `LimitPassed`, `BadRequest` or `NotFound`.
     pub async fn ensure(&self, request: &EnsureBranch) -> Result<EnsuredBranch, Problem> {
+        let mut ensured = self.ensure_begun(request).await?;
+        if ensured.branch.phase == BranchPhase::Copying
+            && let Ok(handle) = self.handle(&ensured.branch.name)
+        {
+            let mut view_rx = handle.view_rx;
+            let ready = view_rx.wait_for(|view| view.phase == BranchPhase::Ready);
+            if let Ok(Ok(view)) = tokio::time::timeout(WARM_TIME_MAX, ready).await {
+                ensured.branch = view.clone();
+            }
+        }
+        Ok(ensured)
+    }
+
+    async fn ensure_begun(&self, request: &EnsureBranch) -> Result<EnsuredBranch, Problem> {
         self.check_ttl(request.ttl)?;
         let url = self.shared.source_url(&request.source)?;
         let spec = Spec::of(request, &url).map_err(|error| {
@@ -137,8 +156,8 @@ impl Registry {
                     branch,
                 });
             };
-            let failed = handle.view_rx.borrow().phase == model::engine_api::BranchPhase::Failed;
-            if handle.view_rx.borrow().phase == model::engine_api::BranchPhase::Deleting {
+            let failed = handle.view_rx.borrow().phase == BranchPhase::Failed;
+            if handle.view_rx.borrow().phase == BranchPhase::Deleting {
                 gone(handle.view_rx).await;
                 continue;
             }

@@ -37,7 +37,7 @@ pub(super) async fn list(
     axum::Json(views.unwrap_or_default())
 }
 
-/// Asks for a branch. Answers at once: the branch may still be in the making.
+/// Asks for a branch. Answers within milliseconds: the branch may still be in the making.
 #[utoipa::path(post, path = "/v1/branches", request_body = EnsureBranch,
     responses((status = 200, description = "it lived", body = EnsuredBranch), (status = 201, description = "it is being made", body = EnsuredBranch),
         (status = 409, description = "the id is taken by another spec", body = Problem), (status = 422, description = "above a limit", body = Problem)))]

@@ -10,8 +10,10 @@
 //!
 //! Owns the process: its group, its descriptor (a pidfd, so that no other process is ever meant), its end, and the end
 //! of every process that works in a data directory. A server outlives the engine: dropping its handle leaves it
-//! running. Leaves its configuration to `settings` and who may connect to `connect`.
+//! running. Leaves its configuration to `settings`, who may connect to `connect`, and what it may reach to `confine`.
 
+mod confine;
+mod gate;
 mod log_tail;
 mod pid_file;
 mod processes;
@@ -31,6 +33,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
+use self::confine::confine;
+pub use self::confine::{ConfineError, check_confinement};
+use self::gate::Gate;
 use super::account::ServerAccount;
 use super::binaries::Installation;
 use super::settings::{Purpose, ServerSettings, SettingsError};
@@ -136,6 +141,15 @@ pub enum StartError {
         /// The process.
         pid: u32,
     },
+    /// It could not be kept from the network.
+    #[error("the server in {data} is not started: it could reach more than its clients")]
+    Confine {
+        /// The data directory.
+        data: PathBuf,
+        /// Why.
+        #[source]
+        source: ConfineError,
+    },
     /// Its program could not be run.
     #[error("cannot run {program} as the account {account}")]
     Run {
@@ -176,6 +190,23 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// One thing to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Confine { source, .. } => Some(source.hint()),
+            Self::Settings { .. }
+            | Self::File { .. }
+            | Self::Enter { .. }
+            | Self::Running { .. }
+            | Self::Run { .. }
+            | Self::Watch { .. }
+            | Self::Ended { .. }
+            | Self::TimedOut { .. } => None,
+        }
+    }
+}
+
 /// A server to start.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
@@ -199,6 +230,8 @@ pub struct Server {
     data: DataDir,
     /// Ours to reap, unless another engine started it. A child that is dropped is reaped by the runtime.
     child: Mutex<Option<Child>>,
+    /// What lets it reach its base, until it is sealed.
+    gate: Mutex<Option<Gate>>,
 }
 
 /// Writes the configuration, starts the server and waits until it is ready. A future that is dropped before that ends
@@ -336,6 +369,7 @@ impl Server {
             pidfd: watched(pidfd).map_err(failed)?,
             data: data.clone(),
             child: Mutex::new(child),
+            gate: Mutex::default(),
         }))
     }
 
@@ -357,6 +391,19 @@ impl Server {
         if let Some(child) = child.as_mut() {
             // Reaps it: a zombie keeps its socket's lock file valid.
             drop(child.try_wait());
+        }
+    }
+
+    /// From here on it reaches nothing but its clients: for a server of [`Egress::UntilSealed`](super::settings::Egress),
+    /// before anybody but the engine gets in.
+    pub async fn seal(&self) {
+        let gate = self
+            .gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(gate) = gate {
+            gate.close().await;
         }
     }
 
@@ -412,6 +459,14 @@ impl Unready {
     /// Takes a running server into custody.
     pub fn new(server: Server) -> Self {
         Self(Some(server))
+    }
+
+    fn hold(&mut self, gate: Option<Gate>) {
+        let server = self.0.as_mut().expect("only ready() takes the server out");
+        *server
+            .gate
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner) = gate;
     }
 
     /// The server.
@@ -513,10 +568,19 @@ fn spawn(
     };
     let entering = prepared.apply(command.as_std_mut());
     let entering = entering.map_err(enter_failed)?;
+    let confine_failed = |source| StartError::Confine {
+        data: home.path().to_owned(),
+        source,
+    };
+    let egress = launch.settings.purpose.egress();
+    let confining = confine(command.as_std_mut(), egress).map_err(confine_failed)?;
     let spawned = command.spawn();
-    let child = spawned.map_err(|error| match entering.explain(error) {
-        StartFailure::Program(error) => run_failed(error),
-        StartFailure::Volume(error) => enter_failed(error),
+    let child = spawned.map_err(|error| match confining.explain(error) {
+        Ok(why) => confine_failed(why),
+        Err(error) => match entering.explain(error) {
+            StartFailure::Program(error) => run_failed(error),
+            StartFailure::Volume(error) => enter_failed(error),
+        },
     })?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok());
     let pid = pid
@@ -527,7 +591,11 @@ fn spawn(
         data: launch.data.to_owned(),
         source,
     })?;
-    Ok(opened.expect("a child that nobody has waited for can be opened"))
+    let mut server =
+        Unready::new(opened.expect("a child that nobody has waited for can be opened"));
+    let gate = confining.gate().map_err(confine_failed)?;
+    server.hold(gate);
+    Ok(server.ready())
 }
 
 /// A descriptor that tasks can wait for.

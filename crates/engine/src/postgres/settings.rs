@@ -66,6 +66,15 @@ impl Purpose {
         }
     }
 
+    /// What the server may reach but its clients.
+    pub fn egress(self) -> Egress {
+        match self {
+            Self::Base | Self::Branch | Self::Recovery => Egress::None,
+            Self::Follower => Egress::UntilSealed,
+            Self::Standby => Egress::Open,
+        }
+    }
+
     /// Whether only we connect, to a cluster that has none but the source's roles.
     fn is_ours_alone(self) -> bool {
         match self {
@@ -73,6 +82,17 @@ impl Purpose {
             Self::Base | Self::Branch => false,
         }
     }
+}
+
+/// What a server may reach of its own accord. Its clients come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Egress {
+    /// Nothing.
+    None,
+    /// A Unix socket, such as the one of the base that it follows, until it is sealed.
+    UntilSealed,
+    /// Whatever it was configured for: its source.
+    Open,
 }
 
 /// Everything that a server's configuration depends on.
@@ -178,11 +198,16 @@ const BASE: [(&str, &str); 10] = [
     ("track_activities", "off"),
 ];
 
-const BRANCH: [(&str, &str); 4] = [
+const BRANCH: [(&str, &str); 6] = [
     ("wal_level", "replica"),
     ("max_connections", "100"),
-    // With fsync, what a start's time depends on.
-    ("shared_buffers", "32MB"),
+    // With fsync, what a start's time depends on. The pages of a branch are in the kernel's memory as well, and without
+    // fsync a write to them costs no more than one to its own.
+    ("shared_buffers", "16MB"),
+    // All of it is filled with zeroes at the start: 1 MB of every idle branch by default.
+    ("wal_buffers", "256kB"),
+    // For a connector that reads the branch's own changes.
+    ("max_wal_senders", "2"),
     ("max_wal_size", "128MB"),
 ];
 
@@ -213,10 +238,11 @@ const STANDBY: [(&str, &str); 19] = [
     ("lc_messages", "C"),
 ];
 
-const FOLLOWER: [(&str, &str); 10] = [
+const FOLLOWER: [(&str, &str); 11] = [
     ("hot_standby", "on"),
     ("wal_level", "replica"),
-    ("shared_buffers", "32MB"),
+    ("shared_buffers", "16MB"),
+    ("wal_buffers", "256kB"),
     ("max_wal_size", "128MB"),
     ("recovery_target_timeline", "latest"),
     ("hot_standby_feedback", "off"),
@@ -322,6 +348,10 @@ impl ServerSettings {
                 values.insert(name, value);
             }
         }
+        if values.get("wal_level") == Some(&"minimal") {
+            // The two together keep a server from starting.
+            values.insert("max_wal_senders", "0");
+        }
         let mut text = String::from("# Written by Bough at every start; changes are lost.\n");
         for (name, value) in values {
             let quoted = quote(value).ok_or_else(|| SettingsError::Value {
@@ -419,6 +449,13 @@ mod tests {
         assert!(base.contains("wal_level = 'minimal'"));
         assert!(base.contains("TimeZone = 'Europe/Berlin'"));
         assert_eq!(base.matches("restart_after_crash").count(), 1);
+    }
+
+    #[test]
+    fn a_source_without_replication_has_branches_that_start() {
+        let minimal = settings(Purpose::Branch, &[("wal_level", "minimal")]);
+        let conf = minimal.postgresql_conf(PgMajor(17)).unwrap();
+        assert!(conf.contains("max_wal_senders = '0'"), "{conf}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The system calls that Rust calls unsafe: what a child does between fork and exec to be inside a branch's namespace,
 //! and the ioctls of btrfs and of extents.
 //!
-//! Owns every `unsafe` of this crate, each with why it is sound. Leaves to `namespace`, `subvolume` and `space` when
+//! Owns every `unsafe` of volumes, each with why it is sound. Leaves to `namespace`, `subvolume` and `space` when
 //! they are made and what their failures mean.
 
 #![expect(

@@ -75,6 +75,9 @@ pub struct EngineView {
     pub data_dir: String,
     /// The account that servers run as; none: the engine's own.
     pub server_account: Option<String>,
+    /// Why branches' servers cannot be kept from the network on this machine, for which none is started; none: they
+    /// reach nothing but their clients.
+    pub egress_open: Option<String>,
     /// The volume.
     pub volume: VolumeView,
     /// The servers found, oldest first.

@@ -68,6 +68,7 @@ impl Report for StatusReport<'_> {
         fields.field("Room", format!("{free}; below {floor} nothing is copied"));
         let account = engine.server_account.as_deref();
         fields.field("Servers run as", engine_words::account(account));
+        fields.field("Servers reach", engine_words::egress(engine));
         let branches = format!("{} of {} at most", engine.branches, engine.branches_max);
         fields.field("Branches", branches);
         fields.field("Bases", engine.bases.to_string());

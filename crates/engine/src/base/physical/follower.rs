@@ -285,6 +285,8 @@ impl Follower {
         let promote = "SELECT pg_promote(wait => false)";
         let asked = control::rows(&self.session, promote).await;
         asked.map_err(asking("promote"))?;
+        // What it follows it needs no more; nobody but us is in it yet.
+        self.server.server().seal().await;
         // While it is being promoted: the configuration of a branch, which it reads when it is told to.
         self.write_settings()?;
         self.wait_writable().await?;

@@ -3,9 +3,10 @@
 
 use engine::postgres::server::StopMode;
 use fixtures::{Options, TempDir, TestPostgres};
+use model::CopySpec;
 
 use super::ground::{Branch, Ground, source_with};
-use crate::stage::working_in;
+use crate::stage::{Stage, access, chain, working_in};
 
 /// A source with every hazard. Its archive is a directory that a branch's archiver would write to as well.
 fn hazardous(major: u16) -> (TestPostgres, TempDir) {
@@ -105,6 +106,10 @@ const DEFAULTS: &str = "
     ALTER ROLE postgres SET search_path = 'cron';
     ALTER DATABASE shop SET default_transaction_read_only = on;";
 
+/// Processes of a server that no server of ours has by itself.
+const WORKERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type NOT IN ('client backend', \
+    'checkpointer', 'background writer', 'walwriter', 'autovacuum launcher', 'autovacuum worker')";
+
 async fn check(branch: &Branch, archive: &std::path::Path) {
     assert_eq!(
         branch.value("SELECT count(*) FROM fired").await,
@@ -176,9 +181,7 @@ async fn check_state(branch: &Branch) {
         "pg_stat_statements,pg_prewarm"
     );
     assert_eq!(branch.value("SHOW pg_prewarm.autoprewarm").await, "off");
-    let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type NOT IN ('client backend', \
-        'checkpointer', 'background writer', 'walwriter', 'autovacuum launcher', 'autovacuum worker')";
-    assert_eq!(branch.value(workers).await, "0");
+    assert_eq!(branch.value(WORKERS).await, "0");
 }
 
 /// What it does.
@@ -254,9 +257,53 @@ async fn nothing_acts_by_itself(major: u16) {
     branch.stop().await;
     standby.stop(StopMode::Fast).await.unwrap();
     assert_eq!(working_in(ground.home.path()), [] as [u32; 0]);
+    check_copied(&source, archive.path()).await;
     // The source has everything yet.
     let kept = source.query_value("postgres", "SELECT count(*) FROM pg_prepared_xacts");
     assert_eq!(kept.unwrap(), "2");
+}
+
+/// The same of a branch whose rows were copied. What the dump does not carry is not there; unlogged rows are.
+async fn check_copied(source: &TestPostgres, archive: &std::path::Path) {
+    let stage = Stage::new().await;
+    let (access, spec) = (access(&source.superuser_url("shop")), CopySpec::all());
+    let copied = stage.copy(&access, &spec).await;
+    let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let branch = stage.serve(&copied).await;
+    let states = "SELECT string_agg(evtname || evtenabled::text, ',' ORDER BY evtname) FROM pg_event_trigger";
+    for (asked, answer) in [
+        ("SELECT count(*) FROM public.fired", "0"),
+        (states, "note_dropA,note_endO"),
+        ("SELECT count(*) FROM pg_subscription", "0"),
+        ("SELECT count(*) FROM pg_replication_slots", "0"),
+        ("SELECT count(*) FROM pg_user_mapping", "0"),
+        ("SELECT count(*) FROM pg_prepared_xacts", "0"),
+        ("SELECT to_regclass('public.prepared') IS NULL", "t"),
+        ("SELECT count(*) FROM public.fleeting", "1"),
+        ("SHOW archive_mode", "off"),
+        ("SHOW max_logical_replication_workers", "0"),
+        (WORKERS, "0"),
+    ] {
+        assert_eq!(branch.value(asked).await, answer, "{asked}");
+    }
+    let before = std::fs::read_dir(archive).unwrap().count();
+    let write = "SET default_transaction_read_only = off; CREATE TABLE public.more AS SELECT 1 AS n; \
+        SELECT pg_switch_wal()";
+    branch
+        .admin("shop")
+        .await
+        .batch_execute(write)
+        .await
+        .unwrap();
+    let after = std::fs::read_dir(archive).unwrap().count();
+    assert_eq!(after, before, "a branch archives nothing");
+    let fired = branch.value("SELECT count(*) FROM public.fired").await;
+    assert_ne!(fired, "0", "a branch's own work sets its triggers off");
+    let notes = copied.notes.join("\n");
+    for told in ["the subscriptions sub were left out", "live credentials"] {
+        assert!(notes.contains(told), "{told:?} is not in {notes}");
+    }
+    branch.stop().await;
 }
 
 #[tokio::test]
