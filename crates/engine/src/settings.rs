@@ -39,6 +39,8 @@ pub struct Limits {
     pub connections_per_branch_max: u32,
     /// Bases that are copied at once: two keep a small machine and a source responsive.
     pub copies_max: u32,
+    /// Connections of one copy that read rows at once, beside two more; a machine with fewer cores uses fewer.
+    pub copy_readers_max: u32,
     /// Free space that is never used: bases must be able to go on.
     pub free_floor_bytes: ByteSize,
     /// How long one copy may hold its snapshot open on the source, in seconds: an old snapshot keeps the source
@@ -75,6 +77,7 @@ impl Default for Limits {
             branches_max: 500,
             connections_per_branch_max: 100,
             copies_max: 2,
+            copy_readers_max: 4,
             free_floor_bytes: ByteSize(256 << 20),
             copy_seconds_max: 6 * 3600,
             copy_on_request_bytes_max: None,

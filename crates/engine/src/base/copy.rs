@@ -8,25 +8,31 @@
 //! ```
 //!
 //! Owns the order, and that nothing is left running when it fails or is dropped. At most two connections to the source at
-//! a time, both read-only, for a bounded time. Each step is a file: `plan` refuses what cannot work before anything is
-//! made, `cluster` runs the base's server, `roles` and `database` write statements, `dump` runs `pg_dump`, `script` takes
-//! what it writes apart, `load` runs that, `rows` copies through filters. Leaves the directory, and giving it its name, to
-//! `store`.
+//! a time and `readers_max` that read rows, all read-only, for a bounded time. Each step is a file: `plan` refuses
+//! what cannot work before anything is made, `cluster` runs the base's server, `roles` and `database` write statements,
+//! `content` goes through structure and rows: `dump` runs `pg_dump`, `script` takes what it writes apart, `load` runs
+//! that, `bulk` and `relay` move rows, `rows` copies them through filters, `late` builds indexes. Leaves the directory,
+//! and giving it its name, to `store`.
 
+mod bulk;
 mod cluster;
+mod content;
 mod database;
 mod dump;
 mod dump_args;
 mod error;
+mod late;
 mod load;
 mod pace;
 mod pattern;
 mod plan;
 mod progress;
+mod relay;
 mod roles;
 mod rows;
 mod script;
 mod tables;
+mod views;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -39,6 +45,7 @@ use model::{ByteSize, CopyMode, CopySpec, PgMajor, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub(super) use dump_args::copied_relations;
 pub use dump_args::{SpecError, check_spec};
 pub use error::CopyError;
 pub use script::ScriptError;
@@ -46,14 +53,12 @@ pub use script::ScriptError;
 use crate::clock::Clock;
 use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::Installations;
-use crate::postgres::connect::{ConnInfo, Session, conninfo};
+use crate::postgres::connect::Session;
 use crate::postgres::settings::SemanticSettings;
 use crate::source::position::Position;
-use crate::source::{SourceAccess, SourceError, row};
+use crate::source::{SourceAccess, SourceError};
 use cluster::Cluster;
-use dump::{Order, Part};
-use load::{Leniency, LoadError, Loader};
-use pace::Pace;
+use content::Content;
 use plan::Plan;
 use progress::Progress;
 
@@ -75,6 +80,8 @@ pub struct CopyRequest<'a> {
     pub copy: &'a CopySpec,
     /// The base's version; none: the source's.
     pub version: Option<PgMajor>,
+    /// The name of a snapshot that another session of the source exported; none: the copy takes one of its own.
+    pub within: Option<&'a str>,
     /// An existing empty directory: the data directory becomes `data` in it, the server's log `server.log`.
     pub directory: &'a Path,
     /// The directory of the base's socket; made with mode 0700.
@@ -91,6 +98,8 @@ pub struct CopyRequest<'a> {
     pub prepare: Option<&'a Secret>,
     /// Bytes a second that are read of the source's rows at most.
     pub rate_max: Option<ByteSize>,
+    /// Connections to the source that read rows at once, beside the one with the snapshot and `pg_dump`'s.
+    pub readers_max: u32,
     /// The most that is copied; none: whatever there is room for.
     pub size_max: Option<ByteSize>,
     /// Tells the time.
@@ -152,15 +161,15 @@ pub async fn copy(
     request: &CopyRequest<'_>,
     progress: &watch::Sender<Option<CopyProgress>>,
 ) -> Result<CopiedBase, CopyError> {
-    let mut progress = Progress::begin(progress, request.disk.free, request.clock.now());
-    let copied = tokio::time::timeout(request.duration_max, copy_all(request, &mut progress));
+    let progress = Progress::begin(progress, request.disk.free, request.clock.now());
+    let copied = tokio::time::timeout(request.duration_max, copy_all(request, &progress));
     let seconds = request.duration_max.as_secs();
     copied.await.unwrap_or(Err(CopyError::TimedOut { seconds }))
 }
 
 async fn copy_all(
     request: &CopyRequest<'_>,
-    progress: &mut Progress<'_>,
+    progress: &Progress<'_>,
 ) -> Result<CopiedBase, CopyError> {
     let source = request.access.connect().await.map_err(SourceError::from)?;
     let plan = plan::make(request, &source, progress).await?;
@@ -173,10 +182,17 @@ async fn copy_all(
     let base = cluster.connect(&plan.facts.database).await?;
     drop_what_is_gone(&base, &plan).await?;
     let source = request.access.connect().await.map_err(SourceError::from)?;
-    let position = Position::begin(&source).await?;
+    let position = Position::begin_within(&source, request.within).await?;
     let taken_at = request.clock.now();
     progress.phase(CopyPhase::Copying);
-    copy_content(request, &plan, &source, &base, &mut notes, progress).await?;
+    let content = Content {
+        request,
+        plan: &plan,
+        source: &source,
+        cluster: &cluster,
+        base: &base,
+    };
+    content.copy(&mut notes, progress).await?;
     // The source is needed no more.
     drop(source);
     if let Some(sql) = request.prepare {
@@ -272,109 +288,6 @@ async fn drop_what_is_gone(base: &Session, plan: &Plan<'_>) -> Result<(), CopyEr
         dropped.map_err(|source| CopyError::of_base(format!("drop {object}"), source))?;
     }
     Ok(())
-}
-
-/// Structure and rows, out of the transaction that is open on the source.
-async fn copy_content(
-    request: &CopyRequest<'_>,
-    plan: &Plan<'_>,
-    source: &Session,
-    base: &Session,
-    notes: &mut Vec<String>,
-    progress: &mut Progress<'_>,
-) -> Result<(), CopyError> {
-    let Some(dumper) = plan.dumper else {
-        return Ok(());
-    };
-    rows::hold(source, &plan.tables).await?;
-    let snapshot = row(source, "snapshot", "SELECT pg_export_snapshot()")
-        .await?
-        .text(0)?;
-    let connection = connection(request, plan, source)?;
-    let order = Order {
-        installation: dumper,
-        connection: &connection,
-        snapshot: &snapshot,
-        copy: request.copy,
-        tables: &plan.tables,
-    };
-    let mut loader = Loader::new(
-        base,
-        Pace::new(request.rate_max, request.clock),
-        Leniency {
-            mode: request.copy.mode,
-            rows_selected: request.copy.mode != CopyMode::All,
-            through_roots: plan.selection.through_roots,
-        },
-    );
-    if request.copy.mode == CopyMode::All {
-        let condition = plan.selection.rows_condition();
-        let begun = rows::unchanged(source, &condition);
-        load_part(&order, Part::Whole, &mut loader, progress, begun).await?;
-    } else {
-        load_part(&order, Part::BeforeRows, &mut loader, progress, async {
-            Ok(())
-        })
-        .await?;
-        rows::copy(
-            source,
-            base,
-            &plan.tables,
-            plan.selection.row_security,
-            &mut loader.pace,
-            progress,
-        )
-        .await?;
-        load_part(&order, Part::AfterRows, &mut loader, progress, async {
-            Ok(())
-        })
-        .await?;
-    }
-    notes.append(&mut loader.notes);
-    Ok(())
-}
-
-/// The source's connection for `pg_dump`: the server that answered us, whose snapshot it is.
-fn connection(
-    request: &CopyRequest<'_>,
-    plan: &Plan<'_>,
-    source: &Session,
-) -> Result<ConnInfo, CopyError> {
-    let peer = source.peer().expect("a source's session has a peer");
-    let settings = &request.access.settings;
-    let settings = settings
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    let database = request
-        .access
-        .database
-        .clone()
-        .or_else(|| request.access.url.database());
-    let database = database.unwrap_or_else(|| plan.facts.database.clone());
-    let described = conninfo(&request.access.url, &database, settings, peer);
-    Ok(described.map_err(SourceError::from)?)
-}
-
-async fn load_part(
-    order: &Order<'_>,
-    part: Part,
-    loader: &mut Loader<'_>,
-    progress: &mut Progress<'_>,
-    begun: impl Future<Output = Result<(), CopyError>>,
-) -> Result<(), CopyError> {
-    let mut dump = order.start(part)?;
-    match loader.load(&mut dump.stdout, progress, begun).await {
-        Ok(()) => dump.finish().await,
-        // Its own words say why its output ended early.
-        Err(LoadError::Cut(error)) => {
-            dump.finish().await?;
-            Err(error.into())
-        }
-        Err(LoadError::Failed(error)) => {
-            dump.abandon().await;
-            Err(error)
-        }
-    }
 }
 
 /// Runs what an administrator wants done to every copy, in a session of its own.

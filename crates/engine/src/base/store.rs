@@ -311,6 +311,7 @@ impl Bases {
             access,
             copy: &spec.copy,
             version: spec.version,
+            within: None,
             directory: &making.directory,
             socket_dir: &making.socket_dir,
             installations: &machine.installations,
@@ -319,6 +320,7 @@ impl Bases {
             duration_max: machine.limits.copy_time_max(),
             prepare: care.prepare.as_ref(),
             rate_max: care.rate_bytes_max,
+            readers_max: machine.limits.copy_readers_max,
             size_max: machine.limits.unasked_copy_bytes_max(spec.max_age_seconds),
             clock: machine.clock,
         };

@@ -6,6 +6,7 @@
 
 mod conninfo;
 mod error;
+pub mod raw;
 mod resolver;
 mod target;
 mod tls;
@@ -19,7 +20,6 @@ use std::time::Duration;
 use model::pg_url::Address;
 use model::{PgUrl, Secret};
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -31,8 +31,11 @@ pub use error::{ConnectError, Wish};
 pub use target::quote_option;
 use target::{Attempt, Target};
 
+use raw::{TappedTls, Taps};
+
 use super::initdb::ADMIN_ROLE;
 use super::settings::{SOCKET_PORT, socket_path};
+use super::sql;
 
 /// The name that our connections show in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "bough";
@@ -73,6 +76,7 @@ pub struct Session {
     client: Client,
     peer: Option<Peer>,
     connection: AbortHandle,
+    taps: Taps,
 }
 
 impl Session {
@@ -87,9 +91,23 @@ impl Session {
     /// # Errors
     /// What the server says.
     pub async fn begin_read(&self) -> Result<(), tokio_postgres::Error> {
+        self.begin_read_within(None).await
+    }
+
+    /// The same; the moment is that of a snapshot that another session exported.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn begin_read_within(
+        &self,
+        snapshot: Option<&str>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let within = snapshot.map_or_else(String::new, |snapshot| {
+            format!("SET TRANSACTION SNAPSHOT {}; ", sql::literal(snapshot))
+        });
         let lock_time_ms = LOCK_TIME_MAX.as_millis();
         let begin = format!(
-            "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+            "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}\
              SET LOCAL statement_timeout = 0; \
              SET LOCAL idle_in_transaction_session_timeout = 0; \
              SET LOCAL lock_timeout = {lock_time_ms}; \
@@ -159,11 +177,11 @@ pub async fn connect_local(
             source,
         })?;
         let wish = Wish::new(&address, user, database);
-        handshake(stream, &config, NoTls)
+        handshake(stream, &config, None::<NoTls>)
             .await
             .map_err(|error| wish.explain(error))
     };
-    let (client, connection) = match tokio::time::timeout(LOCAL_TIME_MAX, connected).await {
+    let (client, connection, taps) = match tokio::time::timeout(LOCAL_TIME_MAX, connected).await {
         Ok(connected) => connected?,
         Err(_) => {
             let seconds = LOCAL_TIME_MAX.as_secs();
@@ -174,6 +192,7 @@ pub async fn connect_local(
         client,
         peer: None,
         connection,
+        taps,
     })
 }
 
@@ -202,6 +221,22 @@ pub async fn connect_url<'a>(
         }
     }
     Err(last)
+}
+
+/// Connects once more to the server that answered a session: the same address, whatever else its name stands for.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect_peer<'a>(
+    url: &PgUrl,
+    database: Option<&str>,
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    peer: &Peer,
+) -> Result<Session, ConnectError> {
+    let mut target = Target::read(url, database, settings)?;
+    target.addresses = vec![peer.address.clone()];
+    target.hostaddrs = peer.ip.into_iter().collect();
+    connect_address(&target, 0, &peer.address).await
 }
 
 async fn connect_address(
@@ -272,8 +307,8 @@ async fn connect_socket(target: &Target, address: &Address) -> Result<Session, C
         source,
     })?;
     let config = target.config(Attempt::Plain);
-    let shaken = handshake(stream, &config, NoTls).await;
-    let (client, connection) = shaken.map_err(|error| target.wish(address).explain(error))?;
+    let shaken = handshake(stream, &config, None::<NoTls>).await;
+    let (client, connection, taps) = shaken.map_err(|error| target.wish(address).explain(error))?;
     Ok(Session {
         client,
         peer: Some(Peer {
@@ -282,6 +317,7 @@ async fn connect_socket(target: &Target, address: &Address) -> Result<Session, C
             is_tls: false,
         }),
         connection,
+        taps,
     })
 }
 
@@ -300,17 +336,17 @@ async fn connect_ip(
     prepare(&stream).map_err(unreachable)?;
     let config = target.config(attempt);
     let (shaken, is_tls) = match attempt {
-        Attempt::Plain => (handshake(stream, &config, NoTls).await, false),
+        Attempt::Plain => (handshake(stream, &config, None::<NoTls>).await, false),
         Attempt::Tls | Attempt::TlsIfOffered => {
             let tls = tls::client(target.tls, &target.certificates)?;
             let mut make = MakeRustlsConnect::new(tls);
             let name = target.server_name(address, ip);
-            let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut make, &name);
+            let connect = MakeTlsConnect::<raw::Tap<TcpStream>>::make_tls_connect(&mut make, &name);
             let connect = connect.unwrap_or_else(|never| match never {});
-            (handshake(stream, &config, connect).await, true)
+            (handshake(stream, &config, Some(connect)).await, true)
         }
     };
-    let (client, connection) = shaken.map_err(|error| target.wish(address).explain(error))?;
+    let (client, connection, taps) = shaken.map_err(|error| target.wish(address).explain(error))?;
     Ok(Session {
         client,
         peer: Some(Peer {
@@ -319,6 +355,7 @@ async fn connect_ip(
             is_tls,
         }),
         connection,
+        taps,
     })
 }
 
@@ -335,17 +372,28 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 async fn handshake<S, T>(
     stream: S,
     config: &Config,
-    tls: T,
-) -> Result<(Client, AbortHandle), tokio_postgres::Error>
+    tls: Option<T>,
+) -> Result<(Client, AbortHandle, Taps), tokio_postgres::Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: TlsConnect<S>,
-    T::Stream: Send + 'static,
+    S: raw::Stream + 'static,
+    T: TlsConnect<raw::Tap<S>>,
+    T::Stream: raw::Stream + 'static,
+    T::Future: Send + 'static,
 {
-    let (client, connection) = config.connect_raw(stream, tls).await?;
-    let task = tokio::spawn(async move {
-        // How it ended is told to whoever uses the client.
-        drop(connection.await);
-    });
-    Ok((client, task.abort_handle()))
+    let taps = Taps::default();
+    let stream = taps.put(stream);
+    let task = match tls {
+        None => {
+            let (client, connection) = config.connect_raw(stream, NoTls).await?;
+            // How it ended is told to whoever uses the client.
+            (client, tokio::spawn(async { drop(connection.await) }))
+        }
+        Some(tls) => {
+            let taps = taps.clone();
+            let tls = TappedTls { tls, taps };
+            let (client, connection) = config.connect_raw(stream, tls).await?;
+            (client, tokio::spawn(async { drop(connection.await) }))
+        }
+    };
+    Ok((task.0, task.1.abort_handle(), taps))
 }

@@ -63,10 +63,22 @@ impl Position {
     /// # Errors
     /// [`SourceError`].
     pub async fn begin(session: &Session) -> Result<Self, SourceError> {
+        Self::begin_within(session, None).await
+    }
+
+    /// The same of the moment of a snapshot that another session exported.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn begin_within(
+        session: &Session,
+        snapshot: Option<&str>,
+    ) -> Result<Self, SourceError> {
         // Before the snapshot: what is replayed between the two then counts as movement.
         let replayed = row(session, "replay position", REPLAYED).await?;
         let replayed = replayed.get(0).map(str::to_owned);
-        session.begin_read().await.map_err(asking("a moment"))?;
+        let begun = session.begin_read_within(snapshot).await;
+        begun.map_err(asking("a moment"))?;
         let (lsn, timeline) = if replayed.is_some() {
             (REPLAYED_LSN, CHECKPOINT_TIMELINE)
         } else {

@@ -24,6 +24,9 @@ use tokio::sync::watch;
 /// Above any copy of these tests: they share two cores with others.
 const COPY_TIME_MAX: Duration = Duration::from_secs(300);
 
+/// As an engine has it.
+const READERS_MAX: u32 = 4;
+
 /// The bound of every wait for a condition.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -73,6 +76,7 @@ pub(crate) struct Stage {
     pub(crate) disk: DiskBudget,
     pub(crate) progress: watch::Sender<Option<CopyProgress>>,
     pub(crate) duration_max: Duration,
+    pub(crate) readers_max: u32,
 }
 
 impl Stage {
@@ -88,6 +92,7 @@ impl Stage {
             disk,
             progress: watch::channel(None).0,
             duration_max: COPY_TIME_MAX,
+            readers_max: READERS_MAX,
         }
     }
 
@@ -127,6 +132,7 @@ impl Stage {
             access,
             copy: spec,
             version,
+            within: None,
             directory: &self.base(),
             socket_dir: &self.socket_dir(),
             installations: &self.installations,
@@ -135,6 +141,7 @@ impl Stage {
             duration_max: self.duration_max,
             prepare: None,
             rate_max: None,
+            readers_max: self.readers_max,
             size_max: None,
             clock: Clock::start(),
         };

@@ -29,6 +29,8 @@ const LINES_MAX: usize = 6;
 pub(super) enum Part {
     /// Everything.
     Whole,
+    /// Everything but the rows of tables and where sequences stand: structure and large objects.
+    WithoutRows,
     /// Definitions that rows need.
     BeforeRows,
     /// Indexes, constraints, triggers and what else comes after rows.
@@ -61,6 +63,7 @@ impl Order<'_> {
         ];
         match part {
             Part::Whole => {}
+            Part::WithoutRows => arguments.push("--exclude-table-data=*.*".to_owned()),
             Part::BeforeRows => arguments.push("--section=pre-data".to_owned()),
             Part::AfterRows => arguments.push("--section=post-data".to_owned()),
         }

@@ -200,6 +200,11 @@ impl Selection {
     }
 }
 
+/// The condition on a relation `c` in `n` that a copy of everything holds.
+pub(in crate::base) fn copied_relations() -> String {
+    Selection::default().condition()
+}
+
 fn any(patterns: &[Pattern], condition: fn(&Pattern) -> String) -> String {
     let conditions: Vec<_> = patterns.iter().map(condition).collect();
     format!("({})", conditions.join(" OR "))

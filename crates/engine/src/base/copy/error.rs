@@ -10,6 +10,7 @@ use super::dump_args::SpecError;
 use super::script::ScriptError;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::ConnectError;
+use crate::postgres::connect::raw::RawError;
 use crate::postgres::control_data::ControlDataError;
 use crate::postgres::initdb::InitdbError;
 use crate::postgres::server::{ServerError, StartError};
@@ -79,7 +80,7 @@ pub enum CopyError {
         what: String,
         /// What the server said.
         #[source]
-        source: tokio_postgres::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A new cluster could not be made.
     #[error("cannot make a new cluster")]
@@ -172,6 +173,31 @@ pub enum CopyError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The source refused a table's rows, on a connection that reads them as they come.
+    #[error("cannot read the rows of {table}")]
+    Relay {
+        /// The table.
+        table: String,
+        /// What the source said.
+        #[source]
+        source: RawError,
+    },
+    /// A connection that reads rows could not be used.
+    #[error("cannot read the copy's moment by a further connection")]
+    Reader {
+        /// What the source said.
+        #[source]
+        source: RawError,
+    },
+    /// The base refused rows as they came.
+    #[error("cannot {what} on the base")]
+    Fill {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        #[source]
+        source: RawError,
+    },
     /// The source's structure changed under the copy.
     #[error("the source changed while its copy began: {}", tables.join(", "))]
     Changed {
@@ -220,9 +246,25 @@ impl CopyError {
     pub(super) fn of_base(what: impl Into<String>, source: tokio_postgres::Error) -> Self {
         let what = what.into();
         if is_full(&source) {
-            Self::DiskFull { what, source }
+            Self::DiskFull {
+                what,
+                source: source.into(),
+            }
         } else {
             Self::Prepare { what, source }
+        }
+    }
+
+    /// The same of a session whose bytes are ours.
+    pub(super) fn of_raw_base(what: impl Into<String>, source: RawError) -> Self {
+        let what = what.into();
+        if source.is_full() {
+            Self::DiskFull {
+                what,
+                source: source.into(),
+            }
+        } else {
+            Self::Fill { what, source }
         }
     }
 
@@ -245,6 +287,8 @@ impl CopyError {
             | Self::Command { .. }
             | Self::Statement { .. }
             | Self::Rows { .. }
+            | Self::Relay { .. }
+            | Self::Reader { .. }
             | Self::Changed { .. }
             | Self::TimedOut { .. } => ProblemKind::Source,
             Self::Initdb(_)
@@ -252,6 +296,7 @@ impl CopyError {
             | Self::Stop(_)
             | Self::Connect(_)
             | Self::Prepare { .. }
+            | Self::Fill { .. }
             | Self::RunDump { .. }
             | Self::Check(_)
             | Self::NotSealed
@@ -293,7 +338,10 @@ impl CopyError {
             Self::Dump { answer } if answer.contains("timeout") => Some(
                 "somebody holds a lock on a table of the source: try again when it is free".into(),
             ),
-            Self::Dump { .. } | Self::Rows { filter: None, .. } => {
+            Self::Dump { .. }
+            | Self::Relay { .. }
+            | Self::Reader { .. }
+            | Self::Rows { filter: None, .. } => {
                 Some("check that the source runs and is reachable, and try again".into())
             }
             Self::Rows { filter: Some(_), .. } => {
@@ -312,6 +360,7 @@ impl CopyError {
             | Self::Stop(_)
             | Self::Connect(_)
             | Self::Prepare { .. }
+            | Self::Fill { .. }
             | Self::RunDump { .. }
             | Self::Script(_)
             | Self::Command { .. }

@@ -7,14 +7,17 @@
 mod stream;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use model::CopyMode;
 use model::engine_api::CopyPhase;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
 use super::error::{CopyError, is_full};
+use super::late::Late;
 use super::pace::Pace;
 use super::progress::Progress;
 use super::script::{Entry, Piece, ScriptError, Splitter};
@@ -26,6 +29,40 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Characters of a statement that stand for it where no comment names its object.
 const SHOWN_CHARS: usize = 60;
+
+/// Statements that are sent together: a commit and a round trip each would take longer than most of them.
+const BATCH_STATEMENTS_MAX: usize = 64;
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Kinds whose entries come after what rows need, in `pg_dump`'s words.
+const OF_ROWS: [&str; 5] = [
+    "BLOB",
+    "BLOB METADATA",
+    "BLOBS",
+    "SEQUENCE SET",
+    "TABLE DATA",
+];
+
+/// Kinds whose entries come after rows. One that is not known here would come before them, as in `pg_dump`'s own order it
+/// cannot.
+const AFTER_ROWS: [&str; 16] = [
+    "CHECK CONSTRAINT",
+    "CONSTRAINT",
+    "EVENT TRIGGER",
+    "FK CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "MATERIALIZED VIEW DATA",
+    "POLICY",
+    "PUBLICATION",
+    "PUBLICATION TABLE",
+    "PUBLICATION TABLES IN SCHEMA",
+    "ROW SECURITY",
+    "RULE",
+    "STATISTICS",
+    "STATISTICS DATA",
+    "TRIGGER",
+];
 
 /// What a load may pass over.
 #[derive(Debug, Clone, Copy)]
@@ -56,17 +93,30 @@ impl From<CopyError> for LoadError {
 /// Loads dumps into one base.
 pub(super) struct Loader<'a> {
     base: &'a Session,
-    pub(super) pace: Pace,
+    pace: Arc<Pace>,
     leniency: Leniency,
     /// Tables that this load made and that are therefore empty, as the dump writes their names.
     made: HashSet<String>,
     rows: Option<Rows>,
     entry: Option<Entry>,
+    /// Statements that are not sent yet.
+    batch: Vec<Late>,
+    /// What the dump sets for its session, before its first object.
+    preamble: Vec<String>,
+    aside: Option<Aside>,
     pub(super) notes: Vec<String>,
 }
 
+/// Rows that come past the dump.
+struct Aside {
+    /// Told once everything is there that rows need.
+    begin: Option<oneshot::Sender<()>>,
+    /// What the dump makes after rows, which has to wait for them; none before its first.
+    late: Option<Vec<Late>>,
+}
+
 impl<'a> Loader<'a> {
-    pub(super) fn new(base: &'a Session, pace: Pace, leniency: Leniency) -> Self {
+    pub(super) fn new(base: &'a Session, pace: Arc<Pace>, leniency: Leniency) -> Self {
         Self {
             base,
             pace,
@@ -74,8 +124,38 @@ impl<'a> Loader<'a> {
             made: HashSet::new(),
             rows: None,
             entry: None,
+            batch: Vec::new(),
+            preamble: Vec::new(),
+            aside: None,
             notes: Vec::new(),
         }
+    }
+
+    /// Has what comes after rows kept for [`Loader::take_late`], for rows come past the dump. The answer is told when
+    /// they may come.
+    pub(super) fn set_aside(&mut self) -> oneshot::Receiver<()> {
+        let (begin, may_begin) = oneshot::channel();
+        self.aside = Some(Aside {
+            begin: Some(begin),
+            late: None,
+        });
+        may_begin
+    }
+
+    /// The rate that is kept.
+    pub(super) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
+    }
+
+    /// What was kept.
+    pub(super) fn take_late(&mut self) -> Vec<Late> {
+        let aside = self.aside.take();
+        aside.and_then(|aside| aside.late).unwrap_or_default()
+    }
+
+    /// What the dump sets for a session.
+    pub(super) fn preamble(&self) -> &[String] {
+        &self.preamble
     }
 
     /// Loads all that `dump` writes. `begun` is awaited once the first bytes are there: `pg_dump` holds all its locks
@@ -86,7 +166,7 @@ impl<'a> Loader<'a> {
     pub(super) async fn load(
         &mut self,
         dump: &mut (impl tokio::io::AsyncRead + Unpin),
-        progress: &mut Progress<'_>,
+        progress: &Progress<'_>,
         begun: impl Future<Output = Result<(), CopyError>>,
     ) -> Result<(), LoadError> {
         let mut splitter = Splitter::new();
@@ -104,21 +184,56 @@ impl<'a> Loader<'a> {
                 self.take(piece, progress).await?;
             }
             if count == 0 {
+                self.let_rows_begin().await?;
                 return Ok(());
             }
         }
     }
 
-    async fn take(&mut self, piece: Piece, progress: &mut Progress<'_>) -> Result<(), CopyError> {
+    /// Everything that rows need is there.
+    async fn let_rows_begin(&mut self) -> Result<(), CopyError> {
+        self.flush().await?;
+        let begin = self.aside.as_mut().and_then(|aside| aside.begin.take());
+        if let Some(begin) = begin {
+            // Whoever waits may have failed by itself.
+            let _ = begin.send(());
+        }
+        Ok(())
+    }
+
+    /// Looks where the script is.
+    async fn pass(&mut self, entry: Option<&Entry>) -> Result<(), CopyError> {
+        let Some(aside) = &mut self.aside else {
+            return Ok(());
+        };
+        let kind = entry.map_or("", |entry| entry.kind.as_str());
+        let is_after = AFTER_ROWS.contains(&kind);
+        if is_after && aside.late.is_none() {
+            aside.late = Some(Vec::new());
+        }
+        if is_after || OF_ROWS.contains(&kind) {
+            self.let_rows_begin().await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, piece: Piece, progress: &Progress<'_>) -> Result<(), CopyError> {
         match piece {
             Piece::Statement { text, entry } => {
-                if entry != self.entry {
+                if self.entry != entry {
+                    self.pass(entry.as_ref()).await?;
                     announce(entry.as_ref(), progress);
-                    self.entry = entry;
+                    self.entry.clone_from(&entry);
                 }
-                self.execute(&text).await
+                let late = Late { text, entry };
+                if let Some(kept) = self.aside.as_mut().and_then(|aside| aside.late.as_mut()) {
+                    kept.push(late);
+                    return Ok(());
+                }
+                self.add(late).await
             }
             Piece::CopyStart { text } => {
+                self.let_rows_begin().await?;
                 let (table, rest) = copy_target(&text);
                 progress.table(&shown(table));
                 self.rows = Some(Rows::new(table, rest));
@@ -144,11 +259,48 @@ impl<'a> Loader<'a> {
         rows.finish(self.base).await
     }
 
-    async fn execute(&mut self, statement: &str) -> Result<(), CopyError> {
-        if statement.starts_with("CREATE USER MAPPING ") {
-            self.note("was left out, for it may hold live credentials", None);
+    /// Adds a statement to those that are sent together.
+    pub(super) async fn add(&mut self, late: Late) -> Result<(), CopyError> {
+        if late.entry.is_none() {
+            self.preamble.push(late.text.clone());
+        }
+        if late.text.starts_with("CREATE USER MAPPING ") {
+            self.flush().await?;
+            self.note(
+                late.entry.as_ref(),
+                "was left out, for it may hold live credentials",
+                None,
+            );
             return Ok(());
         }
+        self.batch.push(late);
+        let bytes: usize = self.batch.iter().map(|late| late.text.len()).sum();
+        if self.batch.len() >= BATCH_STATEMENTS_MAX || bytes >= BATCH_BYTES_MAX {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what was added: all at once, which is one transaction; where one of them fails, each by itself, so that it is
+    /// known which.
+    pub(super) async fn flush(&mut self) -> Result<(), CopyError> {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.len() > 1 {
+            let texts: Vec<_> = batch.iter().map(|late| late.text.as_str()).collect();
+            if self.base.batch_execute(&texts.join("\n")).await.is_ok() {
+                let made = batch.iter().filter_map(|late| made_table(&late.text));
+                self.made.extend(made.map(str::to_owned));
+                return Ok(());
+            }
+        }
+        for late in batch {
+            self.execute(&late).await?;
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, late: &Late) -> Result<(), CopyError> {
+        let (statement, entry) = (late.text.as_str(), late.entry.as_ref());
         let Err(source) = self.base.batch_execute(statement).await else {
             self.made.extend(made_table(statement).map(str::to_owned));
             return Ok(());
@@ -160,25 +312,26 @@ impl<'a> Loader<'a> {
         if statement.starts_with("SECURITY LABEL ")
             && code == Some(SqlState::INVALID_PARAMETER_VALUE)
         {
-            self.note("was left out", Some(&source));
+            self.note(entry, "was left out", Some(&source));
             return Ok(());
         }
         if self.leniency.rows_selected && code == Some(SqlState::FOREIGN_KEY_VIOLATION) {
-            return self.add_unvalidated(statement).await;
+            return self.add_unvalidated(late).await;
         }
-        if self.may_lack(code.as_ref()) {
-            self.note("was left out", Some(&source));
+        if self.may_lack(entry, code.as_ref()) {
+            self.note(entry, "was left out", Some(&source));
             return Ok(());
         }
-        Err(refused(self.describe(statement), source))
+        Err(refused(describe(late), source))
     }
 
     /// Adds a foreign key for new rows alone, since the selected ones do not meet it.
-    async fn add_unvalidated(&mut self, statement: &str) -> Result<(), CopyError> {
-        let unvalidated = format!("{} NOT VALID;", statement.trim_end_matches(';'));
+    async fn add_unvalidated(&mut self, late: &Late) -> Result<(), CopyError> {
+        let unvalidated = format!("{} NOT VALID;", late.text.trim_end_matches(';'));
         let added = self.base.batch_execute(&unvalidated).await;
-        added.map_err(|source| refused(self.describe(statement), source))?;
+        added.map_err(|source| refused(describe(late), source))?;
         self.note(
+            late.entry.as_ref(),
             "does not hold for the copied rows, some of which refer to rows that were left out",
             None,
         );
@@ -186,7 +339,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Whether the failure is that an empty copy has not what a table's dependant refers to.
-    fn may_lack(&self, code: Option<&SqlState>) -> bool {
+    fn may_lack(&self, entry: Option<&Entry>, code: Option<&SqlState>) -> bool {
         const DEPENDANTS: [&str; 6] = [
             "FK CONSTRAINT",
             "POLICY",
@@ -195,7 +348,7 @@ impl<'a> Loader<'a> {
             "STATISTICS",
             "TRIGGER",
         ];
-        let kind = self.entry.as_ref().map(|entry| entry.kind.as_str());
+        let kind = entry.map(|entry| entry.kind.as_str());
         let is_dependant = kind.is_some_and(|kind| DEPENDANTS.contains(&kind));
         let missing = [
             SqlState::UNDEFINED_TABLE,
@@ -208,23 +361,20 @@ impl<'a> Loader<'a> {
             && code.is_some_and(|code| missing.contains(code))
     }
 
-    fn note(&mut self, what: &str, source: Option<&tokio_postgres::Error>) {
-        let object = self
-            .entry
-            .as_ref()
-            .map_or_else(|| "a statement".to_owned(), describe_entry);
+    fn note(&mut self, entry: Option<&Entry>, what: &str, source: Option<&tokio_postgres::Error>) {
+        let object = entry.map_or_else(|| "a statement".to_owned(), describe_entry);
         let why = source.and_then(tokio_postgres::Error::as_db_error);
         let why = why
             .map(|error| format!(": {}", error.message()))
             .unwrap_or_default();
         self.notes.push(format!("{object} {what}{why}"));
     }
+}
 
-    fn describe(&self, statement: &str) -> String {
-        match &self.entry {
-            Some(entry) => describe_entry(entry),
-            None => statement.chars().take(SHOWN_CHARS).collect(),
-        }
+fn describe(late: &Late) -> String {
+    match &late.entry {
+        Some(entry) => describe_entry(entry),
+        None => late.text.chars().take(SHOWN_CHARS).collect(),
     }
 }
 
@@ -235,23 +385,26 @@ fn next(splitter: &mut Splitter) -> Result<Option<Piece>, LoadError> {
     })
 }
 
-fn refused(what: String, source: tokio_postgres::Error) -> CopyError {
+pub(super) fn refused(what: String, source: tokio_postgres::Error) -> CopyError {
     if is_full(&source) {
-        CopyError::DiskFull { what, source }
+        CopyError::DiskFull {
+            what,
+            source: source.into(),
+        }
     } else {
         CopyError::Statement { what, source }
     }
 }
 
 /// The phase changes with what a statement makes.
-fn announce(entry: Option<&Entry>, progress: &mut Progress<'_>) {
-    const AFTER_ROWS: [&str; 4] = [
+fn announce(entry: Option<&Entry>, progress: &Progress<'_>) {
+    const INDEXING: [&str; 4] = [
         "CONSTRAINT",
         "FK CONSTRAINT",
         "INDEX",
         "MATERIALIZED VIEW DATA",
     ];
-    if entry.is_some_and(|entry| AFTER_ROWS.contains(&entry.kind.as_str())) {
+    if entry.is_some_and(|entry| INDEXING.contains(&entry.kind.as_str())) {
         progress.phase(CopyPhase::Indexing);
     }
 }
@@ -267,7 +420,7 @@ fn check_command(line: &str) -> Result<(), CopyError> {
     }
 }
 
-fn describe_entry(entry: &Entry) -> String {
+pub(super) fn describe_entry(entry: &Entry) -> String {
     format!("{} {}", entry.kind.to_lowercase(), entry.name)
 }
 

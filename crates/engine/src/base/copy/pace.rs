@@ -2,16 +2,24 @@
 //!
 //! Owns the wait that keeps a rate. `pg_dump` and the source wait with it: what is not read fills a pipe of some kilobytes.
 
+use std::sync::{Mutex, PoisonError};
+
 use jiff::{SignedDuration, Timestamp};
 use model::ByteSize;
 
 use crate::clock::Clock;
 
-/// Keeps a rate; none is kept without one.
+/// Keeps a rate, that of all connections together; none is kept without one.
 #[derive(Debug)]
 pub(super) struct Pace {
     rate_max: Option<ByteSize>,
     clock: Clock,
+    taken: Mutex<Taken>,
+}
+
+/// Since when, and how many bytes.
+#[derive(Debug, Default)]
+struct Taken {
     begun_at: Option<Timestamp>,
     bytes: u64,
 }
@@ -22,17 +30,20 @@ impl Pace {
         Self {
             rate_max,
             clock,
-            begun_at: None,
-            bytes: 0,
+            taken: Mutex::default(),
         }
     }
 
     /// Counts what was taken, and waits until it may be.
-    pub(super) async fn take(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(bytes as u64);
+    pub(super) async fn take(&self, bytes: usize) {
         let Some(rate) = self.rate_max else { return };
-        let begun_at = *self.begun_at.get_or_insert(self.clock.now());
-        self.clock.wait_until(due(begun_at, self.bytes, rate)).await;
+        let due = {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.bytes = taken.bytes.saturating_add(bytes as u64);
+            let begun_at = *taken.begun_at.get_or_insert(self.clock.now());
+            due(begun_at, taken.bytes, rate)
+        };
+        self.clock.wait_until(due).await;
     }
 }
 

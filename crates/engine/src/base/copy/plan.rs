@@ -53,7 +53,7 @@ impl Plan<'_> {
 pub(super) async fn make<'a>(
     request: &CopyRequest<'a>,
     session: &Session,
-    progress: &mut Progress<'_>,
+    progress: &Progress<'_>,
 ) -> Result<Plan<'a>, CopyError> {
     check_spec(request.copy)?;
     let selection = Selection::read(&request.copy.dump_args)?;

@@ -1,5 +1,7 @@
 //! What a copy says of itself while it goes on.
 
+use std::sync::{Mutex, PoisonError};
+
 use jiff::Timestamp;
 use model::ByteSize;
 use model::engine_api::{CopyPhase, CopyProgress};
@@ -8,11 +10,11 @@ use tokio::sync::watch;
 /// Bytes between two notices: some hundred a second at most, whatever the disk.
 const NOTICE_BYTES: u64 = 256 * 1024;
 
-/// Tells watchers how far the copy is.
+/// Tells watchers how far the copy is. Several connections count into it.
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     sender: &'a watch::Sender<Option<CopyProgress>>,
-    untold: (u64, u64),
+    untold: Mutex<(u64, u64)>,
 }
 
 impl<'a> Progress<'a> {
@@ -35,12 +37,16 @@ impl<'a> Progress<'a> {
         }));
         Self {
             sender,
-            untold: (0, 0),
+            untold: Mutex::new((0, 0)),
         }
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut CopyProgress)) {
-        let (bytes, rows) = std::mem::take(&mut self.untold);
+    fn untold(&self) -> std::sync::MutexGuard<'_, (u64, u64)> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut CopyProgress)) {
+        let (bytes, rows) = std::mem::take(&mut *self.untold());
         self.sender.send_modify(|progress| {
             if let Some(progress) = progress {
                 progress.copied_bytes.0 += bytes;
@@ -51,7 +57,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Announces what the copy will take.
-    pub(super) fn plan(&mut self, source: ByteSize, disk_needed: ByteSize, estimate_seconds: u64) {
+    pub(super) fn plan(&self, source: ByteSize, disk_needed: ByteSize, estimate_seconds: u64) {
         self.change(|progress| {
             progress.source_size_bytes = Some(source);
             progress.disk_needed_bytes = Some(disk_needed);
@@ -60,7 +66,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Enters a phase; no table belongs to it yet.
-    pub(super) fn phase(&mut self, phase: CopyPhase) {
+    pub(super) fn phase(&self, phase: CopyPhase) {
         self.change(|progress| {
             progress.phase = phase;
             progress.table = None;
@@ -68,7 +74,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Names the table whose rows come next.
-    pub(super) fn table(&mut self, name: &str) {
+    pub(super) fn table(&self, name: &str) {
         self.change(|progress| {
             progress.phase = CopyPhase::Copying;
             progress.table = Some(name.to_owned());
@@ -76,10 +82,14 @@ impl<'a> Progress<'a> {
     }
 
     /// Counts rows in.
-    pub(super) fn add(&mut self, bytes: u64, rows: u64) {
-        self.untold.0 += bytes;
-        self.untold.1 += rows;
-        if self.untold.0 >= NOTICE_BYTES {
+    pub(super) fn add(&self, bytes: u64, rows: u64) {
+        let is_due = {
+            let mut untold = self.untold();
+            untold.0 += bytes;
+            untold.1 += rows;
+            untold.0 >= NOTICE_BYTES
+        };
+        if is_due {
             self.change(|_| ());
         }
     }

@@ -9,6 +9,7 @@ use futures_util::{SinkExt as _, TryStreamExt as _};
 
 use super::error::CopyError;
 use super::pace::Pace;
+use super::plan::Plan;
 use super::progress::Progress;
 use super::tables::Table;
 use crate::postgres::connect::Session;
@@ -74,8 +75,8 @@ pub(super) async fn copy(
     base: &Session,
     tables: &[Table],
     row_security: bool,
-    pace: &mut Pace,
-    progress: &mut Progress<'_>,
+    pace: &Pace,
+    progress: &Progress<'_>,
 ) -> Result<(), CopyError> {
     if tables.is_empty() {
         return Ok(());
@@ -103,8 +104,8 @@ async fn copy_table(
     source: &Session,
     base: &Session,
     table: &Table,
-    pace: &mut Pace,
-    progress: &mut Progress<'_>,
+    pace: &Pace,
+    progress: &Progress<'_>,
 ) -> Result<(), CopyError> {
     let name = table.shown_name();
     progress.table(&name);
@@ -170,6 +171,50 @@ fn copy_in(table: &Table) -> String {
         " WITH (FREEZE)"
     };
     format!("COPY {}{list} FROM STDIN{freeze}", table.sql_name())
+}
+
+/// Sequences that are read, and set, by one statement: a parser's stack and a round trip each set a bound.
+const SEQUENCES_PER_STATEMENT: usize = 500;
+
+/// Copies where every sequence of a whole copy stands, after its rows: a number that a row has is then behind it.
+///
+/// # Errors
+/// [`CopyError`].
+pub(super) async fn copy_sequences(
+    source: &Session,
+    base: &Session,
+    plan: &Plan<'_>,
+) -> Result<(), CopyError> {
+    rows(source, "search_path", "SET LOCAL search_path TO DEFAULT").await?;
+    let query = format!(
+        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND ({}) ORDER BY 1, 2",
+        plan.selection.rows_condition()
+    );
+    let found = rows(source, "sequences", &query).await?;
+    rows(source, "search_path", "SET LOCAL search_path = pg_catalog").await?;
+    for some in found.chunks(SEQUENCES_PER_STATEMENT) {
+        let mut asked = Vec::new();
+        for sequence in some {
+            let name = sql::qualified(&sequence.text(0)?, &sequence.text(1)?);
+            let literal = sql::literal(&name);
+            asked.push(format!(
+                "SELECT {literal}, last_value, is_called FROM {name}"
+            ));
+        }
+        let values = rows(source, "sequences", &asked.join(" UNION ALL ")).await?;
+        let mut set = Vec::new();
+        for value in &values {
+            let (name, last): (String, i64) = (value.text(0)?, value.number(1)?);
+            let (name, is_called) = (sql::literal(&name), value.is(2));
+            set.push(format!("pg_catalog.setval({name}, {last}, {is_called})"));
+        }
+        let set = base
+            .batch_execute(&format!("SELECT {}", set.join(", ")))
+            .await;
+        set.map_err(|error| CopyError::of_base("set sequences", error))?;
+    }
+    Ok(())
 }
 
 async fn copy_sequence(

@@ -110,6 +110,8 @@ async fn a_copy_only_reads() {
     let source = Options::new(16)
         .setting("log_statement", "all")
         .setting("log_replication_commands", "on")
+        // It takes transaction numbers of its own.
+        .setting("autovacuum", "off")
         .start();
     let source = source.unwrap();
     fill(&source);

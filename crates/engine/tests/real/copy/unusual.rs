@@ -99,6 +99,21 @@ async fn encodings_and_locales_are_kept() {
 }
 
 #[tokio::test]
+async fn a_user_who_gets_few_connections_is_served_by_those() {
+    let source = Options::new(16).start().unwrap();
+    let made = "CREATE ROLE narrow LOGIN CONNECTION LIMIT 2 IN ROLE pg_read_all_data PASSWORD 'narrow'; \
+         CREATE TABLE large AS SELECT n, repeat('x', 100) AS x FROM generate_series(1, 20000) n; \
+         CREATE TABLE small (id serial PRIMARY KEY, at timestamptz DEFAULT now()); \
+         INSERT INTO small DEFAULT VALUES; CREATE TABLE bare (); INSERT INTO bare DEFAULT VALUES";
+    source.execute("postgres", made).unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.url("narrow", "narrow", "postgres")).await;
+    assert_eq!(notes, [] as [&str; 0]);
+    compare(&source, &branch, "postgres");
+    branch.stop().await;
+}
+
+#[tokio::test]
 async fn defaults_of_the_database_do_not_hinder_its_copy() {
     let source = Options::new(17)
         .setting("wal_level", "minimal")
