@@ -22,5 +22,6 @@ mod reuse;
 mod secrets;
 mod source_untouched;
 mod sources;
+mod subscribed;
 mod verbs;
 mod walk_through;

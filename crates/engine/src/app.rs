@@ -224,6 +224,7 @@ impl App {
             bases: u32::try_from(shared.bases.count()).unwrap_or(u32::MAX),
             warm_clones: u32::try_from(shared.pool.count()).unwrap_or(u32::MAX),
             followers: u32::try_from(shared.pool.followers().count()).unwrap_or(u32::MAX),
+            slots_left: shared.upkeep.slots.told(),
         })
     }
 }

@@ -6,6 +6,7 @@
 pub mod copy;
 pub mod followed;
 pub mod living;
+pub mod logical;
 pub mod physical;
 pub mod store;
 

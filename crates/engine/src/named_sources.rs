@@ -304,11 +304,12 @@ async fn choose_way(wanted: &Wanted, shared: &Shared) -> Result<Choice, Problem>
     })?;
     let disk = shared.bases.disk().map_err(|error| problem_of(&error))?;
     let mode = wanted.care.mode;
-    let chosen = choose(mode, &upstream, shared.bases.host(), disk).await;
+    let unbounded_slot = wanted.care.unbounded_slot;
+    let chosen = choose(mode, unbounded_slot, &upstream, shared.bases.host(), disk).await;
     let choice = match chosen {
         Ok(choice) => choice,
         // It answers and can be dumped; whether it can be followed is asked again later.
-        Err(error) if mode == BaseMode::Auto => Choice {
+        Err(error) if mode != BaseMode::Physical => Choice {
             way: Way::Dump,
             reasons: vec![chain(&error)],
         },

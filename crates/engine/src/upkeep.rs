@@ -5,6 +5,7 @@
 //! the snapshots, and to `pool` what is kept running of them. Nobody waits for it but requests for a first copy.
 
 mod due;
+pub mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -27,6 +28,7 @@ use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
 use crate::volume::remove_tree;
 use due::{Due, Need};
+use slots::Slots;
 
 /// How often a base is looked at.
 const TEND_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,13 +68,17 @@ impl Wanted {
     }
 }
 
-/// The tasks.
+/// The tasks, and the slots that their bases have on sources.
 #[derive(Debug, Default)]
-pub struct Upkeep(Mutex<BTreeMap<SourceName, JoinHandle<()>>>);
+pub struct Upkeep {
+    tasks: Mutex<BTreeMap<SourceName, JoinHandle<()>>>,
+    /// The slots.
+    pub slots: Slots,
+}
 
 impl Upkeep {
     fn tasks(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceName, JoinHandle<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +87,7 @@ pub fn start(shared: &Arc<Shared>) {
     for wanted in shared.sources.all_wanted() {
         follow(shared, wanted, None);
     }
+    slots::start(shared);
 }
 
 /// Begins to look after a source, in place of how it was looked after before: at once with what was chosen for it,
@@ -118,6 +125,7 @@ pub async fn forget(shared: &Arc<Shared>, name: &SourceName) {
     for record in records_of(shared, name) {
         remove(shared, &record.name).await;
     }
+    slots::drop_unused(shared).await;
 }
 
 /// Ends the servers of all bases cleanly, with the engine.
@@ -203,9 +211,6 @@ impl Task {
                 Err(reasons) => {
                     self.entry.enter(Phase::Dumped { reasons });
                     drop(shared);
-                    if self.wanted.care.mode == BaseMode::Logical {
-                        return;
-                    }
                     // Either way it is time to look again.
                     let _ = tokio::time::timeout(pause, self.entry.look.notified()).await;
                     pause = (pause * 2).min(RETRY_MAX);
@@ -229,7 +234,8 @@ impl Task {
             .upstream()
             .map_err(|error| vec![chain(&error)])?;
         for record in records_of(shared, &self.wanted.name) {
-            if self.wanted.care.mode != BaseMode::Logical {
+            let wish = self.wanted.care.mode;
+            if wish == BaseMode::Auto || wish == record.seeded.mode() {
                 match self.resume(shared, &record, &upstream).await {
                     Ok(living) => return Ok(living),
                     Err(why) => self.tell(shared, format!("copied again: {why}")),
@@ -243,6 +249,7 @@ impl Task {
         };
         let mode = match &choice.way {
             Way::Physical(_) => BaseMode::Physical,
+            Way::Logical(_) => BaseMode::Logical,
             Way::Dump => return Err(choice.reasons),
         };
         self.entry.enter(Phase::Seeding { mode });
@@ -256,7 +263,9 @@ impl Task {
 
     async fn choose(&self, shared: &Shared, upstream: &Upstream) -> Result<Choice, Vec<String>> {
         let disk = shared.bases.disk().map_err(|error| vec![chain(&error)])?;
-        let chosen = choose(self.wanted.care.mode, upstream, shared.bases.host(), disk).await;
+        let care = &self.wanted.care;
+        let host = shared.bases.host();
+        let chosen = choose(care.mode, care.unbounded_slot, upstream, host, disk).await;
         chosen.map_err(|error| vec![chain(&error)])
     }
 
@@ -302,9 +311,24 @@ impl Task {
         let making = making.map_err(|error| chain(&error))?;
         let made = machine.volume.make_data(&place.data());
         made.map_err(|error| chain(&error))?;
+        // Journaled until the base is: given up with everything else where this fails.
+        let slot = match way {
+            Way::Logical(fit) => {
+                let announced =
+                    shared
+                        .upkeep
+                        .slots
+                        .announce(shared, &upstream, &fit.facts.database);
+                Some(announced.await.map_err(|error| chain(&error))?)
+            }
+            Way::Physical(_) | Way::Dump => None,
+        };
         let order = SeedOrder {
             host: shared.bases.host(),
             place: &place,
+            upstream: &upstream,
+            slot: slot.as_ref().map_or("", |slot| slot.name.as_str()),
+            readers_max: machine.limits.copy_readers_max,
             rate_max: self.wanted.care.rate_bytes_max,
             disk: shared.bases.disk().map_err(|error| chain(&error))?,
             duration_max: machine.limits.copy_time_max(),
@@ -321,6 +345,7 @@ impl Task {
         let kept = machine.catalogue.put(&record).await;
         kept.map_err(|error| chain(&error))?;
         making.keep();
+        drop(slot);
         tracing::info!(source = %self.wanted.name, base = %name, "a base follows its source");
         Ok(self.lives(shared, name, base, upstream))
     }
@@ -363,7 +388,7 @@ impl Task {
                 newest: shared.bases.newest_snapshot(living, care),
                 seen: living.seen().clone(),
             };
-            if care.warm > 0 {
+            if care.warm > 0 && living.base.makes_followers() {
                 shared.pool.followers().stock(living, care.warm);
             }
             if !due.is_due(&need, now) {

@@ -215,6 +215,7 @@ fn view(data_dir: &Path) -> EngineView {
         warm_clones: 0,
         followers: 0,
         egress_open: None,
+        slots_left: Vec::new(),
     }
 }
 

@@ -3,9 +3,9 @@
 //! ```text
 //!   choose ─▶ seed ─▶ BASE ◀── tend, every second: follows, waits, or is of no more use
 //!               resume ▲ │
-//!    (after an engine's  ├─ wait_replayed ─▶ it holds everything that the source had at a moment
+//!    (after an engine's  │
 //!     end or a reboot)   ├─ snapshot      ─▶ stopped cleanly, for any number of clones
-//!                        ├─ make_follower ─▶ a clone that goes on following until it becomes a branch
+//!                        ├─ make_follower ─▶ a clone that goes on following until it becomes a branch (physical alone)
 //!                        └─ stop          ─▶ its directory is the caller's to remove
 //! ```
 //!
@@ -22,16 +22,20 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
 use super::copy::DiskBudget;
+use super::logical;
+use super::logical::subscriber::{Subscriber, SubscriberError};
+use super::physical;
 use super::physical::fitness::{Fit, Fitness, FitnessError, fitness};
 use super::physical::follow::{self, Keeper};
 use super::physical::follower::{Follower, FollowerError, FollowerRequest, make_follower};
 use super::physical::lsn::{Lsn, WalShape};
 use super::physical::moment::Moment;
-use super::physical::seed::{self, SeedError, SeedRequest, Seeded, seed};
-use super::physical::snapshot::{Snapshot, SnapshotError, SnapshotRequest, snapshot};
-use super::physical::standby::{Progress, Standby, StandbyError, WaitError};
+use super::physical::seed::{self, SeedRequest, Seeded, seed};
+use super::physical::snapshot::{Snapshot, SnapshotRequest, snapshot};
+use super::physical::standby::{Standby, StandbyError, WaitError};
 use super::physical::{Host, Place, Upstream};
 use crate::postgres::server::StopMode;
+use crate::source::SourceError;
 
 /// The cluster may be this much larger than the database that was named, and [`CLUSTER_EXTRA`], before nobody who did
 /// not ask for it gets a copy of all of it.
@@ -45,6 +49,8 @@ const CLUSTER_EXTRA: ByteSize = ByteSize(1 << 30);
 pub enum Way {
     /// By a standby.
     Physical(Box<Fit>),
+    /// By a subscription.
+    Logical(Box<logical::fitness::Fit>),
     /// Not at all: it is dumped when a branch needs it.
     Dump,
 }
@@ -64,6 +70,70 @@ pub struct Choice {
 pub enum SeededBase {
     /// A standby.
     Physical(Box<Seeded>),
+    /// A subscriber.
+    Logical(Box<logical::seed::Seeded>),
+}
+
+/// Why it is not known how a source can be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChooseError {
+    /// As files.
+    #[error(transparent)]
+    Physical(#[from] FitnessError),
+    /// By a subscription.
+    #[error(transparent)]
+    Logical(#[from] SourceError),
+}
+
+/// Why there is no base.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    /// No standby.
+    #[error(transparent)]
+    Physical(#[from] physical::seed::SeedError),
+    /// No subscriber.
+    #[error(transparent)]
+    Logical(#[from] Box<logical::seed::SeedError>),
+}
+
+/// Why a base's server does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerTrouble {
+    /// A standby's.
+    #[error(transparent)]
+    Physical(#[from] StandbyError),
+    /// A subscriber's.
+    #[error(transparent)]
+    Logical(#[from] SubscriberError),
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Of a standby.
+    #[error(transparent)]
+    Physical(#[from] physical::snapshot::SnapshotError),
+    /// Of a subscriber.
+    #[error(transparent)]
+    Logical(#[from] logical::snapshot::SnapshotError),
+}
+
+impl SnapshotError {
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Physical(error) => error.is_full(),
+            Self::Logical(error) => error.is_full(),
+        }
+    }
+
+    /// Whether the base is of no more use, because the source's definitions have changed.
+    pub fn is_changed(&self) -> bool {
+        matches!(
+            self,
+            Self::Logical(logical::snapshot::SnapshotError::Changed)
+        )
+    }
 }
 
 /// A base to seed.
@@ -73,6 +143,12 @@ pub struct SeedOrder<'a> {
     pub host: &'a Host,
     /// Where it comes to lie: an existing empty directory, with the volume's own `data` in it.
     pub place: &'a Place,
+    /// Its source.
+    pub upstream: &'a Upstream,
+    /// The name of the slot that a subscriber gets, journaled and not there yet.
+    pub slot: &'a str,
+    /// Connections to the source that read rows at once, where that is done by rows.
+    pub readers_max: u32,
     /// Bytes a second at most.
     pub rate_max: Option<ByteSize>,
     /// What the volume has.
@@ -110,40 +186,54 @@ pub enum FollowedBase {
         /// What was seen of it so far.
         keeper: Mutex<Keeper>,
     },
+    /// A subscriber.
+    Logical {
+        /// The subscriber.
+        subscriber: Box<Subscriber>,
+        /// What was seen of it so far.
+        keeper: Mutex<logical::follow::Keeper>,
+    },
 }
 
-/// Chooses how the base of a source is kept, where `wish` is not to dump it.
+/// Chooses how the base of a source is kept. `unbounded_slot` is the administrator's word of [`logical::fitness`].
 ///
 /// # Errors
-/// [`FitnessError`] when it cannot be found out.
+/// [`ChooseError`] when it cannot be found out.
 pub async fn choose(
     wish: BaseMode,
+    unbounded_slot: bool,
     upstream: &Upstream,
     host: &Host,
     disk: DiskBudget,
-) -> Result<Choice, FitnessError> {
-    if wish == BaseMode::Logical {
-        return Ok(Choice {
-            way: Way::Dump,
-            reasons: Vec::new(),
-        });
-    }
-    let reasons = match fitness(upstream, host, None).await? {
-        Fitness::Fit(fit) => match not_unasked(&fit, disk).filter(|_| wish == BaseMode::Auto) {
-            Some(reason) => vec![reason],
-            None => {
-                return Ok(Choice {
-                    way: Way::Physical(fit),
-                    reasons: Vec::new(),
-                });
+) -> Result<Choice, ChooseError> {
+    let mut reasons = Vec::new();
+    if wish != BaseMode::Logical {
+        match fitness(upstream, host, None).await? {
+            Fitness::Fit(fit) => match not_unasked(&fit, disk).filter(|_| wish == BaseMode::Auto) {
+                Some(reason) => reasons.push(reason),
+                None => {
+                    let way = Way::Physical(fit);
+                    return Ok(Choice { way, reasons });
+                }
+            },
+            Fitness::Unfit { reasons: unfit } => {
+                reasons.extend(unfit.iter().map(ToString::to_string));
             }
-        },
-        Fitness::Unfit { reasons } => reasons.iter().map(ToString::to_string).collect(),
-    };
-    Ok(Choice {
-        way: Way::Dump,
-        reasons,
-    })
+        }
+    }
+    if wish != BaseMode::Physical {
+        match logical::fitness::fitness(upstream, host, unbounded_slot).await? {
+            logical::fitness::Fitness::Fit(fit) => {
+                let way = Way::Logical(fit);
+                return Ok(Choice { way, reasons });
+            }
+            logical::fitness::Fitness::Unfit { reasons: unfit } => {
+                reasons.extend(unfit.iter().map(ToString::to_string));
+            }
+        }
+    }
+    let way = Way::Dump;
+    Ok(Choice { way, reasons })
 }
 
 /// Why a source that could be followed is not, as long as nobody asked for it.
@@ -171,6 +261,7 @@ impl SeededBase {
     pub fn mode(&self) -> BaseMode {
         match self {
             Self::Physical(_) => BaseMode::Physical,
+            Self::Logical(_) => BaseMode::Logical,
         }
     }
 
@@ -178,6 +269,7 @@ impl SeededBase {
     pub fn seeded_at(&self) -> Timestamp {
         match self {
             Self::Physical(seeded) => seeded.seeded_at,
+            Self::Logical(seeded) => seeded.seeded_at,
         }
     }
 
@@ -188,6 +280,15 @@ impl SeededBase {
                 let notes = seeded.notes.iter().chain(&seeded.sorts_otherwise);
                 notes.cloned().collect()
             }
+            Self::Logical(seeded) => seeded.copied.notes.clone(),
+        }
+    }
+
+    /// The slot on the source that is the base's.
+    pub fn slot(&self) -> Option<&str> {
+        match self {
+            Self::Physical(_) => None,
+            Self::Logical(seeded) => Some(&seeded.slot),
         }
     }
 }
@@ -208,6 +309,9 @@ impl FollowedBase {
         let SeedOrder {
             host,
             place,
+            upstream,
+            slot,
+            readers_max,
             rate_max,
             disk,
             duration_max,
@@ -225,6 +329,21 @@ impl FollowedBase {
                 let standby = seed(&request, progress).await?;
                 Ok(Some(Self::of(standby)))
             }
+            Way::Logical(fit) => {
+                let request = logical::seed::SeedRequest {
+                    fit,
+                    upstream,
+                    host,
+                    place,
+                    slot,
+                    rate_max,
+                    readers_max,
+                    disk,
+                    duration_max,
+                };
+                let seeded = logical::seed::seed(&request, progress).await;
+                Ok(Some(Self::of_subscriber(seeded.map_err(Box::new)?)))
+            }
             Way::Dump => Ok(None),
         }
     }
@@ -232,18 +351,29 @@ impl FollowedBase {
     /// The base of a directory again: its living server adopted, or started.
     ///
     /// # Errors
-    /// [`StandbyError`]; nothing of it is left running then.
+    /// [`ServerTrouble`]; nothing of it is left running then.
     pub async fn resume(
         seeded: SeededBase,
         host: &Host,
         place: &Place,
         upstream: &Upstream,
-    ) -> Result<Self, StandbyError> {
+    ) -> Result<Self, ServerTrouble> {
         match seeded {
             SeededBase::Physical(seeded) => {
                 let resumed = Standby::resume(host.clone(), place.clone(), *seeded, upstream);
                 Ok(Self::of(resumed.await?))
             }
+            SeededBase::Logical(seeded) => {
+                let resumed = Subscriber::resume(host.clone(), place.clone(), *seeded, upstream);
+                Ok(Self::of_subscriber(resumed.await?))
+            }
+        }
+    }
+
+    fn of_subscriber(subscriber: Subscriber) -> Self {
+        Self::Logical {
+            subscriber: Box::new(subscriber),
+            keeper: Mutex::default(),
         }
     }
 
@@ -260,6 +390,9 @@ impl FollowedBase {
             Self::Physical { standby, .. } => {
                 SeededBase::Physical(Box::new(standby.seeded().clone()))
             }
+            Self::Logical { subscriber, .. } => {
+                SeededBase::Logical(Box::new(subscriber.seeded().clone()))
+            }
         }
     }
 
@@ -267,6 +400,7 @@ impl FollowedBase {
     pub fn major(&self) -> PgMajor {
         match self {
             Self::Physical { standby, .. } => standby.seeded().major,
+            Self::Logical { subscriber, .. } => subscriber.seeded().copied.major,
         }
     }
 
@@ -274,6 +408,7 @@ impl FollowedBase {
     pub fn shape(&self) -> WalShape {
         match self {
             Self::Physical { standby, .. } => standby.seeded().shape,
+            Self::Logical { subscriber, .. } => subscriber.seeded().shape,
         }
     }
 
@@ -281,14 +416,23 @@ impl FollowedBase {
     pub fn size(&self) -> ByteSize {
         match self {
             Self::Physical { standby, .. } => standby.seeded().size_bytes,
+            Self::Logical { subscriber, .. } => subscriber.seeded().copied.size_bytes,
+        }
+    }
+
+    /// Whether clones of it can go on following until they become branches.
+    pub fn makes_followers(&self) -> bool {
+        match self {
+            Self::Physical { .. } => true,
+            Self::Logical { .. } => false,
         }
     }
 
     /// One look, and what it asks for. One task calls it, every second or so.
     ///
     /// # Errors
-    /// [`StandbyError`] when what had to be done failed; the next look finds what is left.
-    pub async fn tend(&self, upstream: &Upstream) -> Result<Tended, StandbyError> {
+    /// [`ServerTrouble`] when what had to be done failed; the next look finds what is left.
+    pub async fn tend(&self, upstream: &Upstream) -> Result<Tended, ServerTrouble> {
         match self {
             Self::Physical { standby, keeper } => {
                 let tended = keeper.lock().await.tend(standby, upstream).await?;
@@ -300,6 +444,17 @@ impl FollowedBase {
                     },
                 })
             }
+            Self::Logical { subscriber, keeper } => {
+                use logical::follow::Tended as Seen;
+                let tended = keeper.lock().await.tend(subscriber, upstream).await?;
+                Ok(match tended {
+                    Seen::Following(progress) => Tended::Following(progress.applied),
+                    Seen::Waiting { since, said } => Tended::Waiting { since, said },
+                    Seen::SeedAgain(cause) => Tended::SeedAgain {
+                        why: cause.to_string(),
+                    },
+                })
+            }
         }
     }
 
@@ -307,10 +462,11 @@ impl FollowedBase {
     pub async fn doubt(&self) {
         match self {
             Self::Physical { keeper, .. } => keeper.lock().await.doubt(),
+            Self::Logical { keeper, .. } => keeper.lock().await.doubt(),
         }
     }
 
-    /// Waits until it holds everything that was committed on the source before `moment`.
+    /// Waits until a base that makes followers holds everything that was committed on the source before `moment`.
     ///
     /// # Errors
     /// [`WaitError`].
@@ -318,9 +474,13 @@ impl FollowedBase {
         &self,
         moment: &Moment,
         time_max: Duration,
-    ) -> Result<Progress, WaitError> {
+    ) -> Result<(), WaitError> {
         match self {
-            Self::Physical { standby, .. } => standby.wait_replayed(moment, time_max).await,
+            Self::Physical { standby, .. } => {
+                standby.wait_replayed(moment, time_max).await.map(drop)
+            }
+            // Its snapshots wait by themselves.
+            Self::Logical { .. } => Ok(()),
         }
     }
 
@@ -344,12 +504,24 @@ impl FollowedBase {
                     prepare,
                     wait_max,
                 };
-                snapshot(&request).await
+                Ok(snapshot(&request).await?)
+            }
+            Self::Logical { subscriber, .. } => {
+                let request = logical::snapshot::SnapshotRequest {
+                    subscriber,
+                    upstream,
+                    place,
+                    prepare,
+                    wait_max,
+                };
+                Ok(logical::snapshot::snapshot(&request).await?)
             }
         }
     }
 
-    /// Makes a follower in `place`, an existing empty directory.
+    /// Makes a follower in `place`, an existing empty directory; none of a base that [makes none].
+    ///
+    /// [makes none]: Self::makes_followers
     ///
     /// # Errors
     /// [`FollowerError`]. Nothing is left running; the directory is the caller's to remove.
@@ -358,7 +530,7 @@ impl FollowedBase {
         upstream: &Upstream,
         place: &Place,
         identity: &str,
-    ) -> Result<Follower, FollowerError> {
+    ) -> Result<Option<Follower>, FollowerError> {
         match self {
             Self::Physical { standby, .. } => {
                 let request = FollowerRequest {
@@ -367,18 +539,20 @@ impl FollowedBase {
                     place,
                     identity,
                 };
-                make_follower(&request).await
+                make_follower(&request).await.map(Some)
             }
+            Self::Logical { .. } => Ok(None),
         }
     }
 
     /// Ends its server.
     ///
     /// # Errors
-    /// [`StandbyError::Server`] when processes are left.
-    pub async fn stop(&self, mode: StopMode) -> Result<(), StandbyError> {
+    /// [`ServerTrouble`] when processes are left.
+    pub async fn stop(&self, mode: StopMode) -> Result<(), ServerTrouble> {
         match self {
-            Self::Physical { standby, .. } => standby.stop(mode).await,
+            Self::Physical { standby, .. } => Ok(standby.stop(mode).await?),
+            Self::Logical { subscriber, .. } => Ok(subscriber.stop(mode).await?),
         }
     }
 }

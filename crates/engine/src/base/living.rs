@@ -276,6 +276,9 @@ impl Entry {
             Way::Physical(_) => Phase::Seeding {
                 mode: BaseMode::Physical,
             },
+            Way::Logical(_) => Phase::Seeding {
+                mode: BaseMode::Logical,
+            },
             Way::Dump => Phase::Dumped {
                 reasons: choice.reasons.clone(),
             },

@@ -55,6 +55,9 @@ pub enum FollowError {
     /// It could not be made or promoted.
     #[error("cannot make a branch of the source's base")]
     Follower(#[from] Box<FollowerError>),
+    /// Its base makes none.
+    #[error("a base that follows by a subscription makes no followers")]
+    None,
     /// The base is behind.
     #[error("the base is behind its source")]
     Behind(#[from] WaitError),
@@ -73,7 +76,7 @@ impl FollowError {
             Self::Behind(_) => Some(BEHIND_HINT.into()),
             Self::Follower(_) if self.is_of_prepare() => Some(PREPARE_HINT.into()),
             Self::Open(error) => error.hint(),
-            Self::Volume(_) | Self::Follower(_) => None,
+            Self::Volume(_) | Self::Follower(_) | Self::None => None,
         }
     }
 
@@ -414,7 +417,7 @@ async fn make(machine: &Arc<Machine>, living: &LivingBase) -> Result<Nameless, F
         .base
         .make_follower(&living.upstream, &place, &identity)
         .await;
-    let follower = made.map_err(Box::new)?;
+    let follower = made.map_err(Box::new)?.ok_or(FollowError::None)?;
     unclaimed.claim();
     Ok(Nameless {
         follower: Some(follower),

@@ -289,7 +289,9 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
 fn start_time_max(purpose: Purpose) -> Duration {
     match purpose {
         Purpose::Base | Purpose::Branch => START_TIME_MAX,
-        Purpose::Standby | Purpose::Follower | Purpose::Recovery => RECOVERY_TIME_MAX,
+        Purpose::Standby | Purpose::Subscriber | Purpose::Follower | Purpose::Recovery => {
+            RECOVERY_TIME_MAX
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Purpose {
     /// A standby of a source: a physical base. It must survive a crash of the machine, for a large source is not
     /// copied again lightly.
     Standby,
+    /// A copy of a source that a subscription keeps up: a logical base. It must survive a crash of the machine as well.
+    Subscriber,
     /// A clone of a standby that stays in recovery, small and throwaway, until it becomes a branch.
     Follower,
     /// A clone of a standby that is recovered and made neutral, then stopped: only we connect.
@@ -61,6 +63,7 @@ impl Purpose {
             Self::Base => &BASE,
             Self::Branch => &BRANCH,
             Self::Standby => &STANDBY,
+            Self::Subscriber => &SUBSCRIBER,
             Self::Follower => &FOLLOWER,
             Self::Recovery => &RECOVERY,
         }
@@ -71,7 +74,7 @@ impl Purpose {
         match self {
             Self::Base | Self::Branch | Self::Recovery => Egress::None,
             Self::Follower => Egress::UntilSealed,
-            Self::Standby => Egress::Open,
+            Self::Standby | Self::Subscriber => Egress::Open,
         }
     }
 
@@ -79,7 +82,7 @@ impl Purpose {
     fn is_ours_alone(self) -> bool {
         match self {
             Self::Standby | Self::Follower | Self::Recovery => true,
-            Self::Base | Self::Branch => false,
+            Self::Base | Self::Branch | Self::Subscriber => false,
         }
     }
 }
@@ -238,6 +241,28 @@ const STANDBY: [(&str, &str); 19] = [
     ("lc_messages", "C"),
 ];
 
+const SUBSCRIBER: [(&str, &str); 16] = [
+    ("wal_level", "replica"),
+    ("fsync", "on"),
+    // For what we write: the subscription must be there after a crash. Its worker has a setting of its own.
+    ("synchronous_commit", "on"),
+    ("full_page_writes", "on"),
+    ("max_wal_senders", "0"),
+    ("max_connections", "20"),
+    ("shared_buffers", "128MB"),
+    ("max_wal_size", "1GB"),
+    ("max_replication_slots", "10"),
+    ("max_sync_workers_per_subscription", "0"),
+    ("wal_receiver_status_interval", "1s"),
+    ("wal_receiver_timeout", "60s"),
+    // After a source's restart.
+    ("wal_retrieve_retry_interval", "500ms"),
+    ("autovacuum", "on"),
+    ("default_transaction_read_only", "off"),
+    // Its log is read.
+    ("lc_messages", "C"),
+];
+
 const FOLLOWER: [(&str, &str); 11] = [
     ("hot_standby", "on"),
     ("wal_level", "replica"),
@@ -300,13 +325,22 @@ impl ServerSettings {
     pub fn arguments(&self) -> Vec<String> {
         let socket_dir = self.socket_dir.display().to_string();
         let port = SOCKET_PORT.to_string();
+        // The launcher's workers: only a base follows anybody.
+        let workers = match self.purpose {
+            Purpose::Subscriber => "2",
+            Purpose::Base
+            | Purpose::Branch
+            | Purpose::Standby
+            | Purpose::Follower
+            | Purpose::Recovery => "0",
+        };
         let pinned = [
             ("listen_addresses", ""),
             ("unix_socket_directories", &socket_dir),
             ("port", &port),
             ("cluster_name", &self.identity),
             ("archive_mode", "off"),
-            ("max_logical_replication_workers", "0"),
+            ("max_logical_replication_workers", workers),
             ("external_pid_file", ""),
         ];
         let pair = |(name, value)| ["-c".to_owned(), format!("{name}={value}")];
@@ -343,7 +377,8 @@ impl ServerSettings {
             values.insert("io_method", "sync");
         }
         for (name, value) in &self.semantic {
-            let is_ours = self.purpose == Purpose::Base && values.contains_key(name.as_str());
+            let is_loading = matches!(self.purpose, Purpose::Base | Purpose::Subscriber);
+            let is_ours = is_loading && values.contains_key(name.as_str());
             if !is_ours {
                 values.insert(name, value);
             }

@@ -95,6 +95,9 @@ pub struct EngineView {
     /// Followers of sources that are being written, which wait for a request.
     #[serde(default)]
     pub followers: u32,
+    /// Replication slots whose bases are gone and that could not be dropped yet, a sentence each.
+    #[serde(default)]
+    pub slots_left: Vec<String>,
 }
 
 /// Stops the engine.

@@ -109,6 +109,9 @@ pub struct SourceCare {
     pub mode: BaseMode,
     /// The connection string for replication, where that is by another role or another way than questions.
     pub replication_url: Option<Secret>,
+    /// Whether a replication slot may be made where the source does not bound what it keeps (`max_slot_wal_keep_size`):
+    /// an engine that is away for long could then fill the source's disk.
+    pub unbounded_slot: bool,
 }
 
 /// How the base of a source is to be kept.
@@ -120,7 +123,8 @@ pub enum BaseMode {
     Auto,
     /// Followed file by file by a standby of ours, or not at all.
     Physical,
-    /// Dumped, with read rights alone, and dumped again where the source has moved.
+    /// Followed by a subscription where the source's owner publishes everything and grants a slot, else dumped, with
+    /// read rights alone, and dumped again where the source has moved.
     Logical,
 }
 

@@ -74,6 +74,9 @@ impl Report for StatusReport<'_> {
         fields.field("Bases", engine.bases.to_string());
         fields.field("Warm clones", engine.warm_clones.to_string());
         fields.field("Followers", engine.followers.to_string());
+        for left in &engine.slots_left {
+            fields.field("Left on a source", left.as_str());
+        }
         fields.field("Longest TTL", words::span(engine.ttl_max_seconds.0));
         let found = engine_words::installations(&engine.installations);
         let none = "none; `bough doctor` says where was looked".to_owned();

@@ -65,6 +65,11 @@ pub(super) struct AddArgs {
     #[arg(long, value_name = "URL")]
     replication_url: Option<String>,
 
+    /// Follow by a replication slot even where the source does not bound what it keeps (max_slot_wal_keep_size): an engine
+    /// that is away for long could then fill the source's disk
+    #[arg(long)]
+    unbounded_slot: bool,
+
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -78,7 +83,8 @@ enum ModeWord {
     Auto,
     /// Followed file by file, by replication; an error where the source does not grant or allow it
     Physical,
-    /// Dumped, and dumped again where the source has moved
+    /// Followed by logical replication where its owner publishes every table and grants a slot; else dumped, and dumped
+    /// again where the source has moved
     Logical,
 }
 
@@ -174,6 +180,7 @@ fn care(args: &AddArgs) -> Result<SourceCare, AddError> {
         rate_bytes_max: args.max_rate,
         mode: args.mode.into(),
         replication_url: None,
+        unbounded_slot: args.unbounded_slot,
     })
 }
 

@@ -4,9 +4,11 @@ use model::ByteSize;
 
 use crate::base::SnapshotName;
 use crate::base::copy::CopyError;
+use crate::base::followed::SnapshotError;
+use crate::base::logical::snapshot::SnapshotError as LogicalError;
 use crate::base::physical::lsn::Lsn;
 use crate::base::physical::prepare::PrepareError;
-use crate::base::physical::snapshot::SnapshotError;
+use crate::base::physical::snapshot::SnapshotError as PhysicalError;
 use crate::catalogue::CatalogueError;
 use crate::postgres::server::ServerError;
 use crate::source::SourceError;
@@ -91,21 +93,7 @@ impl BaseError {
             Self::WentBack { .. } => {
                 Some("it was restored, or fails over; its base is copied again: ask again".into())
             }
-            Self::Snapshot(error) => match &**error {
-                SnapshotError::Source(error) => error.hint(),
-                SnapshotError::Behind(_) => Some(BEHIND_HINT.into()),
-                SnapshotError::Prepare(PrepareError::Statement(_)) => Some(PREPARE_HINT.into()),
-                SnapshotError::Prepare(PrepareError::Connect(_))
-                | SnapshotError::Backup(_)
-                | SnapshotError::Binaries(_)
-                | SnapshotError::Start(_)
-                | SnapshotError::Connect(_)
-                | SnapshotError::Neutral(_)
-                | SnapshotError::Collations(_)
-                | SnapshotError::Stop(_)
-                | SnapshotError::State(_)
-                | SnapshotError::NotClean => None,
-            },
+            Self::Snapshot(error) => snapshot_hint(error),
             Self::NoRoom { .. } => {
                 Some("free space on the volume, or destroy branches that nobody needs".into())
             }
@@ -127,5 +115,40 @@ impl BaseError {
             | Self::Sweep(_)
             | Self::Catalogue(_) => false,
         }
+    }
+}
+
+fn snapshot_hint(error: &SnapshotError) -> Option<String> {
+    match error {
+        SnapshotError::Physical(error) => match error {
+            PhysicalError::Source(error) => error.hint(),
+            PhysicalError::Behind(_) => Some(BEHIND_HINT.into()),
+            PhysicalError::Prepare(PrepareError::Statement(_)) => Some(PREPARE_HINT.into()),
+            PhysicalError::Prepare(PrepareError::Connect(_))
+            | PhysicalError::Backup(_)
+            | PhysicalError::Binaries(_)
+            | PhysicalError::Start(_)
+            | PhysicalError::Connect(_)
+            | PhysicalError::Neutral(_)
+            | PhysicalError::Collations(_)
+            | PhysicalError::Stop(_)
+            | PhysicalError::State(_)
+            | PhysicalError::NotClean => None,
+        },
+        SnapshotError::Logical(error) => match error {
+            LogicalError::Source(error) => error.hint(),
+            LogicalError::Behind(_) => Some(BEHIND_HINT.into()),
+            LogicalError::Adapt(_) => Some(PREPARE_HINT.into()),
+            LogicalError::Changed => Some("ask again: the base is being copied anew".into()),
+            LogicalError::Subscriber(_)
+            | LogicalError::Clone(_)
+            | LogicalError::Binaries(_)
+            | LogicalError::Start(_)
+            | LogicalError::Connect(_)
+            | LogicalError::Detach { .. }
+            | LogicalError::Stop(_)
+            | LogicalError::State(_)
+            | LogicalError::NotClean => None,
+        },
     }
 }

@@ -83,6 +83,15 @@ impl Bases {
             let fresh = self.reuse(found, Freshness::Unmoved).await?;
             return Ok(Fresh::Snapshot(fresh));
         }
+        if !living.base.makes_followers() {
+            return match self.snapshot_of(living, care).await {
+                // It is being copied anew, which may take longer than a dump for this request.
+                Err(BaseError::Snapshot(error)) if error.is_changed() => {
+                    Ok(Fresh::Snapshot(self.dumped(spec, care).await?))
+                }
+                taken => Ok(Fresh::Snapshot(taken?)),
+            };
+        }
         Ok(Fresh::Moved(Moved {
             living: Arc::clone(living),
             moment,

@@ -1,0 +1,427 @@
+//! What becomes of a subscriber that is looked at again and again: a pure machine, and the hands that do what it says.
+//!
+//! ```text
+//!                       a worker is connected
+//!            ┌────────────────────────────────────────┐
+//!            ▼                                        │
+//!        FOLLOWING ──no worker──────────────────▶ WAITING ──source answers──▶ reconnect (and again, at intervals)
+//!            │                                        │
+//!            │ server ended                           │ slot gone or lost, errors again and again, disabled
+//!            ▼                                        ▼
+//!         restart ──ends again and again──────▶ SEED AGAIN ◀── definitions changed, another cluster or version
+//! ```
+//!
+//! `SEED AGAIN` means: stop the subscriber, drop its slot, find out anew whether the source is fit, and copy again or do
+//! without. A source that is silent is waited for: what is here stays as good as it was. Owns the decisions and their
+//! patience; leaves copying again, and telling of it, to `store`.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::PgMajor;
+
+use super::Upstream;
+use super::fingerprint::Fingerprint;
+use super::seed::fingerprint_of;
+use super::slot::SlotState;
+use super::snapshot::ways;
+use super::subscriber::{Progress, Sight, Subscriber, SubscriberError};
+use crate::postgres::server::StopMode;
+use crate::source::{SourceError, row};
+
+/// How often a source whose changes arrive is asked whether it goes on being what was copied. Each time is a login.
+const ASK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long a subscription gets by itself before it is told anew how its source is reached: it tries twice a second.
+const RECONNECT_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a source may answer, with its slot in order, while no worker stays connected.
+const REFUSED_MAX: Duration = Duration::from_secs(600);
+
+/// How long a server that runs may not answer: it is looked at again while it recovers.
+const MUTE_MAX: Duration = Duration::from_secs(300);
+
+/// Errors of a worker without progress in between: a change that cannot be applied fails each time.
+const ERRORS_MAX: u64 = 3;
+
+/// Restarts without following in between: more means that the files are at fault.
+const RESTARTS_MAX: u32 = 3;
+
+/// What was learnt of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceSight {
+    /// It was not asked this time.
+    NotAsked,
+    /// It does not answer.
+    Silent {
+        /// Why.
+        why: String,
+    },
+    /// It answers.
+    Answers {
+        /// Tells clusters apart; none where it may not be asked.
+        system_identifier: Option<u64>,
+        /// Its version.
+        major: PgMajor,
+        /// Its definitions.
+        fingerprint: Fingerprint,
+        /// The slot.
+        slot: SlotState,
+    },
+}
+
+/// What the subscriber is a copy of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The cluster.
+    pub system_identifier: u64,
+    /// Its version.
+    pub major: PgMajor,
+    /// Its definitions.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why a subscriber is of no more use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Another cluster answers at the source's address.
+    OtherCluster,
+    /// The source was upgraded.
+    NewMajor {
+        /// To this version.
+        major: PgMajor,
+    },
+    /// Something was defined otherwise.
+    Definitions,
+    /// The slot is not there any more.
+    SlotGone,
+    /// The source has removed WAL that was not sent yet.
+    SlotLost,
+    /// Somebody disabled the subscription, or it has none.
+    Disabled,
+    /// A change could not be applied.
+    Conflict {
+        /// What was said.
+        said: String,
+    },
+    /// The files here are broken.
+    Broken {
+        /// What was said.
+        said: String,
+    },
+    /// The source answers, and sends nothing.
+    Refused {
+        /// What was said last.
+        said: String,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherCluster => f.write_str("another cluster answers at the source's address"),
+            Self::NewMajor { major } => write!(f, "the source is PostgreSQL {major} by now"),
+            Self::Definitions => f.write_str("the source's definitions have changed"),
+            Self::SlotGone => f.write_str("somebody dropped the base's replication slot"),
+            Self::SlotLost => f.write_str(
+                "the source has removed WAL that the base did not have yet (max_slot_wal_keep_size)",
+            ),
+            Self::Disabled => f.write_str("the base's subscription was disabled"),
+            Self::Conflict { said } => write!(f, "a change could not be applied: {said}"),
+            Self::Broken { said } => write!(f, "the base is broken: {said}"),
+            Self::Refused { said } => {
+                write!(f, "the source answers, and sends nothing to the base: {said}")
+            }
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// Find a way to the source anew and tell the subscription.
+    Reconnect,
+    /// Start the subscriber again.
+    Restart,
+    /// Stop it, find out anew whether the source is fit, and copy again.
+    SeedAgain(Cause),
+}
+
+/// What is remembered between two looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Since when no worker is connected.
+    pub waiting_since: Option<Timestamp>,
+    /// Since when the source answers meanwhile.
+    answers_since: Option<Timestamp>,
+    last_reconnect: Option<Timestamp>,
+    mute_since: Option<Timestamp>,
+    restarts: u32,
+    /// Progress and errors of the worker when it last got on.
+    got_on: Option<Progress>,
+    /// What was complained of last.
+    pub said: Option<String>,
+}
+
+/// One look.
+pub fn step(
+    mut state: State,
+    origin: &Origin,
+    sight: &Sight,
+    source: &SourceSight,
+    now: Timestamp,
+) -> (State, Action) {
+    if let Some(cause) = judge_source(origin, source) {
+        return (state, Action::SeedAgain(cause));
+    }
+    if let Some(said) = &sight.said {
+        state.said = Some(said.clone());
+    }
+    if !sight.is_running {
+        return restart(state);
+    }
+    let Some(progress) = sight.progress else {
+        let since = *state.mute_since.get_or_insert(now);
+        if has_passed(since, now, MUTE_MAX) {
+            state.mute_since = None;
+            return restart(state);
+        }
+        return (state, Action::Nothing);
+    };
+    state.mute_since = None;
+    if !progress.is_enabled {
+        return (state, Action::SeedAgain(Cause::Disabled));
+    }
+    let got_on = *state.got_on.get_or_insert(progress);
+    let has_got_on = progress.applied > got_on.applied || progress.errors < got_on.errors;
+    if has_got_on {
+        state.got_on = Some(progress);
+    } else if progress.errors >= got_on.errors + ERRORS_MAX && !is_silent(source) {
+        // Errors of a connection count as well: only a source that answers makes them a change's.
+        if matches!(source, SourceSight::Answers { .. }) {
+            let said = state.said.clone().unwrap_or_default();
+            return (state, Action::SeedAgain(Cause::Conflict { said }));
+        }
+    }
+    if progress.follows {
+        state.waiting_since = None;
+        state.answers_since = None;
+        state.last_reconnect = None;
+        state.restarts = 0;
+        return (state, Action::Nothing);
+    }
+    wait(state, source, now)
+}
+
+fn is_silent(source: &SourceSight) -> bool {
+    matches!(source, SourceSight::Silent { .. })
+}
+
+/// What the source says of itself that ends everything.
+fn judge_source(origin: &Origin, source: &SourceSight) -> Option<Cause> {
+    let SourceSight::Answers {
+        system_identifier,
+        major,
+        fingerprint,
+        slot,
+    } = source
+    else {
+        return None;
+    };
+    if *major != origin.major {
+        return Some(Cause::NewMajor { major: *major });
+    }
+    if system_identifier.is_some_and(|theirs| theirs != origin.system_identifier) {
+        return Some(Cause::OtherCluster);
+    }
+    match slot {
+        SlotState::Gone => return Some(Cause::SlotGone),
+        SlotState::Lost => return Some(Cause::SlotLost),
+        SlotState::There { .. } => {}
+    }
+    (*fingerprint != origin.fingerprint).then_some(Cause::Definitions)
+}
+
+fn restart(mut state: State) -> (State, Action) {
+    if state.restarts >= RESTARTS_MAX {
+        let said = format!("it ended {RESTARTS_MAX} times in a row");
+        return (state, Action::SeedAgain(Cause::Broken { said }));
+    }
+    state.restarts += 1;
+    (state, Action::Restart)
+}
+
+/// No worker is connected.
+fn wait(mut state: State, source: &SourceSight, now: Timestamp) -> (State, Action) {
+    let since = *state.waiting_since.get_or_insert(now);
+    match source {
+        SourceSight::NotAsked => {}
+        SourceSight::Silent { why } => {
+            state.answers_since = None;
+            state.got_on = None;
+            state.said = Some(why.clone());
+            return (state, Action::Nothing);
+        }
+        SourceSight::Answers { .. } => {
+            let answers_since = *state.answers_since.get_or_insert(now);
+            if has_passed(answers_since, now, REFUSED_MAX) {
+                let said = state.said.clone().unwrap_or_default();
+                return (state, Action::SeedAgain(Cause::Refused { said }));
+            }
+        }
+    }
+    let last = state.last_reconnect.unwrap_or(since);
+    if has_passed(last, now, RECONNECT_AFTER) {
+        state.last_reconnect = Some(now);
+        return (state, Action::Reconnect);
+    }
+    (state, Action::Nothing)
+}
+
+fn has_passed(since: Timestamp, now: Timestamp, time: Duration) -> bool {
+    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    passed >= time
+}
+
+/// How a subscriber is after a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tended {
+    /// Changes arrive.
+    Following(Progress),
+    /// Nothing arrives; what is here stays as good as it was.
+    Waiting {
+        /// Since when.
+        since: Option<Timestamp>,
+        /// What was said last about it.
+        said: Option<String>,
+    },
+    /// It is of no more use, and was stopped.
+    SeedAgain(Cause),
+}
+
+/// Looks after one subscriber.
+#[derive(Debug, Default)]
+pub struct Keeper {
+    state: State,
+    asked_at: Option<Timestamp>,
+    last: Option<Tended>,
+}
+
+impl Keeper {
+    /// One look, and what it asks for. Call it every second or so; it is cheap while changes arrive.
+    ///
+    /// # Errors
+    /// [`SubscriberError`] when what had to be done failed; the next look finds what is left.
+    pub async fn tend(
+        &mut self,
+        subscriber: &Subscriber,
+        upstream: &Upstream,
+    ) -> Result<Tended, SubscriberError> {
+        // It is stopped for a snapshot, and will be as it was.
+        let Ok(_still) = subscriber.still.try_lock() else {
+            let waits = Tended::Waiting {
+                since: None,
+                said: None,
+            };
+            return Ok(self.last.clone().unwrap_or(waits));
+        };
+        let tended = self.look(subscriber, upstream).await?;
+        self.last = Some(tended.clone());
+        Ok(tended)
+    }
+
+    async fn look(
+        &mut self,
+        subscriber: &Subscriber,
+        upstream: &Upstream,
+    ) -> Result<Tended, SubscriberError> {
+        let now = subscriber.host().clock.now();
+        let sight = subscriber.look().await;
+        let source = if self.is_due(&sight, now) {
+            self.asked_at = Some(now);
+            ask(upstream, &subscriber.seeded().slot).await
+        } else {
+            SourceSight::NotAsked
+        };
+        let seeded = subscriber.seeded();
+        let origin = Origin {
+            system_identifier: seeded.system_identifier,
+            major: seeded.copied.source_major,
+            fingerprint: seeded.fingerprint.clone(),
+        };
+        let state = std::mem::take(&mut self.state);
+        let (state, action) = step(state, &origin, &sight, &source, now);
+        self.state = state;
+        match action {
+            Action::Nothing => {}
+            Action::Reconnect => match ways(upstream, seeded).await {
+                Ok(ways) => {
+                    if let Some(reach) = ways.first() {
+                        subscriber.point_at(reach).await?;
+                    }
+                }
+                Err(error) => self.state.said = Some(error.to_string()),
+            },
+            Action::Restart => subscriber.restart().await?,
+            Action::SeedAgain(cause) => {
+                subscriber.stop(StopMode::Fast).await?;
+                return Ok(Tended::SeedAgain(cause));
+            }
+        }
+        let progress = sight.progress.filter(|progress| progress.follows);
+        Ok(match progress {
+            Some(progress) => Tended::Following(progress),
+            None => Tended::Waiting {
+                since: self.state.waiting_since,
+                said: self.state.said.clone(),
+            },
+        })
+    }
+
+    /// Has the source asked at the next look whether it is what it was.
+    pub fn doubt(&mut self) {
+        self.asked_at = None;
+    }
+
+    fn is_due(&self, sight: &Sight, now: Timestamp) -> bool {
+        let follows = sight.progress.is_some_and(|progress| progress.follows);
+        let is_old = self
+            .asked_at
+            .is_none_or(|last| has_passed(last, now, ASK_INTERVAL));
+        !follows || is_old || sight.said.is_some()
+    }
+}
+
+async fn ask(upstream: &Upstream, slot: &str) -> SourceSight {
+    match read(upstream, slot).await {
+        Ok(sight) => sight,
+        Err(error) => SourceSight::Silent {
+            why: match std::error::Error::source(&error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            },
+        },
+    }
+}
+
+const QUESTIONS: &str = "SELECT pg_catalog.current_setting('server_version_num'), \
+     CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') \
+       THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) END";
+
+async fn read(upstream: &Upstream, slot: &str) -> Result<SourceSight, SourceError> {
+    let session = upstream.access.connect().await?;
+    let found = row(&session, "state", QUESTIONS).await?;
+    let slot = SlotState::read(&session, slot).await?;
+    Ok(SourceSight::Answers {
+        system_identifier: found.get(1).and_then(|text| text.parse().ok()),
+        major: PgMajor::from_server_version_num(found.number(0)?),
+        fingerprint: fingerprint_of(&session).await?,
+        slot,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+use super::*;
+use crate::base::physical::lsn::Lsn;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn fingerprint(text: &str) -> Fingerprint {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).unwrap()
+}
+
+fn origin() -> Origin {
+    Origin {
+        system_identifier: 7,
+        major: PgMajor(16),
+        fingerprint: fingerprint("a"),
+    }
+}
+
+fn progress(applied: u64, follows: bool, errors: u64) -> Progress {
+    Progress {
+        applied: Lsn(applied),
+        follows,
+        is_enabled: true,
+        errors,
+    }
+}
+
+fn sight(progress: Progress) -> Sight {
+    Sight {
+        is_running: true,
+        progress: Some(progress),
+        said: None,
+    }
+}
+
+fn answers(definitions: &str, slot: SlotState) -> SourceSight {
+    SourceSight::Answers {
+        system_identifier: Some(7),
+        major: PgMajor(16),
+        fingerprint: fingerprint(definitions),
+        slot,
+    }
+}
+
+fn in_order() -> SourceSight {
+    answers("a", SlotState::There { is_active: true })
+}
+
+fn decide(sight: &Sight, source: &SourceSight) -> Action {
+    step(State::default(), &origin(), sight, source, at(0)).1
+}
+
+#[test]
+fn what_follows_is_left_alone() {
+    let sight = sight(progress(10, true, 0));
+    assert_eq!(decide(&sight, &in_order()), Action::Nothing);
+    assert_eq!(decide(&sight, &SourceSight::NotAsked), Action::Nothing);
+}
+
+#[test]
+fn a_changed_definition_is_copied_again() {
+    let changed = answers("b", SlotState::There { is_active: true });
+    assert_eq!(
+        decide(&sight(progress(10, true, 0)), &changed),
+        Action::SeedAgain(Cause::Definitions)
+    );
+}
+
+#[test]
+fn a_slot_that_is_gone_or_lost_is_made_anew() {
+    for (slot, cause) in [
+        (SlotState::Gone, Cause::SlotGone),
+        (SlotState::Lost, Cause::SlotLost),
+    ] {
+        let decided = decide(&sight(progress(10, false, 0)), &answers("a", slot));
+        assert_eq!(decided, Action::SeedAgain(cause));
+    }
+}
+
+#[test]
+fn a_silent_source_is_waited_for_however_often_its_worker_fails() {
+    let mut state = State::default();
+    for second in 0..10_000 {
+        let silent = SourceSight::Silent {
+            why: "refused".to_owned(),
+        };
+        let errors = u64::try_from(second).unwrap();
+        let (next, action) = step(
+            state,
+            &origin(),
+            &sight(progress(10, false, errors)),
+            &silent,
+            at(second),
+        );
+        assert_eq!(action, Action::Nothing, "at {second}");
+        state = next;
+    }
+    assert_eq!(state.said.as_deref(), Some("refused"));
+    // Its errors of the outage are no conflict.
+    let back = step(
+        state,
+        &origin(),
+        &sight(progress(10, false, 10_001)),
+        &in_order(),
+        at(10_001),
+    );
+    assert!(matches!(back.1, Action::Nothing | Action::Reconnect));
+}
+
+#[test]
+fn a_change_that_fails_each_time_is_a_conflict() {
+    let mut state = State::default();
+    let mut decided = Action::Nothing;
+    for errors in 0..=ERRORS_MAX {
+        let failing = Sight {
+            said: Some("duplicate key".to_owned()),
+            ..sight(progress(10, false, errors))
+        };
+        let second = i64::try_from(errors).unwrap();
+        (state, decided) = step(state, &origin(), &failing, &in_order(), at(second));
+    }
+    let said = "duplicate key".to_owned();
+    assert_eq!(decided, Action::SeedAgain(Cause::Conflict { said }));
+}
+
+#[test]
+fn errors_with_progress_in_between_are_none() {
+    let mut state = State::default();
+    for look in 0..100 {
+        let seen = sight(progress(look, true, look));
+        let second = i64::try_from(look).unwrap();
+        let (next, action) = step(state, &origin(), &seen, &in_order(), at(second));
+        assert_eq!(action, Action::Nothing);
+        state = next;
+    }
+}
+
+#[test]
+fn a_disabled_subscription_and_another_cluster_end_it() {
+    let mut disabled = progress(10, false, 0);
+    disabled.is_enabled = false;
+    let decided = decide(&sight(disabled), &SourceSight::NotAsked);
+    assert_eq!(decided, Action::SeedAgain(Cause::Disabled));
+    let other = SourceSight::Answers {
+        system_identifier: Some(8),
+        major: PgMajor(16),
+        fingerprint: fingerprint("a"),
+        slot: SlotState::Gone,
+    };
+    let decided = decide(&sight(progress(10, true, 0)), &other);
+    assert_eq!(decided, Action::SeedAgain(Cause::OtherCluster));
+}
+
+#[test]
+fn a_server_that_ends_again_and_again_is_broken() {
+    let ended = Sight {
+        is_running: false,
+        progress: None,
+        said: None,
+    };
+    let mut state = State::default();
+    for _ in 0..RESTARTS_MAX {
+        let (next, action) = step(state, &origin(), &ended, &in_order(), at(0));
+        assert_eq!(action, Action::Restart);
+        state = next;
+    }
+    let (_, action) = step(state, &origin(), &ended, &in_order(), at(1));
+    assert!(matches!(action, Action::SeedAgain(Cause::Broken { .. })));
+}
+
+#[test]
+fn who_is_refused_for_long_is_pointed_anew_and_then_copied_again() {
+    let mut state = State::default();
+    let mut reconnects = 0;
+    for second in 0.. {
+        let seen = sight(progress(10, false, 0));
+        let (next, action) = step(state, &origin(), &seen, &in_order(), at(second));
+        state = next;
+        match action {
+            Action::Nothing => {}
+            Action::Reconnect => reconnects += 1,
+            Action::SeedAgain(Cause::Refused { .. }) => {
+                assert_eq!(second, i64::try_from(REFUSED_MAX.as_secs()).unwrap());
+                break;
+            }
+            other @ (Action::Restart | Action::SeedAgain(_)) => panic!("{other:?} at {second}"),
+        }
+    }
+    assert!(reconnects > 10);
+}

@@ -1,0 +1,359 @@
+//! A snapshot of a followed source: the base as it is at a moment, without its subscription.
+//!
+//! ```text
+//!   Moment of the source, its definitions ─▶ wait until applied ─▶ sequences ─▶ stop ─▶ clone ─▶ go on
+//!                                                                                        └─▶ start ▶ detach ▶ stop cleanly
+//! ```
+//!
+//! Off the request path. The base is stopped for the clone: a checkpoint and a start are some hundred milliseconds, and a
+//! clone of a stopped server needs no recovery. Owns the order and what is known of the result. Leaves sealing, and the
+//! name, to `store`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use model::{ByteSize, Secret};
+use serde::{Deserialize, Serialize};
+
+use super::fingerprint::Fingerprint;
+use super::reach::Reach;
+use super::seed::{Seeded, fingerprint_of};
+use super::subscriber::{SUBSCRIPTION, Subscriber, SubscriberError, WaitError};
+use super::{Host, Place, Upstream};
+use crate::base::copy::CopiedBase;
+use crate::base::physical::lsn::Lsn;
+use crate::base::physical::moment::{Held, Line, Moment as Standing};
+use crate::base::physical::snapshot::Snapshot;
+use crate::postgres::binaries::BinariesError;
+use crate::postgres::connect::{ConnectError, Session, connect_local};
+use crate::postgres::control_data::{self, ControlDataError};
+use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::server::{Launch, ServerError, StartError, StopMode, Unready, start};
+use crate::postgres::settings::{Purpose, ServerSettings};
+use crate::postgres::sql;
+use crate::source::{SourceError, row, rows};
+use crate::volume::{Cancel, VolumeError, disk_usage};
+
+/// What a clone answers to `SHOW cluster_name` while it is detached.
+const IDENTITY: &str = "bough-snapshot";
+
+/// After how long a commit is in the source's flushed WAL at the latest: with asynchronous commit, three times
+/// `wal_writer_delay` (PostgreSQL documentation, section 30.4 "Asynchronous Commit"); this is for the default of 200 ms.
+const FLUSHED_AFTER: Duration = Duration::from_millis(700);
+
+/// Sequences that one statement reads.
+const SEQUENCES_PER_STATEMENT: usize = 500;
+
+/// Why there is no snapshot. Nothing is left running but the base; the directory is the caller's to remove.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The source could not be asked.
+    #[error("cannot ask the source where it stands")]
+    Source(#[from] SourceError),
+    /// Something was defined otherwise since the base was copied: it has to be copied again.
+    #[error("the source's definitions have changed since the base was copied")]
+    Changed,
+    /// The base is behind.
+    #[error("the base is behind its source")]
+    Behind(#[from] WaitError),
+    /// The base could not be stopped or started.
+    #[error("cannot stop and start the base")]
+    Subscriber(#[from] SubscriberError),
+    /// Its files could not be cloned.
+    #[error("cannot clone the base's files")]
+    Clone(#[from] VolumeError),
+    /// No server of the version.
+    #[error("cannot start the clone with what is installed")]
+    Binaries(#[from] BinariesError),
+    /// The clone did not start.
+    #[error("cannot start the clone")]
+    Start(#[from] StartError),
+    /// The clone lets us not in.
+    #[error("cannot connect to the clone")]
+    Connect(#[from] ConnectError),
+    /// The clone did not do what it was told.
+    #[error("cannot {what} on the clone")]
+    Detach {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The administrator's SQL failed.
+    #[error("the SQL that prepares every copy of this source failed")]
+    Adapt(#[source] tokio_postgres::Error),
+    /// The clone could not be stopped.
+    #[error("cannot stop the clone's server")]
+    Stop(#[from] ServerError),
+    /// It is not known whether it was stopped cleanly.
+    #[error("cannot read the clone's state")]
+    State(#[from] ControlDataError),
+    /// It was not stopped cleanly.
+    #[error("the clone was not shut down cleanly")]
+    NotClean,
+}
+
+impl SnapshotError {
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Clone(error) if error.is_full())
+    }
+}
+
+/// Where a source stands, for whoever waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Its position.
+    pub standing: Standing,
+    /// Its definitions then, or a little later.
+    pub fingerprint: Fingerprint,
+}
+
+impl Moment {
+    /// Asks a source where it stands. The session's transaction is over afterwards.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn read(
+        session: &Session,
+        seeded: &Seeded,
+        clock: crate::clock::Clock,
+    ) -> Result<Self, SourceError> {
+        let standing = Standing::read(session, seeded.shape, clock).await?;
+        // Later than the position: a definition that was committed before it is seen.
+        let fingerprint = fingerprint_of(session).await?;
+        Ok(Self {
+            standing,
+            fingerprint,
+        })
+    }
+}
+
+/// A snapshot to make.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotRequest<'a> {
+    /// The base.
+    pub subscriber: &'a Subscriber,
+    /// Its source.
+    pub upstream: &'a Upstream,
+    /// Where it comes to lie: an existing empty directory.
+    pub place: &'a Place,
+    /// SQL that runs in the clone before it can be used.
+    pub prepare: Option<&'a Secret>,
+    /// How long the base may take to be where the source is.
+    pub wait_max: Duration,
+}
+
+/// Makes a snapshot.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, SnapshotError> {
+    let SnapshotRequest {
+        subscriber,
+        upstream,
+        place,
+        ..
+    } = *request;
+    let (seeded, host) = (subscriber.seeded(), subscriber.host());
+    let _turn = subscriber.turn.lock().await;
+    let session = upstream.access.connect().await.map_err(SourceError::from)?;
+    let moment = Moment::read(&session, seeded, host.clock).await?;
+    if moment.fingerprint != seeded.fingerprint {
+        return Err(SnapshotError::Changed);
+    }
+    wait(subscriber, &session, &moment, request.wait_max).await?;
+    // Behind the rows: a number that a row has is then behind its sequence.
+    let sequences = read_sequences(&session).await?;
+    drop(session);
+    clone_stopped(subscriber, place).await?;
+    detach(request, &sequences).await?;
+    Ok(describe(seeded, place, moment.standing))
+}
+
+/// What is known of a snapshot that holds everything of a moment.
+fn describe(seeded: &Seeded, place: &Place, standing: Standing) -> Snapshot {
+    let copied = CopiedBase {
+        position: standing.position.clone(),
+        taken_at: standing.taken_at,
+        size_bytes: ByteSize(disk_usage(&place.data()).0),
+        ..seeded.copied.clone()
+    };
+    let held = Held {
+        // A sequence may move without the WAL: the same position is no proof, the same moment is.
+        lsn: Lsn(standing.lsn.0.saturating_sub(1)),
+        timeline: match standing.line {
+            Line::On(timeline) | Line::OnOrLater(timeline) => timeline,
+        },
+        anchor: standing,
+    };
+    Snapshot { copied, held }
+}
+
+/// Waits until the base holds everything that was committed before the moment.
+///
+/// A source inserts WAL that it does not flush, and therefore does not send, until somebody commits: that of an open
+/// transaction, say. Every commit before the moment is flushed a little later, and what is flushed then is enough.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub async fn wait(
+    subscriber: &Subscriber,
+    session: &Session,
+    moment: &Moment,
+    time_max: Duration,
+) -> Result<(), SnapshotError> {
+    let wanted = moment.standing.lsn;
+    let clock = subscriber.host().clock;
+    let first = time_max.min(FLUSHED_AFTER);
+    let Err(early) = subscriber.wait_applied(wanted, first).await else {
+        return Ok(());
+    };
+    if matches!(early, WaitError::Ask(_)) || first == time_max {
+        return Err(early.into());
+    }
+    let since = SignedDuration::try_from(FLUSHED_AFTER).unwrap_or_default();
+    clock
+        .wait_until(moment.standing.taken_at.checked_add(since).ok())
+        .await;
+    let found = row(
+        session,
+        "flushed WAL",
+        "SELECT pg_catalog.pg_current_wal_flush_lsn()",
+    )
+    .await?;
+    let flushed: Lsn = found.number(0)?;
+    let flushed = flushed.reachable(subscriber.seeded().shape);
+    let rest = time_max.saturating_sub(first);
+    subscriber.wait_applied(wanted.min(flushed), rest).await?;
+    Ok(())
+}
+
+/// Where a sequence stands: its name in SQL, its last value, whether that was given out.
+type Sequence = (String, i64, bool);
+
+const SEQUENCES: &str = "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' \
+     AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.oid";
+
+async fn read_sequences(session: &Session) -> Result<Vec<Sequence>, SourceError> {
+    let listed = rows(session, "sequences", SEQUENCES).await?;
+    let mut sequences = Vec::new();
+    for some in listed.chunks(SEQUENCES_PER_STATEMENT) {
+        let mut asked = Vec::new();
+        for sequence in some {
+            let name = sql::qualified(&sequence.text(0)?, &sequence.text(1)?);
+            let literal = sql::literal(&name);
+            asked.push(format!(
+                "SELECT {literal}, last_value, is_called FROM {name}"
+            ));
+        }
+        for value in rows(session, "sequences", &asked.join(" UNION ALL ")).await? {
+            sequences.push((value.text(0)?, value.number(1)?, value.is(2)));
+        }
+    }
+    Ok(sequences)
+}
+
+/// Stops the base cleanly, clones its files, and starts it again whatever became of the clone.
+async fn clone_stopped(subscriber: &Subscriber, place: &Place) -> Result<(), SnapshotError> {
+    let _still = subscriber.still.lock().await;
+    subscriber.stop(StopMode::Fast).await?;
+    let cancel = Arc::new(Cancel::default());
+    let clone = Arc::clone(&subscriber.host().clone_live);
+    let (from, to) = (subscriber.place().data(), place.data());
+    let cloned = {
+        let cancel = Arc::clone(&cancel);
+        tokio::task::spawn_blocking(move || clone(&from, &to, &cancel))
+    };
+    let guard = CancelOnDrop(cancel);
+    let cloned = cloned.await.expect("a clone of files does not panic");
+    drop(guard);
+    subscriber.restart().await?;
+    Ok(cloned?)
+}
+
+/// Ends a clone whose future was dropped, before its next file.
+struct CancelOnDrop(Arc<Cancel>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Makes the clone a database of its own: no subscription, sequences where the source's stand.
+async fn detach(
+    request: &SnapshotRequest<'_>,
+    sequences: &[Sequence],
+) -> Result<(), SnapshotError> {
+    let (host, place) = (request.subscriber.host(), request.place);
+    let copied = &request.subscriber.seeded().copied;
+    let server = launch(host, place, copied).await?;
+    let (database, password) = (&copied.database, &copied.admin_password);
+    let session = connect_local(&place.socket_dir, database, ADMIN_ROLE, password).await?;
+    // Without the name of the slot, which is the base's: dropping would reach for it.
+    for statement in [
+        format!("ALTER SUBSCRIPTION {SUBSCRIPTION} DISABLE"),
+        format!("ALTER SUBSCRIPTION {SUBSCRIPTION} SET (slot_name = NONE)"),
+        format!("DROP SUBSCRIPTION {SUBSCRIPTION}"),
+        // Published with the rest, and left out of every copy: a branch runs no jobs of its source's.
+        "DO $$ BEGIN IF to_regclass('cron.job') IS NOT NULL THEN DELETE FROM cron.job; END IF; END $$"
+            .to_owned(),
+    ] {
+        run(&session, "drop the subscription", &statement).await?;
+    }
+    for some in sequences.chunks(SEQUENCES_PER_STATEMENT) {
+        let set = some.iter().map(|(name, last, is_called)| {
+            let name = sql::literal(name);
+            format!("pg_catalog.setval({name}, {last}, {is_called})")
+        });
+        let set = set.collect::<Vec<_>>().join(", ");
+        run(&session, "set sequences", &format!("SELECT {set}")).await?;
+    }
+    drop(session);
+    if let Some(sql) = request.prepare {
+        let session = connect_local(&place.socket_dir, database, ADMIN_ROLE, password).await?;
+        let done = session.batch_execute(sql.reveal()).await;
+        done.map_err(SnapshotError::Adapt)?;
+    }
+    server.stop(StopMode::Fast).await?;
+    if !control_data::read(&place.data())?.is_shut_down {
+        return Err(SnapshotError::NotClean);
+    }
+    Ok(())
+}
+
+async fn launch(host: &Host, place: &Place, copied: &CopiedBase) -> Result<Unready, SnapshotError> {
+    let settings = ServerSettings {
+        purpose: Purpose::Base,
+        socket_dir: place.socket_dir.clone(),
+        identity: IDENTITY.to_owned(),
+        semantic: copied.settings.clone(),
+    };
+    let started = start(&Launch {
+        installation: host.installations.server(copied.major)?,
+        account: &host.account,
+        data: &place.data(),
+        log: &place.log(),
+        settings: &settings,
+    })
+    .await?;
+    Ok(Unready::new(started))
+}
+
+async fn run(session: &Session, what: &'static str, statement: &str) -> Result<(), SnapshotError> {
+    let done = session.batch_execute(statement).await;
+    done.map_err(|source| SnapshotError::Detach { what, source })
+}
+
+/// How the source of a base is reached now, where its own URL serves for replication as well.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn ways(upstream: &Upstream, seeded: &Seeded) -> Result<Vec<Reach>, ConnectError> {
+    let session = upstream.access.connect().await?;
+    Reach::ways(upstream, &session, &seeded.copied.database)
+}

@@ -1,0 +1,535 @@
+//! Our server that follows a source by a subscription: a logical base.
+//!
+//! Owns its start, its adoption after an engine's end, how far it has applied what the source publishes, and pointing it
+//! at the source anew. It listens on its socket alone, and only we connect. Leaves judging what is seen to `follow`.
+//!
+//! How far it is, is known in two ways, of which the further counts: the origin's progress is the end of the last
+//! transaction that was applied here; and the source's keepalives name the WAL that it has sent everything of, behind
+//! which a worker that applies in order has applied everything (`latest_end_lsn`, in
+//! `src/backend/replication/logical/worker.c`). What a worker has only received (`received_lsn`) says nothing.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::reach::Reach;
+use super::seed::Seeded;
+use super::snapshot::ways;
+use super::{Host, Place, Upstream};
+use crate::base::physical::lsn::{Lsn, LsnError};
+use crate::postgres::account::AccountError;
+use crate::postgres::binaries::BinariesError;
+use crate::postgres::connect::{ConnectError, Session, connect_local};
+use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::server::{
+    Launch, Server, ServerError, StartError, StopMode, Unready, adopt, start,
+};
+use crate::postgres::settings::{Purpose, ServerSettings};
+use crate::postgres::sql;
+
+/// What a subscriber answers to `SHOW cluster_name`.
+const IDENTITY: &str = "bough-subscriber";
+
+/// The subscription's name in the base.
+pub(super) const SUBSCRIPTION: &str = "bough";
+
+/// Pauses between two looks at how far it is: short ones first, for it is mostly a matter of one round trip.
+const LOOK_PAUSE_MIN: Duration = Duration::from_micros(500);
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(10);
+
+/// Why a subscriber does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscriberError {
+    /// No server of the version.
+    #[error("cannot run a subscriber with what is installed")]
+    Binaries(#[from] BinariesError),
+    /// The password of its connection could not be left for it.
+    #[error("cannot write {path}")]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file could not be given to the servers' account.
+    #[error("cannot give the password's file away")]
+    Own(#[source] AccountError),
+    /// A password that libpq's file cannot hold.
+    #[error("the password for replication has a line break, which a password file cannot hold")]
+    Password,
+    /// It did not start.
+    #[error("cannot start the subscriber")]
+    Start(#[from] StartError),
+    /// It could not be looked at or ended.
+    #[error("cannot handle the subscriber's server")]
+    Server(#[from] ServerError),
+    /// It lets us not in.
+    #[error("cannot connect to the subscriber")]
+    Connect(#[from] ConnectError),
+    /// It did not answer.
+    #[error("cannot {what} on the subscriber")]
+    Ask {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// It has no subscription of ours.
+    #[error("the subscriber in {data} has lost its subscription")]
+    NoSubscription {
+        /// Its data directory.
+        data: PathBuf,
+    },
+    /// It answered something that is no position.
+    #[error("the subscriber's answer makes no sense")]
+    Answer(#[from] LsnError),
+}
+
+/// Why a subscriber does not hold what the source had.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// It could not be asked.
+    #[error("cannot ask how far the source's changes have come")]
+    Ask(#[from] Box<SubscriberError>),
+    /// It has not come so far in time.
+    #[error(
+        "the source's changes up to {wanted} have come to {reached} within {} ms{}",
+        waited.as_millis(),
+        if *follows { "" } else { ", and nothing arrives from it" }
+    )]
+    TimedOut {
+        /// Where the source stood.
+        wanted: Lsn,
+        /// How far they have come.
+        reached: Lsn,
+        /// Whether a worker is at it.
+        follows: bool,
+        /// How long was waited.
+        waited: Duration,
+    },
+}
+
+/// How far a subscriber is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything that was committed on the source before here is applied.
+    pub applied: Lsn,
+    /// Whether a worker is connected to the source.
+    pub follows: bool,
+    /// Whether the subscription is still enabled.
+    pub is_enabled: bool,
+    /// Errors of its worker since its statistics began.
+    pub errors: u64,
+}
+
+/// What a subscriber is found to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Whether its server runs.
+    pub is_running: bool,
+    /// How far it is; none when it does not answer.
+    pub progress: Option<Progress>,
+    /// What its log complained of since the last look.
+    pub said: Option<String>,
+}
+
+/// A subscriber; dropping it leaves its server running.
+#[derive(Debug)]
+pub struct Subscriber {
+    host: Host,
+    place: Place,
+    seeded: Seeded,
+    running: Mutex<Running>,
+    /// Held by whoever makes a snapshot: one at a time.
+    pub(super) turn: Mutex<()>,
+    /// Held while the server is stopped on purpose: nobody starts it meanwhile.
+    pub(super) still: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    server: Arc<Server>,
+    session: Option<Arc<Session>>,
+    log_read_to: u64,
+}
+
+impl Running {
+    fn of(server: Server, place: &Place) -> Self {
+        Self {
+            server: Arc::new(server),
+            session: None,
+            log_read_to: log_length(place),
+        }
+    }
+}
+
+const PROGRESS: &str = "SELECT s.subenabled, t.pid IS NOT NULL, coalesce(t.latest_end_lsn, '0/0'), \
+     coalesce(pg_replication_origin_progress('pg_' || s.oid, false), '0/0'), coalesce(e.apply_error_count, 0) \
+     FROM pg_subscription s LEFT JOIN pg_stat_subscription t ON t.subid = s.oid AND t.relid IS NULL \
+     LEFT JOIN pg_stat_subscription_stats e ON e.subid = s.oid WHERE s.subname = 'bough'";
+
+impl Subscriber {
+    /// The subscriber of a directory again, after an engine's end or a reboot: its living server adopted, or started.
+    ///
+    /// # Errors
+    /// [`SubscriberError`]; nothing of it is left running then.
+    pub async fn resume(
+        host: Host,
+        place: Place,
+        seeded: Seeded,
+        upstream: &Upstream,
+    ) -> Result<Self, SubscriberError> {
+        if let Some(adopted) = Self::adopt(host.clone(), place.clone(), seeded.clone()).await? {
+            return Ok(adopted);
+        }
+        let subscriber = Self {
+            running: Mutex::new(Running::of(
+                launch(&host, &place, &seeded).await?.ready(),
+                &place,
+            )),
+            host,
+            place,
+            seeded,
+            turn: Mutex::default(),
+            still: Mutex::default(),
+        };
+        // A source that does not answer now is looked for by `tend`; its connection is as it was.
+        if let Ok(ways) = ways(upstream, &subscriber.seeded).await
+            && let Some(reach) = ways.first()
+        {
+            subscriber.point_at(reach).await?;
+        }
+        Ok(subscriber)
+    }
+
+    /// The living subscriber of a directory, after an engine's end.
+    ///
+    /// # Errors
+    /// [`SubscriberError`] when the machine does not let us look.
+    pub async fn adopt(
+        host: Host,
+        place: Place,
+        seeded: Seeded,
+    ) -> Result<Option<Self>, SubscriberError> {
+        let Some(server) = adopt(&place.data()).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            running: Mutex::new(Running::of(server, &place)),
+            host,
+            place,
+            seeded,
+            turn: Mutex::default(),
+            still: Mutex::default(),
+        }))
+    }
+
+    /// What was seeded.
+    pub fn seeded(&self) -> &Seeded {
+        &self.seeded
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The session that is kept for questions.
+    async fn session(&self) -> Result<Arc<Session>, SubscriberError> {
+        let mut running = self.running.lock().await;
+        let kept = running.session.as_ref();
+        if let Some(session) = kept.filter(|session| !session.is_closed()) {
+            return Ok(Arc::clone(session));
+        }
+        let session = Arc::new(connect(&self.place, &self.seeded).await?);
+        running.session = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// How far it is.
+    ///
+    /// # Errors
+    /// [`SubscriberError`] when it does not answer.
+    pub async fn progress(&self) -> Result<Progress, SubscriberError> {
+        let session = self.session().await?;
+        let asked = session.simple_query(PROGRESS).await;
+        let found = asked.map_err(|source| SubscriberError::Ask {
+            what: "ask for the progress",
+            source,
+        })?;
+        let row = found.into_iter().find_map(|message| {
+            if let SimpleQueryMessage::Row(row) = message {
+                Some(row)
+            } else {
+                None
+            }
+        });
+        let row = row.ok_or_else(|| SubscriberError::NoSubscription {
+            data: self.place.data(),
+        })?;
+        let text = |column| row.get(column).unwrap_or_default();
+        let (sent, committed): (Lsn, Lsn) = (text(2).parse()?, text(3).parse()?);
+        Ok(Progress {
+            applied: sent.max(committed),
+            follows: text(1) == "t",
+            is_enabled: text(0) == "t",
+            errors: text(4).parse().unwrap_or(0),
+        })
+    }
+
+    /// Waits until everything is applied that the source had written before `wanted`.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] after `time_max`.
+    pub async fn wait_applied(&self, wanted: Lsn, time_max: Duration) -> Result<Lsn, WaitError> {
+        let mut last = None;
+        let applied = async {
+            let mut pause = LOOK_PAUSE_MIN;
+            loop {
+                let progress = self.progress().await.map_err(Box::new)?;
+                last = Some(progress);
+                if progress.applied >= wanted {
+                    return Ok(progress.applied);
+                }
+                // Nothing tells of it: it is looked at until the deadline.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_PAUSE_MAX);
+            }
+        };
+        match tokio::time::timeout(time_max, applied).await {
+            Ok(applied) => applied,
+            Err(_) => Err(WaitError::TimedOut {
+                wanted,
+                reached: last.map_or(Lsn(0), |last| last.applied),
+                follows: last.is_some_and(|last| last.follows),
+                waited: time_max,
+            }),
+        }
+    }
+
+    /// Looks at it.
+    pub async fn look(&self) -> Sight {
+        let server = Arc::clone(&self.running.lock().await.server);
+        let ended = tokio::time::timeout(Duration::ZERO, server.exited()).await;
+        let is_running = ended.is_err();
+        let progress = if is_running {
+            match self.progress().await {
+                Ok(progress) => Some(progress),
+                // Nothing follows by it any more, as by one that was disabled.
+                Err(SubscriberError::NoSubscription { .. }) => Some(Progress {
+                    applied: Lsn(0),
+                    follows: false,
+                    is_enabled: false,
+                    errors: 0,
+                }),
+                Err(_) => None,
+            }
+        } else {
+            None
+        };
+        let mut running = self.running.lock().await;
+        let said = read_complaint(&self.place, &mut running.log_read_to);
+        Sight {
+            is_running,
+            progress,
+            said,
+        }
+    }
+
+    /// Points it at the source: by another way, or the same one again.
+    ///
+    /// # Errors
+    /// [`SubscriberError`].
+    pub async fn point_at(&self, reach: &Reach) -> Result<(), SubscriberError> {
+        write_passfile(&self.host, &self.place, reach)?;
+        let text = reach.text(&self.place.passfile());
+        let session = self.session().await?;
+        let alter = format!(
+            "ALTER SUBSCRIPTION {SUBSCRIPTION} CONNECTION {}",
+            sql::literal(&text)
+        );
+        let altered = session.batch_execute(&alter).await;
+        altered.map_err(|source| SubscriberError::Ask {
+            what: "tell how the source is reached",
+            source,
+        })
+    }
+
+    /// Starts it again, whether or not it runs.
+    ///
+    /// # Errors
+    /// [`SubscriberError`]; it may then not run.
+    pub async fn restart(&self) -> Result<(), SubscriberError> {
+        let mut running = self.running.lock().await;
+        running.session = None;
+        running.server.stop(StopMode::Fast).await?;
+        running.log_read_to = log_length(&self.place);
+        let started = launch(&self.host, &self.place, &self.seeded).await?;
+        running.server = Arc::new(started.ready());
+        Ok(())
+    }
+
+    /// Ends it cleanly.
+    ///
+    /// # Errors
+    /// [`SubscriberError::Server`] when processes are left.
+    pub async fn stop(&self, mode: StopMode) -> Result<(), SubscriberError> {
+        let mut running = self.running.lock().await;
+        running.session = None;
+        Ok(running.server.stop(mode).await?)
+    }
+}
+
+/// A subscriber that runs and that nobody has taken yet: dropping it ends its server.
+#[derive(Debug)]
+pub(super) struct Started {
+    host: Host,
+    place: Place,
+    seeded: Seeded,
+    server: Unready,
+}
+
+impl Started {
+    pub(super) async fn begin(
+        host: Host,
+        place: Place,
+        seeded: Seeded,
+        reach: &Reach,
+    ) -> Result<Self, SubscriberError> {
+        write_passfile(&host, &place, reach)?;
+        let server = launch(&host, &place, &seeded).await?;
+        Ok(Self {
+            host,
+            place,
+            seeded,
+            server,
+        })
+    }
+
+    /// A session of the administrator's, in the database.
+    pub(super) async fn connect(&self) -> Result<Session, ConnectError> {
+        connect(&self.place, &self.seeded).await
+    }
+
+    /// Lets it out: from here on it outlives its handle.
+    pub(super) fn subscriber(self) -> Subscriber {
+        Subscriber {
+            running: Mutex::new(Running::of(self.server.ready(), &self.place)),
+            host: self.host,
+            place: self.place,
+            seeded: self.seeded,
+            turn: Mutex::default(),
+            still: Mutex::default(),
+        }
+    }
+}
+
+async fn connect(place: &Place, seeded: &Seeded) -> Result<Session, ConnectError> {
+    let copied = &seeded.copied;
+    let (database, password) = (&copied.database, &copied.admin_password);
+    connect_local(&place.socket_dir, database, ADMIN_ROLE, password).await
+}
+
+async fn launch(host: &Host, place: &Place, seeded: &Seeded) -> Result<Unready, SubscriberError> {
+    let settings = ServerSettings {
+        purpose: Purpose::Subscriber,
+        socket_dir: place.socket_dir.clone(),
+        identity: IDENTITY.to_owned(),
+        semantic: seeded.copied.settings.clone(),
+    };
+    let started = start(&Launch {
+        installation: host.installations.server(seeded.copied.major)?,
+        account: &host.account,
+        data: &place.data(),
+        log: &place.log(),
+        settings: &settings,
+    })
+    .await?;
+    Ok(Unready::new(started))
+}
+
+/// Writes the file that the subscription's connection names, for the servers' account alone; it may exist.
+fn write_passfile(host: &Host, place: &Place, reach: &Reach) -> Result<(), SubscriberError> {
+    let path = place.passfile();
+    let text = match reach.password() {
+        Some(password) if password.reveal().contains(['\n', '\r', '\0']) => {
+            return Err(SubscriberError::Password);
+        }
+        Some(password) => {
+            // Any host, port, database and user (PostgreSQL documentation, section 34.16 "The Password File").
+            let escaped = password.reveal().replace('\\', "\\\\").replace(':', "\\:");
+            format!("*:*:*:*:{escaped}\n")
+        }
+        None => String::new(),
+    };
+    let failed = |source| SubscriberError::PasswordFile {
+        path: path.clone(),
+        source,
+    };
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(&path).map_err(failed)?;
+    // Given away before the password is in it: the server must be able to read what it finds.
+    host.account.own(&path).map_err(SubscriberError::Own)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}
+
+fn log_length(place: &Place) -> u64 {
+    fs::metadata(place.log()).map_or(0, |found| found.len())
+}
+
+/// Bytes of a log that are looked at: a worker that fails says so in a few lines each time.
+const LOG_BYTES_MAX: u64 = 64 * 1024;
+
+/// The last error in what a log says beyond `read_to`; one that cannot be read says nothing.
+fn read_complaint(place: &Place, read_to: &mut u64) -> Option<String> {
+    use std::io::{Read as _, Seek as _};
+    let end = log_length(place);
+    let from = (*read_to).max(end.saturating_sub(LOG_BYTES_MAX));
+    *read_to = end;
+    let mut file = fs::File::open(place.log()).ok()?;
+    file.seek(io::SeekFrom::Start(from)).ok()?;
+    let mut text = Vec::new();
+    file.take(LOG_BYTES_MAX).read_to_end(&mut text).ok()?;
+    complaint(&String::from_utf8_lossy(&text))
+}
+
+fn complaint(text: &str) -> Option<String> {
+    let said = |line: &str| line.split_once("ERROR:  ").map(|(_, said)| said.to_owned());
+    text.lines().filter_map(said).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_log_is_what_it_complains_of() {
+        let log = "t [1] LOG:  logical replication apply worker for subscription \"bough\" has started\n\
+             t [1] ERROR:  duplicate key value violates unique constraint \"t_pkey\"\n\
+             t [1] DETAIL:  Key (id)=(1) already exists.\n\
+             t [2] LOG:  background worker \"logical replication worker\" (PID 1) exited with exit code 1\n";
+        let said = complaint(log).unwrap();
+        assert_eq!(
+            said,
+            "duplicate key value violates unique constraint \"t_pkey\""
+        );
+        assert_eq!(complaint("t [1] LOG:  ready\n"), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! What was committed before a snapshot was asked for is in it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use engine::base::logical::subscriber::Subscriber;
+use engine::postgres::server::StopMode;
+use fixtures::TestPostgres;
+
+use super::ground::{Ground, follows, retire, slots, source};
+use crate::stage::chain;
+
+const COUNT: &str = "SELECT count(*) FROM item";
+
+async fn follows_row_by_row(major: u16) {
+    let source = source(major);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    source
+        .execute(
+            "shop",
+            "INSERT INTO item (name) VALUES ('late'); UPDATE item SET name = 'other' WHERE id = 1; \
+             DELETE FROM item WHERE id = 2",
+        )
+        .unwrap();
+    let branch = ground.branch(&subscriber, "one").await;
+    assert_eq!(branch.value(COUNT).await, "1000");
+    let late = branch.value("SELECT max(name) FILTER (WHERE id = 1001) FROM item");
+    assert_eq!(late.await, "late");
+    let changed = branch.value("SELECT name FROM item WHERE id = 1");
+    assert_eq!(changed.await, "other");
+    // Its numbers go on where the source's stand, and nothing in it knows of the source.
+    let next = branch.value("INSERT INTO item (name) VALUES ('mine') RETURNING id");
+    assert_eq!(next.await, "1002");
+    let known = branch.value("SELECT count(*) FROM pg_subscription");
+    assert_eq!(known.await, "0");
+    branch.stop().await;
+    // The base goes on.
+    source.execute("shop", "TRUNCATE item").unwrap();
+    let branch = ground.branch(&subscriber, "two").await;
+    assert_eq!(branch.value(COUNT).await, "0");
+    branch.stop().await;
+    assert_eq!(slots(&source), "1");
+    retire(&ground, subscriber).await;
+    assert_eq!(slots(&source), "0");
+}
+
+#[tokio::test]
+async fn a_source_of_15_is_followed_row_by_row() {
+    follows_row_by_row(15).await;
+}
+
+#[tokio::test]
+async fn a_source_of_16_is_followed_row_by_row() {
+    follows_row_by_row(16).await;
+}
+
+#[tokio::test]
+async fn a_source_of_17_is_followed_row_by_row() {
+    follows_row_by_row(17).await;
+}
+
+#[tokio::test]
+async fn a_source_of_18_is_followed_row_by_row() {
+    follows_row_by_row(18).await;
+}
+
+/// Writes without a pause, a commit each, until told to stop.
+fn write_on(source: &TestPostgres, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    let (url, stop) = (source.superuser_url("shop"), Arc::clone(stop));
+    std::thread::spawn(move || {
+        let statement = "INSERT INTO item (name) VALUES ('busy')";
+        while !stop.load(Ordering::Relaxed) {
+            fixtures::sql::execute(&url, statement).unwrap();
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_row_that_was_committed_right_before_is_there_while_others_write() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write_on(&source, &stop);
+    for round in 0..3 {
+        // Asynchronously: seen by others before it is in the flushed WAL.
+        let mark = format!(
+            "SET synchronous_commit = off; INSERT INTO item (name) VALUES ('mark {round}')"
+        );
+        source.execute("shop", &mark).unwrap();
+        let branch = ground.branch(&subscriber, &format!("b{round}")).await;
+        let found = format!("SELECT count(*) FROM item WHERE name = 'mark {round}'");
+        assert_eq!(branch.value(&found).await, "1", "round {round}");
+        branch.stop().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
+async fn an_open_transaction_holds_nobody_up_and_comes_once_it_is_committed() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    let writer = ground.upstream.access.connect().await.unwrap();
+    writer
+        .batch_execute("BEGIN; INSERT INTO item (name) VALUES ('open')")
+        .await
+        .unwrap();
+    let before = branch_count(&ground, &subscriber, "before").await;
+    assert_eq!(before, "1000");
+    writer.batch_execute("COMMIT").await.unwrap();
+    let after = branch_count(&ground, &subscriber, "after").await;
+    assert_eq!(after, "1001");
+    retire(&ground, subscriber).await;
+}
+
+async fn branch_count(ground: &Ground, subscriber: &Subscriber, name: &str) -> String {
+    let branch = ground.branch(subscriber, name).await;
+    let count = branch.value(COUNT).await;
+    branch.stop().await;
+    count
+}
+
+#[tokio::test]
+async fn a_sequence_that_moved_and_nothing_else_is_where_it_moved_to() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    let first = ground.branch(&subscriber, "first").await;
+    let moved = "SELECT setval('item_id_seq', 5000)";
+    source.query_value("shop", moved).unwrap();
+    let second = ground.branch(&subscriber, "second").await;
+    // Whoever asks whether the first will do is told that the source has moved.
+    let mut held = first.held.clone();
+    assert!(!held.covers(&second.held.anchor));
+    let next = second.value("SELECT nextval('item_id_seq')");
+    assert_eq!(next.await, "5001");
+    first.stop().await;
+    second.stop().await;
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
+async fn a_restarted_source_and_a_killed_engine_are_followed_on() {
+    let mut source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    ground.tend_until(&subscriber, follows).await;
+    source.kill().unwrap();
+    source.restart().unwrap();
+    ground.tend_until(&subscriber, follows).await;
+    source
+        .execute("shop", "INSERT INTO item (name) VALUES ('after it')")
+        .unwrap();
+    assert_eq!(branch_count(&ground, &subscriber, "one").await, "1001");
+    // Whoever comes after a killed engine knows the directory and what was seeded.
+    let (place, seeded) = (subscriber.place().clone(), subscriber.seeded().clone());
+    drop(subscriber);
+    let adopted = Subscriber::adopt(ground.host.clone(), place, seeded).await;
+    let adopted = adopted.unwrap().expect("it runs");
+    source
+        .execute("shop", "INSERT INTO item (name) VALUES ('later')")
+        .unwrap();
+    assert_eq!(branch_count(&ground, &adopted, "two").await, "1002");
+    retire(&ground, adopted).await;
+}
+
+#[tokio::test]
+async fn a_base_whose_server_was_killed_comes_back_and_follows_on() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    subscriber.stop(StopMode::Immediate).await.unwrap();
+    source
+        .execute("shop", "INSERT INTO item (name) VALUES ('meanwhile')")
+        .unwrap();
+    ground.tend_until(&subscriber, follows).await;
+    assert_eq!(branch_count(&ground, &subscriber, "one").await, "1001");
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
+async fn a_base_that_the_source_cannot_feed_is_behind_and_says_so() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    subscriber.stop(StopMode::Fast).await.unwrap();
+    let refused = ground
+        .try_snapshot(&subscriber, &ground.place("none"))
+        .await;
+    let told = chain(&refused.unwrap_err());
+    assert!(told.contains("cannot ask how far"), "{told}");
+    retire(&ground, subscriber).await;
+}
