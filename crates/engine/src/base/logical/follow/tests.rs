@@ -1,3 +1,5 @@
+//! What a look decides, for each sight of base and source.
+
 use super::*;
 use crate::base::physical::lsn::Lsn;
 
