@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -23,6 +24,9 @@ const COOKIE_AT: usize = 4 + 2 * 2 + 2 * 16 + 4;
 
 /// Bytes that one read takes: many messages.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes that wait to be read: thousands of messages.
+const QUEUE_BYTES: usize = 4 << 20;
 
 /// Tells of sockets that are gone.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ impl Closings {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Some(netlink::SOCK_DIAG);
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        // More may fall due while connections are carried; what an account may not have stays as it is.
+        let _as_before = set_socket_recv_buffer_size(&socket, QUEUE_BYTES);
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
         #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
         // SAFETY: an `OwnedFd` stays open and stays the same for as long as it is not dropped, which `AsyncFd` owns.

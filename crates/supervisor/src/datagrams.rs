@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use wire::pump::Stream as WireStream;
 
+use crate::ports::bound_datagram_ports;
 use crate::remote::TargetNetwork;
 use crate::resolver::{self, Transport};
 use crate::session::Session;
@@ -65,6 +66,8 @@ struct Inner {
 struct Relayed {
     /// By the place that they stand for.
     relays: HashMap<SocketAddr, Relay>,
+    /// Its own port.
+    port: u16,
     shared: Option<(mpsc::Sender<(SocketAddr, Bytes)>, AbortHandle)>,
 }
 
@@ -127,6 +130,15 @@ impl Datagrams {
         self.lock().places.get(&address).copied()
     }
 
+    /// Sockets whose ports are nobody's any more.
+    pub(crate) fn closed(&self) -> Vec<u64> {
+        let bound = bound_datagram_ports();
+        let inner = self.lock();
+        let closed = inner.sockets.iter();
+        let closed = closed.filter(|(_, relayed)| !bound.contains(&relayed.port));
+        closed.map(|(cookie, _)| *cookie).collect()
+    }
+
     /// The socket is gone.
     pub(crate) fn forget(&self, cookie: u64) {
         let mut inner = self.lock();
@@ -179,6 +191,7 @@ pub(crate) fn open(
     }
     inner.places.insert(address, place);
     let relayed = inner.sockets.entry(sender.cookie).or_default();
+    relayed.port = sender.local.port();
     let task = match behind {
         Behind::Resolver => {
             let (session, network) = (Arc::clone(session), Arc::clone(network));

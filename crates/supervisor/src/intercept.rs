@@ -108,7 +108,11 @@ impl Interceptor {
         loop {
             let gone = match closings.next().await {
                 Ok(Closed::Sockets(gone)) => gone,
-                Ok(Closed::Unknown) => self.ports.closed_listeners(),
+                Ok(Closed::Unknown) => {
+                    let mut gone = self.ports.closed_listeners();
+                    gone.extend(self.session.datagrams.closed());
+                    gone
+                }
                 Err(error) => {
                     tracing::warn!(%error, "closed sockets are no longer noticed");
                     return std::future::pending().await;

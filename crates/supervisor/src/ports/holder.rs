@@ -1,5 +1,6 @@
 //! Who listens on a port of this machine, as `/proc` shows it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 
@@ -42,6 +43,18 @@ pub(crate) fn find_holder(port: u16) -> Option<Holder> {
         pid,
         program: program.trim_end().to_owned(),
     })
+}
+
+/// Every UDP port of this network namespace that a socket has.
+pub(crate) fn bound_datagram_ports() -> BTreeSet<u16> {
+    let tables = ["/proc/net/udp", "/proc/net/udp6"];
+    let tables = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    let ports = lines.filter_map(|line| {
+        let local = line.split_whitespace().nth(1)?;
+        u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()
+    });
+    ports.collect()
 }
 
 /// Whether a process of `tree` has UDP port `port`.

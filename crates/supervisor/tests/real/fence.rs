@@ -171,7 +171,7 @@ fn other_destinations_are_counted_and_left_alone() {
     let told = stage.dial(&[], &other.to_string(), "shop");
     told.says("other:shop");
     told.reports(&format!(
-        "DestinationCount {{ address: \"{other}\", connections: 1 }}"
+        "DestinationCount {{ address: \"{other}\", connections: 1, through_target: 0 }}"
     ));
     // Nobody listens there.
     let closed = TcpListener::bind(("127.0.0.1", 0))
