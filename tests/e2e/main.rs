@@ -23,5 +23,6 @@ mod secrets;
 mod source_untouched;
 mod sources;
 mod subscribed;
+mod targets;
 mod verbs;
 mod walk_through;

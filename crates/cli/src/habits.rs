@@ -9,10 +9,6 @@ use crate::error::CommandError;
 const FOREIGN: &[(&str, &str)] = &[
     ("ls", "`bough local ls` lists the targets of this machine"),
     (
-        "port-forward",
-        "`bough db-branches connections` says where branches are; they listen on this machine",
-    ),
-    (
         "operator",
         "there is no operator in this version: `bough engine status` shows what makes branches",
     ),

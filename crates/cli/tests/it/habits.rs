@@ -240,13 +240,6 @@ fn called_as_mirrord_it_answers_as_scripts_expect() {
 #[test]
 fn commands_of_mirrord_that_are_not_there_are_refused_by_name() {
     let env = environment();
-    insta::assert_snapshot!(show(&env, &run(&env, "port-forward --target pod/a -L 80:81")), @r#"
-    exit 2
-    --- stdout
-    --- stderr
-    error: there is no command "port-forward" in bough
-    hint: `bough db-branches connections` says where branches are; they listen on this machine
-    "#);
     insta::assert_snapshot!(show(&env, &run(&env, "operator status")), @r#"
     exit 2
     --- stdout
