@@ -588,7 +588,8 @@ impl Model {
         match action {
             Action::Join { .. } if is_done => {
                 branch.life = Life::Present;
-                branch.safe_until = (ttl < LONG_TTL).then(|| began + HELD_SURELY);
+                let may_end = ttl < LONG_TTL || !branch.is_ttl_sure;
+                branch.safe_until = may_end.then(|| began + HELD_SURELY);
             }
             Action::Leave { .. } if branch.is_ttl_sure => branch.live_until(ttl, began),
             Action::Leave { .. } => branch.may_live_until(ttl, began),

@@ -98,7 +98,10 @@ async fn refuse(mut stream: UnixStream) -> std::io::Result<()> {
     let mut head = [0; 4096];
     let _read = stream.read(&mut head).await?;
     stream.write_all(too_many().as_bytes()).await?;
-    stream.shutdown().await
+    stream.shutdown().await?;
+    // A client that is still writing would fail before it reads.
+    while stream.read(&mut head).await? > 0 {}
+    Ok(())
 }
 
 fn too_many() -> String {
