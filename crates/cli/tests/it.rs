@@ -10,6 +10,8 @@ mod completions;
 mod db_branches;
 #[path = "it/doctor.rs"]
 mod doctor;
+#[path = "it/documents.rs"]
+mod documents;
 #[path = "it/engine.rs"]
 mod engine;
 #[path = "it/exec.rs"]

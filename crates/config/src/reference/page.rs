@@ -40,7 +40,10 @@ says the same.
   `.yml` are YAML; `.toml` is TOML. `-f -` reads JSON from standard input. At most 1 MiB, UTF-8.
 - **Templates.** The file is rendered first, in the language of [Tera](https://keats.github.io/tera/): `{{ key }}` is the
   session's key, `{{ git_branch }}` the branch that git has checked out (or `MIRRORD_BRANCH_NAME`),
-  `{{ get_env(name=\"NAME\", default=\"x\") }}` a variable of the environment. What is undefined is an error.
+  `{{ get_env(name=\"NAME\", default=\"x\") }}` a variable of the environment. What is undefined is an error:
+  `{{ git_branch | default(value=\"main\") }}` is for where git has no branch. Conditions, loops and the filters of Tera 1
+  and 2 are there, such as `{{ git_branch | slugify | truncate(length=20, end=\"\") }}`; macros, `include`, a loop within a
+  loop, `now` and `get_random` are not: a file comes to an end, and says the same each time.
 - **Precedence.** Flag, variable of the environment, file, default. `null` is the same as leaving a key out.
 - **Errors.** Every error of a file is told at once, with line and column, the nearest known name, and what to write
   instead. An unknown key is an error.
