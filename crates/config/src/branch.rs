@@ -129,14 +129,8 @@ impl Render for WrittenBranch {
 fn check_exclusive(node: &Node<'_>, report: &mut Report) -> bool {
     let mut good = true;
     for (first, second) in [("ttl_secs", "ttl_mins"), ("version", "image")] {
-        let given = |key: &str| node.get(key).filter(|value| !value.is_null());
-        if let (Some(_), Some(value)) = (given(first), given(second)) {
-            report
-                .problem(
-                    &value,
-                    format!("{first:?} and {second:?} exclude each other"),
-                )
-                .hint("keep one of them");
+        if let (Some(_), Some(value)) = (node.given(first), node.given(second)) {
+            report.exclusive(&value, first, second);
             good = false;
         }
     }

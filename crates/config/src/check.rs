@@ -208,10 +208,7 @@ pub(crate) fn check_ids(branches: &[DbBranch], nodes: &[Node<'_>], report: &mut 
         let Some(id) = derived.map(|branch| branch.id.to_string()).or(written) else {
             continue;
         };
-        let place = node
-            .get("id")
-            .filter(|id| !id.is_null())
-            .unwrap_or_else(|| node.clone());
+        let place = node.given("id").unwrap_or_else(|| node.clone());
         if let Some(first) = first_places.get(&id) {
             report
                 .problem(&place, format!("two branches have the id {id:?}"))

@@ -132,7 +132,7 @@ pub(crate) fn tell_lacking(fs: &Fs, node: Option<&Node<'_>>, report: &mut Report
     }
     let mode = node.and_then(|node| {
         if matches!(node.tree.value, Value::Object(_)) {
-            node.get("mode").filter(|mode| !mode.is_null())
+            node.given("mode")
         } else {
             Some(node.clone())
         }
@@ -157,10 +157,7 @@ pub(crate) fn tell_lacking(fs: &Fs, node: Option<&Node<'_>>, report: &mut Report
         ("not_found", "feature.fs.not_found"),
         ("mapping", "feature.fs.mapping"),
     ] {
-        if let Some(list) = node
-            .and_then(|node| node.get(key))
-            .filter(|list| !list.is_null())
-        {
+        if let Some(list) = node.and_then(|node| node.given(key)) {
             support::tell(path, &list, report);
         }
     }

@@ -123,6 +123,11 @@ impl<'t> Node<'t> {
         })
     }
 
+    /// The value of a key that is there and not `null`.
+    pub(crate) fn given(&self, key: &str) -> Option<Node<'t>> {
+        self.get(key).filter(|value| !value.is_null())
+    }
+
     /// Walks down several keys.
     pub(crate) fn find(&self, keys: &[&str]) -> Option<Node<'t>> {
         keys.iter()

@@ -1,9 +1,9 @@
 //! What a branch is called: the id its owner chose, the namespace it lives in, and the resource name made of both.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::checked_text::checked_text;
 
 /// Bytes that an id may have at most.
 pub const BRANCH_ID_BYTES_MAX: usize = 253;
@@ -62,11 +62,6 @@ impl BranchId {
         }
         Ok(Self(text))
     }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// A namespace: a DNS label, as Kubernetes has them.
@@ -95,11 +90,6 @@ impl Namespace {
             Err(NameError::Namespace(text))
         }
     }
-
-    /// The namespace as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl Default for Namespace {
@@ -117,6 +107,25 @@ impl Default for Namespace {
 pub struct BranchName(String);
 
 impl BranchName {
+    /// Checks and takes `text`.
+    ///
+    /// # Errors
+    /// [`NameError::BranchName`] when it is not `pg-` and sixteen hexadecimal digits.
+    pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+        let text = text.into();
+        let is_name = text.strip_prefix("pg-").is_some_and(|digits| {
+            digits.len() == 16
+                && digits
+                    .chars()
+                    .all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
+        });
+        if is_name {
+            Ok(Self(text))
+        } else {
+            Err(NameError::BranchName(text))
+        }
+    }
+
     /// The one name that `id` has in `namespace`.
     pub fn of(namespace: &Namespace, id: &BranchId) -> Self {
         let mut hash = Sha256::new();
@@ -131,98 +140,11 @@ impl BranchName {
             .collect();
         Self(format!("pg-{digits}"))
     }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for BranchName {
-    type Error = NameError;
-
-    fn try_from(text: String) -> Result<Self, NameError> {
-        let is_name = text.strip_prefix("pg-").is_some_and(|digits| {
-            digits.len() == 16
-                && digits
-                    .chars()
-                    .all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
-        });
-        if is_name {
-            Ok(Self(text))
-        } else {
-            Err(NameError::BranchName(text))
-        }
-    }
-}
-
-impl TryFrom<String> for BranchId {
-    type Error = NameError;
-
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::new(text)
-    }
-}
-
-impl TryFrom<String> for Namespace {
-    type Error = NameError;
-
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::new(text)
-    }
-}
-
-impl std::str::FromStr for BranchId {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::new(text)
-    }
-}
-
-impl std::str::FromStr for Namespace {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::new(text)
-    }
-}
-
-impl From<BranchId> for String {
-    fn from(id: BranchId) -> Self {
-        id.0
-    }
-}
-
-impl From<Namespace> for String {
-    fn from(namespace: Namespace) -> Self {
-        namespace.0
-    }
-}
-
-impl From<BranchName> for String {
-    fn from(name: BranchName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for BranchId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Namespace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for BranchName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(BranchId, NameError);
+checked_text!(Namespace, NameError);
+checked_text!(BranchName, NameError);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! (`config`), doing anything (`engine`, `supervisor`), showing anything (`cli`). No I/O, no async here.
 
 pub mod branch_id;
+mod checked_text;
 pub mod copy;
 pub mod engine_api;
 pub mod exit_code;

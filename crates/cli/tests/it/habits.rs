@@ -112,11 +112,15 @@ fn flags_exclude_each_other_as_their_keys_do() {
 
 #[test]
 fn flags_without_effect_are_taken() {
-    let line = "exec -f x.json -a ns -l debug -i image -e --agent-ttl 5 --skip-processes bash --no-telemetry --disable-version-check -- true";
+    let line = "exec -f x.json -a ns -l debug -i image --agent-ttl 5 --skip-processes bash --no-telemetry --disable-version-check -- true";
     insta::assert_snapshot!(exec(&[], line), @r#"
     exit 0
     --- stdout
     --- stderr
+    warning: --agent-namespace:1:1: agent.namespace: has no effect without target
+        ns
+        ^^
+        hint: "target": {"namespace": ...} says where such a session is
     bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: the environment is your own
     bough: --skip-processes:1:1: skip_processes: has no effect: nothing is preloaded, so no program has to be left alone
     bough: --agent-log-level:1:1: agent: has no effect in this version
@@ -124,6 +128,20 @@ fn flags_without_effect_are_taken() {
     bough: feature.network.outgoing (by default): not in force yet: the process connects from this machine
     bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
+    "#);
+}
+
+#[test]
+fn a_container_beside_no_target_is_refused_as_it_is_elsewhere() {
+    insta::assert_snapshot!(exec(&[], "exec -f x.json -e -- true"), @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: cannot use the configuration file x.json: 1 error
+    --ephemeral-container:1:1: agent.ephemeral: there is no target to put a container into
+        true
+        ^^^^
+        hint: add a "target", or name one with --target
     "#);
 }
 

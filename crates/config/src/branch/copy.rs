@@ -11,7 +11,7 @@ use crate::tree::{Node, Value};
 
 words! {
     /// How much is copied.
-    enum WrittenMode : "\"all\", \"schema\" or \"empty\"" {
+    pub(super) enum WrittenMode : "\"all\", \"schema\" or \"empty\"" {
         /// An empty database; with `tables`, those tables alone.
         Empty = "empty",
         /// Every structure and no row; with `tables`, rows of those tables as well.
@@ -79,15 +79,7 @@ impl Decode for WrittenCopy {
             WrittenMode::Schema => CopyMode::Schema,
             WrittenMode::All => CopyMode::All,
         };
-        if mode == CopyMode::All
-            && let Some(tables) = node.get("tables").filter(|tables| !tables.is_null())
-        {
-            report
-                .problem(
-                    &tables,
-                    "\"tables\" and the mode \"all\" exclude each other",
-                )
-                .hint("write \"mode\": \"schema\" to have rows of these tables alone");
+        if !check_tables(node, report) {
             return None;
         }
         let tables = keys.tables.unwrap_or_default().into_iter();
@@ -110,6 +102,23 @@ impl Decode for WrittenCopy {
 
     fn shape() -> Shape {
         WrittenKeys::shape()
+    }
+}
+
+/// Whether tables are named where some are left out; `node` is the copy.
+pub(super) fn check_tables(node: &Node<'_>, report: &mut Report) -> bool {
+    let is_all = node.get("mode").and_then(|mode| mode.text()) == Some(WrittenMode::All.as_str());
+    match node.given("tables").filter(|_| is_all) {
+        Some(tables) => {
+            report
+                .problem(
+                    &tables,
+                    "\"tables\" and the mode \"all\" exclude each other",
+                )
+                .hint("write \"mode\": \"schema\" to have rows of these tables alone");
+            false
+        }
+        None => true,
     }
 }
 

@@ -107,6 +107,19 @@ impl Decode for Migrations {
     }
 }
 
+/// Whether a branch with migrations names the database that they are for; `node` is the branch.
+pub(super) fn check_name(node: &Node<'_>, report: &mut Report) -> bool {
+    match (node.given("migrations"), node.given("name")) {
+        (Some(migrations), None) => {
+            report
+                .problem(&migrations, "migrations need the database's \"name\"")
+                .hint("add \"name\" to the branch");
+            false
+        }
+        (Some(_) | None, _) => true,
+    }
+}
+
 impl Render for Migrations {
     fn render(&self) -> Json {
         match self {

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use model::BranchId;
 
-use super::copy::WrittenFilter;
+use super::copy::{self, WrittenFilter, WrittenMode};
 use super::generic::{self, Readiness};
 use super::iam_auth::IamAuth;
-use super::migrations::Migrations;
+use super::migrations::{self, Migrations};
 use super::ttl::{Lifetime, choose_ttl};
 use super::version::{Image, Version};
 use super::{CREATION_TIMEOUT_SECS, NotEmpty, check_exclusive};
@@ -137,24 +137,12 @@ words! {
     }
 }
 
-words! {
-    /// How much is copied.
-    enum Mode : "\"all\", \"schema\" or \"empty\"" {
-        /// Nothing.
-        Empty = "empty",
-        /// Every structure and no row.
-        Schema = "schema",
-        /// Everything.
-        All = "all",
-    }
-}
-
 record! {
     /// What the branch holds at its start.
     struct OtherCopy {
         /// How much is copied.
         /// Example: `"empty"`
-        mode: Mode,
+        mode: WrittenMode,
         /// Tables whose rows come along.
         /// Example: `{"users": {"filter": "id < 1000"}}`
         tables: Option<BTreeMap<String, WrittenFilter>>,
@@ -173,7 +161,7 @@ record! {
 impl Default for OtherCopy {
     fn default() -> Self {
         Self {
-            mode: Mode::Empty,
+            mode: WrittenMode::Empty,
             tables: None,
             collections: None,
             patterns: None,
@@ -323,7 +311,7 @@ impl Engine {
             match field.key {
                 "copy" => {
                     field.shape = self.copy_shape();
-                    field.default = Some(Json::object([("mode", Mode::Empty.render())]));
+                    field.default = Some(Json::object([("mode", WrittenMode::Empty.render())]));
                 }
                 "connection" if self.word == "generic" => field.shape = params_shape(),
                 "image" | "port" if self.word == "generic" => field.is_required = true,
@@ -363,14 +351,7 @@ pub(super) fn decode(
     let keys = OtherKeys::decode(node, report)?;
     choose_ttl(keys.ttl_secs, keys.ttl_mins, node, report);
     check_copy(engine, node, report);
-    if keys.migrations.is_some()
-        && keys.name.is_none()
-        && let Some(migrations) = node.get("migrations")
-    {
-        report
-            .problem(&migrations, "migrations need the database's \"name\"")
-            .hint("add \"name\" to the branch");
-    }
+    migrations::check_name(node, report);
     if engine.word == "generic" {
         let service = generic::Service {
             image: keys.image.is_some(),
@@ -432,16 +413,7 @@ fn check_copy(engine: &Engine, node: &Node<'_>, report: &mut Report) {
             .problem(&mode, format!("this is no copy mode of {}", engine.word))
             .hint(format!("expected one of {}", quoted(engine.modes)));
     }
-    if mode.text() == Some("all")
-        && let Some(tables) = copy.get("tables").filter(|tables| !tables.is_null())
-    {
-        report
-            .problem(
-                &tables,
-                "\"tables\" and the mode \"all\" exclude each other",
-            )
-            .hint("write \"mode\": \"schema\" to have rows of these tables alone");
-    }
+    copy::check_tables(&copy, report);
 }
 
 impl OtherBranch {

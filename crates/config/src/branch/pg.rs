@@ -7,7 +7,7 @@ use model::{BranchId, Ttl};
 
 use super::copy::WrittenCopy;
 use super::iam_auth::IamAuth;
-use super::migrations::Migrations;
+use super::migrations::{self, Migrations};
 use super::ttl::{Lifetime, choose_ttl};
 use super::version::{Image, Version};
 use super::{CREATION_TIMEOUT_SECS, DbBranch, NotEmpty, PG, check_exclusive};
@@ -97,16 +97,7 @@ impl Decode for PgBranch {
         let exclusive = check_exclusive(node, report);
         let settings = check_settings(node, report);
         let written = WrittenPg::decode(node, report)?;
-        if written.migrations.is_some()
-            && written.name.is_none()
-            && let Some(migrations) = node.get("migrations")
-        {
-            report
-                .problem(&migrations, "migrations need the database's \"name\"")
-                .hint("add \"name\" to the branch");
-            return None;
-        }
-        if !(exclusive && settings) {
+        if !(migrations::check_name(node, report) && exclusive && settings) {
             return None;
         }
         Some(Self {
@@ -191,12 +182,12 @@ impl PgBranch {
             ("iam_auth", "feature.db_branches[].iam_auth"),
             ("migrations", "feature.db_branches[].migrations"),
         ] {
-            if let Some(value) = node.get(key).filter(|value| !value.is_null()) {
+            if let Some(value) = node.given(key) {
                 support::tell(path, &value, report);
             }
         }
         let mut refuse = |key: &str, effect: &str| {
-            if let Some(value) = node.get(key).filter(|value| !value.is_null()) {
+            if let Some(value) = node.given(key) {
                 report.lacks(&value, Weight::Refused, effect);
             }
         };

@@ -209,12 +209,9 @@ impl Decode for Connection {
             }
             return None;
         }
-        let present = |key: &str| node.get(key).filter(|value| !value.is_null());
-        match (present("url"), present("params")) {
+        match (node.given("url"), node.given("params")) {
             (Some(_), Some(params)) => {
-                report
-                    .problem(&params, "\"url\" and \"params\" exclude each other")
-                    .hint("keep one of them");
+                report.exclusive(&params, "url", "params");
                 None
             }
             (Some(url), None) if matches!(url.tree.value, Value::Object(_)) => {

@@ -102,7 +102,7 @@ impl<'n, 't> Fields<'n, 't> {
         default: impl FnOnce() -> T,
         report: &mut Report,
     ) -> Option<T> {
-        match self.node.get(key).filter(|value| !value.is_null()) {
+        match self.node.given(key) {
             Some(value) => read(&value, report),
             None => Some(default()),
         }

@@ -77,6 +77,15 @@ impl Report {
         push(&mut self.problems, path, span, text.into())
     }
 
+    /// Two keys of which one may be given.
+    pub(crate) fn exclusive(&mut self, place: &Node<'_>, first: &str, second: &str) {
+        self.problem(
+            place,
+            format!("{first:?} and {second:?} exclude each other"),
+        )
+        .hint("keep one of them");
+    }
+
     pub(crate) fn warning(&mut self, node: &Node<'_>, text: impl Into<String>) -> &mut Finding {
         push(
             &mut self.warnings,

@@ -1,5 +1,7 @@
 //! Patterns of names: `*` is any text, `?` is any one character, all else is itself.
 
+use std::fmt::{self, Write as _};
+
 /// A pattern such as `DB_*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wildcard(Vec<char>);
@@ -8,11 +10,6 @@ impl Wildcard {
     /// Takes any text: there is no wrong pattern.
     pub(crate) fn new(pattern: &str) -> Self {
         Self(pattern.chars().collect())
-    }
-
-    /// The pattern as written.
-    pub fn as_str(&self) -> String {
-        self.0.iter().collect()
     }
 
     /// Whether the whole of `name` matches. Time is bounded by the product of both lengths.
@@ -43,6 +40,13 @@ impl Wildcard {
             }
         }
         pattern[at..].iter().all(|c| *c == '*')
+    }
+}
+
+impl fmt::Display for Wildcard {
+    /// As it was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|c| f.write_char(*c))
     }
 }
 

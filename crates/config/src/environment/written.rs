@@ -159,9 +159,7 @@ fn read_rules(node: &Node<'_>, report: &mut Report) -> Option<EnvRules> {
         split_patterns(written.exclude),
     ) {
         (Some(_), Some(_)) => {
-            report
-                .problem(node, "\"include\" and \"exclude\" exclude each other")
-                .hint("keep one of them");
+            report.exclusive(node, "include", "exclude");
             return None;
         }
         (Some(include), None) => Selection::Include(include),
@@ -180,8 +178,9 @@ fn read_rules(node: &Node<'_>, report: &mut Report) -> Option<EnvRules> {
 
 impl Render for EnvRules {
     fn render(&self) -> Json {
-        let patterns =
-            |list: &[Wildcard]| Json::list(list.iter().map(|pattern| Json::text(pattern.as_str())));
+        let patterns = |list: &[Wildcard]| {
+            Json::list(list.iter().map(|pattern| Json::text(pattern.to_string())))
+        };
         let (include, exclude) = match &self.selection {
             Selection::All => (Json::Null, Json::Null),
             Selection::None => (Json::Null, Json::list([Json::from("*")])),

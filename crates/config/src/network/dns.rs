@@ -40,7 +40,7 @@ fn filter(node: &Node<'_>, report: &mut Report) -> Option<Option<SideFilter>> {
 
 fn warn_of_idle_filter(dns: &Dns, node: &Node<'_>, report: &mut Report) {
     if !dns.enabled
-        && let Some(filter) = node.get("filter").filter(|filter| !filter.is_null())
+        && let Some(filter) = node.given("filter")
     {
         report.warning(
             &filter,

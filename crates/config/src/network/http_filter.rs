@@ -112,10 +112,7 @@ const EMPTY: &str = "an empty filter matches every request";
 
 /// One kind of filter; nothing empty; broken expressions are warned of, since the format has always let them through.
 fn check(_: &HttpFilter, node: &Node<'_>, report: &mut Report) {
-    let mut given = KINDS
-        .iter()
-        .filter_map(|kind| node.get(kind))
-        .filter(|filter| !filter.is_null());
+    let mut given = KINDS.iter().filter_map(|kind| node.given(kind));
     if let (Some(_), Some(second)) = (given.next(), given.next()) {
         report
             .problem(&second, "an http_filter is of one kind")

@@ -138,9 +138,7 @@ fn check(incoming: &Incoming, node: &Node<'_>, report: &mut Report) {
         incoming.ignore_ports.is_empty(),
         node.get("ports"),
     ) {
-        report
-            .problem(&ports, "\"ports\" and \"ignore_ports\" exclude each other")
-            .hint("keep one of them");
+        report.exclusive(&ports, "ports", "ignore_ports");
     }
     if incoming.https_delivery.is_some()
         && let Some(old) = node.get("https_delivery")

@@ -55,12 +55,7 @@ impl TlsDelivery {
             && let (Some(roots), Some(at)) = (&self.trust_roots, node.get("trust_roots"))
         {
             if self.server_cert.is_some() {
-                report
-                    .problem(
-                        &at,
-                        "\"trust_roots\" and \"server_cert\" exclude each other",
-                    )
-                    .hint("keep one of them");
+                report.exclusive(&at, "trust_roots", "server_cert");
             } else if roots.is_empty() {
                 report
                     .problem(&at, "the list is empty: no certificate would be trusted")

@@ -135,13 +135,9 @@ record! {
 
 /// What may not stand together.
 pub(super) fn check(node: &Node<'_>, report: &mut Report) {
-    let given = |node: &Node<'_>, key: &str| node.get(key).is_some_and(|value| !value.is_null());
-    if let (true, Some(second)) = (given(node, "ttl_mins"), node.get("ttl_secs"))
-        && !second.is_null()
-    {
-        report
-            .problem(&second, "\"ttl_mins\" and \"ttl_secs\" exclude each other")
-            .hint("keep one of them");
+    let given = |node: &Node<'_>, key: &str| node.given(key).is_some();
+    if let (Some(_), Some(second)) = (node.given("ttl_mins"), node.given("ttl_secs")) {
+        report.exclusive(&second, "ttl_mins", "ttl_secs");
     }
     for key in ["config_mounts", "secret_mounts"] {
         for mount in node.get(key).iter().flat_map(Node::items) {
@@ -158,7 +154,7 @@ pub(super) fn check(node: &Node<'_>, report: &mut Report) {
                     }
                 }
                 (false, true) if given(&mount, "type") => {
-                    report.problem(&mount, "\"type\" and \"from_file\" exclude each other");
+                    report.exclusive(&mount, "type", "from_file");
                 }
                 (true, false) | (false, true) => {}
             }

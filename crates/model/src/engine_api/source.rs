@@ -1,12 +1,11 @@
 //! Named sources: databases that branches are made from without a target.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::CopyProgress;
+use crate::checked_text::checked_text;
 use crate::{ByteSize, PgMajor, Secret};
 
 /// Bytes that a source's name may have at most.
@@ -42,40 +41,9 @@ impl SourceName {
             Err(SourceNameError(text))
         }
     }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for SourceName {
-    type Error = SourceNameError;
-
-    fn try_from(text: String) -> Result<Self, SourceNameError> {
-        Self::new(text)
-    }
-}
-
-impl std::str::FromStr for SourceName {
-    type Err = SourceNameError;
-
-    fn from_str(text: &str) -> Result<Self, SourceNameError> {
-        Self::new(text)
-    }
-}
-
-impl From<SourceName> for String {
-    fn from(name: SourceName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for SourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(SourceName, SourceNameError);
 
 /// Names a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
