@@ -54,10 +54,7 @@ fn flags_go_before_variables_and_variables_before_the_file() {
     exit 0
     --- stdout
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace other, no target: the environment is your own
-    bough: feature.network.incoming (by default): not in force yet: the target keeps its traffic, and the process is reached on this machine alone
-    bough: feature.network.outgoing (by default): not in force yet: the process connects from this machine
-    bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
+    bough: context local (embedded default; Kubernetes contexts come later), namespace other, no target: environment and network are your own
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#);
     insta::assert_snapshot!(
@@ -66,10 +63,7 @@ fn flags_go_before_variables_and_variables_before_the_file() {
     exit 0
     --- stdout
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace third, no target: the environment is your own
-    bough: feature.network.incoming (by default): not in force yet: the target keeps its traffic, and the process is reached on this machine alone
-    bough: feature.network.outgoing (by default): not in force yet: the process connects from this machine
-    bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
+    bough: context local (embedded default; Kubernetes contexts come later), namespace third, no target: environment and network are your own
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#
     );
@@ -87,10 +81,7 @@ fn flags_go_before_variables_and_variables_before_the_file() {
     exit 0
     --- stdout
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: the environment is your own
-    bough: feature.network.incoming (by default): not in force yet: the target keeps its traffic, and the process is reached on this machine alone
-    bough: feature.network.outgoing (by default): not in force yet: the process connects from this machine
-    bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
+    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: environment and network are your own
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#
     );
@@ -121,12 +112,9 @@ fn flags_without_effect_are_taken() {
         ns
         ^^
         hint: "target": {"namespace": ...} says where such a session is
-    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: the environment is your own
+    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: environment and network are your own
     bough: --skip-processes:1:1: skip_processes: has no effect: nothing is preloaded, so no program has to be left alone
     bough: --agent-log-level:1:1: agent: has no effect in this version
-    bough: feature.network.incoming (by default): not in force yet: the target keeps its traffic, and the process is reached on this machine alone
-    bough: feature.network.outgoing (by default): not in force yet: the process connects from this machine
-    bough: feature.network.dns (by default): not in force yet: names are resolved on this machine
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#);
 }
