@@ -16,6 +16,16 @@ pub(crate) fn architecture(text: Option<&str>, directories: &[String]) -> Vec<St
     found
 }
 
+/// Source files that ARCHITECTURE.md names and that are not there. `exists` is asked with paths relative to the root.
+pub(crate) fn lost_files(text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    // The odd parts are code; paths begin at a crate's name, or at the root.
+    let code = text.split('`').skip(1).step_by(2);
+    let files = code.filter(|code| code.contains("/src/") && code.ends_with(".rs"));
+    let lost = files.filter(|file| !exists(file) && !exists(&format!("crates/{file}")));
+    lost.map(|file| format!("ARCHITECTURE.md: names {file}, which is not there"))
+        .collect()
+}
+
 /// What is wrong with CONTRIBUTING.md.
 pub(crate) fn contributing(text: Option<&str>) -> Vec<String> {
     length("CONTRIBUTING.md", text, CONTRIBUTING_LINES_MAX)
@@ -194,6 +204,14 @@ mod tests {
             4,
             "words in passing name no crate"
         );
+    }
+
+    #[test]
+    fn files_that_the_architecture_names_must_be_there() {
+        let exists = |path: &str| path == "crates/model/src/ttl.rs";
+        let text = "`model/src/ttl.rs` and `crates/model/src/ttl.rs`, `model::ttl`";
+        assert_eq!(lost_files(text, exists), [""; 0]);
+        assert_eq!(lost_files("see `model/src/gone.rs`", exists).len(), 1);
     }
 
     #[test]

@@ -56,6 +56,8 @@ fn the_architecture_is_short_and_names_every_crate() {
     let repository = here();
     let text = repository.document("ARCHITECTURE.md");
     assert_none(&documents::architecture(text, &repository.directories()));
+    let exists = |path: &str| repository.root.join(path).exists();
+    assert_none(&documents::lost_files(text.unwrap_or_default(), exists));
 }
 
 #[test]

@@ -1,4 +1,7 @@
 //! The commands, one file each, and the one place that chooses among them.
+//!
+//! A command's file has its arguments and its words; the work is in the module that it calls. A new one is a file here,
+//! a variant in `args`, a line in `tests/it/help.rs`, and where mirrord has the verb one in `habits`.
 
 pub(crate) mod agent;
 pub(crate) mod alias;

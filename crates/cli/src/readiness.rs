@@ -27,6 +27,10 @@ use crate::settings::Settings;
 use crate::ui::{Progress, Ui, words};
 use follower::{Follower, FollowerEvent};
 
+/// How long a command that asks for a branch waits by default, in seconds: some ten gigabytes on an ordinary disk. A
+/// session waits as its file says (`config::branch`, `creation_timeout_secs`).
+pub(crate) const WAIT_DEFAULT: &str = "600";
+
 /// Why a branch is not ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WaitError {

@@ -1,4 +1,4 @@
-//! Looks after named sources without a request: copies them again where they have moved, and keeps clones of them.
+//! Looks after named sources that are dumped, without a request: copies them again where they have moved, and keeps clones of them.
 //!
 //! Owns when a source's turn comes and what became of its last one. Leaves copying to `base::store` and clones to
 //! `pool`. One task, one source at a time: nobody waits for it.

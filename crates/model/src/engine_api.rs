@@ -1,6 +1,6 @@
 //! What the engine's HTTP API says, version 1: every request and answer body.
 //!
-//! Owns the shapes and the paths' version. Leaves serving to `engine` and calling to `cli` and `operator`. A field is
+//! Owns the shapes and the paths' version. Leaves serving to `engine` and calling to `cli`. A field is
 //! only ever added, and optional; anything else is a new version beside this one.
 
 mod branch;
@@ -17,7 +17,7 @@ pub use engine::{
     BackingView, EngineView, InstallationView, PassedOverKind, StopEngine, VolumeView,
 };
 pub use problem::{Problem, ProblemKind};
-pub use session::{JoinSession, SessionId, SessionView};
+pub use session::{HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, JoinSession, SessionId, SessionView};
 pub use source::{
     AddSource, BaseActivity, BaseMode, SOURCE_NAME_BYTES_MAX, SourceBase, SourceCare, SourceName,
     SourceNameError, SourceView,
@@ -25,9 +25,3 @@ pub use source::{
 
 /// The version that every path begins with.
 pub const API_VERSION: &str = "v1";
-
-/// How often a session says that it lives.
-pub const HEARTBEAT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(4);
-
-/// The silence after which a session counts as gone: three missed heartbeats, within the promised 15 s.
-pub const HEARTBEAT_GRACE: std::time::Duration = std::time::Duration::from_secs(13);

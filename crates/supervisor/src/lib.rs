@@ -4,7 +4,7 @@
 //! whole process tree ([`Tree`]), and a session whose network is looked at ([`guard`], [`fence`]): `seccomp` asks,
 //! `intercept` answers, the fence's proxy carries, and [`network`] says what of it is the target's. Leaves to others: branches, environment, what is printed (`cli`).
 //!
-//! Linux only. The one crate of the workspace with `unsafe`; each block says why it is sound.
+//! Linux only. The one crate of the workspace with much `unsafe`; each block says why it is sound.
 
 mod asker;
 pub mod child;

@@ -1,7 +1,7 @@
 //! seccomp's user notification: a filter that asks this process about chosen system calls of the session.
 //!
-//! Owns the kernel's interface (seccomp(2), seccomp_unotify(2)): the filter, the listener, one question at a time and
-//! its answer. Leaves to `intercept` what is answered.
+//! Owns the kernel's interface (seccomp(2), seccomp_unotify(2)): which calls are trapped
+//! (`filter`), the listener, one question at a time and its answer. Leaves to `intercept` what is answered.
 //!
 //! The oldest kernel is 5.19, which brought `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`: without it a timer's signal makes
 //! an interrupted connect start again for ever.

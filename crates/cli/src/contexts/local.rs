@@ -7,17 +7,17 @@
 //!                     |   the process ended: target.json says how
 //! ```
 //!
-//! Owns the register of targets (`registry`), their keepers (`keeper`) and agents (`helpers`), and what the commands `local run|ls|logs|stop`
+//! Owns the register of targets (`registry`), their keepers (`keeper`) and agents (`companions`), and what the commands `local run|ls|logs|stop`
 //! do, as functions that return reports. Leaves arguments and printing to those commands, signals and process trees to
 //! `supervisor`.
 //!
 //! A target is the keeper's one direct child: its environment is that process's own. A command line that wraps the
 //! program in a shell that stays (`sh -c 'a; b'`) makes the shell the target; one that ends with `exec` does not.
 
+mod companions;
 mod environ;
 mod ground;
 mod handover;
-mod helpers;
 mod keeper;
 mod list;
 mod log;
@@ -38,8 +38,8 @@ use super::{FindError, FoundTarget, OtherTargets, Targets};
 use place::Place;
 use registry::{Record, Registry};
 
+pub(crate) use companions::{FORBIDDEN, PublishedPort, READY, TAKEN};
 pub(crate) use handover::NetworkChoice;
-pub(crate) use helpers::{FORBIDDEN, PublishedPort, READY, TAKEN};
 pub(crate) use keeper::keep;
 pub(crate) use list::{TargetReport, list};
 pub(crate) use log::{last_lines, log_path};

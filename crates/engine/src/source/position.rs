@@ -5,7 +5,7 @@
 //! the cluster and its timeline (a promoted standby may count the same transactions again), every sequence (`nextval`
 //! moves no snapshot), and on a read replica the replay position (where a row may appear under an unmoved snapshot).
 //! What cannot be read counts as moved. Transaction numbers are the whole cluster's, so that work in another database
-//! counts as movement too. Leaves to `branch` what follows from it.
+//! counts as movement too. Leaves to `base::store` what follows from it.
 
 use model::ByteSize;
 use serde::{Deserialize, Serialize};

@@ -1,12 +1,19 @@
 //! Sessions as the engine sees them: who holds a branch, and that they still live.
 
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::BranchName;
+
+/// How often a session says that it lives.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
+
+/// The silence after which a session counts as gone: three missed heartbeats, within the promised 15 s.
+pub const HEARTBEAT_GRACE: Duration = Duration::from_secs(13);
 
 /// Names one session: chosen at random by the one who runs it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]

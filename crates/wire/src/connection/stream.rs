@@ -1,4 +1,4 @@
-//! One stream: what waits to be sent, what waits to be read, and how far each side may go.
+//! One stream and its flow control: what waits to be sent, what waits to be read, and how far each side may go.
 //!
 //! ```text
 //!            write                                       read

@@ -15,9 +15,6 @@ use crate::settings::Settings;
 use crate::source_arg;
 use crate::ui::{Format, Page, Report, Ui, words};
 
-/// How long the command waits by default: some ten gigabytes on an ordinary disk.
-const WAIT_DEFAULT: &str = "600";
-
 const EXAMPLES: &str = "\
 Examples:
   bough db-branches create try-it --source inventory
@@ -59,7 +56,7 @@ pub(super) struct CreateArgs {
     database: Option<String>,
 
     /// Seconds to wait for the branch at most; the copy goes on without us
-    #[arg(long, value_name = "SECS", default_value = WAIT_DEFAULT)]
+    #[arg(long, value_name = "SECS", default_value = readiness::WAIT_DEFAULT)]
     wait_timeout: u64,
 
     /// Form of the result

@@ -11,9 +11,6 @@ use crate::readiness;
 use crate::settings::Settings;
 use crate::ui::{Format, Ui};
 
-/// How long the command waits by default, as `create` does.
-const WAIT_DEFAULT: &str = "600";
-
 const EXAMPLES: &str = "\
 Examples:
   bough db-branches reset try-it
@@ -30,7 +27,7 @@ pub(super) struct ResetArgs {
     names: Vec<String>,
 
     /// Seconds to wait for the branches at most; a copy goes on without us
-    #[arg(long, value_name = "SECS", default_value = WAIT_DEFAULT)]
+    #[arg(long, value_name = "SECS", default_value = readiness::WAIT_DEFAULT)]
     wait_timeout: u64,
 
     /// Form of the result

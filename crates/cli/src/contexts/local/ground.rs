@@ -5,8 +5,8 @@
 
 use supervisor::{Child, Command, Signals};
 
+use super::companions::{NoRelay, Relay};
 use super::handover::{NetworkChoice, Order, Refusal};
-use super::helpers::{NoRelay, Relay};
 use super::keeper::StartError;
 use super::place::Place;
 use super::registry::TargetNetwork;
@@ -24,7 +24,7 @@ impl Ground {
     /// # Errors
     /// When something that was asked for is not; nothing is left then.
     pub(super) fn prepare(order: &Order) -> Result<Self, Refusal> {
-        let place = order.has_helpers.then(|| Place::make(&order.data_dir));
+        let place = order.has_companions.then(|| Place::make(&order.data_dir));
         let place = place.transpose().map_err(StartError::Place)?;
         let why = match (&place, order.network) {
             (None, _) | (_, NetworkChoice::Machine) => None,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use model::{Namespace, TargetRef};
 use serde::{Deserialize, Serialize};
 
-use super::helpers::PublishedPort;
+use super::companions::PublishedPort;
 use super::registry::TargetNetwork;
 
 /// Bytes of an order at most. Arguments and environment of a process have at most 6 MiB (execve(2)), and a byte takes up
@@ -39,8 +39,8 @@ pub(super) struct Order {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Its working directory.
     pub(super) directory: PathBuf,
-    /// Whether the keeper's program can be the helpers as well.
-    pub(super) has_helpers: bool,
+    /// Whether the keeper's program can be the companions as well.
+    pub(super) has_companions: bool,
     /// Which network is wanted.
     pub(super) network: NetworkChoice,
     /// What is to lead to the target's ports.
@@ -72,7 +72,7 @@ pub(super) enum Answer {
         start_ticks: u64,
         /// Its network.
         network: TargetNetwork,
-        /// Where it is met; none where it has no helpers.
+        /// Where it is met; none where it has no companions.
         place: Option<PathBuf>,
     },
     /// It does not.
@@ -173,7 +173,7 @@ mod tests {
             args: vec![raw.clone()],
             environment: vec![(raw.clone(), raw.clone())],
             directory: "/".into(),
-            has_helpers: false,
+            has_companions: false,
             network: NetworkChoice::Auto,
             published: Vec::new(),
             taken: Vec::new(),

@@ -17,9 +17,9 @@ use supervisor::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::companions::Companions;
 use super::ground::Ground;
 use super::handover::{Answer, Order, Refusal, give_answer, take_order};
-use super::helpers::Helpers;
 use super::names;
 use super::place::Place;
 use super::registry::{Record, RecordedEnd, Registry, RegistryError, Started, TargetLock};
@@ -75,11 +75,11 @@ pub(crate) async fn keep(now: fn() -> Timestamp) -> Result<(), KeepError> {
                 kept.child.stop_handle().stop(StopReason::Asked, STOP_GRACE);
                 break kept.child.wait(&mut kept.signals).await;
             }
-            () = look_after(&mut kept.helpers) => {}
+            () = look_after(&mut kept.companions) => {}
         }
     };
-    if let Some(helpers) = kept.helpers.take() {
-        helpers.end();
+    if let Some(companions) = kept.companions.take() {
+        companions.end();
     }
     // What cannot be ended stays, and is no reason to be silent about the end.
     let _remains = kept.child.end_remains(&mut kept.signals, STOP_GRACE).await;
@@ -96,9 +96,9 @@ pub(crate) async fn keep(now: fn() -> Timestamp) -> Result<(), KeepError> {
     written
 }
 
-async fn look_after(helpers: &mut Option<Helpers>) {
-    match helpers {
-        Some(helpers) => helpers.look_after().await,
+async fn look_after(companions: &mut Option<Companions>) {
+    match companions {
+        Some(companions) => companions.look_after().await,
         None => std::future::pending().await,
     }
 }
@@ -125,7 +125,7 @@ struct Kept {
     record: Record,
     lock: TargetLock,
     log: File,
-    helpers: Option<Helpers>,
+    companions: Option<Companions>,
     data_dir: PathBuf,
 }
 
@@ -229,13 +229,13 @@ impl Kept {
             network,
         } = ground;
         let folder = place.as_ref().map(|place| place.path().to_owned());
-        let helpers = place.map(|place| {
-            let (helpers, started) = Helpers::start(place, process, relay);
+        let companions = place.map(|place| {
+            let (companions, started) = Companions::start(place, process, relay);
             if let Err(error) = started {
                 // The target is of use without; sessions say what they lack.
                 let _full = writeln!(&log, "bough: the target's agent does not start: {error}");
             }
-            helpers
+            companions
         });
         let record = Record::new(&Started {
             target,
@@ -262,7 +262,7 @@ impl Kept {
             record,
             lock,
             log,
-            helpers,
+            companions,
         })
     }
 

@@ -94,7 +94,7 @@ impl Place {
         self.folder.join("agent.key")
     }
 
-    /// An empty log of one of the helpers.
+    /// An empty log of one of the companions.
     ///
     /// # Errors
     /// When it cannot be made.

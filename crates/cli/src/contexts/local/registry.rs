@@ -20,7 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use supervisor::Process;
 
-use super::helpers::PublishedPort;
+use super::companions::PublishedPort;
 use super::state::{TargetEnd, TargetState};
 
 /// The version of the record's form. A reader refuses a newer one.

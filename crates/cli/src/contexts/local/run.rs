@@ -18,8 +18,8 @@ use supervisor::{Process, descriptors};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::companions::PublishedPort;
 use super::handover::{self, Answer, NetworkChoice, Order, Refusal};
-use super::helpers::PublishedPort;
 use super::log::last_lines;
 use super::place::Place;
 use super::registry::{Registry, RegistryError, TargetNetwork, is_kind, is_name};
@@ -72,7 +72,7 @@ pub(crate) struct KeeperProgram {
     /// Its environment. The target's is another.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Whether it is `bough`, and so the target's agent as well.
-    pub(crate) has_helpers: bool,
+    pub(crate) has_companions: bool,
 }
 
 impl KeeperProgram {
@@ -90,7 +90,7 @@ impl KeeperProgram {
                 data_dir.into(),
             ],
             environment: Vec::new(),
-            has_helpers: true,
+            has_companions: true,
         })
     }
 }
@@ -460,7 +460,7 @@ fn converse(request: RunRequest, taken: Vec<u16>) -> io::Result<Answer> {
         args: request.args,
         environment: request.environment.into_iter().collect(),
         directory: request.directory,
-        has_helpers: request.keeper.has_helpers,
+        has_companions: request.keeper.has_companions,
         network: request.network,
         published: request.published,
         taken,

@@ -74,7 +74,7 @@ fn request(data_dir: PathBuf, target: &str, script: &str) -> RunRequest {
             program: std::env::current_exe().unwrap(),
             args: only("keeper_process"),
             environment: Vec::new(),
-            has_helpers: false,
+            has_companions: false,
         },
         target: target.parse().unwrap(),
         namespace: Namespace::new("metalmart").unwrap(),

@@ -24,14 +24,14 @@ use super::place::Place;
 /// This very program, also where its file was replaced meanwhile.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// How long a helper may take to be ready: it makes namespaces and opens a few sockets.
+/// How long a companion may take to be ready: it makes namespaces and opens a few sockets.
 const READY_WAIT: Duration = Duration::from_secs(10);
 
-/// The pause before a helper that died is started anew: one that cannot live does not keep the machine busy, and a
+/// The pause before a companion that died is started anew: one that cannot live does not keep the machine busy, and a
 /// target's port is back within the second that is promised.
 const RESTART_AFTER: Duration = Duration::from_millis(200);
 
-/// What a helper says once it is ready.
+/// What a companion says once it is ready.
 pub(crate) const READY: &str = "ready";
 
 /// What a relay says, before the reason, where the machine does not allow it.
@@ -64,7 +64,7 @@ pub(super) enum NoRelay {
 /// The relay of a target that is to start.
 #[derive(Debug)]
 pub(super) struct Relay {
-    helper: Helper,
+    companion: Companion,
     /// Closed without a word, it ends the relay.
     input: UnixStream,
     published: Vec<PublishedPort>,
@@ -84,11 +84,11 @@ impl Relay {
         let (ready, output) = Ready::pair().map_err(forbidden)?;
         let mut command = relay_command(place, published).map_err(forbidden)?;
         command.stdin(OwnedFd::from(theirs)).stdout(output);
-        let helper = Helper::spawn(command).map_err(forbidden)?;
+        let companion = Companion::spawn(command).map_err(forbidden)?;
         let line = ready.line().map_err(forbidden)?;
         match line.split_once(' ') {
             None if line == READY => Ok(Self {
-                helper,
+                companion,
                 input,
                 published: published.to_vec(),
             }),
@@ -103,7 +103,7 @@ impl Relay {
     /// # Errors
     /// When the relay is gone.
     pub(super) fn namespaces(&self) -> io::Result<Namespaces> {
-        Namespaces::of(self.helper.process.pid())
+        Namespaces::of(self.companion.process.pid())
     }
 }
 
@@ -121,16 +121,16 @@ fn relay_command(place: &Place, published: &[PublishedPort]) -> io::Result<Comma
     Ok(command)
 }
 
-/// The helpers of one target.
+/// The companions of one target.
 #[derive(Debug)]
-pub(super) struct Helpers {
+pub(super) struct Companions {
     place: Place,
     target: Process,
     relay: Option<Relay>,
-    agent: Option<Helper>,
+    agent: Option<Companion>,
 }
 
-impl Helpers {
+impl Companions {
     /// Tells the relay whom it lives for, starts the agent of `target`, and waits until it is ready.
     ///
     /// # Errors
@@ -144,19 +144,19 @@ impl Helpers {
             Some(relay) => writeln!(relay.input, "{}", target.pid()),
             None => Ok(()),
         };
-        let mut helpers = Self {
+        let mut companions = Self {
             place,
             target,
             relay,
             agent: None,
         };
-        let started = told.and_then(|()| helpers.start_agent()).and_then(|ready| {
-            match ready.line()?.as_str() {
+        let started = told
+            .and_then(|()| companions.start_agent())
+            .and_then(|ready| match ready.line()?.as_str() {
                 READY => Ok(()),
                 _ => Err(io::Error::other("it ended at once")),
-            }
-        });
-        (helpers, started)
+            });
+        (companions, started)
     }
 
     fn start_agent(&mut self) -> io::Result<Ready> {
@@ -177,7 +177,7 @@ impl Helpers {
         } else {
             command.args(["--hands-off", HANDS_OFF]);
         }
-        self.agent = Some(Helper::spawn(command)?);
+        self.agent = Some(Companion::spawn(command)?);
         Ok(ready)
     }
 
@@ -190,14 +190,14 @@ impl Helpers {
             .args(["--join", &self.target.pid().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        relay.helper = Helper::spawn(command)?;
+        relay.companion = Companion::spawn(command)?;
         Ok(())
     }
 
     /// Waits until one of them is gone, and starts it anew. Cancel-safe.
     pub(super) async fn look_after(&mut self) {
-        let relay = self.relay.as_ref().map(|relay| relay.helper.process);
-        let agent = self.agent.as_ref().map(|helper| helper.process);
+        let relay = self.relay.as_ref().map(|relay| relay.companion.process);
+        let agent = self.agent.as_ref().map(|companion| companion.process);
         let is_relay = tokio::select! {
             () = gone(relay) => true,
             () = gone(agent) => false,
@@ -207,14 +207,14 @@ impl Helpers {
             // Its end is on its way to the keeper.
             return std::future::pending().await;
         }
-        let helper = if is_relay {
-            self.relay.as_mut().map(|relay| &mut relay.helper)
+        let companion = if is_relay {
+            self.relay.as_mut().map(|relay| &mut relay.companion)
         } else {
             self.agent.as_mut()
         };
-        if let Some(helper) = helper {
+        if let Some(companion) = companion {
             // It has ended, so this does not wait.
-            let _status = helper.child.wait();
+            let _status = companion.child.wait();
         }
         let restarted = if is_relay {
             self.restart_relay()
@@ -222,7 +222,7 @@ impl Helpers {
             self.start_agent().map(drop)
         };
         if let Err(error) = restarted {
-            tracing::warn!(%error, is_relay, "a helper of the target does not start again");
+            tracing::warn!(%error, is_relay, "a companion of the target does not start again");
         }
     }
 
@@ -236,10 +236,10 @@ impl Helpers {
     }
 }
 
-/// Ends once `helper` has; never, where there is none or it cannot be waited for.
-async fn gone(helper: Option<Process>) {
-    if let Some(helper) = helper
-        && helper.ended().await.is_ok()
+/// Ends once `companion` has; never, where there is none or it cannot be waited for.
+async fn gone(companion: Option<Process>) {
+    if let Some(companion) = companion
+        && companion.ended().await.is_ok()
     {
         return;
     }
@@ -248,12 +248,12 @@ async fn gone(helper: Option<Process>) {
 
 /// One that runs, or did.
 #[derive(Debug)]
-struct Helper {
+struct Companion {
     child: std::process::Child,
     process: Process,
 }
 
-impl Helper {
+impl Companion {
     fn spawn(mut command: Command) -> io::Result<Self> {
         let child = command.env_clear().current_dir("/").spawn()?;
         let pid = i32::try_from(child.id()).expect("a pid is a positive i32");
@@ -262,7 +262,7 @@ impl Helper {
     }
 }
 
-/// Our end of a helper's standard output.
+/// Our end of a companion's standard output.
 struct Ready(UnixStream);
 
 impl Ready {
