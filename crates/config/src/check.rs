@@ -10,9 +10,7 @@ mod target;
 use std::collections::BTreeMap;
 
 use crate::branch::{DbBranch, WrittenBranch};
-use crate::connection::Origin;
 use crate::decode::Report;
-use crate::environment::{Environment, Rule};
 use crate::reader::Surroundings;
 use crate::root::Parts;
 use crate::tree::Node;
