@@ -52,9 +52,11 @@ fn a_running_engine_tells_where_it_works() {
                     in the file /var/lib/bough-volumes/bough.img
     Room            50.0 GB free, and 70.0 GB where its file is; below 268 MB nothing is copied
     Servers run as  bough
+    Servers reach   nothing but their clients
     Branches        1 of 100 at most
     Bases           1
     Warm clones     0
+    Followers       0
     Longest TTL     15 min
     PostgreSQL      16.4 in /usr/lib/postgresql/16/bin: server, pg_dump, psql
     --- stderr
