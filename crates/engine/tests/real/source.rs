@@ -202,6 +202,8 @@ impl Standby {
             semantic: BTreeMap::from([
                 ("hot_standby".to_owned(), "on".to_owned()),
                 ("min_wal_size".to_owned(), "80MB".to_owned()),
+                // A standby has no fewer than its source.
+                ("max_wal_senders".to_owned(), "10".to_owned()),
             ]),
         };
         let launch = Launch {

@@ -204,7 +204,7 @@ fn segment_of(mut control: &[u8]) -> Option<usize> {
         if length < 16 {
             return None;
         }
-        control = control.get(length.next_multiple_of(8)..)?;
+        control = control.get(length.checked_next_multiple_of(8)?..)?;
     }
     None
 }

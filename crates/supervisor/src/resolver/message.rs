@@ -260,7 +260,7 @@ mod tests {
         for length in 0..whole.len() {
             assert_eq!(Question::parse(&whole[..length]), None, "{length}");
         }
-        for (at, value) in [(2, 0x81), (2, 0x28), (5, 2), (7, 1), (12, 0xc0), (20, 3)] {
+        for (at, value) in [(2, 0x81), (2, 0x28), (5, 2), (7, 1), (12, 0xc0), (19, 3)] {
             let mut other = whole.clone();
             other[at] = value;
             assert_eq!(Question::parse(&other), None, "{at}");

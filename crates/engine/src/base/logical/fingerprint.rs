@@ -16,7 +16,7 @@ use crate::source::{SourceError, row};
 pub struct Fingerprint(String);
 
 /// Catalogues of definitions that every user may read, each row of which is written by a definition alone.
-const PLAIN: [&str; 36] = [
+const PLAIN: [&str; 32] = [
     "pg_aggregate",
     "pg_am",
     "pg_amop",
@@ -31,20 +31,16 @@ const PLAIN: [&str; 36] = [
     "pg_foreign_data_wrapper",
     "pg_foreign_server",
     "pg_foreign_table",
-    "pg_inherits",
     "pg_language",
     "pg_largeobject_metadata",
     "pg_opclass",
     "pg_operator",
     "pg_opfamily",
-    "pg_partitioned_table",
     "pg_publication",
     "pg_publication_namespace",
     "pg_publication_rel",
     "pg_range",
     "pg_seclabel",
-    "pg_sequence",
-    "pg_statistic_ext",
     "pg_transform",
     "pg_ts_config",
     "pg_ts_config_map",
@@ -56,12 +52,16 @@ const PLAIN: [&str; 36] = [
 ];
 
 /// Catalogues of what belongs to relations: catalogue, column with the relation.
-const OF_RELATIONS: [(&str, &str); 6] = [
+const OF_RELATIONS: [(&str, &str); 10] = [
     ("pg_attrdef", "adrelid"),
     ("pg_attribute", "attrelid"),
     ("pg_index", "indrelid"),
+    ("pg_inherits", "inhrelid"),
+    ("pg_partitioned_table", "partrelid"),
     ("pg_policy", "polrelid"),
     ("pg_rewrite", "ev_class"),
+    ("pg_sequence", "seqrelid"),
+    ("pg_statistic_ext", "stxrelid"),
     ("pg_trigger", "tgrelid"),
 ];
 

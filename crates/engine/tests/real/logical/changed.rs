@@ -49,7 +49,6 @@ async fn every_changed_definition_is_noticed_before_a_snapshot_and_by_a_look() {
         "TRUNCATE article",
         "VACUUM (FREEZE, ANALYZE)",
         "VACUUM FULL article",
-        "CREATE TEMP TABLE passing (id serial PRIMARY KEY, x text CHECK (x <> '')); CREATE TEMP VIEW v AS SELECT 1",
         "SELECT nextval('item_id_seq')",
         "CHECKPOINT",
     ];
@@ -60,6 +59,27 @@ async fn every_changed_definition_is_noticed_before_a_snapshot_and_by_a_look() {
             .unwrap();
         assert_eq!(now, last, "{statement}");
     }
+    // What another session has for itself, while it has it.
+    let url = source.superuser_url("shop");
+    let (passing, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    passing
+        .batch_execute(
+            "CREATE TEMP TABLE passing (id serial PRIMARY KEY, x text CHECK (x <> '')); \
+             CREATE TEMP TABLE parts (n int) PARTITION BY RANGE (n); \
+             CREATE TEMP TABLE part PARTITION OF parts FOR VALUES FROM (1) TO (2); \
+             CREATE TEMP TABLE child () INHERITS (passing); \
+             CREATE STATISTICS pg_temp.both ON id, x FROM passing; \
+             CREATE TEMP VIEW v AS SELECT 1",
+        )
+        .await
+        .unwrap();
+    let now = engine::base::logical::fingerprint::Fingerprint::read(&session)
+        .await
+        .unwrap();
+    assert_eq!(now, last, "temporary objects");
 }
 
 #[tokio::test]
