@@ -195,7 +195,8 @@ impl Standby {
         account.own(&data).unwrap();
         let installations = installations().await;
         let settings = ServerSettings {
-            purpose: Purpose::Branch,
+            // A branch's server would not reach its source.
+            purpose: Purpose::Standby,
             socket_dir: home.path().join("socket"),
             identity: "standby".to_owned(),
             // Its WAL segments are the source's, of 16 MB.
