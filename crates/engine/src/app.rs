@@ -14,6 +14,7 @@ use model::engine_api::{EngineView, Problem};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::base::store::Bases;
 use crate::branch::registry::Registry;
@@ -32,6 +33,9 @@ use crate::refresh::Refresher;
 use crate::settings::Settings;
 use crate::upkeep::Upkeep;
 use crate::volume::{PassedOver, Volume, VolumeError};
+
+/// How long what came to nothing may take to be cleared once the engine is ending.
+const CLEARING_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// How long answers under way may take once the engine is ending.
 const FAREWELL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -154,6 +158,7 @@ impl App {
             clone_turns: Arc::default(),
             boot_id: read_boot_id()?,
             volume_mount,
+            clearing: TaskTracker::new(),
         });
         let shared = Arc::new(Shared {
             bases: Bases::open(Arc::clone(&machine))?,
@@ -256,7 +261,7 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         stopping.ending.cancel();
     };
     let (ending, pool) = (app.ending.clone(), app.shared.pool.clone());
-    let machine = Arc::clone(&app.shared.machine);
+    let shared = Arc::clone(&app.shared);
     tokio::spawn(ended);
     tokio::select! {
         () = crate::http::serve::serve(listener, crate::http::router(app), ending.clone()) => {}
@@ -264,6 +269,15 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
     }
     // What nobody asked for does not outlive the engine.
     pool.drain().await;
+    crate::upkeep::rest(&shared).await;
+    let machine = &shared.machine;
+    machine.clearing.close();
+    if tokio::time::timeout(CLEARING_TIME_MAX, machine.clearing.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("what came to nothing is not cleared yet: the next engine does it");
+    }
     if let Err(error) = machine.catalogue.back_up(machine.clock.now()) {
         tracing::error!(%error, "the backup of the catalogue is an older one");
     }

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::clone::turns::Turns;
@@ -36,4 +38,6 @@ pub struct Machine {
     pub boot_id: String,
     /// The mount of the volume by now; none where the kernel does not tell one from the next.
     pub volume_mount: Option<u64>,
+    /// What is being cleared of things that came to nothing; the engine's end waits for it.
+    pub clearing: TaskTracker,
 }

@@ -128,12 +128,17 @@ pub async fn forget(shared: &Arc<Shared>, name: &SourceName) {
     slots::drop_unused(shared).await;
 }
 
-/// Ends the servers of all bases cleanly, with the engine.
-pub async fn stop_servers(shared: &Shared) {
+/// Looks after nothing more: what is being made comes to nothing, the bases' servers go on.
+pub async fn rest(shared: &Shared) {
     let tasks = std::mem::take(&mut *shared.upkeep.tasks());
     for task in tasks.into_values() {
         end(Some(task)).await;
     }
+}
+
+/// Ends the servers of all bases cleanly, with the engine.
+pub async fn stop_servers(shared: &Shared) {
+    rest(shared).await;
     for living in shared.bases.living().all() {
         if let Err(error) = living.base.stop(StopMode::Fast).await {
             tracing::error!(base = %living.name, error = chain(&error), "cannot stop a base's server");
@@ -307,7 +312,7 @@ impl Task {
         let name = BaseName::random();
         let place = name.place(&machine.layout);
         tracing::info!(source = %self.wanted.name, base = %name, "copying a source that is to be followed");
-        let making = Making::at(place.directory.clone(), place.socket_dir.clone()).await;
+        let making = Making::at(machine, place.directory.clone(), place.socket_dir.clone()).await;
         let making = making.map_err(|error| chain(&error))?;
         let made = machine.volume.make_data(&place.data());
         made.map_err(|error| chain(&error))?;

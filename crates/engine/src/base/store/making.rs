@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio_util::task::TaskTracker;
+
 use super::BaseError;
 use crate::machine::Machine;
 use crate::postgres::server::sweep;
@@ -12,6 +14,7 @@ use crate::volume::{VolumeError, remove_tree};
 pub struct Making {
     pub(super) directory: PathBuf,
     pub(super) socket_dir: PathBuf,
+    clearing: TaskTracker,
     is_kept: bool,
 }
 
@@ -21,17 +24,22 @@ impl Making {
             machine.layout.making_of(name),
             machine.layout.socket_dir(name),
         );
-        Self::at(directory, socket_dir).await
+        Self::at(machine, directory, socket_dir).await
     }
 
     /// Makes `directory` empty.
     ///
     /// # Errors
     /// [`BaseError::Sweep`] or [`BaseError::Volume`].
-    pub async fn at(directory: PathBuf, socket_dir: PathBuf) -> Result<Self, BaseError> {
+    pub async fn at(
+        machine: &Machine,
+        directory: PathBuf,
+        socket_dir: PathBuf,
+    ) -> Result<Self, BaseError> {
         let making = Self {
             directory,
             socket_dir,
+            clearing: machine.clearing.clone(),
             is_kept: false,
         };
         clear(&making.directory).await?;
@@ -62,7 +70,7 @@ impl Drop for Making {
             return;
         }
         let (directory, socket_dir) = (self.directory.clone(), self.socket_dir.clone());
-        tokio::spawn(async move {
+        self.clearing.spawn(async move {
             let removed = remove_tree(&socket_dir).map_err(BaseError::Volume);
             if let Err(error) = removed.and(clear(&directory).await) {
                 tracing::error!(directory = %directory.display(), %error, "cannot clear what a copy left");
