@@ -173,6 +173,9 @@ fn fill(world: &World, for_ms: u64, free_bytes: u64) -> Result<bool> {
     let filled = write_ballast(&path, &volume.path(), free_bytes);
     let_pass(Duration::from_millis(for_ms));
     fs::remove_file(&path).context("empty the volume again")?;
+    // A device that fails next must not bring it back.
+    let directory = fs::File::open(volume.path()).context("open the volume")?;
+    directory.sync_all().context("empty the volume for good")?;
     filled.map(|()| true)
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct Branch {
     is_ttl_sure: bool,
     /// A session is in it that never says a word again.
     silent: bool,
-    /// Rows whose commit was answered, and rows that may or may not be there.
-    known: BTreeSet<u64>,
+    /// Rows whose commit was answered, with since when, and rows that may or may not be there.
+    known: BTreeMap<u64, Duration>,
     maybe: BTreeSet<u64>,
     /// It has been used since it was made.
     was_ready: bool,
@@ -65,7 +65,7 @@ impl Branch {
             safe_until: None,
             is_ttl_sure: true,
             silent: false,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             maybe: BTreeSet::new(),
             was_ready: false,
             port: None,
@@ -122,10 +122,17 @@ impl Branch {
         self.is_ttl_sure = false;
     }
 
+    /// These rows are there, since `at` at the latest.
+    fn learn<'a>(&mut self, rows: impl IntoIterator<Item = &'a u64>, at: Duration) {
+        for row in rows {
+            self.known.entry(*row).or_insert(at);
+        }
+    }
+
     /// Its data may have been made anew.
     fn doubt(&mut self) {
         let known = std::mem::take(&mut self.known);
-        self.maybe.extend(known);
+        self.maybe.extend(known.into_keys());
         self.ledger = None;
         self.floor = 0;
         self.was_ready = false;
@@ -495,7 +502,7 @@ impl Model {
                 }
                 self.take_port(slot, *port, outcome, is_calm);
                 let branch = self.branches.get_mut(&slot).expect("every slot is known");
-                branch.known.extend(committed);
+                branch.learn(committed, outcome.ended);
                 branch.maybe.extend(unsure);
             }
             Told::Held(holding) => {
@@ -544,11 +551,19 @@ impl Model {
         source_ceiling: u64,
     ) {
         let old = self.branch(slot).clone();
-        let lacking: Vec<&u64> = old.known.difference(&holding.kept).collect();
+        // A reader need not see what was committed while it read.
+        let before = old
+            .known
+            .iter()
+            .filter(|(_, since)| **since <= outcome.began);
+        let lacking: Vec<&u64> = before
+            .map(|(row, _)| row)
+            .filter(|row| !holding.kept.contains(row))
+            .collect();
         if !lacking.is_empty() {
             self.violate(outcome, &format!("committed rows are lost: {lacking:?}"));
         }
-        let all: BTreeSet<u64> = old.known.union(&old.maybe).copied().collect();
+        let all: BTreeSet<u64> = old.known.keys().chain(&old.maybe).copied().collect();
         let strange: Vec<&u64> = holding.kept.difference(&all).collect();
         if !strange.is_empty() {
             self.violate(outcome, &format!("rows of nobody: {strange:?}"));
@@ -573,7 +588,7 @@ impl Model {
         }
         let branch = self.branches.get_mut(&slot).expect("every slot is known");
         branch.ledger = holding.ledger;
-        branch.known.extend(&holding.kept);
+        branch.learn(&holding.kept, outcome.ended);
     }
 
     fn take_change(&mut self, slot: Slot, action: &Action, outcome: &Outcome, told: &Told) {

@@ -163,7 +163,8 @@ const ALWAYS: [(&str, &str); 20] = [
     // Whatever a branch loses in a crash of the machine is made again from its source.
     ("fsync", "off"),
     ("full_page_writes", "off"),
-    ("synchronous_commit", "off"),
+    // A commit that was answered is the kernel's: it outlives the server's own end, which costs a write without a flush.
+    ("synchronous_commit", "on"),
     // New WAL files cost nothing where blocks are allocated late; recycled ones would keep a branch's disk.
     ("wal_recycle", "off"),
     ("wal_init_zero", "off"),
