@@ -37,7 +37,8 @@ fn a_damaged_catalogue_is_refused_by_name_and_made_anew_of_its_backup() -> Resul
     let backup = world.data().join("catalogue.backup.json");
     eventually("a backup with the branch", BACKUP_MAX, || {
         let text = fs::read_to_string(&backup).unwrap_or_default();
-        Ok(text.contains("Ready").then_some(()))
+        let is_whole = ["Ready", "Asleep"].iter().any(|state| text.contains(state));
+        Ok(is_whole.then_some(()))
     })?;
     for (number, (name, damage)) in DAMAGES.iter().enumerate() {
         // The engine was killed, so that its servers run on and nothing was written in farewell.
