@@ -277,9 +277,16 @@ pub(crate) fn read(world: &World, slot: Slot) -> Told {
         Ok(connection) => connection,
         Err(told) => return told,
     };
-    match hold(&connection) {
-        Ok(holding) => Told::Held(holding),
-        Err(error) => Told::Unreadable(format!("{error:#}")),
+    let deadline = clock::now() + READY_MAX;
+    loop {
+        match hold(&connection) {
+            Ok(holding) => return Told::Held(holding),
+            // A server of which one process was killed ends the others and recovers.
+            Err(error) if sql::is_of_start_up(&error) && clock::now() < deadline => {
+                let_pass(LOOK_PAUSE);
+            }
+            Err(error) => return Told::Unreadable(format!("{error:#}")),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::engine_api::SourceCare;
 use model::{ByteSize, PgUrl, Secret};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::base::SnapshotName;
 use crate::base::store::{FreshSnapshot, SnapshotPin};
@@ -122,7 +122,7 @@ struct Inner {
     changed: Arc<Notify>,
     /// The clone that the keeper is making.
     making: Mutex<Option<CloneName>>,
-    keeper: Mutex<Option<AbortHandle>>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The pool.
@@ -145,7 +145,7 @@ impl Pool {
     /// Begins to keep the pool. Ends with the engine, or when it is drained.
     pub fn start(&self) {
         let keeper = tokio::spawn(keep(Arc::downgrade(&self.0), Arc::clone(&self.0.changed)));
-        *lock(&self.0.keeper) = Some(keeper.abort_handle());
+        *lock(&self.0.keeper) = Some(keeper);
         self.0.followers.start();
     }
 
@@ -237,13 +237,13 @@ impl Pool {
         shelves
     }
 
-    /// Removes clones in the background.
+    /// Removes clones in the background. The engine's end waits for it.
     fn discard(&self, clones: Vec<Warm>) {
         for warm in clones {
             let machine = Arc::clone(&self.0.machine);
-            tokio::spawn(
-                async move { clone::remove(&machine, &warm.name, Some(&warm.server)).await },
-            );
+            self.0.machine.clearing.spawn(async move {
+                clone::remove(&machine, &warm.name, Some(&warm.server)).await;
+            });
         }
     }
 
@@ -254,9 +254,8 @@ impl Pool {
 
     /// Ends the keeping and removes every clone.
     pub async fn drain(&self) {
-        if let Some(keeper) = lock(&self.0.keeper).take() {
-            keeper.abort();
-        }
+        let keeper = lock(&self.0.keeper).take();
+        end_keeper(keeper).await;
         let making = lock(&self.0.making).take();
         if let Some(name) = making {
             clone::remove(&self.0.machine, &name, None).await;
@@ -329,6 +328,15 @@ impl Pool {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends a keeper's task, and whatever it was making.
+async fn end_keeper(keeper: Option<JoinHandle<()>>) {
+    if let Some(keeper) = keeper {
+        keeper.abort();
+        // It ends as cancelled: that is what was asked.
+        let _ = keeper.await;
+    }
 }
 
 fn sizing(limits: &Limits) -> Sizing {

@@ -230,5 +230,9 @@ fn clients_that_say_nothing_or_are_too_many_keep_nobody_out() -> Result<()> {
         if problem.kind == ProblemKind::LimitPassed && problem.hint.is_some());
     ensure!(is_told, "one too many was told {answer:?}");
     drop(silent);
+    // It learns of each one's end by itself.
+    fixtures::eventually("places for others again", ANSWER_MAX, || {
+        Ok(matches!(world.engine().view(), Answer::Given(_)).then_some(()))
+    })?;
     check_whole(&world)
 }

@@ -17,10 +17,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use model::{ByteSize, PgUrl, Secret};
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::demand::Demand;
-use super::{LOOK_INTERVAL, PAUSE_AFTER_FAILURE, QUIET_TIME, lock, room, sizing};
+use super::{LOOK_INTERVAL, PAUSE_AFTER_FAILURE, QUIET_TIME, end_keeper, lock, room, sizing};
 use crate::base::copy::CopiedBase;
 use crate::base::living::{BaseName, LivingBase};
 use crate::base::physical::Place;
@@ -120,10 +120,12 @@ impl Drop for Nameless {
     }
 }
 
-/// Removes what a clone's directory holds, unless the engine is ending: the next one does it then.
+/// Removes what a clone's directory holds. The engine's end waits for it.
 fn remove_later(machine: Arc<Machine>, name: CloneName) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move { clone::remove(&machine, &name, None).await });
+        let clearing = machine.clearing.clone();
+        let removal = async move { clone::remove(&machine, &name, None).await };
+        clearing.spawn_on(removal, &runtime);
     }
 }
 
@@ -142,7 +144,7 @@ struct Inner {
     shelves: Mutex<BTreeMap<BaseName, Shelf>>,
     changed: Arc<Notify>,
     makers: Semaphore,
-    keeper: Mutex<Option<AbortHandle>>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The followers of every base.
@@ -164,7 +166,7 @@ impl Followers {
     /// Begins to keep them. Ends with the engine, or when they are drained.
     pub fn start(&self) {
         let keeper = tokio::spawn(keep(Arc::downgrade(&self.0), Arc::clone(&self.0.changed)));
-        *lock(&self.0.keeper) = Some(keeper.abort_handle());
+        *lock(&self.0.keeper) = Some(keeper);
     }
 
     fn shelves(&self) -> MutexGuard<'_, BTreeMap<BaseName, Shelf>> {
@@ -265,9 +267,8 @@ impl Followers {
 
     /// Ends the keeping and removes all of them.
     pub async fn drain(&self) {
-        if let Some(keeper) = lock(&self.0.keeper).take() {
-            keeper.abort();
-        }
+        let keeper = lock(&self.0.keeper).take();
+        end_keeper(keeper).await;
         let shelves = std::mem::take(&mut *self.shelves());
         let waiting = shelves.into_values().flat_map(|shelf| shelf.ready);
         let removals = waiting.map(|mut waiting| async move {
