@@ -233,10 +233,12 @@ fn leftovers(world: &World) -> Result<Vec<String>> {
     }
     let making = names(&data.join("volume/making"))?;
     found.extend(making.iter().map(|name| format!("volume/making/{name}")));
+    let bases = names(&data.join("volume/bases"))?;
+    let owners: BTreeSet<String> = clones.union(&bases).cloned().collect();
     let sockets = names(&data.join("run"))?;
-    let strange = sockets.symmetric_difference(&clones);
-    found.extend(strange.map(|name| format!("run/{name} or its clone")));
-    found.extend(strange_servers(&data, &clones)?);
+    let strange = sockets.symmetric_difference(&owners);
+    found.extend(strange.map(|name| format!("run/{name}, or its clone or base")));
+    found.extend(strange_servers(&data, &clones, &bases)?);
     found.extend(strange_mounts(&data, &clones)?);
     found.extend(unexplained(&data, &EXPLAINED)?);
     found.extend(unexplained(&data.join("volume"), &EXPLAINED_IN_VOLUME)?);
@@ -270,12 +272,16 @@ fn unexplained(directory: &Path, explained: &[&str]) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Clones without a server, and servers of no clone.
-fn strange_servers(data: &Path, clones: &BTreeSet<String>) -> Result<Vec<String>> {
-    let expected: BTreeSet<_> = clones
-        .iter()
-        .map(|name| data.join("volume/clones").join(name).join("data"))
-        .collect();
+/// Clones and bases without a server, and servers of neither.
+fn strange_servers(
+    data: &Path,
+    clones: &BTreeSet<String>,
+    bases: &BTreeSet<String>,
+) -> Result<Vec<String>> {
+    let data_of = |place: &str, name: &String| data.join(place).join(name).join("data");
+    let clones = clones.iter().map(|name| data_of("volume/clones", name));
+    let bases = bases.iter().map(|name| data_of("volume/bases", name));
+    let expected: BTreeSet<_> = clones.chain(bases).collect();
     let there: BTreeSet<_> = servers_below(data)?
         .into_iter()
         .map(|server| server.directory)

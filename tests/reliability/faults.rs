@@ -54,6 +54,11 @@ pub(crate) fn strike(world: &World, strike: &Strike) -> Result<bool> {
         Fault::KillMaking => {
             return kill_first(world, |server| has_part(&server.directory, "making"));
         }
+        Fault::KillBase { child } => {
+            return kill_first(world, |server| {
+                has_part(&server.directory, "bases") && server.is_postmaster != child
+            });
+        }
         Fault::KillSource { for_ms } => {
             let mut source = world.source();
             source.kill()?;

@@ -180,6 +180,7 @@ impl Circumstances {
                 Fault::KillBranch { .. }
                 | Fault::KillWarm
                 | Fault::KillMaking
+                | Fault::KillBase { .. }
                 | Fault::KillSource { .. }
                 | Fault::FreezeSource { .. }
                 | Fault::FillToFloor { .. }
@@ -310,6 +311,11 @@ impl Model {
                 Fault::KillMaking => {
                     if is_being_made {
                         branch.excuse = Some("its copy's server was killed");
+                    }
+                }
+                Fault::KillBase { .. } => {
+                    if is_being_made {
+                        branch.excuse = Some("its base's server was killed");
                     }
                 }
                 Fault::KillSource { .. } | Fault::FreezeSource { .. } => {

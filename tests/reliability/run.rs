@@ -1,4 +1,4 @@
-//! Many schedules, in two worlds at the same time: each replayed from its seed, judged, and told where it went wrong.
+//! Many schedules, in three worlds at the same time: each replayed from its seed, judged, and told where it went wrong.
 //!
 //! Owns which seeds run where, and the report. A world in which a promise was broken is not used again.
 
@@ -75,25 +75,30 @@ pub(crate) fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Worlds at the same time, one a ground.
+const WORLDS: u64 = 3;
+
 /// The ground that the schedule of a seed takes place on.
 fn ground_of(seed: u64) -> Ground {
-    if seed.is_multiple_of(2) && rustix::process::geteuid().is_root() {
-        Ground::LoopVolume
-    } else {
-        Ground::Directory
+    match seed % WORLDS {
+        0 => Ground::Followed,
+        1 if rustix::process::geteuid().is_root() => Ground::LoopVolume,
+        _ => Ground::Directory,
     }
 }
 
-/// Runs the schedules of `seeds`, the even ones beside the odd ones.
+/// Runs the schedules of `seeds`, those of each ground beside the others'.
 pub(crate) fn run_seeds(seeds: Range<u64>) -> Report {
     let report = Report::default();
     std::thread::scope(|scope| {
-        for remainder in 0..2 {
+        for remainder in 0..WORLDS {
             let (report, seeds) = (&report, seeds.clone());
             scope.spawn(move || {
                 run_schedules(
                     report,
-                    seeds.filter(|seed| seed % 2 == remainder).map(Schedule::of),
+                    seeds
+                        .filter(move |seed| seed % WORLDS == remainder)
+                        .map(Schedule::of),
                 );
             });
         }

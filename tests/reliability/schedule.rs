@@ -164,6 +164,8 @@ pub(crate) enum Fault {
     KillWarm,
     /// `kill -9` of a server in which a copy is being made.
     KillMaking,
+    /// `kill -9` of the server that follows the source: its postmaster, or one of the postmaster's children.
+    KillBase { child: bool },
     /// The source's server is killed, and started again.
     KillSource { for_ms: u64 },
     /// No process of the source's server does anything.
@@ -187,6 +189,7 @@ impl Fault {
             | Self::KillBranch { .. }
             | Self::KillWarm
             | Self::KillMaking
+            | Self::KillBase { .. }
             | Self::KillSource { .. }
             | Self::FreezeSource { .. } => false,
         }
@@ -346,8 +349,10 @@ impl Draw {
                 slot: self.slot(),
                 child: true,
             },
-            60..66 => Fault::KillWarm,
-            66..73 => Fault::KillMaking,
+            60..65 => Fault::KillWarm,
+            65..69 => Fault::KillMaking,
+            69..72 => Fault::KillBase { child: false },
+            72..73 => Fault::KillBase { child: true },
             73..80 => Fault::KillSource { for_ms },
             80..86 => Fault::FreezeSource { for_ms },
             86..91 => Fault::FillToFloor { for_ms },
@@ -401,6 +406,7 @@ mod tests {
             "kill_branch",
             "kill_warm",
             "kill_making",
+            "kill_base",
             "kill_source",
             "freeze_source",
             "fill_to_floor",

@@ -13,6 +13,7 @@ use fixtures::{
     LoopVolume, Options, Outcome, Program, Signal, TestEnv, TestPostgres, built_binary, eventually,
     sql,
 };
+use model::engine_api::{BaseActivity, SourceView};
 use serde_json::{Value, json};
 
 use crate::engine::{Answer, Engine};
@@ -26,6 +27,9 @@ pub(crate) const SOURCE_NAME: &str = "shared";
 
 /// From an engine's start to its first answer: it may have to end servers first.
 const START_MAX: Duration = Duration::from_secs(60);
+
+/// From a source's name, or its return, to a base that follows it.
+const FOLLOWED_MAX: Duration = Duration::from_secs(120);
 
 /// From a request to an engine's end.
 const STOP_MAX: Duration = Duration::from_secs(90);
@@ -47,12 +51,25 @@ pub(crate) enum Ground {
     LoopVolume,
     /// The directory as it is; servers sleep after a second without clients.
     Directory,
+    /// A volume in a file where this process may mount one, and a source that is followed: its base is a standby, and
+    /// branches of a source that has moved are followers.
+    Followed,
 }
 
 impl Ground {
+    fn has_volume(self) -> bool {
+        match self {
+            Self::LoopVolume => true,
+            Self::Followed => rustix::process::geteuid().is_root(),
+            Self::Directory => false,
+        }
+    }
+
     fn settings(self) -> &'static str {
         match self {
-            Self::LoopVolume => "free_floor_bytes = 67108864\nsleep_after_seconds = 0\n",
+            Self::LoopVolume | Self::Followed => {
+                "free_floor_bytes = 67108864\nsleep_after_seconds = 0\n"
+            }
             Self::Directory => "free_floor_bytes = 67108864\nsleep_after_seconds = 1\n",
         }
     }
@@ -85,17 +102,19 @@ impl World {
         source.execute("postgres", &format!("CREATE DATABASE {ROLE} OWNER {ROLE}"))?;
         let source_url = source.url(ROLE, PASSWORD, ROLE);
         sql::execute(&source_url, TABLES)?;
+        if ground == Ground::Followed {
+            source.execute("postgres", &format!("ALTER ROLE {ROLE} REPLICATION"))?;
+        }
         let mut env = TestEnv::new(built_binary("BOUGH_BIN")?)?;
         env.set("RUST_LOG", "info");
         let data = env.data_directory();
         std::fs::write(data.join("engine.toml"), ground.settings())?;
-        let volume = match ground {
-            Ground::LoopVolume => {
-                let mount_point = data.join("volume");
-                std::fs::create_dir(&mount_point)?;
-                Some(LoopVolume::xfs_on(&mount_point)?)
-            }
-            Ground::Directory => None,
+        let volume = if ground.has_volume() {
+            let mount_point = data.join("volume");
+            std::fs::create_dir(&mount_point)?;
+            Some(LoopVolume::xfs_on(&mount_point)?)
+        } else {
+            None
         };
         let superuser_url = source.superuser_url(ROLE);
         let world = Self {
@@ -118,7 +137,26 @@ impl World {
         let path = format!("/v1/sources/{SOURCE_NAME}");
         let answer: Answer<Value> = world.engine().request("PUT", &path, &named);
         ensure!(matches!(answer, Answer::Given(_)), "{answer:?}");
+        if ground == Ground::Followed {
+            world.wait_until_followed()?;
+        }
         Ok(world)
+    }
+
+    /// Waits until the source's changes arrive.
+    pub(crate) fn wait_until_followed(&self) -> Result<()> {
+        let mut last = None;
+        eventually("a source that is followed", FOLLOWED_MAX, || {
+            let answer: Answer<Vec<SourceView>> =
+                self.engine().request("GET", "/v1/sources", &Value::Null);
+            let base = answer.given().and_then(|mut views| views.pop()?.base);
+            let follows = base
+                .as_ref()
+                .is_some_and(|base| base.activity == BaseActivity::Following);
+            last = base;
+            Ok(follows.then_some(()))
+        })
+        .with_context(|| format!("{last:?}"))
     }
 
     /// Where the ids of its branches count. Of this world alone: a branch's port follows from its name, and another engine
@@ -245,7 +283,7 @@ impl World {
     }
 }
 
-/// Every relation, role, slot, publication and setting of a role or database: whoever only reads changes none.
+/// Every relation, role, lasting slot, publication and setting of a role or database: whoever only reads changes none.
 fn source_shape(superuser_url: &str) -> Result<String> {
     let rows = sql::query(
         superuser_url,
@@ -253,7 +291,7 @@ fn source_shape(superuser_url: &str) -> Result<String> {
          UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname !~ '^pg_'
          UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast)'
          UNION ALL SELECT 'database ' || datname FROM pg_database
-         UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots
+         UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE NOT temporary
          UNION ALL SELECT 'publication ' || pubname FROM pg_publication
          UNION ALL SELECT 'setting ' || setconfig::text FROM pg_db_role_setting
          UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts

@@ -4,6 +4,7 @@
 //! trace. Each of these may be dropped at any await and done again. Leaves to `branch` and `pool` who a clone is for.
 
 pub mod turns;
+pub mod warm_up;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::base::copy::CopiedBase;
 use crate::http::chain;
 use crate::machine::Machine;
 use crate::postgres::binaries::BinariesError;
-use crate::postgres::connect::{ConnectError, connect_local};
+use crate::postgres::connect::{ConnectError, connect_local, connect_unnoticed};
 use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::password::{PasswordError, set_password};
 use crate::postgres::server::{
@@ -282,6 +283,22 @@ pub async fn run_server(
         settings: &settings,
     };
     Ok(start(&launch).await?)
+}
+
+/// Does beforehand what the first client of the clone's database would wait for. What cannot be done is left to that
+/// client.
+pub async fn warm_up(machine: &Machine, name: &CloneName, image: &ServerImage) {
+    if image.database.is_empty() {
+        return;
+    }
+    let socket_dir = machine.layout.socket_dir(name.as_str());
+    let (database, password) = (&image.database, &image.admin_password);
+    match connect_unnoticed(&socket_dir, database, password, image.major).await {
+        Ok(session) => warm_up::warm_up(&session).await,
+        Err(error) => {
+            tracing::debug!(clone = %name, %error, "a clone is not as warm as it could be")
+        }
+    }
 }
 
 /// Stops the clone's server cleanly: `server`, or one that an earlier engine left running.

@@ -402,5 +402,6 @@ async fn try_to_make(
     clone::make_files(machine, name, &order.snapshot, order.size).await?;
     let server = clone::run_server(machine, name, &order.image).await?;
     clone::let_application_in(machine, name, &order.image, &order.url()).await?;
+    clone::warm_up(machine, name, &order.image).await;
     Ok(server)
 }

@@ -75,7 +75,7 @@ impl Default for Limits {
         Self {
             ttl_max_seconds: TTL_MAX_DEFAULT,
             branches_max: 500,
-            connections_per_branch_max: 100,
+            connections_per_branch_max: 50,
             copies_max: 2,
             copy_readers_max: 4,
             free_floor_bytes: ByteSize(256 << 20),

@@ -15,6 +15,7 @@ use model::{BranchName, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::hold::Joined;
+use super::newborn::Newborn;
 use super::quiet::Quiet;
 use super::record::{BranchRecord, Spec};
 use super::state::{AfterRemoval, Event, Failure, State};
@@ -79,6 +80,7 @@ pub(super) enum Request {
 pub(super) struct Driver {
     shared: Arc<Shared>,
     record: BranchRecord,
+    newborn: Newborn,
     door: Door,
     counts: Arc<Counts>,
     /// How long nobody has connected.
@@ -105,8 +107,13 @@ pub(super) struct Handle {
 }
 
 impl Driver {
-    /// A driver for a record that is journaled, and its handle.
-    pub(super) fn new(shared: Arc<Shared>, record: BranchRecord, door: Door) -> (Self, Handle) {
+    /// A driver for a record, and its handle.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        record: BranchRecord,
+        newborn: Newborn,
+        door: Door,
+    ) -> (Self, Handle) {
         let (requests_tx, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let (view_tx, view_rx) = watch::channel(record.view(None, 1));
         let (clone_tx, clone_rx) = watch::channel(record.clone.clone());
@@ -125,6 +132,7 @@ impl Driver {
         let driver = Self {
             shared,
             record,
+            newborn,
             counts: Arc::clone(door.counts()),
             quiet: Quiet::default(),
             door,
@@ -178,6 +186,7 @@ impl Driver {
                     None => std::future::pending().await,
                 },
                 () = self.shared.machine.clock.wait_until(deadline) => self.look_at_the_clock().await,
+                () = self.newborn.due() => self.enter_journal().await,
                 () = self.counts.knocked(), if is_asleep => self.step(Event::Knocked).await.is_ok(),
                 () = next_progress(&mut self.progress_rx) => {
                     self.publish();
@@ -247,6 +256,7 @@ impl Driver {
         loop {
             match self.step(event.clone()).await {
                 Ok(()) => return true,
+                Err(problem) if self.newborn.is_unwritten() => return self.give_up(problem).await,
                 Err(problem) => {
                     tracing::error!(branch = %self.record.name, detail = %problem.detail, "cannot go on");
                     tokio::time::sleep(JOURNAL_RETRY_PAUSE).await;
@@ -258,6 +268,23 @@ impl Driver {
     fn was_ready_long(&self) -> bool {
         let ready_at = self.record.ready_at.unwrap_or(Timestamp::MAX);
         self.shared.machine.clock.now().duration_since(ready_at) >= RESTART_FORGIVEN_AFTER
+    }
+
+    /// Journals a branch for the first time. True when the state changed.
+    async fn enter_journal(&mut self) -> bool {
+        match self.shared.machine.catalogue.put(&self.record).await {
+            Ok(()) => {
+                self.newborn.tell(Ok(()));
+                false
+            }
+            Err(error) => self.give_up(crate::http::problem_of(&error)).await,
+        }
+    }
+
+    /// Removes what the journal does not take: nobody was told that there is a branch. True when the state changed.
+    async fn give_up(&mut self, problem: Problem) -> bool {
+        self.newborn.tell(Err(problem));
+        self.step(Event::DeleteAsked).await.is_ok()
     }
 
     /// Steps the state, journals it, and only then lets it be seen.
@@ -313,6 +340,7 @@ impl Driver {
         tracing::info!(branch = %record.name, state = record.state.word(), "stepped");
         self.record = record;
         self.enter();
+        self.newborn.tell(Ok(()));
         Ok(())
     }
 
@@ -400,6 +428,10 @@ impl Driver {
 
     /// Answers a request. True when the state changed.
     async fn answer(&mut self, request: Request) -> bool {
+        if self.newborn.is_unwritten() && self.enter_journal().await {
+            // Unanswered: there is no such branch.
+            return true;
+        }
         // A caller that has gone away wants no answer.
         match request {
             // Unanswered: whoever asks waits for its end and has one made anew.

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use model::engine_api::{
     BranchConnection, BranchPhase, BranchView, EnsureBranch, EnsuredBranch, JoinSession, Problem,
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::driver::{Driver, Handle, Request, open_door};
 use super::hold::Hold;
+use super::newborn::{Journaled, Newborn};
 use super::record::{BranchRecord, Spec};
 use super::state::{AfterRemoval, Failure, State};
 use crate::app::Shared;
@@ -31,9 +31,6 @@ const SESSION_BYTES_MAX: usize = 4096;
 
 /// Branches that one session may hold: a file with more databases than that is a mistake.
 const SESSION_BRANCHES_MAX: usize = 64;
-
-/// How long an answer waits for a warm clone: what taking one takes on a busy machine. Any other branch takes longer.
-const WARM_TIME_MAX: Duration = Duration::from_millis(15);
 
 /// The living branches.
 #[derive(Debug)]
@@ -85,14 +82,14 @@ impl Registry {
                     .await
                     .map_err(|error| problem_of(&error))?;
             }
-            self.start(record, door);
+            self.start(record, Newborn::grown(), door);
         }
         Ok(())
     }
 
-    fn start(&self, record: BranchRecord, door: crate::door::Door) -> Handle {
+    fn start(&self, record: BranchRecord, newborn: Newborn, door: crate::door::Door) -> Handle {
         let name = record.name.clone();
-        let (driver, handle) = Driver::new(Arc::clone(&self.shared), record, door);
+        let (driver, handle) = Driver::new(Arc::clone(&self.shared), record, newborn, door);
         lock(&self.handles).insert(name.clone(), handle.clone());
         let handles = Arc::clone(&self.handles);
         let mut tasks = lock(&self.tasks);
@@ -117,20 +114,6 @@ impl Registry {
     /// # Errors
     /// [`Problem`] of kind `SpecDiffers`, `LimitPassed`, `BadRequest` or `NotFound`.
     pub async fn ensure(&self, request: &EnsureBranch) -> Result<EnsuredBranch, Problem> {
-        let mut ensured = self.ensure_begun(request).await?;
-        if ensured.branch.phase == BranchPhase::Copying
-            && let Ok(handle) = self.handle(&ensured.branch.name)
-        {
-            let mut view_rx = handle.view_rx;
-            let ready = view_rx.wait_for(|view| view.phase == BranchPhase::Ready);
-            if let Ok(Ok(view)) = tokio::time::timeout(WARM_TIME_MAX, ready).await {
-                ensured.branch = view.clone();
-            }
-        }
-        Ok(ensured)
-    }
-
-    async fn ensure_begun(&self, request: &EnsureBranch) -> Result<EnsuredBranch, Problem> {
         self.check_ttl(request.ttl)?;
         let url = self.shared.source_url(&request.source)?;
         let spec = Spec::of(request, &url).map_err(|error| {
@@ -147,13 +130,15 @@ impl Registry {
             }
         })?;
         let name = BranchName::of(&request.namespace, &request.id);
-        let _adding = self.adding.lock().await;
+        let adding = self.adding.lock().await;
         for _ in 0..ENSURE_TRIES_MAX {
             let Ok(handle) = self.handle(&name) else {
-                let branch = self.add(request, &name, spec).await?;
+                let (handle, journaled_rx) = self.add(request, &name, spec).await?;
+                // From here on whoever asks for it finds it.
+                drop(adding);
                 return Ok(EnsuredBranch {
                     reused: false,
-                    branch,
+                    branch: born(&handle, journaled_rx).await?,
                 });
             };
             let failed = handle.view_rx.borrow().phase == BranchPhase::Failed;
@@ -185,7 +170,7 @@ impl Registry {
         request: &EnsureBranch,
         name: &BranchName,
         spec: Spec,
-    ) -> Result<BranchView, Problem> {
+    ) -> Result<(Handle, Journaled), Problem> {
         let max = self.shared.machine.limits.branches_max;
         let count = self.count();
         if u32::try_from(count).unwrap_or(u32::MAX) >= max {
@@ -210,15 +195,8 @@ impl Registry {
             boot_id: self.shared.machine.boot_id.clone(),
             unsynced_on: self.shared.machine.volume_mount,
         };
-        self.shared
-            .machine
-            .catalogue
-            .put(&record)
-            .await
-            .map_err(|error| problem_of(&error))?;
-        let handle = self.start(record, door);
-        let view = handle.view_rx.borrow().clone();
-        Ok(view)
+        let (newborn, journaled_rx) = Newborn::unwritten();
+        Ok((self.start(record, newborn, door), journaled_rx))
     }
 
     fn check_ttl(&self, ttl: Ttl) -> Result<(), Problem> {
@@ -398,6 +376,15 @@ impl Registry {
             Problem::new(ProblemKind::NotFound, format!("the branch {name} is gone"))
         })
     }
+}
+
+/// What is told of a new branch, once the journal has it.
+async fn born(handle: &Handle, journaled_rx: Journaled) -> Result<BranchView, Problem> {
+    match journaled_rx.await {
+        Ok(entered) => entered?,
+        Err(_) => return Err(Problem::new(ProblemKind::Internal, "the engine is ending")),
+    }
+    Ok(handle.view_rx.borrow().clone())
 }
 
 /// Sends a request and waits for its answer; none when the driver has ended.

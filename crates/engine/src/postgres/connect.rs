@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::pg_url::Address;
-use model::{PgUrl, Secret};
+use model::{PgMajor, PgUrl, Secret};
 use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
@@ -34,7 +34,7 @@ use target::{Attempt, Target};
 use raw::{TappedTls, Taps};
 
 use super::initdb::ADMIN_ROLE;
-use super::settings::{SOCKET_PORT, socket_path};
+use super::settings::{HAS_EVENT_TRIGGERS, SOCKET_PORT, socket_path};
 use super::sql;
 
 /// The name that our connections show in `pg_stat_activity`.
@@ -102,24 +102,30 @@ impl Session {
         &self,
         snapshot: Option<&str>,
     ) -> Result<(), tokio_postgres::Error> {
-        let within = snapshot.map_or_else(String::new, |snapshot| {
-            format!("SET TRANSACTION SNAPSHOT {}; ", sql::literal(snapshot))
-        });
-        let lock_time_ms = LOCK_TIME_MAX.as_millis();
-        let begin = format!(
-            "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}\
-             SET LOCAL statement_timeout = 0; \
-             SET LOCAL idle_in_transaction_session_timeout = 0; \
-             SET LOCAL lock_timeout = {lock_time_ms}; \
-             SET LOCAL search_path = pg_catalog; \
-             SET LOCAL DateStyle = ISO; \
-             SET LOCAL IntervalStyle = postgres; \
-             SET LOCAL extra_float_digits = 3; \
-             SET LOCAL lc_monetary = 'C'; \
-             {NO_TRANSACTION_TIMEOUT}"
-        );
+        let begin = begin_read_statements(snapshot);
+        let begin = format!("{begin}; {NO_TRANSACTION_TIMEOUT}");
         self.client.batch_execute(&begin).await
     }
+}
+
+/// What begins a transaction as [`Session::begin_read_within`] does, for those who send more along with it and are done
+/// within milliseconds: a time-out on transactions stays, for looking it up takes longer than the rest.
+pub fn begin_read_statements(snapshot: Option<&str>) -> String {
+    let within = snapshot.map_or_else(String::new, |snapshot| {
+        format!("SET TRANSACTION SNAPSHOT {}; ", sql::literal(snapshot))
+    });
+    let lock_time_ms = LOCK_TIME_MAX.as_millis();
+    format!(
+        "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}\
+         SET LOCAL statement_timeout = 0; \
+         SET LOCAL idle_in_transaction_session_timeout = 0; \
+         SET LOCAL lock_timeout = {lock_time_ms}; \
+         SET LOCAL search_path = pg_catalog; \
+         SET LOCAL DateStyle = ISO; \
+         SET LOCAL IntervalStyle = postgres; \
+         SET LOCAL extra_float_digits = 3; \
+         SET LOCAL lc_monetary = 'C'"
+    )
 }
 
 impl Deref for Session {
@@ -156,6 +162,38 @@ pub async fn connect_local(
     user: &str,
     password: &Secret,
 ) -> Result<Session, ConnectError> {
+    let options = if user == ADMIN_ROLE {
+        ADMIN_OPTIONS
+    } else {
+        ""
+    };
+    connect_local_with(socket_dir, database, (user, password), options).await
+}
+
+/// Connects to a server of ours as its administrator, and no trigger of the database's notices: 17 and newer have some
+/// that fire at a login.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect_unnoticed(
+    socket_dir: &Path,
+    database: &str,
+    password: &Secret,
+    major: PgMajor,
+) -> Result<Session, ConnectError> {
+    let mut options = ADMIN_OPTIONS.to_owned();
+    if major >= HAS_EVENT_TRIGGERS {
+        options.push_str(" -c event_triggers=off");
+    }
+    connect_local_with(socket_dir, database, (ADMIN_ROLE, password), &options).await
+}
+
+async fn connect_local_with(
+    socket_dir: &Path,
+    database: &str,
+    (user, password): (&str, &Secret),
+    options: &str,
+) -> Result<Session, ConnectError> {
     let path = socket_path(socket_dir);
     let address = Address {
         host: socket_dir.display().to_string(),
@@ -166,10 +204,8 @@ pub async fn connect_local(
         .user(user)
         .password(password.reveal())
         .dbname(database)
+        .options(options)
         .application_name(APPLICATION_NAME);
-    if user == ADMIN_ROLE {
-        config.options(ADMIN_OPTIONS);
-    }
     let connected = async {
         let stream = UnixStream::connect(&path).await;
         let stream = stream.map_err(|source| ConnectError::Unreachable {

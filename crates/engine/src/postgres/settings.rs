@@ -29,7 +29,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 const HAS_IO_METHOD: PgMajor = PgMajor(18);
 
 /// The first version with `event_triggers`, and with event triggers that fire when somebody logs in.
-const HAS_EVENT_TRIGGERS: PgMajor = PgMajor(17);
+pub const HAS_EVENT_TRIGGERS: PgMajor = PgMajor(17);
 
 /// Settings of a source that its applications notice, by name.
 pub type SemanticSettings = BTreeMap<String, String>;
@@ -202,9 +202,13 @@ const BASE: [(&str, &str); 10] = [
     ("track_activities", "off"),
 ];
 
-const BRANCH: [(&str, &str); 6] = [
+const BRANCH: [(&str, &str); 8] = [
     ("wal_level", "replica"),
-    ("max_connections", "100"),
+    ("max_connections", "50"),
+    // Room for them is taken and touched at the start, and a fifth of an idle branch's memory by default. Where it is
+    // short, a serializable transaction watches pages and tables instead of rows, and may have to be tried again.
+    ("max_pred_locks_per_transaction", "10"),
+    ("autovacuum_max_workers", "1"),
     // With fsync, what a start's time depends on. The pages of a branch are in the kernel's memory as well, and without
     // fsync a write to them costs no more than one to its own.
     ("shared_buffers", "16MB"),

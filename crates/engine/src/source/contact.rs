@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use super::position::Position;
-use super::{SourceAccess, SourceError, asking};
+use super::position::{Acquaintance, Position};
+use super::{SourceAccess, SourceError};
 use crate::clock::Clock;
 use crate::postgres::connect::Session;
 
@@ -34,9 +34,15 @@ pub trait Question: Sync {
     ) -> impl Future<Output = Result<Self::Answer, SourceError>> + Send;
 }
 
-/// The connection that is kept, if any.
+/// The connection that is kept, if any, and what is known of the source.
 #[derive(Debug, Default)]
-pub struct Contact(Arc<Mutex<Option<Kept>>>);
+pub struct Contact {
+    kept: Arc<Mutex<Option<Kept>>>,
+    known: Known,
+}
+
+/// What the last question about the position found.
+type Known = Mutex<Option<Arc<Acquaintance>>>;
 
 #[derive(Debug)]
 struct Kept {
@@ -55,7 +61,7 @@ impl Contact {
         access: &SourceAccess,
         clock: Clock,
     ) -> Result<Position, SourceError> {
-        self.ask(access, clock, &Where).await
+        self.ask(access, clock, &Where(&self.known)).await
     }
 
     /// The answer to a question, asked likewise. The question leaves no transaction open.
@@ -68,7 +74,7 @@ impl Contact {
         clock: Clock,
         question: &Q,
     ) -> Result<Q::Answer, SourceError> {
-        let mut slot = self.0.lock().await;
+        let mut slot = self.kept.lock().await;
         if let Some(kept) = slot.take().filter(|kept| kept.serves(access, clock.now())) {
             // Whatever is the matter with it, a new one says it better.
             if let Ok(answer) = question.ask(&kept.session).await {
@@ -84,7 +90,7 @@ impl Contact {
             access: access.clone(),
             opened_at,
         });
-        tokio::spawn(close_in_time(Arc::downgrade(&self.0), opened_at));
+        tokio::spawn(close_in_time(Arc::downgrade(&self.kept), opened_at));
         Ok(answer)
     }
 }
@@ -98,16 +104,13 @@ impl Kept {
 }
 
 /// Where a source stands.
-struct Where;
+struct Where<'a>(&'a Known);
 
-impl Question for Where {
+impl Question for Where<'_> {
     type Answer = Position;
 
     async fn ask(&self, session: &Session) -> Result<Position, SourceError> {
-        let position = Position::begin(session).await?;
-        let ended = session.batch_execute("ROLLBACK").await;
-        ended.map_err(asking("a moment"))?;
-        Ok(position)
+        Position::ask(session, &mut *self.0.lock().await).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::postgres::sql;
 
 /// Settings of a server that applications notice, in what they get or in what they may do. Those that only steer
 /// memory, disk, plans or logs are left out: they are the branch's own.
-const NOTICED: [&str; 40] = [
+const NOTICED: [&str; 39] = [
     "DateStyle",
     "IntervalStyle",
     "TimeZone",
@@ -40,7 +40,6 @@ const NOTICED: [&str; 40] = [
     "lo_compat_privileges",
     "lock_timeout",
     "max_locks_per_transaction",
-    "max_pred_locks_per_transaction",
     "max_prepared_transactions",
     "quote_all_identifiers",
     "restrict_nonsystem_relation_kind",

@@ -5,12 +5,18 @@
 //! the cluster and its timeline (a promoted standby may count the same transactions again), every sequence (`nextval`
 //! moves no snapshot), and on a read replica the replay position (where a row may appear under an unmoved snapshot).
 //! What cannot be read counts as moved. Transaction numbers are the whole cluster's, so that work in another database
-//! counts as movement too. Leaves to `base::store` what follows from it.
+//! counts as movement too. `acquaintance` asks for all of it at once. Leaves to `base::store` what follows from it.
+
+mod acquaintance;
+
+use std::sync::Arc;
 
 use model::ByteSize;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::error::SqlState;
+
+pub use acquaintance::Acquaintance;
 
 use super::{Answer, SourceError, asking, row, rows};
 use crate::postgres::connect::Session;
@@ -74,49 +80,72 @@ impl Position {
         session: &Session,
         snapshot: Option<&str>,
     ) -> Result<Self, SourceError> {
+        Ok(Self::read(session, snapshot).await?.0)
+    }
+
+    /// Where the source stands, asked in a transaction that is ended: in one round trip where it is what it was at the
+    /// last question, which `known` remembers.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn ask(
+        session: &Session,
+        known: &mut Option<Arc<Acquaintance>>,
+    ) -> Result<Self, SourceError> {
+        if let Some(acquaintance) = known.take()
+            && let Some(position) = acquaintance.ask(session).await?
+        {
+            *known = Some(acquaintance);
+            return Ok(position);
+        }
+        let (position, acquaintance) = Self::read(session, None).await?;
+        let ended = session.batch_execute("ROLLBACK").await;
+        ended.map_err(asking("a moment"))?;
+        *known = acquaintance.map(Arc::new);
+        Ok(position)
+    }
+
+    async fn read(
+        session: &Session,
+        snapshot: Option<&str>,
+    ) -> Result<(Self, Option<Acquaintance>), SourceError> {
         // Before the snapshot: what is replayed between the two then counts as movement.
         let replayed = row(session, "replay position", REPLAYED).await?;
         let replayed = replayed.get(0).map(str::to_owned);
         let begun = session.begin_read_within(snapshot).await;
         begun.map_err(asking("a moment"))?;
-        let (lsn, timeline) = if replayed.is_some() {
-            (REPLAYED_LSN, CHECKPOINT_TIMELINE)
-        } else {
-            (INSERT_LSN, INSERT_TIMELINE)
-        };
+        let is_replica = replayed.is_some();
+        let lsn = if is_replica { REPLAYED_LSN } else { INSERT_LSN };
         let now = row(session, "position", &format!("{MOMENT}, {lsn}")).await?;
-        let [may_ask_system, may_ask_checkpoint, has_unlogged] = [now.is(3), now.is(4), now.is(5)];
-        let mut cluster = Cluster {
-            system_identifier: None,
-            timeline: None,
-            database_oid: now.number(1)?,
-            started_at: now.text(2)?,
-            checkpoint: None,
-            replayed,
+        let rights = Rights::of(&now);
+        let system = if rights.may_ask_system {
+            Some(row(session, "system identifier", SYSTEM_IDENTIFIER).await?)
+        } else {
+            None
         };
-        if may_ask_system {
-            let found = row(session, "system identifier", SYSTEM_IDENTIFIER).await?;
-            cluster.system_identifier = Some(found.text(0)?);
-        }
-        if may_ask_checkpoint || timeline == INSERT_TIMELINE {
-            let found = row(session, "timeline", timeline).await?;
-            cluster.timeline = Some(found.text(0)?);
-        }
-        if has_unlogged && may_ask_checkpoint {
-            let found = row(session, "last checkpoint", CHECKPOINT).await?;
-            cluster.checkpoint = Some(found.text(0)?);
-        }
-        let sequences = if has_unlogged && !may_ask_checkpoint {
-            Sequences::Unreadable
+        let timeline = match rights.timeline(is_replica) {
+            Some(query) => Some(row(session, "timeline", query).await?),
+            None => None,
+        };
+        let checkpoint = if rights.asks_checkpoint() {
+            Some(row(session, "last checkpoint", CHECKPOINT).await?)
+        } else {
+            None
+        };
+        let (sequences, listed) = if rights.has_unlogged && !rights.may_ask_checkpoint {
+            (Sequences::Unreadable, None)
         } else {
             read_sequences(session).await?
         };
-        Ok(Self {
-            lsn: now.text(6)?,
-            snapshot: now.text(0)?,
-            cluster,
-            sequences,
-        })
+        let acquaintance = listed.and_then(|listed| Acquaintance::new(rights, is_replica, &listed));
+        let told = Told {
+            replayed,
+            now: &now,
+            system: system.as_ref(),
+            timeline: timeline.as_ref(),
+            checkpoint: checkpoint.as_ref(),
+        };
+        Ok((told.position(sequences)?, acquaintance))
     }
 
     /// Whether nothing has been written between `earlier` and this position, as far as that can be known.
@@ -134,6 +163,65 @@ impl Position {
         self.cluster.system_identifier.is_some()
             && self.cluster.timeline.is_some()
             && self.sequences != Sequences::Unreadable
+    }
+}
+
+/// What the user may ask, and what must be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rights {
+    may_ask_system: bool,
+    may_ask_checkpoint: bool,
+    has_unlogged: bool,
+}
+
+impl Rights {
+    fn of(now: &Answer) -> Self {
+        Self {
+            may_ask_system: now.is(3),
+            may_ask_checkpoint: now.is(4),
+            has_unlogged: now.is(5),
+        }
+    }
+
+    /// What tells the timeline, where anything does.
+    fn timeline(self, is_replica: bool) -> Option<&'static str> {
+        match (is_replica, self.may_ask_checkpoint) {
+            (false, _) => Some(INSERT_TIMELINE),
+            (true, true) => Some(CHECKPOINT_TIMELINE),
+            (true, false) => None,
+        }
+    }
+
+    fn asks_checkpoint(self) -> bool {
+        self.has_unlogged && self.may_ask_checkpoint
+    }
+}
+
+/// What a source has said of one moment.
+struct Told<'a> {
+    replayed: Option<String>,
+    now: &'a Answer,
+    system: Option<&'a Answer>,
+    timeline: Option<&'a Answer>,
+    checkpoint: Option<&'a Answer>,
+}
+
+impl Told<'_> {
+    fn position(self, sequences: Sequences) -> Result<Position, SourceError> {
+        let first = |answer: Option<&Answer>| answer.map(|answer| answer.text(0)).transpose();
+        Ok(Position {
+            lsn: self.now.text(6)?,
+            snapshot: self.now.text(0)?,
+            cluster: Cluster {
+                system_identifier: first(self.system)?,
+                timeline: first(self.timeline)?,
+                database_oid: self.now.number(1)?,
+                started_at: self.now.text(2)?,
+                checkpoint: first(self.checkpoint)?,
+                replayed: self.replayed,
+            },
+            sequences,
+        })
     }
 }
 
@@ -168,35 +256,46 @@ const SEQUENCES: &str = "SELECT c.oid, n.nspname, c.relname, \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY c.oid";
 
-async fn read_sequences(session: &Session) -> Result<Sequences, SourceError> {
+/// The sequences' values, and the sequences where all can be read.
+async fn read_sequences(
+    session: &Session,
+) -> Result<(Sequences, Option<Vec<Answer>>), SourceError> {
     let listed = rows(session, "sequences", SEQUENCES).await?;
     if listed.iter().any(|sequence| !sequence.is(3)) {
-        return Ok(Sequences::Unreadable);
+        return Ok((Sequences::Unreadable, None));
     }
-    let mut digest = Sha256::new();
-    for some in listed.chunks(SEQUENCES_PER_STATEMENT) {
-        let select = some
-            .iter()
-            .map(select_value)
-            .collect::<Result<Vec<_>, _>>()?;
-        let query = format!("{} ORDER BY 1", select.join(" UNION ALL "));
+    let mut values = Vec::new();
+    for query in value_queries(&listed)? {
         match rows(session, "sequences", &query).await {
-            Ok(values) => values.iter().for_each(|value| add(&mut digest, value)),
+            Ok(some) => values.extend(some),
             // Dropped since the snapshot was taken.
             Err(SourceError::Ask { source, .. })
                 if source.code() == Some(&SqlState::UNDEFINED_TABLE) =>
             {
-                return Ok(Sequences::Unreadable);
+                return Ok((Sequences::Unreadable, None));
             }
             Err(error) => return Err(error),
         }
     }
-    let hex = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(Sequences::Digest(hex))
+    Ok((digest(&values), Some(listed)))
+}
+
+fn value_queries(listed: &[Answer]) -> Result<Vec<String>, SourceError> {
+    let queries = listed.chunks(SEQUENCES_PER_STATEMENT).map(|some| {
+        let selects = some.iter().map(select_value);
+        let selects = selects.collect::<Result<Vec<_>, _>>()?;
+        Ok(format!("{} ORDER BY 1", selects.join(" UNION ALL ")))
+    });
+    queries.collect()
+}
+
+fn digest<'a>(values: impl IntoIterator<Item = &'a Answer>) -> Sequences {
+    let mut digest = Sha256::new();
+    for value in values {
+        add(&mut digest, value);
+    }
+    let bytes = digest.finalize();
+    Sequences::Digest(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn select_value(sequence: &Answer) -> Result<String, SourceError> {

@@ -13,6 +13,7 @@ use super::super::work;
 use super::*;
 use crate::app::App;
 use crate::branch::hold::Hold;
+use crate::branch::newborn::Newborn;
 use crate::settings::{Limits, Settings};
 
 /// How long anything may take on a busy machine before the test gives up.
@@ -110,7 +111,7 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         unsynced_on: app.shared.machine.volume_mount,
     };
     app.shared.machine.catalogue.put(&record).await.unwrap();
-    Driver::new(Arc::clone(&app.shared), record, door)
+    Driver::new(Arc::clone(&app.shared), record, Newborn::grown(), door)
 }
 
 /// Does the work of the state, and loses its outcome: a crash between the doing and the journal.
