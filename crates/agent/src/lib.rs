@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use incoming::try_incoming;
-pub use server::{Agent, RunError, run};
+pub use server::{Agent, Listener, RunError, run};
 use wire::AgentKey;
 
 /// What an agent has to know of its target.
@@ -50,6 +50,8 @@ pub struct Settings {
     pub process: Option<u32>,
     /// For how long a session without a link is kept.
     pub grace: Duration,
+    /// How long the agent goes on without any session; none where its end is another's to say.
+    pub idle: Option<Duration>,
     /// Why the target's ports are not to be touched; none where they may be. In a network that is not the target's
     /// alone, the ports are other programs' too.
     pub hands_off: Option<String>,

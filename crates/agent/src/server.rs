@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 use wire::pump::{Guest, Session, greet};
@@ -25,6 +25,9 @@ const LINKS_MAX: usize = 4 * SESSIONS_MAX;
 /// The longest that sessions are waited for at the end, after they were told.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
 
+/// How often an agent that ends by itself looks whether anybody is there.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
 /// The wait after a failed `accept`, which says that descriptors are short: others have to end first.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -37,6 +40,15 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Where sessions come to.
+#[derive(Debug)]
+pub enum Listener {
+    /// On the agent's machine: whoever may open the socket.
+    Unix(UnixListener),
+    /// In the target's network: on loopback, which port-forwarding of a cluster leads to.
+    Tcp(TcpListener),
 }
 
 /// One agent. Cheap to copy; all copies are the same one.
@@ -59,25 +71,27 @@ pub(crate) struct Inner {
 /// [`RunError`].
 pub async fn run(
     settings: Settings,
-    listener: UnixListener,
+    listener: Listener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     // An unusable socket is seen at once, not at the first session.
     listener
-        .local_addr()
+        .check()
         .map_err(|source| RunError::Socket { source })?;
     allow_descriptors();
     let agent = Agent::new(settings);
     let mut links = JoinSet::new();
-    tokio::pin!(shutdown);
+    let idle = agent.idle();
+    tokio::pin!(shutdown, idle);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            () = &mut idle => break,
             Some(_) = links.join_next() => {}
             accepted = listener.accept(), if links.len() < LINKS_MAX => match accepted {
-                Ok((transport, _)) => {
+                Ok(transport) => {
                     let agent = agent.clone();
-                    links.spawn(async move { agent.serve(transport).await });
+                    links.spawn(async move { transport.be_served(&agent).await });
                 }
                 Err(error) => {
                     warn!(%error, "a link cannot be accepted");
@@ -96,6 +110,42 @@ pub async fn run(
         info!("connections to the target are cut, or sessions did not take leave in time");
     }
     Ok(())
+}
+
+impl Listener {
+    fn check(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(listener) => listener.local_addr().map(drop),
+            Self::Tcp(listener) => listener.local_addr().map(drop),
+        }
+    }
+
+    /// The next link. Cancel-safe.
+    async fn accept(&self) -> io::Result<Transport> {
+        match self {
+            Self::Unix(listener) => listener.accept().await.map(|(it, _)| Transport::Unix(it)),
+            Self::Tcp(listener) => {
+                let (transport, _) = listener.accept().await?;
+                transport.set_nodelay(true).ok();
+                Ok(Transport::Tcp(transport))
+            }
+        }
+    }
+}
+
+/// What a link goes over.
+enum Transport {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Transport {
+    async fn be_served(self, agent: &Agent) {
+        match self {
+            Self::Unix(transport) => agent.serve(transport).await,
+            Self::Tcp(transport) => agent.serve(transport).await,
+        }
+    }
 }
 
 /// Takes as many descriptors as the process may have: every connection that is carried costs two.
@@ -184,6 +234,26 @@ impl Agent {
         }
     }
 
+    /// Waits until nobody was there for as long as the settings say; for ever where they say nothing.
+    async fn idle(&self) {
+        let Some(patience) = self.inner.settings.idle else {
+            return std::future::pending().await;
+        };
+        let mut left = patience;
+        let mut looks = tokio::time::interval(IDLE_LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        looks.tick().await;
+        while !left.is_zero() {
+            looks.tick().await;
+            left = if self.sessions().values().any(|session| !session.is_closed()) {
+                patience
+            } else {
+                left.saturating_sub(IDLE_LOOK)
+            };
+        }
+        info!("nobody is there any more");
+    }
+
     /// Tells all sessions that the agent ends.
     pub fn close(&self) {
         for session in self.sessions().values() {
@@ -220,4 +290,47 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::AgentKey;
+    use wire::pump::connect;
+
+    use super::*;
+
+    /// What no step takes as long as.
+    const SOON: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn an_agent_on_tcp_serves_while_somebody_is_there_and_then_ends_by_itself() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let settings = Settings {
+            key: AgentKey::new([7; 32]),
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+            root: "/".into(),
+            process: None,
+            grace: SOON,
+            idle: Some(IDLE_LOOK),
+            hands_off: None,
+        };
+        let id = SessionId::draw();
+        let key = settings.key.session_key(&id);
+        let running = run(settings, Listener::Tcp(listener), std::future::pending());
+        let running = tokio::spawn(running);
+        let dial = move || TcpStream::connect(address);
+        let (session, inbox) = connect(dial, id, key, SOON).await.expect("a session");
+        // Longer than the agent goes on without anybody.
+        tokio::time::sleep(3 * IDLE_LOOK).await;
+        assert!(!running.is_finished() && !session.is_closed());
+        session.leave(CloseReason::Done).await;
+        drop(inbox);
+        let ended = tokio::time::timeout(SOON, running).await;
+        ended
+            .expect("it ends")
+            .expect("without panic")
+            .expect("well");
+    }
 }

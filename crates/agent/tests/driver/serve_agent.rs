@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::Settings;
+use agent::{Listener, Settings};
 use wire::AgentKey;
 
 fn main() -> ExitCode {
@@ -38,6 +38,7 @@ async fn run() -> Result<(), agent::RunError> {
         root: argument().into(),
         process: argument().parse().ok(),
         grace: Duration::from_secs(argument().parse().expect("seconds")),
+        idle: None,
         hands_off: None,
     };
     let listener = tokio::net::UnixListener::bind(socket).expect("the socket can be bound");
@@ -46,7 +47,7 @@ async fn run() -> Result<(), agent::RunError> {
         let read = || io::stdin().read_to_end(&mut Vec::new());
         tokio::task::spawn_blocking(read).await.ok();
     };
-    agent::run(settings, listener, end).await
+    agent::run(settings, Listener::Unix(listener), end).await
 }
 
 fn read_key() -> AgentKey {
