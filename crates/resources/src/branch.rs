@@ -1,0 +1,200 @@
+//! `Branch`: a writable copy of a source's database, asked for by somebody of its namespace.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::workload::Workload;
+
+/// What somebody wants of a branch. Fixed once it is asked for, but for its TTL.
+#[derive(Debug, Clone, PartialEq, Eq, CustomResource, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "bough.dev",
+    version = "v1alpha1",
+    kind = "Branch",
+    namespaced,
+    status = "BranchStatus",
+    shortname = "br",
+    category = "bough",
+    derive = "PartialEq",
+    doc = "A writable, isolated copy of a shared database",
+    selectable = ".spec.id",
+    printcolumn(name = "Id", type_ = "string", json_path = ".spec.id"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Sessions", type_ = "integer", json_path = ".status.sessions"),
+    printcolumn(name = "Expires", type_ = "date", json_path = ".status.expiresAt"),
+    printcolumn(name = "Size", type_ = "integer", json_path = ".status.sizeBytes"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.id == oldSelf.id", "a branch keeps its id: ask for another one"))]
+#[x_kube(validation = ("self.origin == oldSelf.origin", "a branch keeps its source: ask for another one"))]
+#[x_kube(validation = (
+    "has(self.requester) == has(oldSelf.requester) && (!has(self.requester) || self.requester == oldSelf.requester)",
+    "who asked is written once"
+))]
+pub struct BranchSpec {
+    /// The id that it is found again by: any text, unlike the resource's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub id: String,
+    /// Where it comes from.
+    pub origin: BranchOrigin,
+    /// The database, where it is not the one that the source's connection string names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub database: Option<String>,
+    /// What of the source it holds.
+    #[serde(default)]
+    pub copy: BranchCopy,
+    /// The major version of PostgreSQL; without it the source's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 15, max = 18))]
+    pub version: Option<u16>,
+    /// Seconds that it outlives its last session. The administrator's maximum is the operator's to enforce.
+    #[serde(default = "ttl_default")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub ttl_seconds: u32,
+    /// The workload in whose environment its connection was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Workload>,
+    /// Who asked for it, as the API server knows him.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub requester: Option<String>,
+}
+
+/// As files have it.
+fn ttl_default() -> u32 {
+    300
+}
+
+/// Where a branch comes from: one of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("has(self.source) != has(self.secret)", "name a source or a secret, one of them"))]
+pub struct BranchOrigin {
+    /// A `Source` by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub source: Option<String>,
+    /// A Secret of the branch's namespace with the connection string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretKey>,
+}
+
+/// One value of a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct SecretKey {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The value's key.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// How much of a database is copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyModeName {
+    /// No table, no row; with `tables` those alone.
+    #[default]
+    Empty,
+    /// Every structure, no row; with `tables` their rows as well.
+    Schema,
+    /// Everything.
+    All,
+}
+
+/// What of the source a branch holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "self.mode != 'all' || !has(self.tables) || self.tables.size() == 0",
+    "mode all has every table already: tables go with schema and empty"
+))]
+pub struct BranchCopy {
+    /// How much.
+    pub mode: CopyModeName,
+    /// Tables whose rows come along.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 256))]
+    pub tables: BTreeMap<String, RowsOf>,
+    /// Further arguments of the dump.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub dump_args: Vec<String>,
+}
+
+/// Which rows of a table come along.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct RowsOf {
+    /// A condition in SQL, as after WHERE; without it every row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65_536))]
+    pub filter: Option<String>,
+}
+
+/// Where a branch is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BranchPhase {
+    /// Nothing was done yet.
+    #[default]
+    Pending,
+    /// Its host, its base or itself is being made.
+    Making,
+    /// It takes connections.
+    Ready,
+    /// It cannot be had; the message says why.
+    Failed,
+    /// It is being deleted.
+    Deleting,
+}
+
+/// What became of a branch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BranchStatus {
+    /// The generation of the spec that this is about.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub phase: BranchPhase,
+    /// Why, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Where it takes connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<BranchEndpoint>,
+    /// The Secret of its namespace that has user, password and database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The source's position that it holds everything up to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// When it ends, as RFC 3339 has times; none while somebody holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub expires_at: Option<String>,
+    /// Sessions that hold it.
+    #[serde(default)]
+    pub sessions: u32,
+    /// Bytes that are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+}
+
+/// Where a branch takes connections: a pod of its namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct BranchEndpoint {
+    /// The branch host's pod.
+    pub pod: String,
+    /// The port.
+    pub port: u16,
+}

@@ -1,0 +1,137 @@
+//! `Source`: a shared database that branches are made of, named by whoever looks after it.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::branch::SecretKey;
+
+/// How a shared database is reached, followed and handed out.
+#[derive(Debug, Clone, PartialEq, Eq, CustomResource, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "bough.dev",
+    version = "v1alpha1",
+    kind = "Source",
+    namespaced,
+    status = "SourceStatus",
+    category = "bough",
+    derive = "PartialEq",
+    doc = "A shared database that branches are made of",
+    printcolumn(name = "Follow", type_ = "string", json_path = ".spec.follow"),
+    printcolumn(name = "Position", type_ = "string", json_path = ".status.position"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceSpec {
+    /// The Secret with its connection string, which may read all that is to be copied.
+    pub connection: SecretKey,
+    /// The same for replication, where another role has that right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<SecretKey>,
+    /// Further names by which programs reach the same server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub addresses: Vec<SourceAddress>,
+    /// How its base is kept fresh.
+    #[serde(default)]
+    pub follow: FollowMode,
+    /// The image that its branch hosts run, with the digest that says exactly which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[^\s@]+@sha256:[0-9a-f]{64}$"))]
+    pub image: Option<String>,
+    /// Where its branch hosts keep their data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<SourceStorage>,
+    /// How many clones wait for whoever comes next.
+    #[serde(default)]
+    pub warm_pool: WarmPool,
+    /// The longest TTL, in seconds, that a branch of it may have.
+    #[serde(default = "ttl_max_default")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub ttl_seconds_max: u32,
+    /// Namespaces whose people may branch it; its own may always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    pub namespaces: Vec<String>,
+}
+
+/// As the engine has it where nobody raised it.
+fn ttl_max_default() -> u32 {
+    900
+}
+
+/// A name and port of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct SourceAddress {
+    /// A host name or an address.
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// The port.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+}
+
+/// How a base is kept fresh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FollowMode {
+    /// The best that the source grants.
+    #[default]
+    Auto,
+    /// By a standby, or not at all.
+    Physical,
+    /// By a subscription, or by copying again.
+    Logical,
+}
+
+/// Where branch hosts keep their data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("quantity(self.size).isGreaterThan(quantity('0'))", "the size is not above zero"))]
+pub struct SourceStorage {
+    /// The storage class; without it the cluster's default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class: Option<String>,
+    /// The size, as Kubernetes writes quantities.
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$")
+    )]
+    pub size: String,
+}
+
+/// How many clones wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmPool {
+    /// Clones of the newest snapshot.
+    #[schemars(range(min = 0, max = 64))]
+    pub clones: u16,
+}
+
+impl Default for WarmPool {
+    fn default() -> Self {
+        Self { clones: 1 }
+    }
+}
+
+/// What became of a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The generation of the spec that this is about.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// The position that its base has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// How it stands, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

@@ -1,0 +1,120 @@
+//! The definitions are what the API server takes, and refuse what their types refuse.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The schema of one kind, as the API server uses it for everything but CEL.
+fn schema(kind: &str) -> Value {
+    let definitions = definitions();
+    let found = definitions
+        .iter()
+        .find(|definition| definition.spec.names.kind == kind)
+        .expect("the kind is defined");
+    let schema = found.spec.versions[0].schema.as_ref();
+    let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_ref());
+    serde_json::to_value(schema.expect("it has a schema")).expect("a schema is JSON")
+}
+
+fn fits(kind: &str, spec: &Value) -> bool {
+    let validator = jsonschema::draft202012::new(&schema(kind)).expect("it is a schema");
+    validator.is_valid(&json!({"spec": spec}))
+}
+
+#[test]
+fn every_definition_is_of_our_group_and_keeps_its_status_apart() {
+    let definitions = definitions();
+    let names: Vec<_> = definitions
+        .iter()
+        .map(|definition| definition.metadata.name.as_deref().expect("a name"))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "branches.bough.dev",
+            "sessions.bough.dev",
+            "sources.bough.dev"
+        ]
+    );
+    for definition in &definitions {
+        assert_eq!(definition.spec.group, GROUP);
+        assert_eq!(definition.spec.scope, "Namespaced");
+        let version = &definition.spec.versions[0];
+        assert_eq!(version.name, VERSION);
+        let subresources = version.subresources.as_ref().expect("subresources");
+        assert!(subresources.status.is_some());
+    }
+}
+
+#[test]
+fn the_schema_refuses_nonsense() {
+    let good = json!({"id": "my debug/session", "origin": {"source": "inventory"}});
+    assert!(fits("Branch", &good));
+    for (pointer, wrong) in [
+        ("id", json!("")),
+        ("id", json!("x".repeat(254))),
+        ("ttlSeconds", json!(-1)),
+        ("version", json!(9)),
+        ("copy", json!({"mode": "everything"})),
+        ("target", json!({"kind": "deployment", "name": "inventory"})),
+        ("database", json!("x".repeat(64))),
+    ] {
+        let mut bad = good.clone();
+        bad[pointer] = wrong;
+        assert!(!fits("Branch", &bad), "{bad}");
+    }
+    let source = json!({"connection": {"name": "s", "key": "url"}, "image": "postgres:16"});
+    assert!(!fits("Source", &source), "an image without digest");
+}
+
+/// The rules in CEL below `value`, at their places.
+fn rules(value: &Value, place: &str, found: &mut Vec<String>) {
+    if let Some(members) = value.as_object() {
+        for rule in value["x-kubernetes-validations"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            found.push(format!(
+                "{place}: {}",
+                rule["rule"].as_str().expect("a rule")
+            ));
+        }
+        for (name, member) in members {
+            rules(member, &format!("{place}/{name}"), found);
+        }
+    }
+}
+
+#[test]
+fn what_several_fields_decide_is_a_rule() {
+    let mut found = Vec::new();
+    rules(&schema("Branch"), "", &mut found);
+    let has = |place: &str, word: &str| {
+        let at = format!("/properties/spec{place}: ");
+        found
+            .iter()
+            .any(|rule| rule.starts_with(&at) && rule.contains(word))
+    };
+    assert!(has("", "oldSelf.id"), "{found:#?}");
+    assert!(has("", "oldSelf.requester"), "{found:#?}");
+    assert!(has("/properties/origin", "self.secret"), "{found:#?}");
+    assert!(has("/properties/copy", "self.tables"), "{found:#?}");
+}
+
+#[test]
+fn a_branch_comes_back_from_json_as_it_was() {
+    let text = json!({
+        "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",
+        "metadata": {"name": "pg-0123456789abcdef", "namespace": "metalmart"},
+        "spec": {
+            "id": "my-debug-session",
+            "origin": {"secret": {"name": "inventory", "key": "url"}},
+            "copy": {"mode": "schema", "tables": {"items": {"filter": "id < 3"}}},
+            "ttlSeconds": 300,
+        },
+    });
+    let branch: Branch = serde_json::from_value(text.clone()).expect("it is a branch");
+    assert_eq!(branch.spec.copy.mode, CopyModeName::Schema);
+    assert_eq!(serde_json::to_value(&branch).expect("JSON"), text);
+}
