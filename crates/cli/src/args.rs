@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
-    agent, alias, completions, db_branches, doctor, engine, exec, local, port_forward, probe,
-    schema, source, verify_config, watch_session,
+    agent, alias, completions, db_branches, doctor, engine, exec, local, operator, port_forward,
+    probe, schema, source, verify_config, watch_session,
 };
 
 const EXAMPLES: &str = "\
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Local(local::LocalArgs),
     PortForward(port_forward::PortForwardArgs),
     Engine(engine::EngineArgs),
+    Operator(operator::OperatorArgs),
     VerifyConfig(verify_config::VerifyConfigArgs),
     Schema(schema::SchemaArgs),
     Alias(alias::AliasArgs),

@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod engine;
 pub(crate) mod exec;
 pub(crate) mod local;
+pub(crate) mod operator;
 pub(crate) mod port_forward;
 pub(crate) mod probe;
 pub(crate) mod schema;
@@ -47,6 +48,7 @@ pub(crate) async fn run(
         Command::Source(args) => source::run(args, settings, ui).await?,
         Command::Local(args) => local::run(args, settings, ui).await?,
         Command::PortForward(args) => port_forward::run(args, settings, ui).await?,
+        Command::Operator(args) => operator::run(args, ui)?,
         Command::Engine(args) => engine::run(args, settings, ui).await?,
         Command::VerifyConfig(args) => verify_config::run(args, settings, ui)?,
         Command::Schema(args) => schema::run(args, ui)?,

@@ -1,113 +1,31 @@
 //! Contexts: where targets live, and how one is found there.
 //!
-//! Owns the choice of a context and the wall that every context stands behind ([`Targets`]). `local` is the embedded
-//! one, processes of this machine; Kubernetes contexts join it as modules beside it. Leaves the words on the screen
-//! to the commands.
+//! Owns the wall that every context stands behind ([`Targets`]). `choice` says which context it is, `local` is the
+//! embedded one, processes of this machine, `kubernetes` those of a kubeconfig; `link` is the way to an agent in any of
+//! them. Leaves the words on the screen to the commands.
 
+mod choice;
+mod environ;
+pub(crate) mod hex;
+mod kubernetes;
+mod link;
 pub(crate) mod local;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use model::{ExitCode, Namespace, TargetKind, TargetRef};
-use wire::AgentKey;
 
-use local::{LocalTargets, RegistryError, TargetNetwork, TargetState};
+use crate::settings::Settings;
+use kubernetes::{ClusterError, ClusterTargets};
+use local::{LocalTargets, RegistryError, TargetState};
 
-/// The name of the embedded context.
-pub(crate) const LOCAL: &str = "local";
-
-/// The context that a command works in, and why it is this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ContextChoice {
-    /// Its name.
-    pub(crate) name: String,
-    /// Who named it.
-    pub(crate) reason: ContextReason,
-}
-
-/// Who named a context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ContextReason {
-    /// `--context`.
-    Flag,
-    /// The file's `kube_context`.
-    File,
-    /// Nobody.
-    Embedded,
-}
-
-impl fmt::Display for ContextReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Flag => "--context",
-            Self::File => "kube_context of the file",
-            Self::Embedded => "embedded default; Kubernetes contexts come later",
-        })
-    }
-}
-
-impl fmt::Display for ContextChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "context {} ({})", self.name, self.reason)
-    }
-}
-
-/// A context that cannot be worked in.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ContextError {
-    /// It is not `local`, so it would be a kubeconfig's.
-    #[error(
-        "cannot use the context {name:?} ({reason}): Kubernetes contexts are not supported by this version, only `{LOCAL}`"
-    )]
-    Kubernetes {
-        /// The context.
-        name: String,
-        /// Who named it.
-        reason: ContextReason,
-    },
-}
-
-impl ContextError {
-    /// The exit code of a command that fails by it.
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::Target
-    }
-
-    /// What can be done.
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            Self::Kubernetes { .. } => format!(
-                "`--context {LOCAL}` overrides the file; `bough local run KIND/NAME -n NS -- COMMAND` registers a \
-                 process of this machine as a target"
-            ),
-        }
-    }
-}
-
-/// Chooses the context: the one that `--context` names, else the `file`'s, else `local`. A kubeconfig's current context is
-/// never taken: nobody would be told that its cluster was left out.
-///
-/// # Errors
-/// [`ContextError::Kubernetes`] for any name but `local`.
-pub(crate) fn choose_context(
-    flag: Option<&str>,
-    file: Option<&str>,
-) -> Result<ContextChoice, ContextError> {
-    let (name, reason) = match (flag, file) {
-        (Some(name), _) => (name, ContextReason::Flag),
-        (None, Some(name)) => (name, ContextReason::File),
-        (None, None) => (LOCAL, ContextReason::Embedded),
-    };
-    let name = name.to_owned();
-    if name == LOCAL {
-        Ok(ContextChoice { name, reason })
-    } else {
-        Err(ContextError::Kubernetes { name, reason })
-    }
-}
+pub(crate) use choice::{ContextChoice, ContextError, LOCAL, choose_context};
+pub(crate) use kubernetes::{
+    AGENT_FOLDER, AgentPlace, AgentWish, Invitation, KubeconfigFiles, SessionCredential,
+};
+pub(crate) use link::AgentLink;
 
 /// How targets of one context are found.
 pub(crate) trait Targets {
@@ -115,23 +33,38 @@ pub(crate) trait Targets {
     ///
     /// # Errors
     /// [`FindError`] when it is not there, does not run, or cannot be read.
-    fn find(&self, namespace: &Namespace, target: &TargetRef) -> Result<FoundTarget, FindError>;
+    async fn find(
+        &self,
+        namespace: &Namespace,
+        target: &TargetRef,
+    ) -> Result<FoundTarget, FindError>;
 }
 
-/// Finds a target of the context `local` whose data is kept in `data_dir`.
+/// Finds a target of the chosen context; in a cluster an agent is put beside it, which `wish` says what it must be able
+/// to.
 ///
 /// # Errors
 /// [`FindError`] when it is not there, does not run, or cannot be read.
-pub(crate) fn find(
+pub(crate) async fn find(
+    context: &ContextChoice,
     namespace: &Namespace,
     target: &TargetRef,
-    data_dir: &Path,
+    wish: AgentWish,
+    settings: &Settings,
 ) -> Result<FoundTarget, FindError> {
-    LocalTargets::new(data_dir).find(namespace, target)
+    match &context.kubeconfig {
+        None => {
+            let targets = LocalTargets::new(&settings.data_dir);
+            targets.find(namespace, target).await
+        }
+        Some(kubeconfig) => {
+            let targets = ClusterTargets::connect(kubeconfig, wish).await?;
+            targets.find(namespace, target).await
+        }
+    }
 }
 
 /// A running target.
-#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct FoundTarget {
     /// What it was found by.
     pub(crate) reference: TargetRef,
@@ -143,21 +76,12 @@ pub(crate) struct FoundTarget {
     pub(crate) environment: BTreeMap<String, String>,
     /// Variables that were left out because name or value is not UTF-8; the names, with what is not replaced.
     pub(crate) skipped: Vec<String>,
+    /// What else must be told of how it was found, a line each.
+    pub(crate) remarks: Vec<String>,
     /// TCP ports that it is known to listen on.
     pub(crate) ports: Vec<u16>,
-    /// Its network.
-    pub(crate) network: TargetNetwork,
     /// How its agent is reached; none where it has none.
     pub(crate) agent: Option<AgentLink>,
-}
-
-/// How a session comes to the agent of a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AgentLink {
-    /// The Unix socket that the agent listens on.
-    pub(crate) socket: PathBuf,
-    /// What sessions' keys are made from.
-    pub(crate) key: AgentKey,
 }
 
 impl fmt::Debug for FoundTarget {
@@ -224,6 +148,9 @@ pub(crate) enum FindError {
     /// The register cannot be read.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The cluster does not have it, or does not give it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 /// What is registered beside a target that is not.
@@ -259,6 +186,7 @@ impl FindError {
             | Self::Label(_)
             | Self::Environment { .. }
             | Self::Registry(_) => Vec::new(),
+            Self::Cluster(error) => error.details(),
         }
     }
 
@@ -295,39 +223,7 @@ impl FindError {
                     .to_owned(),
             ),
             Self::Registry(_) => None,
+            Self::Cluster(error) => error.hint(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_flag_goes_before_the_file_and_local_is_the_default() {
-        let choice = |flag, file| choose_context(flag, file).map(|choice| choice.reason);
-        assert_eq!(choice(None, None), Ok(ContextReason::Embedded));
-        assert_eq!(choice(None, Some("local")), Ok(ContextReason::File));
-        assert_eq!(choice(Some("local"), None), Ok(ContextReason::Flag));
-        assert_eq!(choice(Some("local"), Some("prod")), Ok(ContextReason::Flag));
-        assert_eq!(
-            choose_context(None, None).map(|choice| choice.to_string()),
-            Ok("context local (embedded default; Kubernetes contexts come later)".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_kubernetes_context_is_refused_by_name() {
-        for (flag, file, reason) in [
-            (Some("prod"), None, ContextReason::Flag),
-            (Some("prod"), Some("local"), ContextReason::Flag),
-            (None, Some("prod"), ContextReason::File),
-        ] {
-            let error = choose_context(flag, file).unwrap_err();
-            let name = "prod".to_owned();
-            assert_eq!(error, ContextError::Kubernetes { name, reason });
-            assert_eq!(error.exit_code(), ExitCode::Target);
-        }
-        assert!(choose_context(Some(""), None).is_err());
     }
 }

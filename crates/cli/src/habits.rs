@@ -7,10 +7,9 @@ use crate::error::CommandError;
 
 /// A command of mirrord, and what to use instead.
 const FOREIGN: &[(&str, &str)] = &[
-    ("ls", "`bough local ls` lists the targets of this machine"),
     (
-        "operator",
-        "there is no operator in this version: `bough engine status` shows what makes branches",
+        "ls",
+        "`bough local ls` lists the targets of this machine, `kubectl get deployments,pods` those of a cluster",
     ),
     (
         "session",

@@ -131,7 +131,7 @@ pub(crate) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<u8, CommandError> {
-    let plan = prepare::prepare(request, settings, ui)?;
+    let plan = prepare::prepare(request, settings, ui).await?;
     let mut signals = Signals::install()
         .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
     let mut membership = Membership::new(settings, program_name(request.command));

@@ -12,6 +12,7 @@ use model::branch_id::NameError;
 use model::{Namespace, Secret};
 
 use crate::args::GlobalArgs;
+use crate::contexts::KubeconfigFiles;
 
 /// The name that the program has of its own.
 pub(crate) const OWN_NAME: &str = "bough";
@@ -21,6 +22,12 @@ pub(crate) const HABITUAL_NAME: &str = "mirrord";
 
 /// Where the engine of the machine's administrator keeps its data.
 const DATA_DIR_OF_ROOT: &str = "/var/lib/bough";
+
+/// The image that agents in clusters run from: this version's.
+const AGENT_IMAGE_DEFAULT: &str = concat!("bough:", env!("CARGO_PKG_VERSION"));
+
+/// Where kubectl has its configuration, below HOME.
+const KUBECONFIG_DEFAULT: &str = ".kube/config";
 
 /// The folder of an account's own data below HOME, where XDG_DATA_HOME names none.
 pub(crate) const DATA_HOME_DEFAULT: &str = ".local/share";
@@ -133,6 +140,10 @@ pub(crate) struct Settings {
     pub(crate) replication_url: Option<Secret>,
     /// Values for sessions.
     pub(crate) session: SessionDefaults,
+    /// Where contexts of clusters are looked for.
+    pub(crate) kubeconfig: KubeconfigFiles,
+    /// The image that agents in clusters run from.
+    pub(crate) agent_image: String,
     /// Whether it is called by the name of the program whose habits it serves.
     pub(crate) is_called_mirrord: bool,
     /// How often `-v` was given.
@@ -169,6 +180,10 @@ impl Settings {
             source_url: environment.text("BOUGH_SOURCE_URL")?.map(Secret::new),
             replication_url: environment.text("BOUGH_REPLICATION_URL")?.map(Secret::new),
             session: session_defaults(&environment)?,
+            kubeconfig: kubeconfig_files(&environment),
+            agent_image: environment
+                .text("BOUGH_AGENT_IMAGE")?
+                .unwrap_or_else(|| AGENT_IMAGE_DEFAULT.to_owned()),
             is_called_mirrord: is_called_mirrord(std::env::args_os().next().as_deref()),
             verbose: flags.verbose,
             rust_log: environment.text("RUST_LOG")?,
@@ -199,6 +214,21 @@ impl Settings {
             (Some(namespace), _) => Ok(namespace.clone()),
             (None, Some(text)) => Namespace::new(text.clone()).map_err(SettingsError::Namespace),
             (None, None) => Ok(Namespace::default()),
+        }
+    }
+
+    /// The same where a context has a namespace of its own, which goes before `default`.
+    ///
+    /// # Errors
+    /// [`SettingsError::Namespace`] when the variable is no namespace.
+    pub(crate) fn choose_namespace_of(
+        &self,
+        flag: Option<&Namespace>,
+        context: Option<Namespace>,
+    ) -> Result<Namespace, SettingsError> {
+        match (flag, &self.session.namespace, context) {
+            (None, None, Some(namespace)) => Ok(namespace),
+            _ => self.choose_namespace(flag),
         }
     }
 
@@ -263,6 +293,19 @@ fn session_defaults(environment: &Environment) -> Result<SessionDefaults, Settin
         key: environment.text("MIRRORD_KEY")?,
         namespace: environment.text("MIRRORD_TARGET_NAMESPACE")?,
     })
+}
+
+/// As kubectl looks for them: KUBECONFIG, else the account's own.
+fn kubeconfig_files(environment: &Environment) -> KubeconfigFiles {
+    if let Some(list) = environment.get("KUBECONFIG") {
+        let paths = std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty());
+        return KubeconfigFiles::named(paths.collect());
+    }
+    environment
+        .get("HOME")
+        .map_or_else(KubeconfigFiles::none, |home| {
+            KubeconfigFiles::habitual(&Path::new(home).join(KUBECONFIG_DEFAULT))
+        })
 }
 
 fn choose_look(flags: &GlobalArgs, environment: &Environment) -> Look {

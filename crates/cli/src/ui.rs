@@ -207,7 +207,8 @@ impl Ui {
 /// Sends this program's own records to standard error, as far as `-v` or RUST_LOG ask for them.
 pub(crate) fn start_log(settings: &Settings) {
     let by_count = match settings.verbose {
-        0 => "warn",
+        // The cluster's client tells its failures to its caller as well.
+        0 => "warn,kube_client=off",
         1 => "warn,bough=debug,config=debug,supervisor=debug",
         2.. => "warn,bough=trace,config=trace,supervisor=trace,tokio_postgres=debug",
     };

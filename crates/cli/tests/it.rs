@@ -26,6 +26,8 @@ mod habits;
 mod harness;
 #[path = "it/help.rs"]
 mod help;
+#[path = "it/kubernetes.rs"]
+mod kubernetes;
 #[path = "it/local.rs"]
 mod local;
 #[path = "../src/samples.rs"]

@@ -88,7 +88,6 @@ pub(crate) const TABLE: &[Support] = &[
         "has no effect in the context `local`, which has no operator",
         When::Untold,
     ),
-    no_effect("kubeconfig", NO_EFFECT_HERE, When::On),
     no_effect("accept_invalid_certificates", NO_EFFECT_HERE, When::On),
     refused(
         "profile",

@@ -1,8 +1,10 @@
-//! `bough agent`: what a target's keeper runs beside it, as processes of their own. Hidden: nobody starts them by hand.
+//! `bough agent`: what runs beside a target, started by its keeper or by its cluster. Hidden: nobody starts them by hand.
 //!
 //! Owns their runtime, their log and the word by which they say that they are ready. They are entered before this
 //! process has a second thread, since namespaces are.
 
+mod invite;
+mod pod;
 mod relay;
 mod run;
 
@@ -29,6 +31,8 @@ pub(crate) struct AgentArgs {
 enum Verb {
     Run(run::RunArgs),
     Relay(relay::RelayArgs),
+    Pod(pod::PodArgs),
+    Invite(invite::InviteArgs),
 }
 
 /// Serves until the target ends. Must be called while this process has one thread.
@@ -37,6 +41,8 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, CommandError> {
     match &args.verb {
         Verb::Run(args) => run::run(args)?,
         Verb::Relay(args) => relay::run(args)?,
+        Verb::Pod(args) => pod::run(args)?,
+        Verb::Invite(args) => invite::run(args)?,
     }
     Ok(ExitCode::Success)
 }

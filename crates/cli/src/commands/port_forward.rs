@@ -14,11 +14,10 @@ use clap::Args;
 use config::TargetChoice;
 use model::{ExitCode, Namespace};
 use supervisor::{Signals, SignalsError};
-use tokio::net::UnixStream;
-use wire::pump::{ConnectError, Inbox, Session};
-use wire::{CloseReason, SessionId};
+use wire::CloseReason;
+use wire::pump::ConnectError;
 
-use crate::contexts::{self, AgentLink};
+use crate::contexts::{self, AgentLink, AgentWish};
 use crate::diagnostics;
 use crate::error::CommandError;
 use crate::session::surroundings;
@@ -143,8 +142,12 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
     let mut signals = Signals::install().map_err(PortForwardError::Signals)?;
-    let (name, link) = find(args, settings)?;
-    let (session, inbox) = connect(&name, link).await?;
+    let (name, link) = find(args, settings, ui).await?;
+    let connected = link.connect(GRACE).await;
+    let (session, inbox) = connected.map_err(|source| PortForwardError::Connect {
+        target: name.clone(),
+        source,
+    })?;
     let forwards = Forwards::open(&session, inbox, args).await;
     let forwards = match forwards {
         Ok(forwards) => forwards,
@@ -170,7 +173,11 @@ pub(crate) async fn run(
 }
 
 /// The target and the way to its agent.
-fn find(args: &PortForwardArgs, settings: &Settings) -> Result<(String, AgentLink), CommandError> {
+async fn find(
+    args: &PortForwardArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(String, AgentLink), CommandError> {
     let mut surroundings = surroundings(settings)?;
     surroundings.target = args.target.clone();
     surroundings.namespace = args.namespace.clone();
@@ -185,27 +192,25 @@ fn find(args: &PortForwardArgs, settings: &Settings) -> Result<(String, AgentLin
                 .map_err(|error| diagnostics::rejection(name, error.into()))?
         }
     };
-    contexts::choose_context(args.context.as_deref(), config.kube_context.as_deref())?;
-    let namespace = settings.choose_namespace(config.target.namespace.as_ref())?;
+    let (flag, named) = (args.context.as_deref(), config.kube_context.as_deref());
+    let context = contexts::choose_context(flag, named, &settings.kubeconfig)?;
+    let namespace =
+        settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
     let target = config.target.workload();
     let target = target.ok_or(PortForwardError::NoTarget)?;
-    let found = contexts::find(&namespace, target, &settings.data_dir)?;
+    let wish = AgentWish {
+        incoming: !args.from.is_empty(),
+        image: settings.agent_image.clone(),
+    };
+    let found = contexts::find(&context, &namespace, target, wish, settings).await?;
+    for remark in &found.remarks {
+        ui.note(&format!("bough: {remark}"));
+    }
     let name = found.reference.to_string();
     match found.agent {
         Some(link) => Ok((name, link)),
         None => Err(PortForwardError::NoAgent(name).into()),
     }
-}
-
-async fn connect(name: &str, link: AgentLink) -> Result<(Session, Inbox), PortForwardError> {
-    let id = SessionId::draw();
-    let key = link.key.session_key(&id);
-    let dial = move || UnixStream::connect(link.socket.clone());
-    let connected = wire::pump::connect(dial, id, key, GRACE).await;
-    connected.map_err(|source| PortForwardError::Connect {
-        target: name.to_owned(),
-        source,
-    })
 }
 
 fn describe_end(reason: &CloseReason) -> String {

@@ -1,4 +1,5 @@
-//! The environment that a living process was started with, from `/proc/PID/environ` (proc_pid_environ(5)).
+//! The environment that a living process was started with, from `/proc/PID/environ` (proc_pid_environ(5)): read here for
+//! processes of this machine, read out by an agent for those of a cluster.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +30,8 @@ pub(super) fn read(process: Process) -> io::Result<Environ> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Environ {
+/// The variables in what the kernel shows.
+pub(super) fn parse(bytes: &[u8]) -> Environ {
     let mut environ = Environ::default();
     for entry in bytes.split(|byte| *byte == 0) {
         // A program that writes a title over its arguments (setproctitle) leaves pieces without '=' here.

@@ -15,7 +15,6 @@
 //! program in a shell that stays (`sh -c 'a; b'`) makes the shell the target; one that ends with `exec` does not.
 
 mod companions;
-mod environ;
 mod ground;
 mod handover;
 mod keeper;
@@ -34,7 +33,7 @@ use std::path::Path;
 
 use model::{Namespace, TargetKind, TargetRef};
 
-use super::{FindError, FoundTarget, OtherTargets, Targets};
+use super::{FindError, FoundTarget, OtherTargets, Targets, environ};
 use place::Place;
 use registry::{Record, Registry};
 
@@ -43,7 +42,6 @@ pub(crate) use handover::NetworkChoice;
 pub(crate) use keeper::keep;
 pub(crate) use list::{TargetReport, list};
 pub(crate) use log::{last_lines, log_path};
-pub(crate) use place::parse_key;
 pub(crate) use registry::{RegistryError, TargetNetwork};
 pub(crate) use run::{KeeperProgram, RunError, RunProgress, RunReport, RunRequest, run};
 pub(crate) use state::TargetState;
@@ -106,7 +104,25 @@ impl LocalTargets {
 }
 
 impl Targets for LocalTargets {
-    fn find(&self, namespace: &Namespace, target: &TargetRef) -> Result<FoundTarget, FindError> {
+    async fn find(
+        &self,
+        namespace: &Namespace,
+        target: &TargetRef,
+    ) -> Result<FoundTarget, FindError> {
+        self.find_registered(namespace, target)
+    }
+}
+
+impl LocalTargets {
+    /// Finds a running target, and reads its environment.
+    ///
+    /// # Errors
+    /// [`FindError`] when it is not there, does not run, or cannot be read.
+    fn find_registered(
+        &self,
+        namespace: &Namespace,
+        target: &TargetRef,
+    ) -> Result<FoundTarget, FindError> {
         let record = self.look_up(namespace, target)?;
         let not_running = |state| FindError::NotRunning {
             target: target.clone(),
@@ -136,8 +152,8 @@ impl Targets for LocalTargets {
             container: record.target.container,
             environment: environ.variables,
             skipped: environ.skipped,
+            remarks: Vec::new(),
             ports: record.ports,
-            network: record.network,
             agent: record
                 .place
                 .and_then(|folder| Place::of(folder).agent_link()),

@@ -27,6 +27,8 @@ pub(super) fn opening(
         "bough: {}, namespace {}, {target}",
         plan.context, plan.namespace
     )];
+    let remarks = plan.remarks.iter();
+    lines.extend(remarks.map(|remark| format!("bough:   {remark}")));
     for branch in branches {
         lines.extend(describe_branch(plan, branch, now));
     }

@@ -13,12 +13,10 @@ use config::{
 use model::ExitCode;
 use supervisor::network as plan;
 use supervisor::{NetworkPlan, TargetNetwork};
-use tokio::net::UnixStream;
-use wire::pump::{ConnectError, Inbox, connect};
-use wire::{CloseReason, SessionId, SubscribeFailure};
+use wire::pump::{ConnectError, Inbox};
+use wire::{CloseReason, SubscribeFailure};
 
 use super::prepare::Plan;
-use crate::contexts::AgentLink;
 use crate::error::CommandError;
 
 /// How long a session waits for a link that it lost: a laptop asleep in its bag, a VPN that comes back.
@@ -57,7 +55,8 @@ impl From<NetworkLoss> for CommandError {
     fn from(loss: NetworkLoss) -> Self {
         let hint = match &loss {
             NetworkLoss::Agent(_) => {
-                "`bough local ls` shows whether the target runs; the same command begins anew"
+                "`bough local ls`, in a cluster `kubectl get pods`, shows whether the target runs; the same command begins \
+                 anew"
             }
             NetworkLoss::Taken(_) => {
                 "\"on_concurrent_steal\": \"continue\" shares the port, \"override\" takes it over"
@@ -92,25 +91,15 @@ pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
     if !wanted.is_needed() {
         return Ok(None);
     }
-    let (session, inbox) = dial(agent).await.map_err(|source| {
+    let (session, inbox) = agent.connect(GRACE).await.map_err(|source| {
         let target = target.to_string();
+        let hint = agent.hint();
         CommandError::new(ExitCode::Target, NetworkError::Agent { target, source }).with_hint(
-            "`bough local ls` shows whether it runs; \"network\": false does without its network",
+            format!("{hint}; \"network\": false does without its network"),
         )
     })?;
     let network = TargetNetwork::new(wanted, session);
     Ok(Some(Joined { network, inbox }))
-}
-
-async fn dial(agent: &AgentLink) -> Result<(wire::pump::Session, Inbox), ConnectError> {
-    let id = SessionId::draw();
-    let key = agent.key.session_key(&id);
-    let socket = agent.socket.clone();
-    let dial = move || {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await }
-    };
-    connect(dial, id, key, GRACE).await
 }
 
 /// Takes leave of the agent, which keeps a session that is only silent for a while.

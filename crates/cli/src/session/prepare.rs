@@ -1,16 +1,18 @@
 //! From a command line to a plan: the file read, the context chosen, the target found, each branch's source located.
 //!
-//! Nothing here changes anything anywhere. Precedence of the namespace: the flag, MIRRORD_TARGET_NAMESPACE, the file,
+//! Nothing here changes anything, but that a target of a cluster gets its agent. Precedence of the namespace: the flag, MIRRORD_TARGET_NAMESPACE, the file,
 //! `default`; of the target alike, and of whatever else has a variable (`config` reads those).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::{Config, DbBranch, Environment, LocateError, SourceConnection, Surroundings};
+use config::{
+    Config, DbBranch, Environment, IncomingMode, LocateError, SourceConnection, Surroundings,
+};
 use model::{ExitCode, Namespace, TargetRef};
 
 use super::Request;
-use crate::contexts::{self, AgentLink, ContextChoice, FoundTarget};
+use crate::contexts::{self, AgentLink, AgentWish, ContextChoice, FoundTarget, KubeconfigFiles};
 use crate::diagnostics;
 use crate::error::CommandError;
 use crate::settings::Settings;
@@ -25,6 +27,14 @@ enum PlanError {
     /// The working directory is gone.
     #[error("cannot tell which directory the program is to run in")]
     Directory,
+    /// Nobody makes branches there.
+    #[error(
+        "cannot make branches in {0}: they are made by a cluster's operator, which this version does not have"
+    )]
+    NoOperator(String),
+    /// The file demands an operator.
+    #[error("\"operator\" is true in the file, and this version has no operator for {0}")]
+    OperatorDemanded(String),
     /// A branch's source is not where the file says.
     #[error("cannot find the source of branch {id} ({path})")]
     Source {
@@ -64,6 +74,8 @@ pub(super) struct Plan {
     pub(super) target_environment: Option<Environment>,
     /// How its agent is reached.
     pub(super) agent: Option<AgentLink>,
+    /// What must be told of how it was found.
+    pub(super) remarks: Vec<String>,
     /// The caller's environment.
     pub(super) caller: Arc<Environment>,
     /// Where the program runs.
@@ -106,7 +118,7 @@ pub(crate) fn surroundings(settings: &Settings) -> Result<Surroundings, CommandE
 ///
 /// # Errors
 /// Exit code 2 for the file, 3 for context and target, 4 for a source that is not to be found.
-pub(super) fn prepare(
+pub(super) async fn prepare(
     request: &Request<'_>,
     settings: &Settings,
     ui: &Ui,
@@ -128,12 +140,22 @@ pub(super) fn prepare(
     if let Some(refusal) = diagnostics::refusal(name, &config) {
         return Err(refusal);
     }
-    let context =
-        contexts::choose_context(request.context.as_deref(), config.kube_context.as_deref())?;
-    let namespace = settings.choose_namespace(config.target.namespace.as_ref())?;
+    let kubeconfig = match &config.kubeconfig {
+        Some(path) => KubeconfigFiles::named(vec![surroundings.directory.join(path)]),
+        None => settings.kubeconfig.clone(),
+    };
+    let (flag, named) = (request.context.as_deref(), config.kube_context.as_deref());
+    let context = contexts::choose_context(flag, named, &kubeconfig)?;
+    require_operator(&context, &config)?;
+    let namespace =
+        settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
     let target = config.target.workload().cloned();
+    let wish = AgentWish {
+        incoming: config.network.incoming.mode != IncomingMode::Off,
+        image: settings.agent_image.clone(),
+    };
     let found = match &target {
-        Some(target) => Some(contexts::find(&namespace, target, &settings.data_dir)?),
+        Some(target) => Some(contexts::find(&context, &namespace, target, wish, settings).await?),
         None => None,
     };
     if let Some(found) = &found
@@ -150,6 +172,9 @@ pub(super) fn prepare(
         namespace,
         target_environment: found.as_ref().map(environment_of),
         agent: found.as_ref().and_then(|found| found.agent.clone()),
+        remarks: found
+            .as_ref()
+            .map_or_else(Vec::new, |found| found.remarks.clone()),
         target: found.map(|found| found.reference),
         caller: surroundings.environment,
         directory: surroundings.directory,
@@ -158,6 +183,27 @@ pub(super) fn prepare(
     };
     plan.branches = locate_branches(&plan)?;
     Ok(plan)
+}
+
+/// Refuses what only an operator does, before anything is done.
+fn require_operator(context: &ContextChoice, config: &Config) -> Result<(), CommandError> {
+    if context.kubeconfig.is_none() {
+        return Ok(());
+    }
+    if !config.branches.is_empty() {
+        let error = PlanError::NoOperator(context.to_string());
+        return Err(CommandError::new(ExitCode::Branch, error).with_hint(
+            "without \"db_branches\" the session runs, on the shared databases; `bough db-branches create` makes a \
+             branch on this machine",
+        ));
+    }
+    if config.operator == Some(true) {
+        let error = PlanError::OperatorDemanded(context.to_string());
+        return Err(CommandError::new(ExitCode::Target, error).with_hint(
+            "without \"operator\" the session runs with your own rights in the cluster",
+        ));
+    }
+    Ok(())
 }
 
 fn environment_of(found: &FoundTarget) -> Environment {

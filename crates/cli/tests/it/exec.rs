@@ -92,7 +92,7 @@ fn the_program_reaches_its_branch_and_its_end_is_told_on() {
     --- stdout
     postgres://app:hunter2@127.0.0.1:[PORT]/inventory?application_name=shop
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: environment and network are your own
+    bough: context local (embedded default: no kubeconfig names one), namespace metalmart, no target: environment and network are your own
     bough: branch my-debug-session (pg-746727604a61cacd) of db:5432/inventory as app, by DATABASE_URL: new
     bough:   holds all: structure and every row
     bough:   data as of 2020-09-13T12:26:40Z ([TIME] ago), position 0/16B3748; copied for this branch
@@ -394,7 +394,7 @@ fn without_branches_no_engine_is_asked() {
     --- stdout
     postgres://app:hunter2@db:5432/inventory?application_name=shop
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace default, no target: environment and network are your own
+    bough: context local (embedded default: no kubeconfig names one), namespace default, no target: environment and network are your own
     bough: feature.fs.mode (by default): nobody chose a mode, and the default "read" is not supported yet: runs as "local"
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#);

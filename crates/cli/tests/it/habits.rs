@@ -54,7 +54,7 @@ fn flags_go_before_variables_and_variables_before_the_file() {
     exit 0
     --- stdout
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace other, no target: environment and network are your own
+    bough: context local (embedded default: no kubeconfig names one), namespace other, no target: environment and network are your own
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#);
     insta::assert_snapshot!(
@@ -63,7 +63,7 @@ fn flags_go_before_variables_and_variables_before_the_file() {
     exit 0
     --- stdout
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace third, no target: environment and network are your own
+    bough: context local (embedded default: no kubeconfig names one), namespace third, no target: environment and network are your own
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#
     );
@@ -81,7 +81,7 @@ fn flags_go_before_variables_and_variables_before_the_file() {
     exit 0
     --- stdout
     --- stderr
-    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: environment and network are your own
+    bough: context local (embedded default: no kubeconfig names one), namespace metalmart, no target: environment and network are your own
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
     "#
     );
@@ -112,7 +112,7 @@ fn flags_without_effect_are_taken() {
         ns
         ^^
         hint: "target": {"namespace": ...} says where such a session is
-    bough: context local (embedded default; Kubernetes contexts come later), namespace metalmart, no target: environment and network are your own
+    bough: context local (embedded default: no kubeconfig names one), namespace metalmart, no target: environment and network are your own
     bough: --skip-processes:1:1: skip_processes: has no effect: nothing is preloaded, so no program has to be left alone
     bough: --agent-log-level:1:1: agent: has no effect in this version
     bough: feature.hostname (by default): not in force yet: the process sees this machine's host name
@@ -246,12 +246,12 @@ fn called_as_mirrord_it_answers_as_scripts_expect() {
 #[test]
 fn commands_of_mirrord_that_are_not_there_are_refused_by_name() {
     let env = environment();
-    insta::assert_snapshot!(show(&env, &run(&env, "operator status")), @r#"
+    insta::assert_snapshot!(show(&env, &run(&env, "session ls")), @r#"
     exit 2
     --- stdout
     --- stderr
-    error: there is no command "operator" in bough
-    hint: there is no operator in this version: `bough engine status` shows what makes branches
+    error: there is no command "session" in bough
+    hint: a session ends with its program; `bough db-branches status` shows which hold a branch
     "#);
 }
 

@@ -54,8 +54,7 @@ says the same.
 
 **local** is the built-in context. *yes*: the key does what it says. *not yet*: a run goes on without it and says so.
 *no effect*: it means nothing here. *refused*: `exec` refuses a file that asks for it, by name and with exit code 2;
-`verify-config` warns. **cluster** is any Kubernetes context: those are [not there yet](roadmap.md), so the column says
-only which keys will never mean anything there.
+`verify-config` warns. **cluster** is any Kubernetes context, where sessions run [without branches](guide/kubernetes.md).
 ";
 
 /// The page.
@@ -273,9 +272,13 @@ fn local(key: &Key) -> String {
 
 fn cluster(key: &Key) -> &'static str {
     match (key.standing, key.path.as_str()) {
-        (Standing::NoEffect, "operator") => "not yet",
+        // An operator is demanded or not, and there is none yet.
+        (_, "operator") => "`true` is refused",
+        (_, path) if path.starts_with("feature.db_branches") => "not yet",
         (Standing::NoEffect, _) => "no effect",
-        (Standing::Used | Standing::NotInForce | Standing::Refused, _) => "not yet",
+        (Standing::Used, _) => "yes",
+        (Standing::NotInForce, _) => "not yet",
+        (Standing::Refused, _) => "refused",
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent::relay::EnterError;
-use agent::{RunError, Settings};
+use agent::{Listener, RunError, Settings};
 use clap::Args;
 use model::ExitCode;
 use supervisor::Process;
@@ -19,7 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use wire::AgentKey;
 
 use super::{runtime, say};
-use crate::contexts::local::{READY, parse_key};
+use crate::contexts::hex;
+use crate::contexts::local::READY;
 use crate::error::CommandError;
 
 /// For how long a session whose link is lost is kept: a laptop that sleeps over lunch finds it again, and a session
@@ -103,6 +104,7 @@ async fn serve(args: &RunArgs) -> Result<(), AgentError> {
         root: "/".into(),
         process: u32::try_from(args.process).ok(),
         grace: GRACE,
+        idle: None,
         hands_off: args.hands_off.clone(),
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Wait)?;
@@ -118,7 +120,7 @@ async fn serve(args: &RunArgs) -> Result<(), AgentError> {
             _ = terminate.recv() => {}
         }
     };
-    agent::run(settings, listener, end)
+    agent::run(settings, Listener::Unix(listener), end)
         .await
         .map_err(AgentError::Run)
 }
@@ -129,7 +131,8 @@ fn read_key(path: &Path) -> Result<AgentKey, AgentError> {
         source,
     };
     let text = fs::read_to_string(path).map_err(error)?;
-    parse_key(&text).ok_or_else(|| error(io::Error::other("it holds no key")))
+    let key = hex::parse(text.trim_end()).map(AgentKey::new);
+    key.ok_or_else(|| error(io::Error::other("it holds no key")))
 }
 
 /// A socket for the owner alone, in place of one that an earlier agent left.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use agent::relay::{SOCKET_NAME, TARGETS_NETWORK};
 use wire::AgentKey;
 
-use crate::contexts::AgentLink;
+use crate::contexts::{AgentLink, hex};
 
 /// Attempts to find an address that no other target has: among 131,070 the first is nearly always free.
 const ATTEMPTS: usize = 64;
@@ -47,8 +47,7 @@ impl Place {
                 Ok(()) => {
                     let place = Self { folder };
                     let key: [u8; wire::KEY_BYTES] = rand::random();
-                    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-                    create(&place.key_file())?.write_all(digits.as_bytes())?;
+                    create(&place.key_file())?.write_all(hex::write(&key).as_bytes())?;
                     return Ok(place);
                 }
                 Err(error) => failure = error,
@@ -75,8 +74,9 @@ impl Place {
     /// How sessions come to the agent; none where it has never been ready.
     pub(super) fn agent_link(&self) -> Option<AgentLink> {
         let socket = self.agent_socket();
-        let key = parse_key(&fs::read_to_string(self.key_file()).ok()?)?;
-        socket.exists().then_some(AgentLink { socket, key })
+        let key = hex::parse(fs::read_to_string(self.key_file()).ok()?.trim_end())?;
+        let key = AgentKey::new(key);
+        socket.exists().then_some(AgentLink::Socket { socket, key })
     }
 
     /// Where sessions come to.
@@ -135,35 +135,9 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// A key of 64 hexadecimal digits.
-pub(crate) fn parse_key(text: &str) -> Option<AgentKey> {
-    let digits = text.trim_end().as_bytes();
-    let mut key = [0; wire::KEY_BYTES];
-    if digits.len() != 2 * key.len() || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(AgentKey::new(key))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_64_hexadecimal_digits_and_nothing_else() {
-        let text = "0f".repeat(32);
-        assert_eq!(parse_key(&text), Some(AgentKey::new([15; 32])));
-        assert_eq!(
-            parse_key(&format!("{text}\n")),
-            Some(AgentKey::new([15; 32]))
-        );
-        for bad in ["", &text[1..], &format!("{text}0"), &"+f".repeat(32)] {
-            assert_eq!(parse_key(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn no_two_places_have_the_same_address() {

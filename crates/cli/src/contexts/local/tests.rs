@@ -128,7 +128,7 @@ impl Ground {
 
     fn find(&self, target: &str) -> Result<FoundTarget, FindError> {
         let target: TargetRef = target.parse().unwrap();
-        crate::contexts::find(&self.namespace, &target, self.dir.path())
+        LocalTargets::new(self.dir.path()).find_registered(&self.namespace, &target)
     }
 
     fn record(&self, target: &str) -> Record {

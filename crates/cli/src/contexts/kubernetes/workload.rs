@@ -1,0 +1,384 @@
+//! From a workload to one of its pods and one of that pod's containers.
+//!
+//! The pod: one that runs and is not about to end; ready ones first, then the oldest, so that two sessions come to the
+//! same. The container: the one that is asked for, else the pod's own default, else the first that is no helper of a
+//! service mesh.
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{Container, Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::core::Selector;
+use kube::{Api, Client, Resource, ResourceExt};
+use model::{Namespace, TargetKind, TargetRef};
+
+use super::error::{ApiFailure, ClusterError};
+
+/// The annotation by which a pod names the container that people mean (kubectl's own).
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// Containers that service meshes put into pods.
+const MESH_CONTAINERS: [&str; 7] = [
+    "istio-proxy",
+    "istio-init",
+    "istio-validation",
+    "linkerd-proxy",
+    "linkerd-init",
+    "kuma-sidecar",
+    "cilium-envoy",
+];
+
+/// A pod whose place is taken, and which of its containers.
+#[derive(Debug, Clone)]
+pub(super) struct ChosenPod {
+    /// Its name.
+    pub(super) name: String,
+    /// It, as the API server has it.
+    pub(super) pod: Pod,
+    /// The container.
+    pub(super) container: Container,
+}
+
+impl ChosenPod {
+    /// TCP ports that the container says it listens on.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let ports = self.container.ports.iter().flatten();
+        let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+        ports
+            .filter_map(|port| u16::try_from(port.container_port).ok())
+            .collect()
+    }
+
+    /// Whether an agent in the container's process namespace finds the target's process as its first.
+    pub(super) fn sees_process(&self) -> bool {
+        let spec = self.pod.spec.as_ref();
+        !spec.is_some_and(|spec| {
+            spec.share_process_namespace == Some(true) || spec.host_pid == Some(true)
+        })
+    }
+}
+
+/// The pod and container that stand for `target`.
+///
+/// # Errors
+/// [`ClusterError`] when there is none, or when the user may not look.
+pub(super) async fn choose(
+    client: &Client,
+    namespace: &Namespace,
+    target: &TargetRef,
+) -> Result<ChosenPod, ClusterError> {
+    let pods = list_pods(client, namespace, target).await?;
+    let states = pods.iter().map(describe).collect();
+    let Some(pod) = choose_pod(pods) else {
+        return Err(ClusterError::NoPod {
+            target: target.clone(),
+            namespace: namespace.clone(),
+            pods: states,
+        });
+    };
+    let name = pod.name_any();
+    match choose_container(&pod, target.container.as_deref()) {
+        Some(container) => Ok(ChosenPod {
+            name,
+            container: container.clone(),
+            pod,
+        }),
+        None => Err(ClusterError::Container {
+            asked: target.container.clone().unwrap_or_default(),
+            containers: containers(&pod).map(|it| it.name.clone()).collect(),
+            pod: name,
+        }),
+    }
+}
+
+async fn list_pods(
+    client: &Client,
+    namespace: &Namespace,
+    target: &TargetRef,
+) -> Result<Vec<Pod>, ClusterError> {
+    let lookup = Lookup {
+        client,
+        namespace,
+        target,
+    };
+    let selector = match target.kind {
+        TargetKind::Pod => return Ok(vec![lookup.get::<Pod>("pods").await?]),
+        TargetKind::Label => target.name.clone(),
+        TargetKind::CronJob => return lookup.pods_of_cron_job().await,
+        TargetKind::Deployment => {
+            let found: Deployment = lookup.get("deployments.apps").await?;
+            lookup.text(found.spec.map(|spec| spec.selector))?
+        }
+        TargetKind::ReplicaSet => {
+            let found: ReplicaSet = lookup.get("replicasets.apps").await?;
+            lookup.text(found.spec.map(|spec| spec.selector))?
+        }
+        TargetKind::StatefulSet => {
+            let found: StatefulSet = lookup.get("statefulsets.apps").await?;
+            lookup.text(found.spec.map(|spec| spec.selector))?
+        }
+        TargetKind::Job => {
+            let found: Job = lookup.get("jobs.batch").await?;
+            lookup.text(found.spec.and_then(|spec| spec.selector))?
+        }
+        TargetKind::Service => {
+            let found: Service = lookup.get("services").await?;
+            let labels = found.spec.and_then(|spec| spec.selector);
+            lookup.text(labels.map(|labels| LabelSelector {
+                match_labels: Some(labels),
+                match_expressions: None,
+            }))?
+        }
+        TargetKind::Rollout => lookup.selector_of_rollout().await?,
+    };
+    lookup.pods_by(&selector).await
+}
+
+/// Questions about one target.
+struct Lookup<'a> {
+    client: &'a Client,
+    namespace: &'a Namespace,
+    target: &'a TargetRef,
+}
+
+impl Lookup<'_> {
+    async fn get<K>(&self, resource: &str) -> Result<K, ClusterError>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace.as_str());
+        let found = api.get(&self.target.name).await;
+        found.map_err(|error| self.failure("get", resource, error))
+    }
+
+    fn failure(&self, verb: &str, resource: &str, error: kube::Error) -> ClusterError {
+        let source = ApiFailure::from(error);
+        if source.is_not_found() {
+            return ClusterError::NotFound {
+                target: self.target.clone(),
+                namespace: self.namespace.clone(),
+            };
+        }
+        ClusterError::Api {
+            tried: format!("look up {} in namespace {}", self.target, self.namespace),
+            right: format!("{verb} {resource} -n {}", self.namespace),
+            source,
+        }
+    }
+
+    /// A selector as lists take it.
+    fn text(&self, selector: Option<LabelSelector>) -> Result<String, ClusterError> {
+        let none = || ClusterError::NoSelector(self.target.clone());
+        let selector: Selector = selector
+            .ok_or_else(none)?
+            .try_into()
+            .map_err(|_unreadable| none())?;
+        let text = selector.to_string();
+        if text.is_empty() {
+            // It would be every pod of the namespace.
+            return Err(none());
+        }
+        Ok(text)
+    }
+
+    async fn pods_by(&self, selector: &str) -> Result<Vec<Pod>, ClusterError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace.as_str());
+        let listed = pods.list(&ListParams::default().labels(selector)).await;
+        let listed = listed.map_err(|error| self.failure("list", "pods", error))?;
+        Ok(listed.items)
+    }
+
+    /// The pods of the newest job that a cron job began.
+    async fn pods_of_cron_job(&self) -> Result<Vec<Pod>, ClusterError> {
+        let cron: CronJob = self.get("cronjobs.batch").await?;
+        let owner = cron.uid().unwrap_or_default();
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), self.namespace.as_str());
+        let listed = jobs.list(&ListParams::default()).await;
+        let listed = listed.map_err(|error| self.failure("list", "jobs.batch", error))?;
+        let own = listed.items.into_iter().filter(|job| {
+            let mut owners = job.owner_references().iter();
+            owners.any(|reference| reference.uid == owner)
+        });
+        let newest = own.max_by_key(|job| job.creation_timestamp().map(|time| time.0));
+        match newest {
+            Some(job) => {
+                let selector = self.text(job.spec.and_then(|spec| spec.selector))?;
+                self.pods_by(&selector).await
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The selector of an Argo Rollout, whose types no client library has.
+    async fn selector_of_rollout(&self) -> Result<String, ClusterError> {
+        let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout");
+        let resource = ApiResource::from_gvk(&kind);
+        let namespace = self.namespace.as_str();
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let found = api.get(&self.target.name).await;
+        let found = found.map_err(|error| self.failure("get", "rollouts.argoproj.io", error))?;
+        let selector = found.data["spec"]["selector"].clone();
+        self.text(serde_json::from_value(selector).ok())
+    }
+}
+
+/// The best of them; none where none runs.
+fn choose_pod(pods: Vec<Pod>) -> Option<Pod> {
+    pods.into_iter().filter(runs).min_by_key(|pod| {
+        (
+            !is_ready(pod),
+            pod.creation_timestamp().map(|time| time.0),
+            pod.name_any(),
+        )
+    })
+}
+
+fn runs(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|it| it.conditions.iter().flatten());
+    let mut ready = conditions.filter(|it| it.type_ == "Ready");
+    ready.any(|condition| condition.status == "True")
+}
+
+fn describe(pod: &Pod) -> String {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    let phase = match pod.metadata.deletion_timestamp {
+        Some(_) => "Terminating",
+        None => phase.unwrap_or("Unknown"),
+    };
+    format!("{} {phase}", pod.name_any())
+}
+
+/// Its containers, and those of its init containers that stay beside them.
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let spec = pod.spec.iter();
+    spec.flat_map(|spec| {
+        let sidecars = spec.init_containers.iter().flatten();
+        let sidecars = sidecars.filter(|it| it.restart_policy.as_deref() == Some("Always"));
+        spec.containers.iter().chain(sidecars)
+    })
+}
+
+fn choose_container<'a>(pod: &'a Pod, asked: Option<&str>) -> Option<&'a Container> {
+    let named = |name: &str| containers(pod).find(|container| container.name == name);
+    if let Some(asked) = asked {
+        return named(asked);
+    }
+    let annotated = pod.annotations().get(DEFAULT_CONTAINER);
+    annotated.and_then(|name| named(name)).or_else(|| {
+        let own = |container: &&Container| !MESH_CONTAINERS.contains(&container.name.as_str());
+        containers(pod).find(own).or_else(|| containers(pod).next())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, phase: &str, ready: bool, created: &str) -> Pod {
+        let ready = if ready { "True" } else { "False" };
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "creationTimestamp": created},
+            "spec": {"containers": [{"name": "app"}]},
+            "status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .expect("it is a pod")
+    }
+
+    #[test]
+    fn the_oldest_ready_pod_stands_for_its_workload() {
+        let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let mut ending = pod("ending", "Running", true, old);
+        ending.metadata.deletion_timestamp = ending.metadata.creation_timestamp.clone();
+        let mut pods = vec![
+            ending,
+            pod("pending", "Pending", false, old),
+            pod("done", "Succeeded", false, old),
+            pod("sick", "Running", false, old),
+            pod("new", "Running", true, new),
+            pod("old", "Running", true, old),
+            pod("old-too", "Running", true, old),
+        ];
+        assert_eq!(describe(&pods[0]), "ending Terminating");
+        for expected in ["old", "old-too", "new", "sick"] {
+            let chosen = choose_pod(pods.clone()).map(|pod| pod.name_any());
+            assert_eq!(chosen.as_deref(), Some(expected));
+            pods.retain(|pod| pod.name_any() != expected);
+        }
+        assert!(choose_pod(pods).is_none());
+    }
+
+    fn container_of(annotation: Option<&str>, asked: Option<&str>) -> Option<String> {
+        let annotations = annotation.map(|name| json!({ DEFAULT_CONTAINER: name }));
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "annotations": annotations},
+            "spec": {
+                "initContainers": [{"name": "migrate"}, {"name": "proxy", "restartPolicy": "Always"}],
+                "containers": [{"name": "istio-proxy"}, {"name": "app"}, {"name": "worker"}],
+            },
+        }))
+        .expect("it is a pod");
+        choose_container(&pod, asked).map(|container| container.name.clone())
+    }
+
+    #[test]
+    fn the_container_is_asked_for_or_annotated_or_the_first_that_is_no_mesh() {
+        let chosen = |annotation, asked| container_of(annotation, asked).unwrap_or_default();
+        assert_eq!(chosen(None, None), "app");
+        assert_eq!(chosen(Some("worker"), None), "worker");
+        assert_eq!(chosen(Some("gone"), None), "app");
+        assert_eq!(chosen(Some("worker"), Some("istio-proxy")), "istio-proxy");
+        assert_eq!(chosen(None, Some("proxy")), "proxy");
+        assert_eq!(container_of(None, Some("migrate")), None);
+        assert_eq!(container_of(None, Some("nobody")), None);
+    }
+
+    #[test]
+    fn ports_are_those_of_tcp_and_processes_are_seen_unless_they_are_shared() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "spec": {"shareProcessNamespace": true, "containers": [{"name": "app", "ports": [
+                {"containerPort": 8082}, {"containerPort": 53, "protocol": "UDP"},
+                {"containerPort": 9090, "protocol": "TCP"},
+            ]}]},
+        }))
+        .expect("it is a pod");
+        let container = choose_container(&pod, None).expect("it has one").clone();
+        let mut chosen = ChosenPod {
+            name: "p".to_owned(),
+            pod,
+            container,
+        };
+        assert_eq!(chosen.ports(), [8082, 9090]);
+        assert!(!chosen.sees_process());
+        chosen
+            .pod
+            .spec
+            .as_mut()
+            .expect("it has one")
+            .share_process_namespace = None;
+        assert!(chosen.sees_process());
+    }
+}

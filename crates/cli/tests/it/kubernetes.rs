@@ -1,0 +1,132 @@
+//! Contexts of a kubeconfig, as far as they go without a cluster: which one it is, and what is refused before one is asked.
+
+use fixtures::TestEnv;
+
+use crate::harness::{environment, run, show};
+
+/// A kubeconfig whose cluster nobody answers for.
+const KUBECONFIG: &str = "\
+apiVersion: v1
+kind: Config
+current-context: shop
+contexts:
+- name: shop
+  context: {cluster: shop, user: me, namespace: metalmart}
+clusters:
+- name: shop
+  cluster: {server: 'http://127.0.0.1:9'}
+users:
+- name: me
+  user: {token: hunter2}
+";
+
+const BRANCHED: &str = r#"{"target": {"deployment": "inventory"}, "feature": {"db_branches":
+    [{"type": "pg", "id": "x", "connection": {"url": "DATABASE_URL"}}]}}"#;
+
+fn with_kubeconfig() -> TestEnv {
+    let env = environment();
+    let folder = env.home().join(".kube");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("config"), KUBECONFIG).unwrap();
+    env
+}
+
+#[test]
+fn the_kubeconfigs_current_context_is_taken_and_told_unless_another_is_named() {
+    let env = with_kubeconfig();
+    let outcome = run(&env, "exec -t targetless -- true");
+    let told = outcome.stderr.lines().next().unwrap_or_default();
+    assert_eq!(
+        told,
+        "bough: context shop (the kubeconfig's current one), namespace metalmart, no target: environment and network are \
+         your own"
+    );
+    let outcome = run(&env, "exec --context local -t targetless -- true");
+    assert!(
+        outcome
+            .stderr
+            .contains("context local (--context), namespace default")
+    );
+}
+
+#[test]
+fn branches_in_a_cluster_are_refused_before_anything_is_asked() {
+    let env = with_kubeconfig();
+    std::fs::write(env.home().join("x.json"), BRANCHED).unwrap();
+    insta::assert_snapshot!(show(&env, &run(&env, "exec -f x.json -- echo never")), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: cannot make branches in context shop (the kubeconfig's current one): they are made by a cluster's operator, which this version does not have
+    hint: without "db_branches" the session runs, on the shared databases; `bough db-branches create` makes a branch on this machine
+    "#);
+    std::fs::write(env.home().join("x.json"), r#"{"operator": true}"#).unwrap();
+    insta::assert_snapshot!(show(&env, &run(&env, "exec -f x.json -- echo never")), @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: "operator" is true in the file, and this version has no operator for context shop (the kubeconfig's current one)
+    hint: without "operator" the session runs with your own rights in the cluster
+    "#);
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_told() {
+    let env = with_kubeconfig();
+    let outcome = run(&env, "exec -t deployment/inventory -- echo never");
+    assert_eq!(outcome.status.code(), Some(3));
+    assert_eq!(outcome.stdout, "");
+    insta::assert_snapshot!(show(&env, &outcome), @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: cannot look up deployment/inventory in namespace metalmart: client error (Connect): tcp connect error: Connection refused (os error 111)
+    hint: `kubectl get pods` shows whether the cluster is there at all
+    "#);
+}
+
+#[test]
+fn a_context_that_no_kubeconfig_has_is_refused_with_those_that_it_has() {
+    let env = with_kubeconfig();
+    insta::assert_snapshot!(show(&env, &run(&env, "exec --context prod -- echo never")), @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: no context "prod" (--context) in [ROOT]/home/.kube/config
+    hint: there are shop, local; --context names one
+    "#);
+    let env = environment();
+    insta::assert_snapshot!(show(&env, &run(&env, "exec --context prod -- echo never")), @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: no context "prod" (--context) in [ROOT]/home/.kube/config
+    hint: there are local; --context names one
+    "#);
+}
+
+#[test]
+fn the_definitions_are_a_list_that_kubectl_takes() {
+    let env = environment();
+    let text = run(&env, "operator manifests").success().unwrap();
+    let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&list["apiVersion"], &list["kind"]),
+        (&"v1".into(), &"List".into())
+    );
+    let kinds: Vec<_> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["spec"]["names"]["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["Branch", "Session", "Source"]);
+    let kind = "CustomResourceDefinition";
+    assert!(
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|item| item["kind"] == kind)
+    );
+}
