@@ -23,7 +23,7 @@ mod row;
 mod rows;
 mod source;
 mod stage;
-mod stopwatch;
+pub(crate) mod stopwatch;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;

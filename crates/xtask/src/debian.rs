@@ -28,6 +28,9 @@ pub(crate) enum Requirement {
     Btrfs,
     /// `ip` and `nft`, for tests in network namespaces.
     Network,
+    /// What a Kubernetes node runs on: etcd, containerd, the plugins of pods' networks; and what its images are made
+    /// with: a C compiler, and a maker of Debian systems.
+    Cluster,
 }
 
 impl Requirement {
@@ -43,6 +46,9 @@ impl Requirement {
             Self::Xfs => "xfsprogs",
             Self::Btrfs => "btrfs-progs",
             Self::Network => "iproute2 nftables",
+            Self::Cluster => {
+                "etcd-server containerd runc containernetworking-plugins iptables conntrack build-essential mmdebstrap"
+            }
         }
     }
 
@@ -65,6 +71,15 @@ impl Requirement {
             Self::Xfs => runs("mkfs.xfs", &["-V"]),
             Self::Btrfs => runs("mkfs.btrfs", &["--version"]),
             Self::Network => runs("ip", &["-V"]) && runs("nft", &["--version"]),
+            Self::Cluster => {
+                let programs = ["etcd", "containerd", "runc", "iptables", "cc", "mmdebstrap"];
+                let plugins = ["bridge", "host-local", "loopback", "portmap"];
+                programs.iter().all(|program| runs(program, &["--version"]))
+                    && runs("conntrack", &["--version"])
+                    && plugins
+                        .iter()
+                        .all(|plugin| Path::new("/usr/lib/cni").join(plugin).is_file())
+            }
         }
     }
 }

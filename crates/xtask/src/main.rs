@@ -1,22 +1,27 @@
-//! `cargo xtask check|demo|test|reliability|bench`: everything a developer runs here, in one place and one language.
+//! `cargo xtask check|demo|test|reliability|bench|cluster|image`: everything a developer runs here, in one place and one language.
 //!
 //! - `check` (`check.rs`): format, spelling, licences, lints, repository rules, unit tests; needs no server.
 //! - `demo` (`demo.rs`): the walk-through of the README, from nothing.
 //! - `test` (`test.rs`): gets the real PostgreSQL servers that tests need, then lints and every test.
 //! - `reliability` (`reliability.rs`): random schedules of what clients do and what goes wrong.
 //! - `bench` (`bench.rs`): speeds as numbers beside baselines of the same run.
+//! - `cluster` (`cluster.rs`): a real Kubernetes of one node.
+//! - `image` (`image.rs`): container images, without a container engine.
 //!
 //! What a step needs is fetched by ordinary package clients at pinned versions (`postgres.rs`, `tools.rs`,
 //! `python.rs`, `drivers.rs`) into the places of `places.rs`; what only the system's package manager has is named (`debian.rs`).
-//! Nothing runs unless a verb asks for it, and no program started here outlives its step.
+//! Nothing runs unless a verb asks for it, and no program started here outlives its step
+//! but the node of `cluster up`.
 
 mod bench;
 mod check;
+mod cluster;
 mod command;
 mod console;
 mod debian;
 mod demo;
 mod drivers;
+mod image;
 mod lock;
 mod places;
 mod postgres;
@@ -56,11 +61,19 @@ enum Verb {
         /// Only the tests whose name contains this, and no lints
         #[arg(long, value_name = "FILTER")]
         only: Option<String>,
+
+        /// The stories on a real Kubernetes instead
+        #[arg(long)]
+        cluster: bool,
     },
     /// Random schedules of what clients do and what goes wrong, each from a seed
     Reliability(reliability::ReliabilityArgs),
     /// Speeds beside baselines of the same run
     Bench(bench::BenchArgs),
+    /// A real Kubernetes of one node on this machine
+    Cluster(cluster::ClusterArgs),
+    /// A container image of a program, as one file
+    Image(image::ImageArgs),
 }
 
 fn main() -> ExitCode {
@@ -78,9 +91,12 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Check => check::run(&places),
         Verb::Demo(args) => demo::run(&places, &args),
-        Verb::Test { only } => test::run(&places, only.as_deref()),
+        Verb::Test { only, cluster } if cluster => test::run_on_cluster(&places, only.as_deref()),
+        Verb::Test { only, .. } => test::run(&places, only.as_deref()),
         Verb::Reliability(args) => reliability::run(&places, &args),
         Verb::Bench(args) => bench::run(&places, &args),
+        Verb::Cluster(args) => cluster::run(&places, &args),
+        Verb::Image(args) => image::run(&args),
     }
 }
 

@@ -20,13 +20,14 @@ mod server;
 pub(crate) mod versions;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::debian::{self, Requirement};
 use crate::lock::Lock;
 use crate::places::{Places, create_public_dir};
+pub(crate) use clients::ClientPrograms;
 use versions::{Clients, PINS, Pin};
 
 /// The variable by which product and fixtures are told of roots to search first.
@@ -68,6 +69,18 @@ pub(crate) fn search_path(root: PathBuf, callers: Option<OsString>) -> Result<Os
             .filter(|path| !path.as_os_str().is_empty()),
     );
     std::env::join_paths(roots).with_context(|| format!("put {shown} into {PATH_VARIABLE}"))
+}
+
+/// The client programs that serve a major version, as they lie below `root`.
+///
+/// # Errors
+/// When they are not installed.
+pub(crate) fn clients_of(root: &Path, major: u16) -> Result<ClientPrograms> {
+    let pin = PINS
+        .iter()
+        .find(|pin| pin.major >= major && matches!(pin.clients, Clients::Wheel(_)));
+    let pin = pin.with_context(|| format!("no pinned clients serve PostgreSQL {major}"))?;
+    clients::installed(&root.join(pin.major.to_string()), pin.major == major)
 }
 
 /// All pinned major versions.

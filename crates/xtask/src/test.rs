@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::debian::{self, Requirement};
+use crate::image::{self, Program};
 use crate::places::{Places, workspace};
 use crate::tally::Tally;
-use crate::{check, console, drivers, postgres, tools};
+use crate::{check, cluster, console, drivers, postgres, tools};
 
 /// Programs that tests start: the variable that tells them where, the package, the program.
 const BINARIES: [(&str, &str, &str); 2] = [
@@ -41,7 +42,34 @@ pub(crate) fn run(places: &Places, only: Option<&str>) -> Result<()> {
         environment.push((variable, build(package, program, Profile::Debug)?.into()));
     }
     console::note("tests");
-    run_tests(&environment, only)
+    run_tests(&["--workspace"], &environment, only)
+}
+
+/// Runs the stories of `tests/cluster` on a cluster that is brought up for them, unless one is up already.
+///
+/// # Errors
+/// When the cluster does not come up or go down, an image cannot be made, or a story fails.
+pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> {
+    let mut archives = Vec::new();
+    for program in [Program::Bough, Program::Inventory] {
+        archives.push(image::make(program, Profile::Debug, None)?);
+    }
+    let ready = cluster::up(places)?;
+    let told = cluster::load(places, &archives).and_then(|()| {
+        console::note("stories");
+        let environment = [
+            ("KUBECONFIG", ready.kubeconfig.clone()),
+            ("BOUGH_TEST_KUBECTL", ready.kubectl.clone().into()),
+        ];
+        let stories = ["--package", "tests", "--test", "cluster"];
+        run_tests(&stories, &environment, only)
+    });
+    let ended = if ready.is_new {
+        cluster::down(places)
+    } else {
+        Ok(())
+    };
+    told.and(ended)
 }
 
 /// A line of `cargo build --message-format=json`, as far as we look at it.
@@ -111,11 +139,10 @@ fn executable(messages: &str, program: &str) -> Option<PathBuf> {
 }
 
 /// Runs the tests, passes their output on, and ends with one line that sums all binaries up.
-fn run_tests(environment: &[(&str, OsString)], only: Option<&str>) -> Result<()> {
+fn run_tests(which: &[&str], environment: &[(&str, OsString)], only: Option<&str>) -> Result<()> {
     let mut command = tools::cargo();
-    command
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .current_dir(workspace());
+    command.args(["test", "--no-fail-fast"]).args(which);
+    command.current_dir(workspace());
     command.args(only.map(|filter| ["--", filter]).iter().flatten());
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     let (tally, succeeded) = pass_through(&mut command, &mut io::stdout())?;

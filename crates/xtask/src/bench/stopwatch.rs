@@ -6,7 +6,7 @@ use anyhow::Result;
 
 /// A running watch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stopwatch {
+pub(crate) struct Stopwatch {
     started: Instant,
     lap: Instant,
 }
@@ -14,7 +14,7 @@ pub(super) struct Stopwatch {
 impl Stopwatch {
     /// Starts.
     #[expect(clippy::disallowed_methods, reason = "this is the stopwatch")]
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let now = Instant::now();
         Self {
             started: now,
@@ -24,7 +24,7 @@ impl Stopwatch {
 
     /// Milliseconds since the last lap, or since the start.
     #[expect(clippy::disallowed_methods, reason = "this is the stopwatch")]
-    pub(super) fn lap(&mut self) -> f64 {
+    pub(crate) fn lap(&mut self) -> f64 {
         let now = Instant::now();
         let lap = now.duration_since(self.lap);
         self.lap = now;

