@@ -178,6 +178,7 @@ impl App {
         shared.machine.catalogue.start_backing_up(clock);
         shared.bases.start_dropping_idle();
         shared.pool.start();
+        crate::clone::logs::start_bounding(shared.machine.layout.clones());
         crate::refresh::start(&shared);
         Ok(Self {
             shared,

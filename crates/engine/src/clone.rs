@@ -3,6 +3,7 @@
 //! Owns making their files, starting or adopting their servers, letting the application's user in, and removing every
 //! trace. Each of these may be dropped at any await and done again. Leaves to `branch` and `pool` who a clone is for.
 
+pub mod logs;
 pub mod turns;
 pub mod warm_up;
 

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! `SEED AGAIN` means: stop the subscriber, drop its slot, find out anew whether the source is fit, and copy again or do
-//! without. A source that is silent is waited for: what is here stays as good as it was. Owns the decisions and their
-//! patience; leaves copying again, and telling of it, to `store`.
+//! without. A source that is silent is waited for: what is here stays as good as it was. Owns the decisions; leaves their
+//! patience to `followed::patience`, and copying again, and telling of it, to `upkeep`.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,26 +27,15 @@ use super::seed::fingerprint_of;
 use super::slot::SlotState;
 use super::snapshot::ways;
 use super::subscriber::{Progress, Sight, Subscriber, SubscriberError};
+use crate::base::followed::patience::{Answering, Patience, Verdict, has_passed};
 use crate::postgres::server::StopMode;
 use crate::source::{SourceError, row};
 
 /// How often a source whose changes arrive is asked whether it goes on being what was copied. Each time is a login.
 const ASK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How long a subscription gets by itself before it is told anew how its source is reached: it tries twice a second.
-const RECONNECT_AFTER: Duration = Duration::from_secs(10);
-
-/// How long a source may answer, with its slot in order, while no worker stays connected.
-const REFUSED_MAX: Duration = Duration::from_secs(600);
-
-/// How long a server that runs may not answer: it is looked at again while it recovers.
-const MUTE_MAX: Duration = Duration::from_secs(300);
-
 /// Errors of a worker without progress in between: a change that cannot be applied fails each time.
 const ERRORS_MAX: u64 = 3;
-
-/// Restarts without following in between: more means that the files are at fault.
-const RESTARTS_MAX: u32 = 3;
 
 /// What was learnt of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,20 +139,25 @@ pub enum Action {
     SeedAgain(Cause),
 }
 
+impl From<Verdict> for Action {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Wait => Self::Nothing,
+            Verdict::Reconnect => Self::Reconnect,
+            Verdict::Restart => Self::Restart,
+            Verdict::Broken { said } => Self::SeedAgain(Cause::Broken { said }),
+            Verdict::Refused { said } => Self::SeedAgain(Cause::Refused { said }),
+        }
+    }
+}
+
 /// What is remembered between two looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// Since when no worker is connected.
-    pub waiting_since: Option<Timestamp>,
-    /// Since when the source answers meanwhile.
-    answers_since: Option<Timestamp>,
-    last_reconnect: Option<Timestamp>,
-    mute_since: Option<Timestamp>,
-    restarts: u32,
+    /// How long no worker is connected, and what was done about it.
+    pub patience: Patience,
     /// Progress and errors of the worker when it last got on.
     got_on: Option<Progress>,
-    /// What was complained of last.
-    pub said: Option<String>,
 }
 
 /// One look.
@@ -178,20 +172,17 @@ pub fn step(
         return (state, Action::SeedAgain(cause));
     }
     if let Some(said) = &sight.said {
-        state.said = Some(said.clone());
+        state.patience.said = Some(said.clone());
     }
     if !sight.is_running {
-        return restart(state);
+        let verdict = state.patience.ended();
+        return (state, verdict.into());
     }
     let Some(progress) = sight.progress else {
-        let since = *state.mute_since.get_or_insert(now);
-        if has_passed(since, now, MUTE_MAX) {
-            state.mute_since = None;
-            return restart(state);
-        }
-        return (state, Action::Nothing);
+        let verdict = state.patience.mute(now);
+        return (state, verdict.into());
     };
-    state.mute_since = None;
+    state.patience.answered();
     if !progress.is_enabled {
         return (state, Action::SeedAgain(Cause::Disabled));
     }
@@ -202,18 +193,25 @@ pub fn step(
     } else if progress.errors >= got_on.errors + ERRORS_MAX && !is_silent(source) {
         // Errors of a connection count as well: only a source that answers makes them a change's.
         if matches!(source, SourceSight::Answers { .. }) {
-            let said = state.said.clone().unwrap_or_default();
+            let said = state.patience.said.clone().unwrap_or_default();
             return (state, Action::SeedAgain(Cause::Conflict { said }));
         }
     }
     if progress.follows {
-        state.waiting_since = None;
-        state.answers_since = None;
-        state.last_reconnect = None;
-        state.restarts = 0;
+        state.patience.arrives();
         return (state, Action::Nothing);
     }
-    wait(state, source, now)
+    let answering = match source {
+        SourceSight::NotAsked => Answering::NotAsked,
+        SourceSight::Silent { why } => {
+            // What failed before it was away need not be what fails after.
+            state.got_on = None;
+            Answering::Silent(why)
+        }
+        SourceSight::Answers { .. } => Answering::Answers,
+    };
+    let verdict = state.patience.wait(answering, now);
+    (state, verdict.into())
 }
 
 fn is_silent(source: &SourceSight) -> bool {
@@ -243,47 +241,6 @@ fn judge_source(origin: &Origin, source: &SourceSight) -> Option<Cause> {
         SlotState::There { .. } => {}
     }
     (*fingerprint != origin.fingerprint).then_some(Cause::Definitions)
-}
-
-fn restart(mut state: State) -> (State, Action) {
-    if state.restarts >= RESTARTS_MAX {
-        let said = format!("it ended {RESTARTS_MAX} times in a row");
-        return (state, Action::SeedAgain(Cause::Broken { said }));
-    }
-    state.restarts += 1;
-    (state, Action::Restart)
-}
-
-/// No worker is connected.
-fn wait(mut state: State, source: &SourceSight, now: Timestamp) -> (State, Action) {
-    let since = *state.waiting_since.get_or_insert(now);
-    match source {
-        SourceSight::NotAsked => {}
-        SourceSight::Silent { why } => {
-            state.answers_since = None;
-            state.got_on = None;
-            state.said = Some(why.clone());
-            return (state, Action::Nothing);
-        }
-        SourceSight::Answers { .. } => {
-            let answers_since = *state.answers_since.get_or_insert(now);
-            if has_passed(answers_since, now, REFUSED_MAX) {
-                let said = state.said.clone().unwrap_or_default();
-                return (state, Action::SeedAgain(Cause::Refused { said }));
-            }
-        }
-    }
-    let last = state.last_reconnect.unwrap_or(since);
-    if has_passed(last, now, RECONNECT_AFTER) {
-        state.last_reconnect = Some(now);
-        return (state, Action::Reconnect);
-    }
-    (state, Action::Nothing)
-}
-
-fn has_passed(since: Timestamp, now: Timestamp, time: Duration) -> bool {
-    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    passed >= time
 }
 
 /// How a subscriber is after a look.
@@ -363,7 +320,7 @@ impl Keeper {
                         subscriber.point_at(reach).await?;
                     }
                 }
-                Err(error) => self.state.said = Some(error.to_string()),
+                Err(error) => self.state.patience.said = Some(error.to_string()),
             },
             Action::Restart => subscriber.restart().await?,
             Action::SeedAgain(cause) => {
@@ -375,8 +332,8 @@ impl Keeper {
         Ok(match progress {
             Some(progress) => Tended::Following(progress),
             None => Tended::Waiting {
-                since: self.state.waiting_since,
-                said: self.state.said.clone(),
+                since: self.state.patience.waiting_since,
+                said: self.state.patience.said.clone(),
             },
         })
     }

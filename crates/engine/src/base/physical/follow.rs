@@ -14,13 +14,12 @@
 //! ```
 //!
 //! `SEED AGAIN` means: stop the standby at once, find out anew whether the source is fit, and seed or do without. A
-//! source that is silent is waited for: what is here stays as good as it was. Owns the decisions and their patience;
-//! leaves seeding again, and telling of it, to `store`.
+//! source that is silent is waited for: what is here stays as good as it was. Owns the decisions; leaves their patience to
+//! `followed::patience`, and seeding again, and telling of it, to `upkeep`.
 
 mod tend;
 
 use std::fmt;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use model::PgMajor;
@@ -29,18 +28,7 @@ pub use tend::{Keeper, Tended};
 
 use super::lsn::Lsn;
 use super::standby::{Sight, Trouble};
-
-/// How long a standby gets by itself before it is pointed at its source anew: it tries twice a second.
-const RECONNECT_AFTER: Duration = Duration::from_secs(10);
-
-/// How long a source may answer questions while no WAL comes from it.
-const REFUSED_MAX: Duration = Duration::from_secs(600);
-
-/// How long a server that runs may not answer: it is looked at again while it recovers.
-const MUTE_MAX: Duration = Duration::from_secs(300);
-
-/// Restarts without following in between: more means that the files are at fault.
-const RESTARTS_MAX: u32 = 3;
+use crate::base::followed::patience::{Answering, Patience, Verdict};
 
 /// Looks in a row that find the source's history apart from ours: a source that starts may say so for a moment, and
 /// so may a standby at the end of what it has.
@@ -149,19 +137,24 @@ pub enum Action {
     SeedAgain(Cause),
 }
 
+impl From<Verdict> for Action {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Wait => Self::Nothing,
+            Verdict::Reconnect => Self::Reconnect,
+            Verdict::Restart => Self::Restart,
+            Verdict::Broken { said } => Self::SeedAgain(Cause::Broken { said }),
+            Verdict::Refused { said } => Self::SeedAgain(Cause::Refused { said }),
+        }
+    }
+}
+
 /// What is remembered between two looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// Since when nothing arrives.
-    pub waiting_since: Option<Timestamp>,
-    /// Since when the source answers while nothing arrives.
-    answers_since: Option<Timestamp>,
-    last_reconnect: Option<Timestamp>,
-    mute_since: Option<Timestamp>,
-    restarts: u32,
+    /// How long nothing arrives, and what was done about it.
+    pub patience: Patience,
     diverged_looks: u32,
-    /// What was complained of last.
-    pub said: Option<String>,
 }
 
 /// One look.
@@ -183,32 +176,30 @@ pub fn step(
         .is_some_and(|progress| progress.streams_on.is_some());
     let is_paused = sight.progress.is_some_and(|progress| progress.is_paused);
     if !sight.is_running || is_paused || !sight.suffices {
-        return restart(state);
+        let verdict = state.patience.ended();
+        return (state, verdict.into());
     }
     if sight.progress.is_none() {
-        let since = *state.mute_since.get_or_insert(now);
-        if has_passed(since, now, MUTE_MAX) {
-            state.mute_since = None;
-            return restart(state);
-        }
-        return (state, Action::Nothing);
+        let verdict = state.patience.mute(now);
+        return (state, verdict.into());
     }
     if streams {
         // What streams may continue another history: a source that was restored from a copy of its files has the same
         // timeline, and its WAL cannot be replayed here.
-        let healed = if sight.trouble == Some(Trouble::Diverged) {
-            State {
-                diverged_looks: state.diverged_looks,
-                restarts: state.restarts,
-                ..State::default()
-            }
-        } else {
-            State::default()
-        };
-        return (healed, Action::Nothing);
+        if sight.trouble == Some(Trouble::Diverged) {
+            state.patience.arrives_in_doubt();
+            return (state, Action::Nothing);
+        }
+        return (State::default(), Action::Nothing);
     }
-    state.mute_since = None;
-    wait(state, source, now)
+    state.patience.answered();
+    let answering = match source {
+        SourceSight::NotAsked => Answering::NotAsked,
+        SourceSight::Silent { why } => Answering::Silent(why),
+        SourceSight::Answers { .. } => Answering::Answers,
+    };
+    let verdict = state.patience.wait(answering, now);
+    (state, verdict.into())
 }
 
 /// What the source says of itself that ends everything.
@@ -255,52 +246,12 @@ fn judge_trouble(state: &mut State, trouble: Option<&Trouble>) -> Option<Cause> 
             (state.diverged_looks >= DIVERGED_LOOKS).then_some(Cause::Diverged)
         }
         Trouble::Refused { said } => {
-            state.said = Some(said.clone());
+            state.patience.said = Some(said.clone());
             None
         }
         // Replay has paused, or the server has ended: that is seen.
         Trouble::Limits => None,
     }
-}
-
-fn restart(mut state: State) -> (State, Action) {
-    if state.restarts >= RESTARTS_MAX {
-        let said = format!("it ended {RESTARTS_MAX} times in a row");
-        return (state, Action::SeedAgain(Cause::Broken { said }));
-    }
-    state.restarts += 1;
-    (state, Action::Restart)
-}
-
-/// Nothing arrives.
-fn wait(mut state: State, source: &SourceSight, now: Timestamp) -> (State, Action) {
-    let since = *state.waiting_since.get_or_insert(now);
-    match source {
-        SourceSight::NotAsked => {}
-        SourceSight::Silent { why } => {
-            state.answers_since = None;
-            state.said = Some(why.clone());
-            return (state, Action::Nothing);
-        }
-        SourceSight::Answers { .. } => {
-            let answers_since = *state.answers_since.get_or_insert(now);
-            if has_passed(answers_since, now, REFUSED_MAX) {
-                let said = state.said.clone().unwrap_or_default();
-                return (state, Action::SeedAgain(Cause::Refused { said }));
-            }
-        }
-    }
-    let last = state.last_reconnect.unwrap_or(since);
-    if has_passed(last, now, RECONNECT_AFTER) {
-        state.last_reconnect = Some(now);
-        return (state, Action::Reconnect);
-    }
-    (state, Action::Nothing)
-}
-
-fn has_passed(since: Timestamp, now: Timestamp, time: Duration) -> bool {
-    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    passed >= time
 }
 
 #[cfg(test)]

@@ -20,11 +20,10 @@ pub struct Making {
 
 impl Making {
     pub(super) async fn begin(machine: &Machine, name: &str) -> Result<Self, BaseError> {
-        let (directory, socket_dir) = (
-            machine.layout.making_of(name),
-            machine.layout.socket_dir(name),
-        );
-        Self::at(machine, directory, socket_dir).await
+        let directory = machine.layout.making_of(name);
+        // As long as every other: a snapshot's own name grows with its number, and a socket's path has a bound.
+        let sockets = format!("{:016x}", rand::random::<u64>());
+        Self::at(machine, directory, machine.layout.socket_dir(&sockets)).await
     }
 
     /// Makes `directory` empty.

@@ -1,6 +1,7 @@
 //! What a look decides, for each sight of base and source.
 
 use super::*;
+use crate::base::followed::patience::{REFUSED_MAX, RESTARTS_MAX};
 use crate::base::physical::lsn::Lsn;
 
 fn at(second: i64) -> Timestamp {
@@ -98,7 +99,7 @@ fn a_silent_source_is_waited_for_however_often_its_worker_fails() {
         assert_eq!(action, Action::Nothing, "at {second}");
         state = next;
     }
-    assert_eq!(state.said.as_deref(), Some("refused"));
+    assert_eq!(state.patience.said.as_deref(), Some("refused"));
     // Its errors of the outage are no conflict.
     let back = step(
         state,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use model::PgMajor;
 
 use super::{Action, Cause, Origin, SourceSight, State, step};
+use crate::base::followed::patience::has_passed;
 use crate::base::physical::Upstream;
 use crate::base::physical::fitness::takes_us_for_synchronous;
 use crate::base::physical::replication::{self, Reach, ReplicationError};
@@ -87,8 +88,8 @@ impl Keeper {
         Ok(match progress {
             Some(progress) => Tended::Following(progress),
             None => Tended::Waiting {
-                since: self.state.waiting_since,
-                said: self.state.said.clone(),
+                since: self.state.patience.waiting_since,
+                said: self.state.patience.said.clone(),
             },
         })
     }
@@ -103,7 +104,7 @@ impl Keeper {
             .progress
             .is_some_and(|progress| progress.streams_on.is_some());
         let last = self.asked_at;
-        let is_old = last.is_none_or(|last| super::has_passed(last, now, ASK_INTERVAL));
+        let is_old = last.is_none_or(|last| has_passed(last, now, ASK_INTERVAL));
         !streams || is_old
     }
 
@@ -112,7 +113,7 @@ impl Keeper {
         match find(standby, upstream).await {
             Ok(found) => found,
             Err(said) => {
-                self.state.said = Some(said);
+                self.state.patience.said = Some(said);
                 None
             }
         }

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::followed::patience::RESTARTS_MAX;
 use crate::base::physical::standby::Progress;
 
 const ORIGIN: Origin = Origin {

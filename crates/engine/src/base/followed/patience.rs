@@ -1,0 +1,147 @@
+//! How long a base that nothing arrives at is waited for: the same for every way of following, and pure.
+//!
+//! ```text
+//!   nothing arrives ─▶ waits ─▶ reconnect, and again at intervals
+//!                        │ the source answers for long, and still nothing arrives ─▶ given up
+//!   its server is mute for long, or ended ─▶ restart ─▶ again and again ─▶ given up
+//! ```
+//!
+//! A source that is silent is waited for without end: what is here stays as good as it was. Owns the times and the counts
+//! between two looks; what a look has found is each way's own to judge.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// How long a base gets by itself before it is told anew how its source is reached: it tries twice a second.
+const RECONNECT_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a source may answer questions while nothing comes from it.
+pub const REFUSED_MAX: Duration = Duration::from_secs(600);
+
+/// How long a server that runs may not answer: it is looked at again while it recovers.
+const MUTE_MAX: Duration = Duration::from_secs(300);
+
+/// Restarts without following in between: more means that the files are at fault.
+pub const RESTARTS_MAX: u32 = 3;
+
+/// What was found of the source by a look at a base at which nothing arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answering<'a> {
+    /// It was not asked this time.
+    NotAsked,
+    /// It does not answer, for this reason.
+    Silent(&'a str),
+    /// It answers.
+    Answers,
+}
+
+/// What patience says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Wait.
+    Wait,
+    /// Find a way to the source anew.
+    Reconnect,
+    /// Start the base's server again.
+    Restart,
+    /// Its files are at fault.
+    Broken {
+        /// Why that is believed.
+        said: String,
+    },
+    /// The source answers, and sends nothing.
+    Refused {
+        /// What was said last.
+        said: String,
+    },
+}
+
+/// What is remembered between two looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// Since when nothing arrives.
+    pub waiting_since: Option<Timestamp>,
+    /// Since when the source answers while nothing arrives.
+    answers_since: Option<Timestamp>,
+    last_reconnect: Option<Timestamp>,
+    mute_since: Option<Timestamp>,
+    restarts: u32,
+    /// What was complained of last.
+    pub said: Option<String>,
+}
+
+impl Patience {
+    /// Something arrives. What was complained of stays.
+    pub fn arrives(&mut self) {
+        *self = Self {
+            said: self.said.take(),
+            ..Self::default()
+        };
+    }
+
+    /// The same of a base that may be following what is not its own source's history: its restarts still count.
+    pub fn arrives_in_doubt(&mut self) {
+        *self = Self {
+            restarts: self.restarts,
+            ..Self::default()
+        };
+    }
+
+    /// Its server has ended, or must be started again.
+    pub fn ended(&mut self) -> Verdict {
+        if self.restarts >= RESTARTS_MAX {
+            let said = format!("it ended {RESTARTS_MAX} times in a row");
+            return Verdict::Broken { said };
+        }
+        self.restarts += 1;
+        Verdict::Restart
+    }
+
+    /// Its server runs and does not answer.
+    pub fn mute(&mut self, now: Timestamp) -> Verdict {
+        let since = *self.mute_since.get_or_insert(now);
+        if has_passed(since, now, MUTE_MAX) {
+            self.mute_since = None;
+            return self.ended();
+        }
+        Verdict::Wait
+    }
+
+    /// Its server answers.
+    pub fn answered(&mut self) {
+        self.mute_since = None;
+    }
+
+    /// Nothing arrives.
+    pub fn wait(&mut self, source: Answering<'_>, now: Timestamp) -> Verdict {
+        let since = *self.waiting_since.get_or_insert(now);
+        match source {
+            Answering::NotAsked => {}
+            Answering::Silent(why) => {
+                self.answers_since = None;
+                self.said = Some(why.to_owned());
+                return Verdict::Wait;
+            }
+            Answering::Answers => {
+                let answers_since = *self.answers_since.get_or_insert(now);
+                if has_passed(answers_since, now, REFUSED_MAX) {
+                    let said = self.said.clone().unwrap_or_default();
+                    return Verdict::Refused { said };
+                }
+            }
+        }
+        let last = self.last_reconnect.unwrap_or(since);
+        if has_passed(last, now, RECONNECT_AFTER) {
+            self.last_reconnect = Some(now);
+            return Verdict::Reconnect;
+        }
+        Verdict::Wait
+    }
+}
+
+/// Whether `time` lies between the two; a clock that went back has passed nothing.
+pub fn has_passed(since: Timestamp, now: Timestamp, time: Duration) -> bool {
+    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    passed >= time
+}
