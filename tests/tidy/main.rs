@@ -3,6 +3,7 @@
 //! Each rule is a function from what is there to complaints, with tests of its own that make it complain; here the
 //! rules meet the repository. What cargo, clippy and rustfmt can check is left to them.
 
+mod dependencies;
 mod documents;
 mod layers;
 mod repository;
@@ -28,6 +29,21 @@ fn dependencies_go_in_the_drawn_direction() {
         "the workspace's dependencies were read"
     );
     assert_none(&layers::complaints(&repository.names(), &repository.edges));
+}
+
+#[test]
+fn every_dependency_has_a_reason_and_a_use() {
+    const TABLE: &str = "docs/decisions/2026-11-29-what-others-wrote.md";
+    let repository = here();
+    let declared = repository.outside();
+    assert!(declared.iter().any(|one| one.name == "serde"));
+    let table = repository.document(TABLE);
+    assert_none(&dependencies::unexplained(&declared, table));
+    assert_none(&dependencies::unused(&declared, &repository.sources));
+    let lock = std::fs::read_to_string(repository.root.join("Cargo.lock"));
+    assert_none(&dependencies::too_many(
+        &lock.expect("the lock can be read"),
+    ));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
+use crate::dependencies::Outside;
 use crate::layers::{Edge, Kind};
 
 /// Texts by path relative to the root, with `/` between parts.
@@ -79,6 +80,20 @@ impl Repository {
         manifests
             .filter_map(|dir| relative(&self.root, dir.as_std_path()))
             .collect()
+    }
+
+    /// What our packages declare of others', for whatever purpose.
+    pub(crate) fn outside(&self) -> Vec<Outside> {
+        let declared = self.packages.iter().flat_map(|package| {
+            let directory = package.manifest_path.parent();
+            let directory = directory.and_then(|dir| relative(&self.root, dir.as_std_path()));
+            let others = package.dependencies.iter().filter(|to| to.path.is_none());
+            others.map(move |to| Outside {
+                directory: directory.clone().unwrap_or_default(),
+                name: to.name.clone(),
+            })
+        });
+        declared.collect()
     }
 
     /// The text of a document, if it exists.
