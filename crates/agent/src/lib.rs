@@ -10,8 +10,9 @@
 //!                                                     incoming    the target's ports, mirrored or stolen
 //! ```
 //!
-//! Beside it, for targets of this machine, the relay: their network namespaces and the way out of them (`relay`). It
-//! shares with the agent how the kernel is told of rules, and nothing else.
+//! Beside it, for programs that hold no session, a proxy (`proxy`). And for targets of this machine, the relay: their
+//! network namespaces and the way out of them (`relay`). It shares with the agent how the kernel is told of rules, and
+//! nothing else.
 //!
 //! The agent was placed by somebody else: it runs in the target's network namespace already and is told where the
 //! target's files are. Outgoing connections, names and the environment need no capability; incoming needs
@@ -24,6 +25,7 @@ mod marks;
 mod netlink;
 mod nftables;
 mod outgoing;
+pub mod proxy;
 pub mod relay;
 mod server;
 mod session;

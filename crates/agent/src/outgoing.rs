@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use wire::pump::{Offer, Stream};
 use wire::{DATAGRAM_MAX, Endpoint, Errno, Opened};
 
+use crate::dns::Resolver;
 use crate::server::Inner;
 
 /// Bytes that a relay holds in each direction, next to the stream's own: as many as a stream's first window.
@@ -18,7 +19,7 @@ const RELAY_BUFFER: usize = 32 * 1024;
 /// A TCP connection.
 pub(crate) async fn tcp(agent: &Inner, offer: Offer, destination: Endpoint) {
     let connected = tokio::select! {
-        connected = connect(agent, destination) => connected,
+        connected = dial(&agent.resolver, destination) => connected,
         () = offer.withdrawn() => return,
     };
     let mut socket = match connected {
@@ -38,10 +39,14 @@ pub(crate) async fn tcp(agent: &Inner, offer: Offer, destination: Endpoint) {
     }
 }
 
-async fn connect(agent: &Inner, destination: Endpoint) -> Result<TcpStream, Errno> {
+/// Connects to the first of the destination's addresses where somebody answers.
+///
+/// # Errors
+/// The last one's, as the target itself would see it.
+pub(crate) async fn dial(resolver: &Resolver, destination: Endpoint) -> Result<TcpStream, Errno> {
     let addresses = match destination {
         Endpoint::Address(address) => vec![address],
-        Endpoint::Name { host, port } => agent.resolver.addresses(&host, port).await?,
+        Endpoint::Name { host, port } => resolver.addresses(&host, port).await?,
     };
     let mut failure = Errno::EHOSTUNREACH;
     for address in addresses {

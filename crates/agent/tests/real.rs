@@ -19,5 +19,7 @@ mod namespace;
 mod outgoing;
 #[path = "real/pod.rs"]
 mod pod;
+#[path = "real/proxy.rs"]
+mod proxy;
 #[path = "real/sessions.rs"]
 mod sessions;

@@ -1,6 +1,6 @@
 //! The smallest program around the agent, for its tests: `serve-agent SOCKET RESOLV_CONF HOSTS ROOT PROCESS GRACE_SECONDS`.
 //!
-//! Reads its key as hexadecimal digits from the first line of standard input, says `ready` once its socket takes
+//! The proxy is served at `SOCKET.proxy`. Reads its key as hexadecimal digits from the first line of standard input, says `ready` once its socket takes
 //! sessions, and ends with the end of standard input.
 
 use std::io::{self, BufRead, Read, Write};
@@ -41,13 +41,19 @@ async fn run() -> Result<(), agent::RunError> {
         idle: None,
         hands_off: None,
     };
-    let listener = tokio::net::UnixListener::bind(socket).expect("the socket can be bound");
+    let listener = tokio::net::UnixListener::bind(&socket).expect("the socket can be bound");
+    let proxy = tokio::net::UnixListener::bind(format!("{socket}.proxy"));
+    let proxy = proxy.expect("the socket can be bound");
+    let proxy_settings = settings.clone();
     writeln!(io::stdout(), "ready").expect("somebody listens");
     let end = async {
         let read = || io::stdin().read_to_end(&mut Vec::new());
         tokio::task::spawn_blocking(read).await.ok();
     };
-    agent::run(settings, Listener::Unix(listener), end).await
+    tokio::select! {
+        ended = agent::run(settings, Listener::Unix(listener), end) => ended,
+        () = agent::proxy::serve(&proxy_settings, proxy) => unreachable!("it serves for ever"),
+    }
 }
 
 fn read_key() -> AgentKey {

@@ -65,6 +65,11 @@ impl TestAgent {
         self.dir.path().join("socket")
     }
 
+    /// Where programs without a session come to.
+    pub(crate) fn proxy(&self) -> PathBuf {
+        self.dir.path().join("socket.proxy")
+    }
+
     pub(crate) async fn session(&self) -> (Session, Inbox) {
         let id = SessionId::draw();
         let key = AgentKey::new(KEY).session_key(&id);

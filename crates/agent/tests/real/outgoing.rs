@@ -10,7 +10,7 @@ use crate::agent::{Files, TestAgent, soon, tcp, tcp_to};
 use crate::namespace::Namespace;
 
 /// Echoes on TCP and UDP ports 9000 of both loopback addresses, and on a Unix socket if there is an argument.
-const ECHO: &str = r#"
+pub(crate) const ECHO: &str = r#"
 import socket, sys, threading
 def serve(listener):
     def handle(connection):

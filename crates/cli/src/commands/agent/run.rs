@@ -34,6 +34,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
 
+    /// Where programs without a session come to, for a SOCKS5 proxy; one that was left there is replaced
+    #[arg(long, value_name = "PATH")]
+    proxy_socket: Option<PathBuf>,
+
     /// The file with the agent's key, 64 hexadecimal digits, for its owner alone
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
@@ -108,10 +112,8 @@ async fn serve(args: &RunArgs) -> Result<(), AgentError> {
         hands_off: args.hands_off.clone(),
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Wait)?;
-    let listener = listen(&args.socket).map_err(|source| AgentError::Listen {
-        path: args.socket.clone(),
-        source,
-    })?;
+    let listener = open(&args.socket)?;
+    let proxy_listener = args.proxy_socket.as_deref().map(open).transpose()?;
     say(READY);
     let end = async {
         tokio::select! {
@@ -120,9 +122,17 @@ async fn serve(args: &RunArgs) -> Result<(), AgentError> {
             _ = terminate.recv() => {}
         }
     };
-    agent::run(settings, Listener::Unix(listener), end)
-        .await
-        .map_err(AgentError::Run)
+    let proxy_settings = settings.clone();
+    let proxy = async {
+        match proxy_listener {
+            Some(listener) => agent::proxy::serve(&proxy_settings, listener).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = agent::run(settings, Listener::Unix(listener), end) => ended.map_err(AgentError::Run),
+        () = proxy => unreachable!("a proxy serves for ever"),
+    }
 }
 
 fn read_key(path: &Path) -> Result<AgentKey, AgentError> {
@@ -133,6 +143,13 @@ fn read_key(path: &Path) -> Result<AgentKey, AgentError> {
     let text = fs::read_to_string(path).map_err(error)?;
     let key = hex::parse(text.trim_end()).map(AgentKey::new);
     key.ok_or_else(|| error(io::Error::other("it holds no key")))
+}
+
+fn open(path: &Path) -> Result<UnixListener, AgentError> {
+    listen(path).map_err(|source| AgentError::Listen {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A socket for the owner alone, in place of one that an earlier agent left.

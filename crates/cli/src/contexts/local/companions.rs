@@ -174,6 +174,7 @@ impl Companions {
             .stderr(self.place.create_log("agent")?);
         if self.relay.is_some() {
             command.arg("--join");
+            command.arg("--proxy-socket").arg(self.place.proxy_socket());
         } else {
             command.args(["--hands-off", HANDS_OFF]);
         }

@@ -3,6 +3,7 @@
 //! ```text
 //!   agent.sock   where sessions come to        agent.key    what they prove themselves by
 //!   relay.sock   where other targets come to   hosts        names and addresses, as the target sees them
+//!   proxy.sock   where the engine comes to, for databases that only the target reaches
 //!   agent.log, relay.log                       what these two had to say
 //! ```
 //!
@@ -84,6 +85,16 @@ impl Place {
         self.folder.join("agent.sock")
     }
 
+    /// Where the engine comes to, for databases that only the target reaches.
+    pub(super) fn proxy_socket(&self) -> PathBuf {
+        self.folder.join("proxy.sock")
+    }
+
+    /// Names and addresses, as the target sees them.
+    pub(super) fn hosts(&self) -> PathBuf {
+        self.folder.join("hosts")
+    }
+
     /// Where other targets come to.
     pub(super) fn relay_socket(&self) -> PathBuf {
         self.folder.join(SOCKET_NAME)
@@ -109,7 +120,7 @@ impl Place {
     pub(super) fn write_hosts(&self, table: &str) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o644);
-        let file = options.open(self.folder.join("hosts"))?;
+        let file = options.open(self.hosts())?;
         // The target's programs read it as whoever they are, whatever the caller's mask.
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all_at(table.as_bytes(), 0)?;
