@@ -271,6 +271,7 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
     // What nobody asked for does not outlive the engine.
     pool.drain().await;
     crate::upkeep::rest(&shared).await;
+    shared.bases.gateways().close();
     let machine = &shared.machine;
     machine.clearing.close();
     if tokio::time::timeout(CLEARING_TIME_MAX, machine.clearing.wait())

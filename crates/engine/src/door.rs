@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::pg_startup::{self, FirstPacket, decode, fatal_response, packet_length};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -304,7 +304,11 @@ async fn reach<'a>(
     }
 }
 
-async fn read_packet(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+/// Reads a client's first packet, or its request for encryption, length included.
+///
+/// # Errors
+/// The connection's, or `InvalidData` for a length that none has.
+pub(crate) async fn read_packet(client: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut header = [0; 4];
     client.read_exact(&mut header).await?;
     let mut packet = vec![0; packet_length(header).map_err(invalid)?];

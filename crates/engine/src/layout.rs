@@ -12,7 +12,7 @@
 //! DATA/volume/snapshots/NAME/  data/, server.log
 //! DATA/volume/clones/NAME/  data/, server.log
 //! DATA/volume/making/NAME/ what is not whole yet: removed at every start
-//! DATA/run/NAME/           sockets of the servers
+//! DATA/run/NAME/           sockets of the servers, and of gateways to sources
 //! ```
 //!
 //! Owns the names and the making of these directories. Leaves their content to those who own it.

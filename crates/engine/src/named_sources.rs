@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::app::Shared;
 use crate::base::followed::{Choice, Way, choose};
+use crate::branch::record::Spec;
 use crate::catalogue::{CatalogueError, Record};
 use crate::http::{chain, problem_of};
 use crate::machine::Machine;
@@ -143,13 +144,17 @@ impl NamedSources {
             .ok_or_else(|| not_found(name, &known))
     }
 
-    /// What a request for `database` by `url` means: a named source and how it is to be copied; the defaults for one without
-    /// a name. Of several names for it, one that has copies prepared counts.
-    pub fn meant(&self, url: &PgUrl, database: &str) -> Meant {
+    /// What a request means: a named source and how it is to be copied; the defaults for one without a name. Of several
+    /// names for it, one that has copies prepared counts. In somebody else's network an address is another server's.
+    pub fn meant(&self, spec: &Spec) -> Meant {
+        if spec.proxy.is_some() {
+            return Meant::default();
+        }
+        let (url, database) = (spec.url(), spec.database());
         let known = self.known();
         let meant = known
             .values()
-            .filter(|source| source.is_meant(url, database));
+            .filter(|source| source.is_meant(&url, &database));
         let careful = meant.max_by_key(|source| source.care.prepare.is_some());
         careful
             .map(|source| Meant {
@@ -199,6 +204,7 @@ impl NamedSources {
             url: parsed.clone(),
             database: None,
             settings: BTreeMap::new(),
+            gateway: None,
         };
         let facts = access.facts().await.map_err(|error| {
             let problem = Problem::new(

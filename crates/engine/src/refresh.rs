@@ -130,6 +130,7 @@ async fn take_turn(shared: &Shared, name: &SourceName, url: Secret) {
 pub fn plain_spec(url: Secret) -> Spec {
     Spec {
         url,
+        proxy: None,
         database: None,
         copy: CopySpec::all(),
         version: None,
@@ -141,7 +142,7 @@ pub fn plain_spec(url: Secret) -> Spec {
 async fn refresh(shared: &Shared, url: Secret) -> Result<(), String> {
     PgUrl::parse(url.reveal()).map_err(|error| chain(&error))?;
     let spec = plain_spec(url);
-    let meant = shared.sources.meant(&spec.url(), &spec.database());
+    let meant = shared.sources.meant(&spec);
     let fresh = shared.bases.fresh(&spec, &meant).await;
     let fresh = match fresh.map_err(|error| chain(&error))? {
         Fresh::Snapshot(fresh) => fresh,

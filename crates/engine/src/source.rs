@@ -1,23 +1,25 @@
 //! Sources: shared databases, which are only ever read.
 //!
 //! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`position`, through a
-//! `contact` that is kept for a while), whether it can be
-//! read (`access`), and its roles (`roles`). Every question is asked in a read-only transaction and by simple queries,
+//! `contact` that is kept for a while), whether it can be read (`access`), its roles (`roles`), and the ways to those
+//! that only somebody else's network reaches (`gateways`). Every question is asked in a read-only transaction and by simple queries,
 //! so that nothing stays behind in a session that a pooler hands to somebody else. Leaves copying to `base::copy`.
 
 pub mod access;
 pub mod contact;
 pub mod facts;
+pub mod gateways;
 pub mod position;
 pub mod roles;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::pg_version::PG_MAJOR_MIN;
 use model::{PgMajor, PgUrl};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::postgres::connect::{ConnectError, Session, connect_url};
+use crate::postgres::connect::{ConnectError, Gateway, Session, connect_by};
 use facts::Facts;
 
 /// How a source is reached.
@@ -29,6 +31,8 @@ pub struct SourceAccess {
     pub database: Option<String>,
     /// Settings for every connection to it, such as `app.tenant` for its row security.
     pub settings: BTreeMap<String, String>,
+    /// The way to it, where this machine does not reach it by itself.
+    pub gateway: Option<Arc<Gateway>>,
 }
 
 /// Why a source did not answer a question.
@@ -85,7 +89,8 @@ impl SourceAccess {
             .settings
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        connect_url(&self.url, self.database.as_deref(), settings).await
+        let gateway = self.gateway.as_deref().map(Gateway::directory);
+        connect_by(&self.url, self.database.as_deref(), settings, gateway).await
     }
 
     /// Asks who and where the source really is.

@@ -60,6 +60,7 @@ impl Wanted {
                 url: PgUrl::parse(self.url.reveal())?,
                 database: None,
                 settings: BTreeMap::new(),
+                gateway: None,
             },
             replication_url: replication_url
                 .map(|url| PgUrl::parse(url.reveal()))

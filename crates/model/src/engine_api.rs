@@ -11,7 +11,7 @@ mod source;
 
 pub use branch::{
     BaseView, BranchConnection, BranchPhase, BranchView, CopyPhase, CopyProgress, EnsureBranch,
-    EnsuredBranch, ExtendBranch, Freshness, SourceRef, SpecView,
+    EnsuredBranch, ExtendBranch, Freshness, SourceProxy, SourceRef, SpecView,
 };
 pub use engine::{
     BackingView, EngineView, InstallationView, PassedOverKind, StopEngine, VolumeView,

@@ -34,6 +34,7 @@ use crate::machine::Machine;
 use crate::named_sources::{Meant, sha256};
 use crate::source::SourceAccess;
 use crate::source::contact::Contact;
+use crate::source::gateways::Gateways;
 use crate::volume::{Motion, free_space, remove_tree, seal};
 use snapshots::Known;
 
@@ -56,6 +57,7 @@ struct Inner {
     machine: Arc<Machine>,
     copies: Arc<Semaphore>,
     living: LivingBases,
+    gateways: Gateways,
     host: Host,
     known: Mutex<BTreeMap<SnapshotName, Known>>,
     families: Mutex<BTreeMap<String, Arc<Family>>>,
@@ -94,10 +96,12 @@ impl Bases {
         let known = known.collect();
         let places = usize::try_from(machine.limits.copies_max.max(1)).unwrap_or(1);
         let host = host(&machine);
+        let gateways = Gateways::new(machine.layout.sockets());
         Ok(Self(Arc::new(Inner {
             machine,
             copies: Arc::new(Semaphore::new(places)),
             living: LivingBases::default(),
+            gateways,
             host,
             known: Mutex::new(known),
             families: Mutex::default(),
@@ -111,6 +115,11 @@ impl Bases {
     /// The bases that follow their sources.
     pub fn living(&self) -> &LivingBases {
         &self.0.living
+    }
+
+    /// The ways to sources that only somebody else's network reaches.
+    pub fn gateways(&self) -> &Gateways {
+        &self.0.gateways
     }
 
     /// What this machine has for bases that follow.
@@ -132,6 +141,21 @@ impl Bases {
         Ok(DiskBudget {
             free: free_space(&self.machine().layout.volume())?,
             floor: self.machine().limits.free_floor_bytes,
+        })
+    }
+
+    /// How the source of a spec is reached.
+    fn access(&self, spec: &Spec) -> Result<SourceAccess, BaseError> {
+        let url = spec.url();
+        let gateway = spec.proxy.as_ref().map(|proxy| {
+            let opened = self.0.gateways.to(proxy, &url);
+            opened.map_err(|error| BaseError::Ask(error.into()))
+        });
+        Ok(SourceAccess {
+            gateway: gateway.transpose()?,
+            url,
+            database: spec.database.clone(),
+            settings: spec.connection_settings.clone(),
         })
     }
 
@@ -222,7 +246,7 @@ impl Bases {
     async fn dumped(&self, spec: &Spec, care: &SourceCare) -> Result<FreshSnapshot, BaseError> {
         let key = key(spec, care);
         let family = self.family(&key);
-        let access = access(spec);
+        let access = self.access(spec)?;
         let _turn = family.turn.lock().await;
         if let Some(fresh) = self.young_enough(&key, spec).await? {
             return Ok(fresh);
@@ -352,15 +376,6 @@ fn place(making: &Path, last: &Path) -> std::io::Result<()> {
     std::fs::rename(making, last)?;
     let directory = last.parent().unwrap_or(Path::new("/"));
     std::fs::File::open(directory)?.sync_all()
-}
-
-/// How the source of a spec is reached.
-fn access(spec: &Spec) -> SourceAccess {
-    SourceAccess {
-        url: spec.url(),
-        database: spec.database.clone(),
-        settings: spec.connection_settings.clone(),
-    }
 }
 
 fn host(machine: &Machine) -> Host {

@@ -605,7 +605,7 @@ impl Driver {
 
 /// The progress of the copy that a branch of `spec` waits for.
 fn progress_of(shared: &Shared, spec: &Spec) -> watch::Receiver<Option<CopyProgress>> {
-    let meant = shared.sources.meant(&spec.url(), &spec.database());
+    let meant = shared.sources.meant(spec);
     shared.bases.progress(spec, &meant)
 }
 

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use model::engine_api::{
-    BaseView, BranchConnection, BranchPhase, BranchView, CopyProgress, EnsureBranch, SpecView,
+    BaseView, BranchConnection, BranchPhase, BranchView, CopyProgress, EnsureBranch, SourceProxy,
+    SpecView,
 };
 use model::pg_url::Address;
 use model::{BranchId, BranchName, ByteSize, CopySpec, Namespace, PgMajor, PgUrl, Secret};
@@ -21,6 +22,9 @@ use crate::clone::{CloneName, ServerImage};
 pub struct Spec {
     /// The source's connection string, password included.
     pub url: Secret,
+    /// The way to the source, where this machine does not reach it by itself.
+    #[serde(default)]
+    pub proxy: Option<SourceProxy>,
     /// The database within the source.
     pub database: Option<String>,
     /// What is copied.
@@ -43,6 +47,7 @@ impl Spec {
         PgUrl::parse(url.reveal())?;
         Ok(Self {
             url: url.clone(),
+            proxy: request.proxy.clone(),
             database: request.database.clone(),
             copy: request.copy.clone(),
             version: request.version,
@@ -70,6 +75,7 @@ impl Spec {
         let addresses: Vec<String> = url.addresses().iter().map(ToString::to_string).collect();
         SpecView {
             source: addresses.join(","),
+            network: self.proxy.as_ref().map(|proxy| proxy.network.clone()),
             database: self.database(),
             user: url.user().unwrap_or_default(),
             copy: self.copy.clone(),

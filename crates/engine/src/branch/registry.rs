@@ -116,6 +116,11 @@ impl Registry {
     pub async fn ensure(&self, request: &EnsureBranch) -> Result<EnsuredBranch, Problem> {
         self.check_ttl(request.ttl)?;
         let url = self.shared.source_url(&request.source)?;
+        if let (SourceRef::Name(name), Some(_)) = (&request.source, &request.proxy) {
+            let detail =
+                format!("a proxy is for a source that is given by its URL, not for {name}");
+            return Err(Problem::new(ProblemKind::BadRequest, detail));
+        }
         let spec = Spec::of(request, &url).map_err(|error| {
             Problem::new(
                 ProblemKind::BadRequest,

@@ -126,7 +126,7 @@ async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failu
     let tried = format!("no copy of {} at {}", view.database, view.source);
     let mut tries = 1;
     loop {
-        let meant = shared.sources.meant(&spec.url(), &spec.database());
+        let meant = shared.sources.meant(spec);
         let fresh = shared.bases.fresh(spec, &meant).await;
         let fresh = fresh.map_err(|error| failure(&tried, &error, error.hint()))?;
         let moved = match fresh {

@@ -6,15 +6,17 @@
 
 mod conninfo;
 mod error;
+mod gateway;
 pub mod raw;
 mod resolver;
+mod socks;
 mod target;
 mod tls;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::pg_url::Address;
@@ -28,6 +30,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use conninfo::{ConnInfo, conninfo};
 pub use error::{ConnectError, Wish};
+pub use gateway::Gateway;
 pub use target::quote_option;
 use target::{Attempt, Target};
 
@@ -69,6 +72,8 @@ pub struct Peer {
     pub ip: Option<IpAddr>,
     /// Whether TLS protects the connection.
     pub is_tls: bool,
+    /// The directory of the gateway that led there; none: it was dialled.
+    pub gateway: Option<PathBuf>,
 }
 
 /// A connection; it closes when dropped.
@@ -241,13 +246,26 @@ pub async fn connect_url<'a>(
     database: Option<&str>,
     settings: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<Session, ConnectError> {
+    connect_by(url, database, settings, None).await
+}
+
+/// The same, by the gateway whose socket is in this directory, where there is one.
+///
+/// # Errors
+/// [`ConnectError`] likewise.
+pub async fn connect_by<'a>(
+    url: &PgUrl,
+    database: Option<&str>,
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    gateway: Option<&Path>,
+) -> Result<Session, ConnectError> {
     let target = Target::read(url, database, settings)?;
     let mut last = ConnectError::NoneFits {
         wanted: target.session.as_str(),
     };
     for pass in target.session.passes() {
         for (index, address) in target.addresses.iter().enumerate() {
-            match connect_address(&target, index, address).await {
+            match connect_address(&target, index, address, gateway).await {
                 Ok(session) if pass.accepts(&session, address).await? => return Ok(session),
                 Ok(_) => {}
                 // A wrong password or database is wrong on every host (libpq goes on only to find a living one).
@@ -272,16 +290,26 @@ pub async fn connect_peer<'a>(
     let mut target = Target::read(url, database, settings)?;
     target.addresses = vec![peer.address.clone()];
     target.hostaddrs = peer.ip.into_iter().collect();
-    connect_address(&target, 0, &peer.address).await
+    connect_address(&target, 0, &peer.address, peer.gateway.as_deref()).await
 }
 
 async fn connect_address(
     target: &Target,
     index: usize,
     address: &Address,
+    gateway: Option<&Path>,
 ) -> Result<Session, ConnectError> {
+    if let Some(directory) = gateway {
+        let socket = socket_path(directory);
+        let mut session = within(target, address, connect_socket(target, address, &socket)).await?;
+        if let Some(peer) = &mut session.peer {
+            peer.gateway = Some(directory.to_owned());
+        }
+        return Ok(session);
+    }
     if address.host.starts_with('/') {
-        return within(target, address, connect_socket(target, address)).await;
+        let socket = Path::new(&address.host).join(format!(".s.PGSQL.{}", address.port));
+        return within(target, address, connect_socket(target, address, &socket)).await;
     }
     let ips = within(target, address, resolve(target, index, address)).await?;
     let mut last = None;
@@ -335,9 +363,12 @@ async fn resolve(
     })
 }
 
-async fn connect_socket(target: &Target, address: &Address) -> Result<Session, ConnectError> {
-    let path = Path::new(&address.host).join(format!(".s.PGSQL.{}", address.port));
-    let stream = UnixStream::connect(&path).await;
+async fn connect_socket(
+    target: &Target,
+    address: &Address,
+    path: &Path,
+) -> Result<Session, ConnectError> {
+    let stream = UnixStream::connect(path).await;
     let stream = stream.map_err(|source| ConnectError::Unreachable {
         address: address.clone(),
         source,
@@ -351,6 +382,7 @@ async fn connect_socket(target: &Target, address: &Address) -> Result<Session, C
             address: address.clone(),
             ip: None,
             is_tls: false,
+            gateway: None,
         }),
         connection,
         taps,
@@ -389,6 +421,7 @@ async fn connect_ip(
             address: address.clone(),
             ip: Some(ip),
             is_tls,
+            gateway: None,
         }),
         connection,
         taps,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by it")]
 
 mod copy;
+mod gateway;
 mod logical;
 mod physical;
 mod server;

@@ -366,13 +366,18 @@ async fn nothing_stays_behind_in_a_session() {
     assert_eq!(before, after);
 }
 
-/// Certificates of an authority, of a server called `localhost`, and of an authority that signed nothing.
-struct Certificates {
+/// Certificates of an authority, of a server, and of an authority that signed nothing.
+pub(crate) struct Certificates {
     home: TempDir,
 }
 
 impl Certificates {
     fn make() -> Self {
+        Self::make_for("localhost")
+    }
+
+    /// Those of a server that is called `host`.
+    pub(crate) fn make_for(host: &str) -> Self {
         let home = TempDir::new().unwrap();
         let authority = |name: &str| {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -388,7 +393,7 @@ impl Certificates {
         let root = authority("root");
         drop(authority("other"));
         let key = KeyPair::generate().unwrap();
-        let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let server = CertificateParams::new(vec![host.to_owned()]).unwrap();
         let certificate = server.signed_by(&key, &root).unwrap();
         fs::write(home.path().join("server.crt"), certificate.pem()).unwrap();
         let path = home.path().join("server.key");
@@ -398,13 +403,13 @@ impl Certificates {
         Self { home }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 }
 
 /// A source that takes TLS alone.
-fn with_tls(certificates: &Certificates) -> TestPostgres {
+pub(crate) fn with_tls(certificates: &Certificates) -> TestPostgres {
     let path = |name| certificates.path(name).display().to_string();
     let mut source = Options::new(16)
         .setting("ssl_cert_file", &path("server.crt"))
@@ -555,6 +560,7 @@ async fn the_first_server_that_fits_is_taken() {
         url: PgUrl::parse(&by_socket).unwrap(),
         database: None,
         settings: BTreeMap::new(),
+        gateway: None,
     };
     assert_eq!(by_socket.facts().await.unwrap().database, "postgres");
     assert!(Path::new(&socket).exists());

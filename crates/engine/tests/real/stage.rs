@@ -60,6 +60,7 @@ pub(crate) fn access(url: &str) -> SourceAccess {
         url: PgUrl::parse(url).expect("the fixtures write URLs"),
         database: None,
         settings: BTreeMap::new(),
+        gateway: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Branches: what is asked for, and what is told of them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,17 @@ pub enum SourceRef {
     Url(Secret),
 }
 
+/// A way to a source that only somebody else's network reaches. The same address there is another server than here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceProxy {
+    /// Whose network it is, such as `deployment/inventory -n shop`: tells it from others, and is told to people.
+    pub network: String,
+    /// The Unix socket of a SOCKS5 proxy in it (RFC 1928, CONNECT without authentication).
+    #[schema(value_type = String)]
+    pub socket: PathBuf,
+}
+
 /// Asks for a branch: the living one of this id, or a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +41,9 @@ pub struct EnsureBranch {
     pub namespace: Namespace,
     /// Where the data comes from.
     pub source: SourceRef,
+    /// The way to a source that is given by its URL; none: as this machine reaches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<SourceProxy>,
     /// The database within the source; none: the one that the source's URL names.
     #[serde(default)]
     pub database: Option<String>,
@@ -54,6 +69,9 @@ pub struct EnsureBranch {
 pub struct SpecView {
     /// The source's address, `host:port`.
     pub source: String,
+    /// Whose network that address is in; none: this machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The source's database.
     pub database: String,
     /// The user that copies.

@@ -43,6 +43,7 @@ impl Reach {
                     address,
                     ip: None,
                     is_tls: false,
+                    gateway: None,
                 })
                 .collect(),
         };

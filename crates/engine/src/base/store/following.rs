@@ -9,7 +9,7 @@ use model::{ByteSize, CopySpec, Secret};
 
 use super::making::Making;
 use super::snapshots::{FreshSnapshot, SnapshotRecord};
-use super::{BaseError, Bases, access};
+use super::{BaseError, Bases};
 use crate::base::living::{BaseName, LivingBase};
 use crate::base::physical::Place;
 use crate::base::physical::lsn::Lsn;
@@ -70,7 +70,7 @@ impl Bases {
         }
         let asked_at = self.machine().clock.now();
         let before = living.seen().position;
-        let moment = living.moment(&access(spec)).await;
+        let moment = living.moment(&self.access(spec)?).await;
         let moment = moment.map_err(BaseError::Ask)?;
         if let (Line::On(_), Some(before)) = (moment.line, before)
             && moment.lsn < before

@@ -79,6 +79,7 @@ fn request(source: &TestPostgres, id: &str) -> EnsureBranch {
         id: BranchId::new(id).unwrap(),
         namespace: Namespace::default(),
         source: SourceRef::Url(Secret::new(source.url("app", "app secret", "shop"))),
+        proxy: None,
         database: None,
         copy: CopySpec::all(),
         version: None,

@@ -6,7 +6,9 @@
 
 use model::{PgUrl, Secret};
 
-use super::target::Target;
+use super::target::{Target, TlsMode};
+use crate::postgres::settings::SOCKET_PORT;
+
 use super::{
     APPLICATION_NAME, ConnectError, KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, Peer,
 };
@@ -46,9 +48,18 @@ pub fn conninfo<'a>(
     peer: &Peer,
 ) -> Result<ConnInfo, ConnectError> {
     let target = Target::read(url, Some(database), settings)?;
+    let (host, port) = match &peer.gateway {
+        Some(directory) => (directory.display().to_string(), SOCKET_PORT),
+        None => (peer.address.host.clone(), peer.address.port),
+    };
+    // A gateway has TLS behind it, as the URL wants it.
+    let tls = match peer.gateway {
+        Some(_) => TlsMode::Disable,
+        None => target.tls,
+    };
     let mut pairs = vec![
-        ("host", peer.address.host.clone()),
-        ("port", peer.address.port.to_string()),
+        ("host", host),
+        ("port", port.to_string()),
         ("user", target.user().to_owned()),
         ("dbname", database.to_owned()),
         ("application_name", APPLICATION_NAME.to_owned()),
@@ -63,14 +74,18 @@ pub fn conninfo<'a>(
         ),
         ("keepalives_count", KEEPALIVE_COUNT.to_string()),
         ("gssencmode", "disable".to_owned()),
-        ("sslmode", target.tls.as_str().to_owned()),
+        ("sslmode", tls.as_str().to_owned()),
     ];
     if let Some(ip) = peer.ip {
         pairs.push(("hostaddr", ip.to_string()));
     }
-    for key in PASSED_ON {
+    let passed_on = match peer.gateway {
+        Some(_) => &[][..],
+        None => &PASSED_ON[..],
+    };
+    for key in passed_on {
         if let Some(value) = url.param(key).filter(|value| !value.is_empty()) {
-            pairs.push((key, value));
+            pairs.push((*key, value));
         }
     }
     let quoted = pairs
@@ -102,6 +117,7 @@ mod tests {
             address: url.address(),
             ip: Some(IpAddr::from([10, 0, 0, 7])),
             is_tls: true,
+            gateway: None,
         };
         let info = conninfo(&url, "it's", [("app.tenant", "7")], &peer).unwrap();
         assert!(!info.text.contains("s3cr"));
@@ -121,5 +137,25 @@ mod tests {
         );
         assert_eq!(info.password, Some(Secret::new("s3cr't")));
         assert_eq!(info.options, "-c geqo=off -c app.tenant=7");
+    }
+
+    #[test]
+    fn a_gateways_socket_stands_for_the_address_and_its_tls() {
+        let url = "postgres://app@db:5433/shop?sslmode=verify-full&sslrootcert=/root.crt";
+        let url = PgUrl::parse(url).unwrap();
+        let peer = Peer {
+            address: url.address(),
+            ip: None,
+            is_tls: false,
+            gateway: Some("/run/to-1".into()),
+        };
+        let info = conninfo(&url, "shop", [], &peer).unwrap();
+        for part in ["host='/run/to-1'", "port='5432'", "sslmode='disable'"] {
+            assert!(info.text.contains(part), "{part} is not in {}", info.text);
+        }
+        for part in ["db", "5433", "hostaddr", "root.crt"] {
+            let other = info.text.replace("dbname", "");
+            assert!(!other.contains(part), "{part} is in {}", info.text);
+        }
     }
 }

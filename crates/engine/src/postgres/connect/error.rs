@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use model::pg_url::Address;
 use tokio_postgres::error::SqlState;
 
+use super::gateway::NO_CONNECTION;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -30,6 +32,15 @@ pub enum ConnectError {
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The way to a source that only a proxy reaches cannot be laid.
+    #[error("cannot use {path} for a gateway to the source")]
+    Gateway {
+        /// The directory of its socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The host's name could not be looked up.
     #[error("cannot find the host {host}")]
@@ -159,6 +170,7 @@ impl ConnectError {
             Self::Url { .. }
             | Self::Unsupported { .. }
             | Self::Certificate { .. }
+            | Self::Gateway { .. }
             | Self::NoPassword { .. }
             | Self::Password { .. }
             | Self::NoDatabase { .. } => true,
@@ -194,6 +206,7 @@ impl ConnectError {
             Self::Url { .. }
             | Self::Unsupported { .. }
             | Self::Certificate { .. }
+            | Self::Gateway { .. }
             | Self::Tls { .. }
             | Self::NoPassword { .. }
             | Self::Password { .. }
@@ -208,7 +221,7 @@ impl ConnectError {
     /// One thing to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Url { .. } => return None,
+            Self::Url { .. } | Self::Gateway { .. } => return None,
             Self::Unsupported { param } => format!("leave {param} out of the URL"),
             Self::Certificate { .. } => {
                 "give the full path of a PEM file that the engine's account can read; a key must not be encrypted".into()
@@ -288,6 +301,14 @@ impl<'a> Wish<'a> {
             code if *code == SqlState::CANNOT_CONNECT_NOW => {
                 ConnectError::NotReady { address, source }
             }
+            code if code.code() == NO_CONNECTION => ConnectError::Unreachable {
+                address,
+                source: io::Error::other(
+                    source
+                        .as_db_error()
+                        .map_or_else(|| source.to_string(), |said| said.message().to_owned()),
+                ),
+            },
             _ => ConnectError::Other { address, source },
         }
     }

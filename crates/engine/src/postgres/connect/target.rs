@@ -224,6 +224,21 @@ impl Target {
         })
     }
 
+    /// Refuses what a gateway, which ends TLS itself, would take away in silence.
+    pub(super) fn check_for_gateway(&self) -> Result<(), ConnectError> {
+        let unsupported = |param: &str| {
+            let param = param.to_owned();
+            Err(ConnectError::Unsupported { param })
+        };
+        if self.binding == ChannelBinding::Require {
+            return unsupported("channel_binding=require through somebody else's network");
+        }
+        if self.negotiation == SslNegotiation::Direct {
+            return unsupported("sslnegotiation=direct through somebody else's network");
+        }
+        Ok(())
+    }
+
     pub(super) fn wish<'a>(&'a self, address: &'a Address) -> Wish<'a> {
         Wish::new(address, &self.user, &self.database)
     }
