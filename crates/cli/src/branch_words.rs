@@ -5,9 +5,18 @@ use model::engine_api::{BaseView, BranchView, Freshness};
 
 use crate::ui::words;
 
-/// The source's address and database: `db:5432/inventory`.
+/// The source's address and database: `db:5432/inventory`, and whose network the address is in.
 pub(crate) fn source(branch: &BranchView) -> String {
-    format!("{}/{}", branch.spec.source, branch.spec.database)
+    let place = format!("{}/{}", branch.spec.source, branch.spec.database);
+    address(&place, branch.spec.network.as_deref())
+}
+
+/// An address, with the network that it is in where that is not this machine's.
+pub(crate) fn address(place: &str, network: Option<&str>) -> String {
+    match network {
+        Some(network) => format!("{place} (in the network of {network})"),
+        None => place.to_owned(),
+    }
 }
 
 /// How fresh the data is, and how that is known.

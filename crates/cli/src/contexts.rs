@@ -19,7 +19,7 @@ use model::{ExitCode, Namespace, TargetKind, TargetRef};
 
 use crate::settings::Settings;
 use kubernetes::{ClusterError, ClusterTargets};
-use local::{LocalTargets, RegistryError, TargetState};
+use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 
 pub(crate) use choice::{ContextChoice, ContextError, LOCAL, choose_context};
 pub(crate) use kubernetes::{
@@ -80,6 +80,8 @@ pub(crate) struct FoundTarget {
     pub(crate) remarks: Vec<String>,
     /// TCP ports that it is known to listen on.
     pub(crate) ports: Vec<u16>,
+    /// Its network, where it has one of its own that can be dialled into.
+    pub(crate) own_network: Option<OwnNetwork>,
     /// How its agent is reached; none where it has none.
     pub(crate) agent: Option<AgentLink>,
 }

@@ -8,6 +8,7 @@ use std::io;
 use model::ExitCode;
 use model::engine_api::{Problem, ProblemKind, SpecView};
 
+use crate::branch_words;
 use crate::contexts::{ContextError, FindError};
 use crate::engine_client::ClientError;
 use crate::engine_start::StartError;
@@ -292,6 +293,7 @@ fn spec_lines(problem: &Problem) -> Vec<String> {
 fn spec_fields(spec: &SpecView) -> [(&'static str, String); 7] {
     let SpecView {
         source,
+        network,
         database,
         user,
         copy,
@@ -308,7 +310,7 @@ fn spec_fields(spec: &SpecView) -> [(&'static str, String); 7] {
     let mut mode = vec![copy.mode.to_string()];
     mode.extend(copy.dump_args.iter().cloned());
     [
-        ("source", source.clone()),
+        ("source", branch_words::address(source, network.as_deref())),
         ("database", database.clone()),
         ("user", user.clone()),
         ("copy", mode.join(" ")),
@@ -344,6 +346,7 @@ mod tests {
     fn spec(copy: CopySpec, version: Option<PgMajor>) -> Box<SpecView> {
         Box::new(SpecView {
             source: "db:5432".to_owned(),
+            network: None,
             database: "inventory".to_owned(),
             user: "app".to_owned(),
             copy,

@@ -1,5 +1,6 @@
 //! The program `bough`: arguments, settings, one command, its exit code.
 
+mod agent_words;
 mod args;
 mod branch_words;
 mod clock;

@@ -30,6 +30,7 @@ pub(crate) fn branch(namespace: &str, id: &str) -> BranchView {
         phase: BranchPhase::Ready,
         spec: SpecView {
             source: "db:5432".to_owned(),
+            network: None,
             database: "inventory".to_owned(),
             user: "app".to_owned(),
             copy: CopySpec::all(),

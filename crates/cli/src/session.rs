@@ -1,7 +1,7 @@
 //! One `exec`, start to end: prepared, its branches had and proven, its program run, its end told.
 //!
 //! Owns the order of the steps and that nothing runs unless each has succeeded. `prepare` reads file, context and
-//! target; `branches` asks for what the file names and waits; `environment` makes the program's; `proof` logs in by
+//! target; `source_way` and `branches` ask for what the file names and wait; `environment` makes the program's; `proof` logs in by
 //! it; `fence` says which sources are fenced; `network` joins the target's; `membership` holds the branches meanwhile; `lines` and `report` say it
 //! all. Leaves the program and its network to `supervisor`.
 
@@ -15,6 +15,7 @@ mod network;
 mod prepare;
 mod proof;
 mod report;
+mod source_way;
 
 use std::ffi::OsString;
 use std::fmt::Display;

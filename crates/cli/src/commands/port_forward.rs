@@ -17,12 +17,13 @@ use supervisor::{Signals, SignalsError};
 use wire::CloseReason;
 use wire::pump::ConnectError;
 
+use crate::agent_words;
 use crate::contexts::{self, AgentLink, AgentWish};
 use crate::diagnostics;
 use crate::error::CommandError;
 use crate::session::surroundings;
 use crate::settings::Settings;
-use crate::ui::Ui;
+use crate::ui::{Ui, words};
 use forward::{ForwardError, Forwards};
 use mapping::{From, To};
 
@@ -169,7 +170,8 @@ pub(crate) async fn run(
             return Ok(ExitCode::Success);
         }
     };
-    Err(PortForwardError::Over(describe_end(&reason)).into())
+    let grace = words::span(GRACE.as_secs());
+    Err(PortForwardError::Over(agent_words::end(&reason, &grace)).into())
 }
 
 /// The target and the way to its agent.
@@ -210,15 +212,5 @@ async fn find(
     match found.agent {
         Some(link) => Ok((name, link)),
         None => Err(PortForwardError::NoAgent(name).into()),
-    }
-}
-
-fn describe_end(reason: &CloseReason) -> String {
-    match reason {
-        CloseReason::Done => "it was asked to end".to_owned(),
-        CloseReason::ShuttingDown => "the target's agent ends".to_owned(),
-        CloseReason::GraceExpired => "the agent cannot be reached any more".to_owned(),
-        CloseReason::Lost => "the agent was started anew".to_owned(),
-        CloseReason::Violation { how } => format!("the agent said what it may not: {how}"),
     }
 }

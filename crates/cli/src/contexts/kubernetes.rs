@@ -159,6 +159,7 @@ impl Targets for ClusterTargets {
             environment: environ.variables,
             skipped: environ.skipped,
             remarks: placed.remarks,
+            own_network: None,
             agent: Some(AgentLink::Pod(Box::new(placed.agent))),
         })
     }

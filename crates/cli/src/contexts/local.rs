@@ -21,6 +21,7 @@ mod keeper;
 mod list;
 mod log;
 mod names;
+mod own_network;
 mod place;
 mod registry;
 mod run;
@@ -42,6 +43,7 @@ pub(crate) use handover::NetworkChoice;
 pub(crate) use keeper::keep;
 pub(crate) use list::{TargetReport, list};
 pub(crate) use log::{last_lines, log_path};
+pub(crate) use own_network::OwnNetwork;
 pub(crate) use registry::{RegistryError, TargetNetwork};
 pub(crate) use run::{KeeperProgram, RunError, RunProgress, RunReport, RunRequest, run};
 pub(crate) use state::TargetState;
@@ -149,6 +151,7 @@ impl LocalTargets {
         Ok(FoundTarget {
             reference: target.clone(),
             namespace: namespace.clone(),
+            own_network: OwnNetwork::of(&record),
             container: record.target.container,
             environment: environ.variables,
             skipped: environ.skipped,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::engine_api::{BranchPhase, BranchView, CopyPhase, CopyProgress};
 
+use crate::branch_words;
 use crate::ui::{ProgressLine, words};
 
 /// What a copy will take, once it is known: told before anybody waits for it.
@@ -13,7 +14,9 @@ pub(super) fn announce(branch: &BranchView, limit: Duration) -> Option<String> {
     let size = progress.source_size_bytes?;
     let mut text = format!(
         "{}: copying {} of {}, {size}",
-        branch.id, branch.spec.database, branch.spec.source
+        branch.id,
+        branch.spec.database,
+        branch_words::address(&branch.spec.source, branch.spec.network.as_deref()),
     );
     if let Some(needed) = progress.disk_needed_bytes {
         text.push_str(&format!("; needs {needed} of disk here"));

@@ -2,10 +2,13 @@
 
 use model::ExitCode;
 use model::Secret;
-use model::engine_api::{BranchConnection, BranchView, EnsureBranch, EnsuredBranch, SourceRef};
+use model::engine_api::{
+    BranchConnection, BranchView, EnsureBranch, EnsuredBranch, SourceProxy, SourceRef,
+};
 
 use super::membership::Membership;
 use super::prepare::{Plan, PlannedBranch};
+use super::source_way;
 use crate::engine_client::{ClientError, EngineClient};
 use crate::engine_start;
 use crate::error::CommandError;
@@ -57,7 +60,12 @@ async fn obtain_all(
         ui.warn(&notice);
     }
     let client = engine.client;
-    let ensured = ensure_and_hold(plan, membership, settings, &client).await?;
+    let mut wanted = Vec::with_capacity(plan.branches.len());
+    for planned in &plan.branches {
+        let proxy = source_way::find(plan, planned).await;
+        wanted.push(want(plan, planned, proxy));
+    }
+    let ensured = ensure_and_hold(&wanted, membership, settings, &client).await?;
     let reused: Vec<bool> = ensured.iter().map(|ensured| ensured.reused).collect();
     let views = ensured.into_iter().map(|ensured| ensured.branch).collect();
     let limits = plan
@@ -84,13 +92,13 @@ async fn obtain_all(
 /// Asks for every branch and joins them at once, so that no TTL runs while they are waited for. Asking twice is asking
 /// once: an engine that went away meanwhile is started and asked again.
 async fn ensure_and_hold(
-    plan: &Plan,
+    wanted: &[EnsureBranch],
     membership: &mut Membership<'_>,
     settings: &Settings,
     client: &EngineClient,
 ) -> Result<Vec<EnsuredBranch>, CommandError> {
     for _ in 1..HOLD_TRIES_MAX {
-        match try_ensure_and_hold(plan, membership, client).await {
+        match try_ensure_and_hold(wanted, membership, client).await {
             Err(error) if error.is_absence() => {
                 engine_start::connect(settings).await?;
             }
@@ -100,29 +108,30 @@ async fn ensure_and_hold(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(try_ensure_and_hold(plan, membership, client).await?)
+    Ok(try_ensure_and_hold(wanted, membership, client).await?)
 }
 
 async fn try_ensure_and_hold(
-    plan: &Plan,
+    wanted: &[EnsureBranch],
     membership: &mut Membership<'_>,
     client: &EngineClient,
 ) -> Result<Vec<EnsuredBranch>, ClientError> {
-    let mut ensured = Vec::with_capacity(plan.branches.len());
-    for planned in &plan.branches {
-        ensured.push(client.ensure_branch(&wanted(plan, planned)).await?);
+    let mut ensured = Vec::with_capacity(wanted.len());
+    for branch in wanted {
+        ensured.push(client.ensure_branch(branch).await?);
     }
     let views: Vec<_> = ensured.iter().map(|e| e.branch.clone()).collect();
     membership.join(&views).await?;
     Ok(ensured)
 }
 
-fn wanted(plan: &Plan, planned: &PlannedBranch) -> EnsureBranch {
+fn want(plan: &Plan, planned: &PlannedBranch, proxy: Option<SourceProxy>) -> EnsureBranch {
     let branch = &planned.wanted;
     EnsureBranch {
         id: branch.id.clone(),
         namespace: plan.namespace.clone(),
         source: SourceRef::Url(Secret::new(planned.source.url.reveal())),
+        proxy,
         database: branch.database.clone(),
         copy: branch.copy.clone(),
         version: branch.version,

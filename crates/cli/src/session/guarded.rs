@@ -16,6 +16,7 @@ use super::membership::Membership;
 use super::network::{self, Joined, NetworkLoss};
 use super::prepare::Plan;
 use super::{Made, Request, end_lost, fence};
+use crate::agent_words;
 use crate::error::CommandError;
 use crate::ui::{Ui, words};
 
@@ -209,7 +210,7 @@ fn tell(event: &Event, plan: Option<&NetworkPlan>, ui: &Ui) -> Option<NetworkLos
             if *why == SubscribeFailure::Taken && aborts {
                 return Some(NetworkLoss::Taken(*port));
             }
-            let why = network::describe_refusal(why);
+            let why = agent_words::refusal(why);
             ui.warn(&format!(
                 "connections to port {port} of the target do not come here: {why}"
             ));

@@ -13,10 +13,11 @@ use config::{
 use model::ExitCode;
 use supervisor::network as plan;
 use supervisor::{NetworkPlan, TargetNetwork};
+use wire::CloseReason;
 use wire::pump::{ConnectError, Inbox};
-use wire::{CloseReason, SubscribeFailure};
 
 use super::prepare::Plan;
+use crate::agent_words;
 use crate::error::CommandError;
 
 /// How long a session waits for a link that it lost: a laptop asleep in its bag, a VPN that comes back.
@@ -109,15 +110,8 @@ pub(super) async fn leave(network: &TargetNetwork) {
 
 /// Waits until the session has lost its target.
 pub(super) async fn lost(network: &TargetNetwork) -> NetworkLoss {
-    let why = match network.session().closed().await {
-        CloseReason::Done => "the session was closed".to_owned(),
-        CloseReason::ShuttingDown => "its agent ends".to_owned(),
-        CloseReason::GraceExpired => {
-            format!("no link to its agent for {} min", GRACE.as_secs() / 60)
-        }
-        CloseReason::Violation { how } => format!("its agent broke the protocol: {how}"),
-        CloseReason::Lost => "its agent was started anew, or has forgotten this session".to_owned(),
-    };
+    let reason = network.session().closed().await;
+    let why = agent_words::end(&reason, &format!("{} min", GRACE.as_secs() / 60));
     NetworkLoss::Agent(why)
 }
 
@@ -322,22 +316,6 @@ pub(super) fn describe(plan: &Plan, joined: Option<&TargetNetwork>) -> Vec<Strin
         }
     }
     lines
-}
-
-/// Why a port of the target does not come to the program, for a person.
-pub(super) fn describe_refusal(why: &SubscribeFailure) -> String {
-    match why {
-        SubscribeFailure::NotPermitted { needs } => format!("that needs {needs}"),
-        SubscribeFailure::Unsupported { lacks } => format!("the machine lacks {lacks}"),
-        SubscribeFailure::Taken => "another session steals it".to_owned(),
-        SubscribeFailure::Repeated => "this session has it already".to_owned(),
-        SubscribeFailure::BadFilter { why } => format!("the filter cannot be read: {why}"),
-        SubscribeFailure::TooMany => "the session has as many ports as it may".to_owned(),
-        SubscribeFailure::System { tried, errno } => {
-            let why = std::io::Error::from(*errno);
-            format!("the agent failed to {tried}: {why}")
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use config::{
 use model::{ExitCode, Namespace, TargetRef};
 
 use super::Request;
+use crate::contexts::local::OwnNetwork;
 use crate::contexts::{self, AgentLink, AgentWish, ContextChoice, FoundTarget, KubeconfigFiles};
 use crate::diagnostics;
 use crate::error::CommandError;
@@ -72,6 +73,8 @@ pub(super) struct Plan {
     pub(super) target: Option<TargetRef>,
     /// The target's environment.
     pub(super) target_environment: Option<Environment>,
+    /// Its network, where it has one of its own that can be dialled into.
+    pub(super) own_network: Option<OwnNetwork>,
     /// How its agent is reached.
     pub(super) agent: Option<AgentLink>,
     /// What must be told of how it was found.
@@ -171,6 +174,7 @@ pub(super) async fn prepare(
         context,
         namespace,
         target_environment: found.as_ref().map(environment_of),
+        own_network: found.as_ref().and_then(|found| found.own_network.clone()),
         agent: found.as_ref().and_then(|found| found.agent.clone()),
         remarks: found
             .as_ref()

@@ -106,6 +106,7 @@ pub(super) async fn run(
         id: args.id.clone(),
         namespace,
         source: source_arg::resolve(args.source.as_deref(), settings, ui)?,
+        proxy: None,
         database: args.database.clone(),
         copy: CopySpec {
             mode: args.copy.into(),

@@ -16,6 +16,7 @@ use wire::{
 
 use super::PortForwardArgs;
 use super::mapping::{From, To};
+use crate::agent_words;
 
 /// Connections that are carried at once: the agent has room for as many streams of one session.
 const CONNECTIONS_MAX: usize = 1024;
@@ -36,7 +37,7 @@ pub(super) enum ForwardError {
         source: io::Error,
     },
     /// The agent does not give the target's port.
-    #[error("cannot take port {port} of the target: {}", describe(.failure))]
+    #[error("cannot take port {port} of the target: {}", agent_words::refusal(.failure))]
     Subscribe {
         /// Which.
         port: u16,
@@ -72,22 +73,6 @@ impl ForwardError {
                 | SubscribeFailure::System { .. } => None,
             },
             Self::Call { .. } => None,
-        }
-    }
-}
-
-fn describe(failure: &SubscribeFailure) -> String {
-    match failure {
-        SubscribeFailure::NotPermitted { needs } => format!("that needs {needs}"),
-        SubscribeFailure::Unsupported { lacks } => {
-            format!("there is no {lacks}").replace("there is no a ", "it lacks a ")
-        }
-        SubscribeFailure::Taken => "another session takes it".to_owned(),
-        SubscribeFailure::Repeated => "it is asked for twice".to_owned(),
-        SubscribeFailure::BadFilter { why } => why.clone(),
-        SubscribeFailure::TooMany => "these are more ports than one session may have".to_owned(),
-        SubscribeFailure::System { tried, errno } => {
-            format!("cannot {tried}: {}", io::Error::from(*errno))
         }
     }
 }
