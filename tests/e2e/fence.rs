@@ -4,7 +4,7 @@
 //! vault at run time; the session's branch stands in for it.
 
 mod encrypted;
-mod matrix;
+pub(crate) mod matrix;
 
 use std::fs;
 use std::path::{Path, PathBuf};

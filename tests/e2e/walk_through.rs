@@ -1,10 +1,12 @@
 //! The walk-through: a session on the shared database is seen by everybody, one on a branch of it by nobody else.
 
+use std::io::{self, Write};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Program, Signal, eventually, http};
+use fixtures::{Program, Signal, TempDir, eventually, http};
 use serde_json::Value;
 
 use crate::story::{
@@ -131,7 +133,10 @@ fn second_half(story: &Story, deployed: u16, begins: (i64, i64)) -> Result<()> {
 }
 
 fn walk(restore: bool) -> Result<()> {
-    let story = Story::begin()?;
+    walk_in(Story::begin()?, restore)
+}
+
+fn walk_in(story: Story, restore: bool) -> Result<()> {
     let deployed = free_port()?;
     let port = deployed.to_string();
     story.deploy(&["--port", &port, "--", "inventory", "--port", &port])?;
@@ -156,4 +161,56 @@ fn a_branch_is_isolated() -> Result<()> {
 #[test]
 fn a_branch_holds_what_the_source_held() -> Result<()> {
     walk(false)
+}
+
+/// Takes the right to any further namespace away, says so, and stays.
+const WITHOUT_NAMESPACES: &str = "for kind in user net; do echo 0 > /proc/sys/user/max_${kind}_namespaces || exit; done; \
+     echo ready; exec sleep 100000";
+
+#[test]
+fn all_of_it_works_on_a_machine_without_namespaces() -> Result<()> {
+    let mut story = Story::begin()?;
+    // An account of a user namespace in which there can be no other: to programs in it, the machine has none to give.
+    let mut holder = Command::new("unshare");
+    holder.args([
+        "--user",
+        "--map-user=1000",
+        "--map-group=1000",
+        "--keep-caps",
+    ]);
+    holder.args(["sh", "-c", WITHOUT_NAMESPACES]);
+    let home = TempDir::new()?;
+    let mut holder = Program::start(holder, home.path(), "holder")?;
+    if let Err(why) = holder.wait_for(STEP, |stdout, _| stdout.contains("ready")) {
+        writeln!(
+            io::stderr(),
+            "NOT RUN: no such machine can be made here: {why:#}"
+        )?;
+        return story.end();
+    }
+    let id = holder.id().to_string();
+    let enter = [
+        "nsenter",
+        "--user",
+        "--preserve-credentials",
+        "--target",
+        &id,
+    ];
+    // Within a namespace of users one has every capability, which ordinary accounts have not.
+    story
+        .env
+        .run_under([&enter[..], &["setpriv", "--inh-caps=-all"]].concat());
+    let idle = ["--", "sleep", "100000"];
+    let start = ["local", "run", "deployment/other", "-n", NAMESPACE];
+    let told = story.bough(&[&start[..], &idle].concat())?.success()?;
+    assert_says(
+        &told,
+        &["the machine's, so that no session mirrors or steals"],
+    )?;
+    let publish = ["--publish", "18082:8082"];
+    let start = ["local", "run", TARGET, "-n", NAMESPACE];
+    let refused = story.bough(&[&start[..], &publish, &idle].concat())?;
+    ensure!(!refused.status.success(), "{}", refused.stdout);
+    assert_says(&refused.stderr, &["error:", "hint:"])?;
+    walk_in(story, true)
 }

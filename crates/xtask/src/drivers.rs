@@ -163,11 +163,24 @@ fn install_python(directory: &Path) -> Result<()> {
     command::capture(pip.current_dir(directory)).map(drop)
 }
 
-/// A static program: without cgo nothing of it goes through the C library, so no preloaded library could redirect it.
+/// Static programs, the machine's own and one of 32 bits: without cgo nothing of them goes through the C library, so no
+/// preloaded library could redirect them.
 fn install_go(directory: &Path) -> Result<()> {
+    build_go(directory, "client", None)?;
+    let narrow = match std::env::consts::ARCH {
+        "aarch64" => "arm",
+        _ => "386",
+    };
+    build_go(directory, "client-32", Some(narrow))
+}
+
+fn build_go(directory: &Path, program: &str, architecture: Option<&str>) -> Result<()> {
     let mut go = debian::go();
-    go.args(["build", "-trimpath", "-o", "client", "."])
+    go.args(["build", "-trimpath", "-o", program, "."])
         .current_dir(directory);
+    if let Some(architecture) = architecture {
+        go.env("GOARCH", architecture);
+    }
     go.env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=readonly -modcacherw");
     go.env("GOMODCACHE", directory.join("modules"))

@@ -15,6 +15,9 @@ use crate::story::{BRANCH, PASSWORD, ROLE, Story, free_port, stock};
 /// What one client takes from the stock.
 const TAKEN: i64 = 7;
 
+/// What a client is told that begins with TLS.
+const DIRECT: &str = "direct";
+
 /// A program with a driver.
 struct Client {
     name: &'static str,
@@ -74,9 +77,17 @@ fn clients() -> Result<Vec<Client>> {
         &[&python, &script("asyncpg_client.py")],
         None,
     )?;
-    direct.program.push("direct".to_owned());
+    direct.program.push(DIRECT.to_owned());
     all.push(direct);
     Ok(all)
+}
+
+/// Every client's name and its program.
+pub(crate) fn programs() -> Result<Vec<(&'static str, Vec<String>)>> {
+    let each = clients()?.into_iter();
+    // Without TLS the last one does not begin.
+    let plain = each.filter(|client| !client.program.contains(&DIRECT.to_owned()));
+    Ok(plain.map(|client| (client.name, client.program)).collect())
 }
 
 /// Runs a client in a session, told `url`; the stock and the server that it saw.

@@ -1,11 +1,13 @@
 //! The usual HTTP clients, each asked to fetch a page through the target, by address and by a name that only the target
 //! knows: printed as a table, whose every cell must hold.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
 use std::thread;
 
 use anyhow::Result;
+use fixtures::built_binary;
 use serde_json::json;
 
 use super::{network_file, run};
@@ -17,7 +19,11 @@ pub(super) const PAGE: &str = "the page\n";
 
 /// A server of pages on loopback. Lives as long as the test's process.
 pub(super) fn serve() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    serve_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?)
+}
+
+/// The same on this listener.
+pub(super) fn serve_on(listener: TcpListener) -> Result<SocketAddr> {
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -59,6 +65,11 @@ class Handler(BaseHTTPRequestHandler):
 ThreadingHTTPServer(('0.0.0.0', 9090), Handler).serve_forever()
 "#;
 
+/// Whether this machine runs a program of 32 bits: one that is told nothing says so and fails.
+fn runs(program: &str) -> bool {
+    Command::new(program).env_clear().output().is_ok()
+}
+
 const PYTHON: &str = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end='')";
 const NODE_HTTP: &str = "require('http').get(process.argv[1], (r) => r.pipe(process.stdout))";
 const NODE_FETCH: &str =
@@ -84,9 +95,12 @@ fn every_http_client_fetches_through_the_target() -> Result<()> {
         .success()?;
     let address = serve()?.to_string();
     let file = network_file(&story, &json!({"incoming": "off"}))?;
+    let go = built_binary("BOUGH_TEST_GO_CLIENT")?;
+    let go_32 = go.with_file_name("client-32");
+    let (go, go_32) = (go.to_string_lossy(), go_32.to_string_lossy());
     let java = source_of("java", "Fetch.java");
     let java = java.to_string_lossy();
-    let clients: [(&str, Vec<&str>, Option<&str>); 7] = [
+    let mut clients: Vec<(&str, Vec<&str>, Option<&str>)> = vec![
         ("curl", vec!["curl", "-sS"], None),
         ("Python urllib", vec!["python3", "-c", PYTHON], None),
         ("Node http", vec!["node", "-e", NODE_HTTP], None),
@@ -94,7 +108,16 @@ fn every_http_client_fetches_through_the_target() -> Result<()> {
         ("Java HttpURLConnection", vec!["java", &java], Some("url")),
         ("Java HttpClient", vec!["java", &java], None),
         ("Java NIO", vec!["java", &java], Some("nio")),
+        ("Go net/http, static", vec![&go], None),
     ];
+    if runs(&go_32) {
+        clients.push(("Go net/http, 32-bit", vec![&go_32], None));
+    } else {
+        writeln!(
+            io::stderr(),
+            "NOT RUN: this machine runs no 32-bit programs"
+        )?;
+    }
     println!("{:<24} address  name", "client");
     for (name, program, way) in clients {
         for (place, page) in [

@@ -1,10 +1,13 @@
-// A Go service in small: connects by DATABASE_URL with pgx, changes a row, and says what it then sees, and where.
+// A Go service in small: connects by DATABASE_URL with pgx, changes a row, and says what it then sees, and where. Told
+// a URL, it fetches that by net/http instead, and says what it gets.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"time"
 
@@ -12,13 +15,28 @@ import (
 )
 
 func main() {
+	run := ask
+	if len(os.Args) > 1 {
+		run = fetch
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func fetch() error {
+	client := http.Client{Timeout: time.Minute}
+	answer, err := client.Get(os.Args[1])
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(os.Stdout, answer.Body)
+	return err
+}
+
+func ask() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, os.Getenv("DATABASE_URL"))
