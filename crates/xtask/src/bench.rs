@@ -17,6 +17,7 @@ mod log;
 mod page;
 mod place;
 mod plot;
+pub(crate) mod probe;
 mod relay;
 mod report;
 mod row;

@@ -74,6 +74,9 @@ enum Verb {
     Cluster(cluster::ClusterArgs),
     /// A container image of a program, as one file
     Image(image::ImageArgs),
+    /// What a bench has measured in sessions
+    #[command(hide = true)]
+    Probe(bench::probe::ProbeArgs),
 }
 
 fn main() -> ExitCode {
@@ -97,6 +100,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Bench(args) => bench::run(&places, &args),
         Verb::Cluster(args) => cluster::run(&places, &args),
         Verb::Image(args) => image::run(&args),
+        Verb::Probe(args) => bench::probe::run(&args),
     }
 }
 

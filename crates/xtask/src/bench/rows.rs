@@ -6,6 +6,7 @@ mod exec;
 mod first_copy;
 mod freshness;
 mod many;
+mod network;
 mod ready;
 mod restart;
 
@@ -21,6 +22,7 @@ use super::stopwatch::{Stopwatch, median, p95};
 pub(super) use baseline::Way;
 use exec::Session;
 pub(super) use first_copy::Copies;
+use network::Traffic;
 use ready::Waiting;
 
 /// Runs that are not counted, first.
@@ -63,6 +65,7 @@ pub(super) enum Subject {
     ExecOverhead(Session, Data),
     EngineRestart(Data),
     DoorThroughput(Data),
+    Network(Traffic, Data),
 }
 
 impl Subject {
@@ -94,6 +97,7 @@ impl Subject {
             Self::ExecOverhead(Session::Own, _) => one("exec_overhead_new_branch".to_owned()),
             Self::EngineRestart(_) => one("engine_restart".to_owned()),
             Self::DoorThroughput(_) => one("door_throughput".to_owned()),
+            Self::Network(traffic, _) => one(traffic.name().to_owned()),
         }
     }
 
@@ -165,6 +169,11 @@ impl Subject {
                 name,
                 runs,
             )),
+            Self::Network(traffic, data) => one(network::measure(
+                &mut stage.best_scene(data, Keeping::Branches)?,
+                traffic,
+                runs,
+            )),
         }
     }
 }
@@ -201,6 +210,9 @@ pub(super) fn plan(args: &BenchArgs) -> Vec<Subject> {
                 Subject::ExecOverhead(Session::Another, data),
                 Subject::ExecOverhead(Session::Own, data),
                 Subject::DoorThroughput(data),
+            ]);
+            plan.extend(Traffic::ALL.map(|traffic| Subject::Network(traffic, data)));
+            plan.extend([
                 Subject::Burst(data),
                 Subject::EngineRestart(data),
                 Subject::IdleBranches(data),
