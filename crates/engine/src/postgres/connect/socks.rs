@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxys_word_is_told_and_nonsense_is_none() {
+    async fn what_a_proxy_says_is_told_and_nonsense_is_none() {
         let said = |reply: u8| [5, 0, 5, reply, 0, 1, 0, 0, 0, 0, 0, 0];
         assert!(told(&said(0)).await.is_ok());
         let refused = told(&said(5)).await.unwrap_err();
