@@ -55,7 +55,7 @@ pub(crate) struct ClusterArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum ClusterVerb {
-    /// Build what is missing, and bring the node up
+    /// Build what is missing, and bring the node up; of one that is up, empty the volumes that were given back
     Up,
     /// End the node, and leave the machine as it was
     Down,
@@ -278,7 +278,10 @@ fn status_of(given: &Given, form: Form) -> Result<()> {
             "version": version["gitVersion"],
         })
         .to_string(),
-        Form::Table => format!("{kubeconfig}: {}", version["gitVersion"]),
+        Form::Table => {
+            let version = version["gitVersion"].as_str().unwrap_or("of no version");
+            format!("{kubeconfig}: Kubernetes {version}")
+        }
     };
     Ok(console::result(&text)?)
 }

@@ -58,7 +58,7 @@ pub(super) fn up(place: &Place, programs: &Programs, images: &[Archive]) -> Resu
     if place.exists() {
         if is_ready(place, programs) {
             console::note("the node is up already");
-            return Ok(());
+            return recycle(place, programs);
         }
         console::note("a node is left that does not answer: ending it first");
         down(place)?;
@@ -137,6 +137,30 @@ fn furnish(place: &Place, programs: &Programs) -> Result<()> {
         ];
         kubectl(place, programs, &words).is_ok()
     })
+}
+
+/// Makes volumes that were given back ready for the next claim.
+fn recycle(place: &Place, programs: &Programs) -> Result<()> {
+    let list = kubectl(place, programs, &["get", "persistentvolumes", "-o", "json"])?;
+    let list = serde_json::from_str(&list).context("read the volumes")?;
+    let names = volumes::given_back(&list);
+    let mut emptied = 0;
+    for name in &names {
+        let Some(volume) = volumes::empty(place, name)? else {
+            continue;
+        };
+        let file = place.write("volume.json", &volume.to_string())?;
+        kubectl(place, programs, &["delete", "persistentvolume", name])?;
+        let file = file.display().to_string();
+        kubectl(place, programs, &["create", "-f", &file])?;
+        emptied += 1;
+    }
+    if emptied > 0 {
+        console::note(&format!(
+            "{emptied} volumes that were given back are empty again"
+        ));
+    }
+    Ok(())
 }
 
 /// Waits for something of the node; a component that has ended meanwhile ends the wait.

@@ -70,7 +70,7 @@ fn ensure_node(root: &Path) -> Result<PathBuf> {
     go.arg(&unfinished).arg(".").current_dir(&source);
     // Without cgo the one file runs in any image.
     go.env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-    command::run(&mut go)?;
+    command::run(&mut go).context("Kubernetes of this version needs Go 1.24 or newer")?;
     let kubectl = directory.join("kubectl");
     let _removed = fs::remove_file(&kubectl);
     symlink("node", &kubectl).with_context(|| format!("create {}", kubectl.display()))?;

@@ -1,7 +1,8 @@
 //! Storage for claims: two filesystems on loop files, one that shares blocks (reflink) and one that does not, with local
 //! volumes made ahead on each, since nothing provisions them.
 //!
-//! A volume is used once: what a released one holds is nobody's to give away. There are enough for a run of all stories.
+//! A volume that was given back keeps what it holds until it is emptied, which the next `up` does. There are enough for a
+//! run of all stories.
 
 use std::fs;
 use std::path::Path;
@@ -83,6 +84,34 @@ pub(super) fn manifest(place: &Place) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }
 
+/// The volumes that were given back, of what the API server lists.
+pub(super) fn given_back(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().into_iter().flatten();
+    let released = items.filter(|item| item["status"]["phase"] == "Released");
+    let names = released.filter_map(|item| item["metadata"]["name"].as_str());
+    names.map(str::to_owned).collect()
+}
+
+/// Empties the directory of a volume, and gives the volume as the API server is told of it anew; none if it is not one of
+/// ours.
+///
+/// # Errors
+/// When the directory cannot be emptied.
+pub(super) fn empty(place: &Place, name: &str) -> Result<Option<Value>> {
+    let ours = CLASSES.iter().find_map(|class| {
+        let number = name.strip_prefix(class.name)?.strip_prefix('-')?;
+        let number: usize = number.parse().ok().filter(|number| *number < VOLUMES)?;
+        Some((class, number))
+    });
+    let Some((class, number)) = ours else {
+        return Ok(None);
+    };
+    let directory = place.path(&point(class)).join(number.to_string());
+    let anew = || fs::remove_dir_all(&directory).and_then(|()| fs::create_dir(&directory));
+    anew().with_context(|| format!("empty {}", directory.display()))?;
+    Ok(Some(volume(class.name, number, &directory)))
+}
+
 fn point(class: &Class) -> String {
     format!("volumes/{}", class.name)
 }
@@ -146,5 +175,24 @@ mod tests {
             .iter()
             .filter(|item| item["metadata"]["annotations"][annotation] == "true");
         assert_eq!(defaults.count(), 1);
+    }
+    #[test]
+    fn only_a_volume_that_was_given_back_is_emptied() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::in_directory(dir.path());
+        let volume = dir.path().join("volumes/plain/3");
+        fs::create_dir_all(volume.join("data")).expect("created");
+        let item = |name: &str, phase: &str| json!({ "metadata": { "name": name }, "status": { "phase": phase } });
+        let list = json!({ "items": [item("plain-3", "Released"), item("plain-4", "Bound")] });
+        assert_eq!(given_back(&list), ["plain-3"]);
+        let anew = empty(&place, "plain-3").expect("emptied").expect("ours");
+        assert_eq!(anew["spec"]["local"]["path"], volume.display().to_string());
+        assert!(volume.is_dir() && !volume.join("data").exists());
+        for other in ["plain-999", "plain-../4", "pvc-1", "plain3"] {
+            assert!(
+                empty(&place, other).expect("left alone").is_none(),
+                "{other}"
+            );
+        }
     }
 }
