@@ -4,19 +4,18 @@
 //! and left as it is: `backup` is how its owner goes on. Leaves the meaning of records to those who keep them.
 
 mod backup;
+mod store;
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 pub use backup::{RepairError, Repaired, backup_path, repair};
+use store::Store;
 
 /// The version of everything in the store. A change that an older program would misread counts it up.
 const FORMAT: &str = "1";
@@ -112,16 +111,11 @@ pub enum CatalogueError {
 /// The open store.
 #[derive(Debug)]
 pub struct Catalogue {
-    database: Database,
+    store: Store,
     path: PathBuf,
     /// Told of every change.
     changed: Arc<Notify>,
 }
-
-/// The store met what it takes for impossible: pages that are not what they were written as.
-#[derive(Debug, thiserror::Error)]
-#[error("it is damaged")]
-struct Damaged;
 
 impl Catalogue {
     /// Opens the store at `path`, readable by its owner alone, or makes it.
@@ -133,33 +127,12 @@ impl Catalogue {
             path: path.to_owned(),
             source,
         };
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path);
-        let file = file.map_err(|error| open(Box::new(error)))?;
-        let backend = FileBackend::new(file).map_err(|error| open(Box::new(error)))?;
-        // Some damage the store only asserts against.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut database = Database::builder().create_with_backend(backend)?;
-            // Every page against its checksum: a record that changed by itself is damage, not news.
-            if !database.check_integrity()? {
-                tracing::warn!(path = %path.display(), "the catalogue's free pages were counted anew");
-            }
-            let catalogue = Self {
-                database,
-                path: path.to_owned(),
-                changed: Arc::default(),
-            };
-            let format = catalogue.format()?;
-            Ok::<_, redb::Error>((catalogue, format))
-        }));
-        let opened = opened.map_err(|_| open(Box::new(Damaged)))?;
-        let (catalogue, format) = opened.map_err(|error| open(Box::new(error)))?;
+        let catalogue = Self {
+            store: Store::open(path).map_err(|error| open(Box::new(error)))?,
+            path: path.to_owned(),
+            changed: Arc::default(),
+        };
+        let format = catalogue.format().map_err(|error| open(Box::new(error)))?;
         match format {
             None => catalogue
                 .write_format()
@@ -176,19 +149,23 @@ impl Catalogue {
     }
 
     fn format(&self) -> Result<Option<String>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        match transaction.open_table(META) {
-            Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|value| value.value().to_owned())),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        self.store.with(|database| {
+            let transaction = database.begin_read()?;
+            match transaction.open_table(META) {
+                Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|value| value.value().to_owned())),
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     fn write_format(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
-        transaction.commit()?;
-        Ok(())
+        self.store.with(|database| {
+            let transaction = database.begin_write()?;
+            transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
+            transaction.commit()?;
+            Ok(())
+        })
     }
 
     /// Every record of one kind, by name.
@@ -214,16 +191,18 @@ impl Catalogue {
     }
 
     fn texts(&self, table: &'static str) -> Result<Vec<(String, String)>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let table = match transaction.open_table(TableDefinition::<&str, &str>::new(table)) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
-        let pairs = table
-            .iter()?
-            .map(|pair| pair.map(|(key, text)| (key.value().to_owned(), text.value().to_owned())));
-        Ok(pairs.collect::<Result<_, _>>()?)
+        self.store.with(|database| {
+            let transaction = database.begin_read()?;
+            let table = match transaction.open_table(TableDefinition::<&str, &str>::new(table)) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let pairs = table.iter()?.map(|pair| {
+                pair.map(|(key, text)| (key.value().to_owned(), text.value().to_owned()))
+            });
+            Ok(pairs.collect::<Result<_, _>>()?)
+        })
     }
 
     /// Writes a record in place of the one of its name.
@@ -278,16 +257,19 @@ impl Catalogue {
         key: &str,
         text: Option<&str>,
     ) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        {
-            let mut table = transaction.open_table(TableDefinition::<&str, &str>::new(table))?;
-            match text {
-                Some(text) => table.insert(key, text)?,
-                None => table.remove(key)?,
-            };
-        }
-        transaction.commit()?;
-        Ok(())
+        self.store.with(|database| {
+            let transaction = database.begin_write()?;
+            {
+                let mut table =
+                    transaction.open_table(TableDefinition::<&str, &str>::new(table))?;
+                match text {
+                    Some(text) => table.insert(key, text)?,
+                    None => table.remove(key)?,
+                };
+            }
+            transaction.commit()?;
+            Ok(())
+        })
     }
 }
 
@@ -407,13 +389,12 @@ mod tests {
         let path = root.path().join("catalogue.redb");
         {
             let catalogue = Catalogue::open(&path).unwrap();
-            let transaction = catalogue.database.begin_write().unwrap();
-            transaction
-                .open_table(META)
-                .unwrap()
-                .insert(FORMAT_KEY, "2")
-                .unwrap();
-            transaction.commit().unwrap();
+            let written = catalogue.store.with(|database| {
+                let transaction = database.begin_write()?;
+                transaction.open_table(META)?.insert(FORMAT_KEY, "2")?;
+                Ok(transaction.commit()?)
+            });
+            written.unwrap();
         }
         assert!(
             matches!(Catalogue::open(&path), Err(CatalogueError::Newer { found, .. }) if found == "2")

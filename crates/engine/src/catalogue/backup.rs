@@ -134,20 +134,22 @@ impl Catalogue {
     }
 
     fn tables(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let mut tables = BTreeMap::new();
-        for handle in transaction.list_tables()? {
-            if handle.name() == META.name() {
-                continue;
+        self.store.with(|database| {
+            let transaction = database.begin_read()?;
+            let mut tables = BTreeMap::new();
+            for handle in transaction.list_tables()? {
+                if handle.name() == META.name() {
+                    continue;
+                }
+                let definition = TableDefinition::<&str, &str>::new(handle.name());
+                let table = transaction.open_table(definition)?;
+                let records = table.iter()?.map(|pair| {
+                    pair.map(|(key, text)| (key.value().to_owned(), text.value().to_owned()))
+                });
+                tables.insert(handle.name().to_owned(), records.collect::<Result<_, _>>()?);
             }
-            let definition = TableDefinition::<&str, &str>::new(handle.name());
-            let table = transaction.open_table(definition)?;
-            let records = table.iter()?.map(|pair| {
-                pair.map(|(key, text)| (key.value().to_owned(), text.value().to_owned()))
-            });
-            tables.insert(handle.name().to_owned(), records.collect::<Result<_, _>>()?);
-        }
-        Ok(tables)
+            Ok(tables)
+        })
     }
 }
 
@@ -226,8 +228,8 @@ fn read(path: &Path) -> Result<Backup, RepairError> {
 
 fn make(path: &Path, backup: &Backup) -> Result<(), RepairError> {
     let catalogue = Catalogue::open(path).map_err(|error| RepairError::Make(Box::new(error)))?;
-    let filled = || -> Result<(), redb::Error> {
-        let transaction = catalogue.database.begin_write()?;
+    let filled = catalogue.store.with(|database| {
+        let transaction = database.begin_write()?;
         for (name, records) in &backup.tables {
             let mut table = transaction.open_table(TableDefinition::<&str, &str>::new(name))?;
             for (key, text) in records {
@@ -236,8 +238,8 @@ fn make(path: &Path, backup: &Backup) -> Result<(), RepairError> {
         }
         transaction.commit()?;
         Ok(())
-    };
-    filled().map_err(|error| RepairError::Make(Box::new(error)))
+    });
+    filled.map_err(|error| RepairError::Make(Box::new(error)))
 }
 
 #[cfg(test)]
