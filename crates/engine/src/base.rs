@@ -5,6 +5,7 @@
 
 pub mod copy;
 pub mod followed;
+pub mod libraries;
 pub mod living;
 pub mod logical;
 pub mod physical;

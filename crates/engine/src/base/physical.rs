@@ -38,7 +38,6 @@ mod control;
 pub mod fitness;
 pub mod follow;
 pub mod follower;
-pub mod libraries;
 pub mod lsn;
 pub mod moment;
 pub mod neutral;

@@ -13,6 +13,7 @@ use super::CopyRequest;
 use super::database::MAINTENANCE;
 use super::error::CopyError;
 use super::plan::Plan;
+use crate::base::libraries;
 use crate::postgres::connect::{Session, connect_local};
 use crate::postgres::control_data;
 use crate::postgres::initdb::{ADMIN_ROLE, create_cluster};
@@ -22,20 +23,6 @@ use crate::postgres::{password, sql};
 
 /// What a base answers to `SHOW cluster_name` while it is made.
 const IDENTITY: &str = "bough-base";
-
-/// Extensions that must be loaded when a server starts, with what keeps their background work still: a branch runs no
-/// jobs of its source's.
-const PRELOADED: [(&str, &[(&str, &str)]); 6] = [
-    ("citus", &[]),
-    ("pg_cron", &[("cron.launch_active_jobs", "off")]),
-    ("pg_stat_statements", &[]),
-    ("pgaudit", &[]),
-    ("pgsodium", &[]),
-    (
-        "timescaledb",
-        &[("timescaledb.max_background_workers", "0")],
-    ),
-];
 
 /// A base's server under copy. Dropping it ends the server.
 #[derive(Debug)]
@@ -201,17 +188,7 @@ fn preload(plan: &Plan<'_>, available: &BTreeMap<String, String>) -> SemanticSet
             .any(|extension| extension.name == name);
         on_source && available.contains_key(name)
     };
-    let used: Vec<_> = PRELOADED.iter().filter(|(name, _)| is_used(name)).collect();
-    if used.is_empty() {
-        return SemanticSettings::new();
-    }
-    let libraries: Vec<_> = used.iter().map(|(name, _)| *name).collect();
-    let mut settings = SemanticSettings::new();
-    settings.insert("shared_preload_libraries".to_owned(), libraries.join(","));
-    for (name, value) in used.iter().flat_map(|(_, settings)| settings.iter()) {
-        settings.insert((*name).to_owned(), (*value).to_owned());
-    }
-    settings
+    libraries::needed_by_extensions(is_used, &plan.facts.database)
 }
 
 /// Tries each of the source's settings here: a locale may be missing, a library may lack a method.

@@ -17,7 +17,8 @@ pub use reason::Reason;
 pub use traits::{Architecture, Traits, takes_us_for_synchronous};
 
 use super::replication::{self, Identity, Reach, ReplicationError};
-use super::{Host, Upstream, libraries};
+use super::{Host, Upstream};
+use crate::base::libraries;
 use crate::postgres::binaries::Installation;
 use crate::source::SourceError;
 use crate::source::asking;

@@ -7,7 +7,7 @@ use model::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
-use crate::base::physical::libraries;
+use crate::base::libraries;
 use crate::base::physical::lsn::WalShape;
 use crate::postgres::connect::{APPLICATION_NAME, Session};
 use crate::postgres::control_data::RecoveryLimits;

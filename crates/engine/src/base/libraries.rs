@@ -1,35 +1,68 @@
 //! Libraries that a server loads at its start: which of a source's a clone keeps, and what keeps them still there.
 //!
 //! A library that an extension needs must be loaded, or its functions refuse to work (TimescaleDB); its background
-//! workers must not run, for a branch does no jobs of its source's. Owns the list of what is known of them and where a
-//! library lies in an installation. Leaves it to `fitness` whether a missing one is the end.
+//! workers must not run, for a branch does no jobs of its source's. Owns the list of what is known of them, for
+//! dumps as for copies of files, and where a library lies in an installation. Leaves it to `fitness` whether a missing one
+//! is the end.
 
 use std::path::PathBuf;
 
 use crate::postgres::binaries::Installation;
 use crate::postgres::settings::SemanticSettings;
 
-/// Settings that keep the workers of known libraries still, `$database` standing for the branched database. What is not
-/// here has no workers of its own, or is not known and left out.
-const KNOWN: [(&str, &[(&str, &str)]); 11] = [
-    ("auto_explain", &[("auto_explain.log_min_duration", "-1")]),
-    ("citus", &[]),
-    (
+/// A library of which it is known what keeps it still.
+struct Known {
+    name: &'static str,
+    /// Whether the extension of its name refuses to be made or used without it.
+    is_needed: bool,
+    /// Settings that keep its workers still, `$database` standing for the branched database.
+    still: &'static [(&'static str, &'static str)],
+}
+
+impl Known {
+    const fn new(name: &'static str, still: &'static [(&'static str, &'static str)]) -> Self {
+        Self {
+            name,
+            is_needed: false,
+            still,
+        }
+    }
+
+    const fn needed(name: &'static str, still: &'static [(&'static str, &'static str)]) -> Self {
+        Self {
+            is_needed: true,
+            ..Self::new(name, still)
+        }
+    }
+
+    fn still_in(&self, database: &str) -> impl Iterator<Item = (String, String)> {
+        let fill = move |(name, value): &(&str, &str)| {
+            ((*name).to_owned(), value.replace("$database", database))
+        };
+        self.still.iter().map(fill)
+    }
+}
+
+/// What is not here is not known, and left out.
+const KNOWN: [Known; 11] = [
+    Known::new("auto_explain", &[("auto_explain.log_min_duration", "-1")]),
+    Known::needed("citus", &[]),
+    Known::needed(
         "pg_cron",
         &[
             ("cron.launch_active_jobs", "off"),
-            // Its launcher waits in a database that takes connections.
+            // Its launcher waits in a database that takes connections, and its extension can be made in no other.
             ("cron.database_name", "$database"),
         ],
     ),
-    ("pg_hint_plan", &[]),
-    ("pg_prewarm", &[("pg_prewarm.autoprewarm", "off")]),
-    ("pg_qualstats", &[]),
-    ("pg_stat_kcache", &[]),
-    ("pg_stat_statements", &[]),
-    ("pgaudit", &[("pgaudit.log", "none")]),
-    ("pgsodium", &[]),
-    (
+    Known::new("pg_hint_plan", &[]),
+    Known::new("pg_prewarm", &[("pg_prewarm.autoprewarm", "off")]),
+    Known::new("pg_qualstats", &[]),
+    Known::new("pg_stat_kcache", &[]),
+    Known::needed("pg_stat_statements", &[]),
+    Known::needed("pgaudit", &[("pgaudit.log", "none")]),
+    Known::needed("pgsodium", &[]),
+    Known::needed(
         "timescaledb",
         &[
             ("timescaledb.max_background_workers", "0"),
@@ -89,7 +122,7 @@ pub fn preload(installation: &Installation, names: &[String], database: &str) ->
             ));
             continue;
         }
-        let Some((_, settings)) = KNOWN.iter().find(|(known, _)| known == name) else {
+        let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
             preload.notes.push(format!(
                 "the preloaded library {name} was left out: what would keep its workers still is not known"
             ));
@@ -101,19 +134,31 @@ pub fn preload(installation: &Installation, names: &[String], database: &str) ->
             ));
             continue;
         }
-        loaded.push(name.clone());
-        for (name, value) in *settings {
-            let value = value.replace("$database", database);
-            preload.settings.insert((*name).to_owned(), value);
-        }
+        loaded.push(known);
     }
-    if !loaded.is_empty() {
-        let list = loaded.join(",");
-        preload
-            .settings
-            .insert("shared_preload_libraries".to_owned(), list);
-    }
+    preload.settings = load(&loaded, database);
     preload
+}
+
+/// What a copy of `database` loads, so that the extensions that `is_used` picks can be made there.
+pub fn needed_by_extensions(is_used: impl Fn(&str) -> bool, database: &str) -> SemanticSettings {
+    let needed = KNOWN
+        .iter()
+        .filter(|known| known.is_needed && is_used(known.name));
+    load(&needed.collect::<Vec<_>>(), database)
+}
+
+fn load(libraries: &[&Known], database: &str) -> SemanticSettings {
+    if libraries.is_empty() {
+        return SemanticSettings::new();
+    }
+    let still = libraries
+        .iter()
+        .flat_map(|library| library.still_in(database));
+    let mut settings: SemanticSettings = still.collect();
+    let names: Vec<_> = libraries.iter().map(|library| library.name).collect();
+    settings.insert("shared_preload_libraries".to_owned(), names.join(","));
+    settings
 }
 
 #[cfg(test)]
@@ -159,6 +204,17 @@ mod tests {
         assert_eq!(value("cron.database_name"), Some("shop"));
         assert_eq!(preload.notes.len(), 3, "{:?}", preload.notes);
         assert_eq!(missing(&installation, &names), ["timescaledb"]);
+    }
+
+    #[test]
+    fn a_copy_loads_what_its_extensions_refuse_to_do_without() {
+        let used = ["pg_cron", "pg_prewarm", "hstore"];
+        let settings = needed_by_extensions(|name| used.contains(&name), "shop");
+        let value = |name: &str| settings.get(name).map(String::as_str);
+        assert_eq!(value("shared_preload_libraries"), Some("pg_cron"));
+        assert_eq!(value("cron.launch_active_jobs"), Some("off"));
+        assert_eq!(value("cron.database_name"), Some("shop"));
+        assert!(needed_by_extensions(|_| false, "shop").is_empty());
     }
 
     #[test]
