@@ -76,6 +76,11 @@ impl Command {
     pub(crate) fn is_engine(&self) -> bool {
         matches!(self, Self::Engine(args) if args.is_engine())
     }
+
+    /// Whether this process is to be something that keeps its own log.
+    pub(crate) fn keeps_log(&self) -> bool {
+        self.is_engine() || matches!(self, Self::Operator(args) if args.is_operator())
+    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub(crate) async fn run(
         Command::Source(args) => source::run(args, settings, ui).await?,
         Command::Local(args) => local::run(args, settings, ui).await?,
         Command::PortForward(args) => port_forward::run(args, settings, ui).await?,
-        Command::Operator(args) => operator::run(args, ui)?,
+        Command::Operator(args) => operator::run(args, settings, ui).await?,
         Command::Engine(args) => engine::run(args, settings, ui).await?,
         Command::VerifyConfig(args) => verify_config::run(args, settings, ui)?,
         Command::Schema(args) => schema::run(args, ui)?,

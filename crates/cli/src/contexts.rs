@@ -18,12 +18,13 @@ use std::io;
 use model::{ExitCode, Namespace, TargetKind, TargetRef};
 
 use crate::settings::Settings;
-use kubernetes::{ClusterError, ClusterTargets};
+use kubernetes::ClusterTargets;
 use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 
 pub(crate) use choice::{ContextChoice, ContextError, LOCAL, choose_context};
 pub(crate) use kubernetes::{
-    AGENT_FOLDER, AgentPlace, AgentWish, Invitation, KubeconfigFiles, SessionCredential,
+    AGENT_FOLDER, AgentPlace, AgentWish, BranchHost, BranchWish, ClusterError, Invitation,
+    Kubeconfig, KubeconfigFiles, SessionCredential, require_operator,
 };
 pub(crate) use link::AgentLink;
 
@@ -61,6 +62,17 @@ pub(crate) async fn find(
             let targets = ClusterTargets::connect(kubeconfig, wish).await?;
             targets.find(namespace, target).await
         }
+    }
+}
+
+/// A client of the cluster of `context`; of the one that this program runs in where the context is none of a kubeconfig.
+///
+/// # Errors
+/// [`ClusterError`] when there is none.
+pub(crate) async fn client_of(context: &ContextChoice) -> Result<kube::Client, ClusterError> {
+    match &context.kubeconfig {
+        Some(kubeconfig) => Ok(kubeconfig.client().await?),
+        None => Ok(kubernetes::own_cluster()?),
     }
 }
 

@@ -56,6 +56,9 @@ pub(crate) enum StartError {
         "an engine is not started from within a session: it would be fenced off from its sources"
     )]
     InSession,
+    /// It is no engine of this machine, and nobody here starts it.
+    #[error("the engine of {0} does not answer")]
+    Elsewhere(String),
     /// There is nothing to keep its first words in.
     #[error("cannot make a place for what the engine says at its start")]
     Words(#[source] io::Error),
@@ -141,6 +144,9 @@ pub(crate) async fn connect(settings: &Settings) -> Result<RunningEngine, StartE
         Ok(Some(engine)) => return Ok(engine),
         Ok(None) => {}
         Err(source) => return Err(unusable(settings, source)),
+    }
+    if let Some(place) = &settings.engine_elsewhere {
+        return Err(StartError::Elsewhere(place.clone()));
     }
     tracing::info!(data_dir = %settings.data_dir.display(), "starting the engine");
     let started = spawn(settings)?;

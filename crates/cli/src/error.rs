@@ -9,7 +9,7 @@ use model::ExitCode;
 use model::engine_api::{Problem, ProblemKind, SpecView};
 
 use crate::branch_words;
-use crate::contexts::{ContextError, FindError};
+use crate::contexts::{ClusterError, ContextError, FindError};
 use crate::engine_client::ClientError;
 use crate::engine_start::StartError;
 use crate::readiness::WaitError;
@@ -156,6 +156,10 @@ impl From<StartError> for CommandError {
                 let hint = "start it outside of the session: `bough engine status` does";
                 (Vec::new(), hint.to_owned())
             }
+            StartError::Elsewhere(_) => {
+                let hint = "`kubectl logs` of that pod shows what it does; you need the right to create pods/exec there";
+                (Vec::new(), hint.to_owned())
+            }
             StartError::Program(_) | StartError::Words(_) | StartError::Spawn(..) => {
                 let hint = "`bough doctor` says what this machine has and lacks";
                 (Vec::new(), hint.to_owned())
@@ -240,6 +244,12 @@ impl From<FindError> for CommandError {
             Some(hint) => failure.with_hint(hint),
             None => failure,
         }
+    }
+}
+
+impl From<ClusterError> for CommandError {
+    fn from(error: ClusterError) -> Self {
+        Self::from(FindError::from(error))
     }
 }
 

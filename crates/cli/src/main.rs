@@ -73,7 +73,7 @@ fn run(args: &Args, environment: Environment, ui: &Ui) -> Result<u8, CommandErro
         return commands::agent::run(args).map(u8::from);
     }
     let settings = Settings::resolve(&args.global, environment)?;
-    if !args.command.is_engine() {
+    if !args.command.keeps_log() {
         ui::start_log(&settings);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -133,6 +133,8 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<u8, CommandError> {
     let plan = prepare::prepare(request, settings, ui).await?;
+    // In a cluster the engine is the host's, behind a socket of this session's own.
+    let settings = plan.host.as_ref().map_or(settings, |host| &host.settings);
     let mut signals = Signals::install()
         .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
     let mut membership = Membership::new(settings, program_name(request.command));

@@ -144,6 +144,8 @@ pub(crate) struct Settings {
     pub(crate) kubeconfig: KubeconfigFiles,
     /// The image that agents in clusters run from.
     pub(crate) agent_image: String,
+    /// Where the engine behind the socket of the data directory really is, if not on this machine: none is started then.
+    pub(crate) engine_elsewhere: Option<String>,
     /// Whether it is called by the name of the program whose habits it serves.
     pub(crate) is_called_mirrord: bool,
     /// How often `-v` was given.
@@ -184,6 +186,7 @@ impl Settings {
             agent_image: environment
                 .text("BOUGH_AGENT_IMAGE")?
                 .unwrap_or_else(|| AGENT_IMAGE_DEFAULT.to_owned()),
+            engine_elsewhere: None,
             is_called_mirrord: is_called_mirrord(std::env::args_os().next().as_deref()),
             verbose: flags.verbose,
             rust_log: environment.text("RUST_LOG")?,

@@ -24,7 +24,7 @@ use crate::workload::Workload;
     printcolumn(name = "Id", type_ = "string", json_path = ".spec.id"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Sessions", type_ = "integer", json_path = ".status.sessions"),
-    printcolumn(name = "Expires", type_ = "date", json_path = ".status.expiresAt"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Size", type_ = "integer", json_path = ".status.sizeBytes"),
     printcolumn(
         name = "Age",
@@ -34,7 +34,8 @@ use crate::workload::Workload;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.id == oldSelf.id", "a branch keeps its id: ask for another one"))]
-#[x_kube(validation = ("self.origin == oldSelf.origin", "a branch keeps its source: ask for another one"))]
+#[x_kube(validation = ("self.source == oldSelf.source", "a branch keeps its source: ask for another one"))]
+#[x_kube(validation = ("self.version == oldSelf.version", "a branch keeps its version: ask for another one"))]
 #[x_kube(validation = (
     "has(self.requester) == has(oldSelf.requester) && (!has(self.requester) || self.requester == oldSelf.requester)",
     "who asked is written once"
@@ -43,19 +44,16 @@ pub struct BranchSpec {
     /// The id that it is found again by: any text, unlike the resource's name.
     #[schemars(length(min = 1, max = 253))]
     pub id: String,
-    /// Where it comes from.
-    pub origin: BranchOrigin,
-    /// The database, where it is not the one that the source's connection string names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub database: Option<String>,
+    /// The server and database that it comes from, for people. Whoever asks brings the connection string to the engine of
+    /// the branch's host himself, so that no resource holds it.
+    #[schemars(length(min = 1, max = 512))]
+    pub source: String,
     /// What of the source it holds.
     #[serde(default)]
     pub copy: BranchCopy,
-    /// The major version of PostgreSQL; without it the source's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The major version of PostgreSQL, which says whose image its host runs.
     #[schemars(range(min = 15, max = 18))]
-    pub version: Option<u16>,
+    pub version: u16,
     /// Seconds that it outlives its last session. The administrator's maximum is the operator's to enforce.
     #[serde(default = "ttl_default")]
     #[schemars(range(min = 0, max = 31_536_000))]
@@ -72,30 +70,6 @@ pub struct BranchSpec {
 /// As files have it.
 fn ttl_default() -> u32 {
     300
-}
-
-/// Where a branch comes from: one of these.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = ("has(self.source) != has(self.secret)", "name a source or a secret, one of them"))]
-pub struct BranchOrigin {
-    /// A `Source` by its name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub source: Option<String>,
-    /// A Secret of the branch's namespace with the connection string.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<SecretKey>,
-}
-
-/// One value of a Secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct SecretKey {
-    /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The value's key.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
 }
 
 /// How much of a database is copied.
@@ -169,12 +143,12 @@ pub struct BranchStatus {
     /// Why, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Where it takes connections.
+    /// The pod of its namespace whose engine has it, once that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<BranchEndpoint>,
-    /// The Secret of its namespace that has user, password and database.
+    pub host: Option<String>,
+    /// The port of that pod's loopback where it takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
+    pub port: Option<u16>,
     /// The source's position that it holds everything up to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
@@ -188,13 +162,4 @@ pub struct BranchStatus {
     /// Bytes that are its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
-}
-
-/// Where a branch takes connections: a pod of its namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct BranchEndpoint {
-    /// The branch host's pod.
-    pub pod: String,
-    /// The port.
-    pub port: u16,
 }

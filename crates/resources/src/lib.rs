@@ -4,7 +4,7 @@
 //! those over several fields and over time are CEL. Leaves what is done about a resource to `operator` and `cli`. Types
 //! only: no client, no I/O.
 //!
-//! A status never holds a secret: it names the Secret that does.
+//! No resource of ours holds a secret: a `Source` names the Secret that does.
 #![expect(
     unreachable_pub,
     reason = "kube's derive repeats each type, as public as it is, inside of a function"
@@ -22,15 +22,12 @@ mod workload;
 pub use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-pub use branch::{
-    Branch, BranchCopy, BranchEndpoint, BranchOrigin, BranchPhase, BranchSpec, BranchStatus,
-    CopyModeName, RowsOf, SecretKey,
-};
+pub use branch::{Branch, BranchCopy, BranchPhase, BranchSpec, BranchStatus, CopyModeName, RowsOf};
 pub use session::{
     IncomingWish, NetworkWish, Session, SessionAgent, SessionPhase, SessionSpec, SessionStatus,
 };
 pub use source::{
-    FollowMode, Source, SourceAddress, SourceSpec, SourceStatus, SourceStorage, WarmPool,
+    FollowMode, SecretKey, Source, SourceAddress, SourceSpec, SourceStatus, SourceStorage, WarmPool,
 };
 pub use workload::{Workload, WorkloadKind};
 

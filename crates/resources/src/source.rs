@@ -4,8 +4,6 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::branch::SecretKey;
-
 /// How a shared database is reached, followed and handed out.
 #[derive(Debug, Clone, PartialEq, Eq, CustomResource, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -63,6 +61,17 @@ pub struct SourceSpec {
 /// As the engine has it where nobody raised it.
 fn ttl_max_default() -> u32 {
     900
+}
+
+/// One value of a Secret of the source's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct SecretKey {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The value's key.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
 }
 
 /// A name and port of a server.

@@ -48,7 +48,7 @@ fn every_definition_is_of_our_group_and_keeps_its_status_apart() {
 
 #[test]
 fn the_schema_refuses_nonsense() {
-    let good = json!({"id": "my debug/session", "origin": {"source": "inventory"}});
+    let good = json!({"id": "my debug/session", "source": "db:5432/inventory", "version": 16});
     assert!(fits("Branch", &good));
     for (pointer, wrong) in [
         ("id", json!("")),
@@ -57,7 +57,7 @@ fn the_schema_refuses_nonsense() {
         ("version", json!(9)),
         ("copy", json!({"mode": "everything"})),
         ("target", json!({"kind": "deployment", "name": "inventory"})),
-        ("database", json!("x".repeat(64))),
+        ("source", json!("")),
     ] {
         let mut bad = good.clone();
         bad[pointer] = wrong;
@@ -98,7 +98,7 @@ fn what_several_fields_decide_is_a_rule() {
     };
     assert!(has("", "oldSelf.id"), "{found:#?}");
     assert!(has("", "oldSelf.requester"), "{found:#?}");
-    assert!(has("/properties/origin", "self.secret"), "{found:#?}");
+    assert!(has("", "oldSelf.source"), "{found:#?}");
     assert!(has("/properties/copy", "self.tables"), "{found:#?}");
 }
 
@@ -109,7 +109,8 @@ fn a_branch_comes_back_from_json_as_it_was() {
         "metadata": {"name": "pg-0123456789abcdef", "namespace": "metalmart"},
         "spec": {
             "id": "my-debug-session",
-            "origin": {"secret": {"name": "inventory", "key": "url"}},
+            "source": "db:5432/inventory",
+            "version": 16,
             "copy": {"mode": "schema", "tables": {"items": {"filter": "id < 3"}}},
             "ttlSeconds": 300,
         },

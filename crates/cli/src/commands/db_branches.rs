@@ -13,9 +13,11 @@ mod url;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use config::Config;
 use model::engine_api::BranchView;
 use model::{ExitCode, Namespace};
 
+use crate::contexts::{self, BranchHost, ContextChoice, Kubeconfig};
 use crate::diagnostics;
 use crate::engine_start::RunningEngine;
 use crate::error::CommandError;
@@ -44,6 +46,11 @@ pub(crate) struct DbBranchesArgs {
     #[arg(short = 'f', long, value_name = "FILE", global = true)]
     config_file: Option<PathBuf>,
 
+    /// Where the branches live: `local` or a kubeconfig's context [default: the file's kube_context, else the kubeconfig's
+    /// current one, else `local`]
+    #[arg(long, value_name = "CONTEXT", global = true)]
+    context: Option<String>,
+
     /// Branches of every namespace
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
     all_namespaces: bool,
@@ -71,7 +78,18 @@ pub(crate) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let scope = choose_scope(args, settings)?;
+    let file = read_file(args, settings)?;
+    let named = file
+        .as_ref()
+        .and_then(|config| config.kube_context.as_deref());
+    let context = contexts::choose_context(args.context.as_deref(), named, &settings.kubeconfig)?;
+    let scope = choose_scope(args, file.as_ref(), &context, settings)?;
+    let host = match &context.kubeconfig {
+        Some(kubeconfig) => Some(find_host(args, &context, kubeconfig, &scope, settings).await?),
+        None => None,
+    };
+    // In a cluster the engine is the host's, behind a socket of this command's own.
+    let settings = host.as_ref().map_or(settings, |host| &host.settings);
     match &args.verb {
         Verb::Status(args) => status::run(args, &scope, settings, ui).await?,
         Verb::Create(args) => create::run(args, &scope, settings, ui).await?,
@@ -85,31 +103,70 @@ pub(crate) async fn run(
     Ok(ExitCode::Success)
 }
 
-fn choose_scope(args: &DbBranchesArgs, settings: &Settings) -> Result<Scope, CommandError> {
+fn choose_scope(
+    args: &DbBranchesArgs,
+    file: Option<&Config>,
+    context: &ContextChoice,
+    settings: &Settings,
+) -> Result<Scope, CommandError> {
     if args.all_namespaces {
         return Ok(Scope::All);
     }
-    let named = match &args.namespace {
-        Some(namespace) => Some(namespace.clone()),
-        None => read_namespace(args, settings)?,
-    };
-    Ok(Scope::Namespace(settings.choose_namespace(named.as_ref())?))
+    let named = file.and_then(|config| config.target.namespace.clone());
+    let named = args.namespace.clone().or(named);
+    let namespace = settings.choose_namespace_of(named.as_ref(), context.namespace())?;
+    Ok(Scope::Namespace(namespace))
 }
 
-/// The namespace that `exec` would choose with this file; none where no file is named.
-fn read_namespace(
-    args: &DbBranchesArgs,
-    settings: &Settings,
-) -> Result<Option<Namespace>, CommandError> {
+/// The file whose namespace and context are meant; none where none is named.
+fn read_file(args: &DbBranchesArgs, settings: &Settings) -> Result<Option<Config>, CommandError> {
     let named = args.config_file.as_ref();
     let Some(file) = named.or(settings.session.config_file.as_ref()) else {
         return Ok(None);
     };
     let mut surroundings = surroundings(settings)?;
     surroundings.is_target_final = false;
-    let config =
-        config::read(file, &surroundings).map_err(|error| diagnostics::rejection(file, error))?;
-    Ok(config.target.namespace)
+    config::read(file, &surroundings)
+        .map(Some)
+        .map_err(|error| diagnostics::rejection(file, error))
+}
+
+/// What a cluster's branches cannot be asked yet.
+#[derive(Debug, thiserror::Error)]
+#[error("`db-branches {verb}` is not supported in {context} yet")]
+struct UnsupportedThere {
+    verb: &'static str,
+    context: String,
+}
+
+/// The branch host that a verb speaks to.
+async fn find_host(
+    args: &DbBranchesArgs,
+    context: &ContextChoice,
+    kubeconfig: &Kubeconfig,
+    scope: &Scope,
+    settings: &Settings,
+) -> Result<BranchHost, CommandError> {
+    let refused = |verb| {
+        let context = context.to_string();
+        CommandError::new(ExitCode::Target, UnsupportedThere { verb, context })
+            .with_hint("--context local means the branches of this machine")
+    };
+    match &args.verb {
+        // A door there is none of this machine's, once this command has ended.
+        Verb::Create(_) => return Err(refused("create")),
+        Verb::Psql(_) => return Err(refused("psql")),
+        Verb::Url(_) => return Err(refused("url")),
+        Verb::Status(_)
+        | Verb::Reset(_)
+        | Verb::Extend(_)
+        | Verb::Destroy(_)
+        | Verb::Connections(_) => {}
+    }
+    match scope {
+        Scope::All => Err(refused("-A")),
+        Scope::Namespace(namespace) => Ok(BranchHost::find(kubeconfig, namespace, settings).await?),
+    }
 }
 
 /// The engine, and every branch that it has, by namespace and id: names that exist elsewhere make better errors.

@@ -1,6 +1,7 @@
 //! `bough engine`: the daemon that owns bases and branches.
 
 mod logs;
+mod pipe;
 mod repair;
 mod run;
 mod status;
@@ -38,6 +39,8 @@ enum Verb {
     Repair(repair::RepairArgs),
     Volume(volume::VolumeArgs),
     #[command(hide = true)]
+    Pipe(pipe::PipeArgs),
+    #[command(hide = true)]
     Run(run::RunArgs),
 }
 
@@ -60,6 +63,7 @@ pub(crate) async fn run(
         Verb::Logs(args) => logs::run(args, settings, ui)?,
         Verb::Repair(args) => repair::run(args, settings, ui)?,
         Verb::Volume(args) => volume::run(args, settings, ui)?,
+        Verb::Pipe(_) => pipe::run(settings).await?,
         Verb::Run(args) => return run::run(args, settings).await,
     }
     Ok(ExitCode::Success)

@@ -8,9 +8,12 @@
 //!   session two: for whoever asked, through port-forward        (pod_agent)
 //! ```
 //!
+//! Branches are asked for by resources and had from their host's engine (branch_host).
+//!
 //! Owns these steps and what each fails by. Leaves to `bough agent pod` what an agent does, to `link` who speaks with it.
 
 mod agent_container;
+mod branch_host;
 mod error;
 mod invitation;
 mod kubeconfig;
@@ -35,9 +38,10 @@ use pod_environment::SpecEnvironment;
 use workload::ChosenPod;
 
 pub(crate) use agent_container::{AGENT_FOLDER, AgentWish};
+pub(crate) use branch_host::{BranchHost, BranchWish, require_operator};
 pub(crate) use error::ClusterError;
 pub(crate) use invitation::{AgentPlace, Invitation, SessionCredential};
-pub(crate) use kubeconfig::{Kubeconfig, KubeconfigError, KubeconfigFiles};
+pub(crate) use kubeconfig::{Kubeconfig, KubeconfigError, KubeconfigFiles, own_cluster};
 pub(crate) use pod_agent::PodAgent;
 
 /// For how long a session that reads an environment tries to come back.

@@ -79,8 +79,14 @@ async fn obtain_all(
     };
     let mut ready = Vec::with_capacity(views.len());
     for ((planned, view), reused) in plan.branches.iter().zip(views).zip(reused) {
+        let mut connection = client.connection(&view.name).await?;
+        if let Some(host) = &plan.host {
+            let door = host.lead_to_door(connection.port).await?;
+            connection.host = door.ip().to_string();
+            connection.port = door.port();
+        }
         ready.push(ReadyBranch {
-            connection: client.connection(&view.name).await?,
+            connection,
             planned: planned.clone(),
             reused,
             view,

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use config::{
     Config, DbBranch, Environment, IncomingMode, LocateError, SourceConnection, Surroundings,
 };
-use model::{ExitCode, Namespace, TargetRef};
+use model::{ExitCode, Namespace, PgMajor, TargetRef};
 
 use super::Request;
 use crate::contexts::local::OwnNetwork;
-use crate::contexts::{self, AgentLink, AgentWish, ContextChoice, FoundTarget, KubeconfigFiles};
+use crate::contexts::{
+    self, AgentLink, AgentWish, BranchHost, BranchWish, ContextChoice, FoundTarget, KubeconfigFiles,
+};
 use crate::diagnostics;
 use crate::error::CommandError;
 use crate::settings::Settings;
@@ -28,14 +30,24 @@ enum PlanError {
     /// The working directory is gone.
     #[error("cannot tell which directory the program is to run in")]
     Directory,
-    /// Nobody makes branches there.
+    /// The file forbids who makes branches there.
     #[error(
-        "cannot make branches in {0}: they are made by a cluster's operator, which this version does not have"
+        "cannot make branches in {0}: its operator makes them, and \"operator\" is false in the file"
     )]
-    NoOperator(String),
-    /// The file demands an operator.
-    #[error("\"operator\" is true in the file, and this version has no operator for {0}")]
-    OperatorDemanded(String),
+    OperatorForbidden(String),
+    /// In a cluster the version says which image a branch's host runs.
+    #[error(
+        "branch {id} ({path}) says no version, which in a cluster says whose PostgreSQL it gets"
+    )]
+    NoVersion {
+        /// The branch.
+        id: String,
+        /// Where the file asks for it.
+        path: String,
+    },
+    /// The branches of a session share a host.
+    #[error("cannot make branches of versions {0} and {1} in one session in a cluster yet")]
+    Versions(PgMajor, PgMajor),
     /// A branch's source is not where the file says.
     #[error("cannot find the source of branch {id} ({path})")]
     Source {
@@ -85,6 +97,8 @@ pub(super) struct Plan {
     pub(super) directory: PathBuf,
     /// The branches to be had.
     pub(super) branches: Vec<PlannedBranch>,
+    /// Who has them, where that is not this machine's engine.
+    pub(super) host: Option<BranchHost>,
 }
 
 impl Plan {
@@ -149,9 +163,9 @@ pub(super) async fn prepare(
     };
     let (flag, named) = (request.context.as_deref(), config.kube_context.as_deref());
     let context = contexts::choose_context(flag, named, &kubeconfig)?;
-    require_operator(&context, &config)?;
     let namespace =
         settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
+    require_operator(&context, &namespace, &config).await?;
     let target = config.target.workload().cloned();
     let wish = AgentWish {
         incoming: config.network.incoming.mode != IncomingMode::Off,
@@ -183,31 +197,78 @@ pub(super) async fn prepare(
         caller: surroundings.environment,
         directory: surroundings.directory,
         branches: Vec::new(),
+        host: None,
         config,
     };
     plan.branches = locate_branches(&plan)?;
+    plan.host = request_host(&plan, settings).await?;
     Ok(plan)
 }
 
-/// Refuses what only an operator does, before anything is done.
-fn require_operator(context: &ContextChoice, config: &Config) -> Result<(), CommandError> {
-    if context.kubeconfig.is_none() {
+/// Refuses what only an operator does where there is none, before anything is done.
+async fn require_operator(
+    context: &ContextChoice,
+    namespace: &Namespace,
+    config: &Config,
+) -> Result<(), CommandError> {
+    let Some(kubeconfig) = &context.kubeconfig else {
         return Ok(());
+    };
+    let branch = |error| CommandError::new(ExitCode::Branch, error);
+    let Some(first) = config.branches.first() else {
+        return if config.operator == Some(true) {
+            Ok(contexts::require_operator(kubeconfig, namespace).await?)
+        } else {
+            Ok(())
+        };
+    };
+    if config.operator == Some(false) {
+        let error = PlanError::OperatorForbidden(context.to_string());
+        return Err(branch(error).with_hint("remove \"operator\", or write true"));
     }
-    if !config.branches.is_empty() {
-        let error = PlanError::NoOperator(context.to_string());
-        return Err(CommandError::new(ExitCode::Branch, error).with_hint(
-            "without \"db_branches\" the session runs, on the shared databases; `bough db-branches create` makes a \
-             branch on this machine",
-        ));
+    for wanted in &config.branches {
+        match (wanted.version, first.version) {
+            (None, _) => {
+                let error = PlanError::NoVersion {
+                    id: wanted.id.to_string(),
+                    path: wanted.path.clone(),
+                };
+                return Err(branch(error).with_hint("\"version\": \"16\", as its source has it"));
+            }
+            (Some(one), Some(other)) if one != other => {
+                return Err(branch(PlanError::Versions(other, one)));
+            }
+            (Some(_), _) => {}
+        }
     }
-    if config.operator == Some(true) {
-        let error = PlanError::OperatorDemanded(context.to_string());
-        return Err(CommandError::new(ExitCode::Target, error).with_hint(
-            "without \"operator\" the session runs with your own rights in the cluster",
-        ));
-    }
-    Ok(())
+    let required = contexts::require_operator(kubeconfig, namespace).await;
+    required.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
+}
+
+/// The host of the branches in a cluster; none on this machine, or without branches.
+async fn request_host(
+    plan: &Plan,
+    settings: &Settings,
+) -> Result<Option<BranchHost>, CommandError> {
+    let (Some(kubeconfig), false) = (&plan.context.kubeconfig, plan.branches.is_empty()) else {
+        return Ok(None);
+    };
+    let wishes = plan.branches.iter().filter_map(|planned| {
+        let url = &planned.source.url;
+        let database = url.database().unwrap_or_default();
+        Some(BranchWish {
+            id: planned.wanted.id.clone(),
+            source: format!("{}/{database}", url.address()),
+            version: planned.wanted.version?,
+            copy: planned.wanted.copy.clone(),
+            ttl: planned.wanted.ttl,
+            target: plan.target.clone(),
+        })
+    });
+    let wishes: Vec<_> = wishes.collect();
+    let host = BranchHost::request(kubeconfig, &plan.namespace, &wishes, settings).await;
+    let host = host.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))?;
+    Ok(Some(host))
 }
 
 fn environment_of(found: &FoundTarget) -> Environment {

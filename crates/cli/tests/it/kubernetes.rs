@@ -50,24 +50,60 @@ fn the_kubeconfigs_current_context_is_taken_and_told_unless_another_is_named() {
 }
 
 #[test]
-fn branches_in_a_cluster_are_refused_before_anything_is_asked() {
+fn branches_that_no_operator_makes_are_refused_before_anything_is_asked() {
     let env = with_kubeconfig();
-    std::fs::write(env.home().join("x.json"), BRANCHED).unwrap();
+    let file = env.home().join("x.json");
+    std::fs::write(&file, BRANCHED).unwrap();
     insta::assert_snapshot!(show(&env, &run(&env, "exec -f x.json -- echo never")), @r#"
     exit 4
     --- stdout
     --- stderr
-    error: cannot make branches in context shop (the kubeconfig's current one): they are made by a cluster's operator, which this version does not have
-    hint: without "db_branches" the session runs, on the shared databases; `bough db-branches create` makes a branch on this machine
+    error: branch x (feature.db_branches[0]) says no version, which in a cluster says whose PostgreSQL it gets
+    hint: "version": "16", as its source has it
     "#);
-    std::fs::write(env.home().join("x.json"), r#"{"operator": true}"#).unwrap();
+    let versioned = BRANCHED.replace(r#""id": "x""#, r#""id": "x", "version": "16""#);
+    let forbidden = versioned.replacen('{', r#"{"operator": false, "#, 1);
+    std::fs::write(&file, forbidden).unwrap();
+    let outcome = run(&env, "exec -f x.json -- echo never");
+    assert_eq!(
+        (outcome.status.code(), outcome.stdout.as_str()),
+        (Some(4), "")
+    );
+    assert!(
+        outcome.stderr.contains("\"operator\" is false"),
+        "{}",
+        outcome.stderr
+    );
+    // Whether there is an operator, only the cluster says.
+    std::fs::write(&file, versioned).unwrap();
     insta::assert_snapshot!(show(&env, &run(&env, "exec -f x.json -- echo never")), @r#"
-    exit 3
+    exit 4
     --- stdout
     --- stderr
-    error: "operator" is true in the file, and this version has no operator for context shop (the kubeconfig's current one)
-    hint: without "operator" the session runs with your own rights in the cluster
+    error: cannot look for branches in namespace metalmart: client error (Connect): tcp connect error: Connection refused (os error 111)
+    hint: `kubectl get pods` shows whether the cluster is there at all
     "#);
+    std::fs::write(&file, r#"{"operator": true}"#).unwrap();
+    let outcome = run(&env, "exec -f x.json -- echo never");
+    assert_eq!(
+        (outcome.status.code(), outcome.stdout.as_str()),
+        (Some(3), "")
+    );
+}
+
+#[test]
+fn what_a_cluster_is_not_asked_yet_is_refused_by_name() {
+    let env = with_kubeconfig();
+    for (line, verb) in [
+        ("db-branches psql x", "psql"),
+        ("db-branches url x", "url"),
+        ("db-branches -A status", "-A"),
+    ] {
+        let outcome = run(&env, line);
+        assert_eq!(outcome.status.code(), Some(3), "{line}");
+        let told = format!("error: `db-branches {verb}` is not supported in context shop");
+        assert!(outcome.stderr.starts_with(&told), "{}", outcome.stderr);
+    }
 }
 
 #[test]
@@ -108,7 +144,9 @@ fn a_context_that_no_kubeconfig_has_is_refused_with_those_that_it_has() {
 #[test]
 fn the_definitions_are_a_list_that_kubectl_takes() {
     let env = environment();
-    let text = run(&env, "operator manifests").success().unwrap();
+    let text = run(&env, "operator manifests --only-definitions")
+        .success()
+        .unwrap();
     let list: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (&list["apiVersion"], &list["kind"]),
@@ -128,5 +166,15 @@ fn the_definitions_are_a_list_that_kubectl_takes() {
             .unwrap()
             .iter()
             .all(|item| item["kind"] == kind)
+    );
+    let whole = run(&env, "operator manifests --image i:1")
+        .success()
+        .unwrap();
+    let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    let deployment = whole["items"].as_array().unwrap().last().unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        (&deployment["kind"], &container["image"]),
+        (&"Deployment".into(), &"i:1".into())
     );
 }

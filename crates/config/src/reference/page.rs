@@ -54,7 +54,7 @@ says the same.
 
 **local** is the built-in context. *yes*: the key does what it says. *not yet*: a run goes on without it and says so.
 *no effect*: it means nothing here. *refused*: `exec` refuses a file that asks for it, by name and with exit code 2;
-`verify-config` warns. **cluster** is any Kubernetes context, where sessions run [without branches](guide/kubernetes.md).
+`verify-config` warns. **cluster** is any Kubernetes context, as [the guide](guide/kubernetes.md) has them.
 ";
 
 /// The page.
@@ -272,9 +272,7 @@ fn local(key: &Key) -> String {
 
 fn cluster(key: &Key) -> &'static str {
     match (key.standing, key.path.as_str()) {
-        // An operator is demanded or not, and there is none yet.
-        (_, "operator") => "`true` is refused",
-        (_, path) if path.starts_with("feature.db_branches") => "not yet",
+        (_, "operator") => "yes",
         (Standing::NoEffect, _) => "no effect",
         (Standing::Used, _) => "yes",
         (Standing::NotInForce, _) => "not yet",

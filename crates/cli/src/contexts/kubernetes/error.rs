@@ -23,6 +23,11 @@ impl ApiFailure {
         self.code() == Some(404)
     }
 
+    /// Whether there is such an object already, or another one meanwhile.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+
     fn code(&self) -> Option<u16> {
         if let kube::Error::Api(status) = &self.0 {
             Some(status.code)
@@ -75,6 +80,26 @@ pub(crate) enum ClusterError {
         /// Why.
         #[source]
         source: ApiFailure,
+    },
+    /// The cluster does not know branches.
+    #[error("branches in a cluster are made by its operator, and this one has none")]
+    NoOperator,
+    /// No branch host is to be had.
+    #[error("no branch host in namespace {namespace}: {why}")]
+    NoHost {
+        /// The namespace.
+        namespace: Namespace,
+        /// Why.
+        why: String,
+    },
+    /// Nothing of this machine leads to a pod.
+    #[error("cannot lead to the pod {pod}")]
+    Tunnel {
+        /// The pod.
+        pod: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// There is no such workload.
     #[error("no target {target} in namespace {namespace}")]
@@ -159,6 +184,9 @@ impl ClusterError {
             }
             Self::Kubeconfig(_)
             | Self::Api { .. }
+            | Self::NoOperator
+            | Self::NoHost { .. }
+            | Self::Tunnel { .. }
             | Self::NotFound { .. }
             | Self::NoPod { .. }
             | Self::NoSelector(_)
@@ -178,6 +206,17 @@ impl ClusterError {
             Self::Api { .. } => {
                 Some("`kubectl get pods` shows whether the cluster is there at all".to_owned())
             }
+            Self::NoOperator => Some(
+                "`bough operator manifests | kubectl apply -f -` installs it; without \"db_branches\" the session runs, on \
+                 the shared databases"
+                    .to_owned(),
+            ),
+            Self::NoHost { namespace, .. } => Some(format!(
+                "`kubectl -n {namespace} get branches,pods -l {}` and `kubectl -n bough-operator logs deploy/bough-operator` \
+                 show what there is",
+                operator::HOST_LABEL
+            )),
+            Self::Tunnel { .. } => None,
             Self::NotFound { namespace, .. } => Some(format!(
                 "`kubectl -n {namespace} get deployments,statefulsets,pods` shows what there is; -n names another \
                  namespace, --context another cluster or `local`"

@@ -38,6 +38,9 @@ pub(crate) enum KubeconfigError {
         #[source]
         source: kube::config::KubeconfigError,
     },
+    /// There is no kubeconfig, and this is no pod.
+    #[error("no kubeconfig names a cluster, and this program runs in none")]
+    Outside(#[source] kube::config::InClusterError),
     /// Its certificates or its proxy cannot be used.
     #[error("cannot make a client for the context {context:?}")]
     Client {
@@ -47,6 +50,18 @@ pub(crate) enum KubeconfigError {
         #[source]
         source: super::error::ApiFailure,
     },
+}
+
+/// A client of the cluster that this program runs in, by its service account.
+///
+/// # Errors
+/// [`KubeconfigError`] when it runs in none.
+pub(crate) fn own_cluster() -> Result<Client, KubeconfigError> {
+    let config = Config::incluster().map_err(KubeconfigError::Outside)?;
+    Client::try_from(config).map_err(|source| KubeconfigError::Client {
+        context: "of this pod".to_owned(),
+        source: source.into(),
+    })
 }
 
 /// The files that make up the kubeconfig, first ones first.

@@ -78,7 +78,7 @@ impl fmt::Debug for PodAgent {
 }
 
 /// A stream to a port of a pod. It ends with the task that carries it, which ends with the stream.
-async fn forward(pods: Api<Pod>, pod: String, port: u16) -> io::Result<DuplexStream> {
+pub(super) async fn forward(pods: Api<Pod>, pod: String, port: u16) -> io::Result<DuplexStream> {
     let forwarder = pods.portforward(&pod, &[port]).await;
     let mut forwarder = forwarder.map_err(|error| io::Error::other(ApiFailure::from(error)))?;
     let stream = forwarder.take_stream(port);

@@ -1,0 +1,76 @@
+//! `bough operator run`: this process is the operator of a cluster.
+
+use std::io;
+
+use clap::Args;
+use model::ExitCode;
+use operator::HostSettings;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::contexts;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::{clock, ui};
+
+/// Records of the operator's log unless RUST_LOG says otherwise.
+const LOG_FILTER: &str = "info,kube_client=warn";
+
+/// Be the operator
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Our own image, which branch hosts take the program from
+    #[arg(long)]
+    image: String,
+
+    /// The PostgreSQL image without its tag
+    #[arg(long, value_name = "IMAGE", default_value = "postgres")]
+    postgres_image: String,
+
+    /// The storage class of branch hosts [default: the cluster's own]
+    #[arg(long, value_name = "CLASS")]
+    storage_class: Option<String>,
+
+    /// The size of each host's volume
+    #[arg(long, value_name = "QUANTITY", default_value = "10Gi")]
+    storage_size: String,
+
+    /// Look after one namespace alone
+    #[arg(long, value_name = "NS")]
+    namespace: Option<String>,
+
+    /// The kubeconfig's context [default: its current one; without a kubeconfig the cluster that this runs in]
+    #[arg(long, value_name = "CONTEXT")]
+    context: Option<String>,
+}
+
+/// It cannot be told to end.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot wait for signals")]
+struct SignalError(#[source] io::Error);
+
+/// Looks after branches until TERM.
+pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), CommandError> {
+    ui::start_log_of(settings.rust_log.as_deref().unwrap_or(LOG_FILTER));
+    let context = contexts::choose_context(args.context.as_deref(), None, &settings.kubeconfig)?;
+    let client = contexts::client_of(&context).await?;
+    let signals = |error| CommandError::new(ExitCode::Internal, SignalError(error));
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let wanted = operator::Settings {
+        namespace: args.namespace.clone(),
+        host: HostSettings {
+            image: args.image.clone(),
+            postgres_image: args.postgres_image.clone(),
+            storage_class: args.storage_class.clone(),
+            storage_size: args.storage_size.clone(),
+        },
+    };
+    let end = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    operator::run(client, wanted, clock::now, end).await;
+    Ok(())
+}

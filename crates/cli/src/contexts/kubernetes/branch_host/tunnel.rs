@@ -1,0 +1,93 @@
+//! A Unix socket of this machine that leads to the engine of a branch host: each connection is one `exec` of `bough engine
+//! pipe` in the host's pod.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::AttachParams;
+use tokio::io::{copy_bidirectional, join};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+use crate::contexts::kubernetes::error::ApiFailure;
+
+/// Bytes of a connection that wait on either side.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The wait after a failed `accept`, which says that descriptors are short.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// The socket and what carries its connections. It goes with this value.
+pub(super) struct EngineTunnel {
+    folder: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl EngineTunnel {
+    /// Opens the socket `engine.sock` in a new folder below `data_dir`, for its owner alone.
+    pub(super) fn open(pods: Api<Pod>, pod: String, data_dir: &Path) -> io::Result<Self> {
+        let hosts = data_dir.join("hosts");
+        let folder = hosts.join(format!("{:06x}", rand::random::<u32>() >> 8));
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(true).create(&hosts)?;
+        builder.recursive(false).create(&folder)?;
+        let listener = UnixListener::bind(folder.join("engine.sock"))?;
+        let task = tokio::spawn(serve(listener, pods, pod));
+        Ok(Self { folder, task })
+    }
+
+    /// Where the socket is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for EngineTunnel {
+    fn drop(&mut self) {
+        self.task.abort();
+        // A folder that stays is empty but for a socket that nobody listens on.
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn serve(listener: UnixListener, pods: Api<Pod>, pod: String) {
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                let (pods, pod) = (pods.clone(), pod.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = carry(client, &pods, &pod).await {
+                        // The client sees its connection break off.
+                        tracing::info!(%error, pod, "the engine of the pod is not reached");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the engine cannot be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn carry(mut client: UnixStream, pods: &Api<Pod>, pod: &str) -> io::Result<()> {
+    let params = AttachParams::default()
+        .stdin(true)
+        .stderr(false)
+        .max_stdin_buf_size(BUFFER_BYTES)
+        .max_stdout_buf_size(BUFFER_BYTES);
+    let process = pods
+        .exec(pod, [operator::PROGRAM, "engine", "pipe"], &params)
+        .await;
+    let mut process = process.map_err(|error| io::Error::other(ApiFailure::from(error)))?;
+    let (Some(stdout), Some(stdin)) = (process.stdout(), process.stdin()) else {
+        return Err(io::Error::other("the program there has no input or output"));
+    };
+    copy_bidirectional(&mut client, &mut join(stdout, stdin)).await?;
+    Ok(())
+}

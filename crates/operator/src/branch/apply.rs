@@ -1,0 +1,173 @@
+//! One step done: a host made or removed, a resource held, told of, released or deleted.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use resources::{Branch, BranchStatus};
+use serde_json::json;
+
+use super::StepError;
+use super::fetch::{Group, ask};
+use super::plan::{Action, FINALIZER, Host};
+use crate::host::{self, HostSettings};
+
+/// Makes the host of `group`. It stays with its bases, for the next branch, until the namespace's last branch of its
+/// version is gone and somebody deletes it.
+pub(super) async fn host(
+    client: &Client,
+    group: &Group,
+    settings: &HostSettings,
+) -> Result<(), StepError> {
+    let api: Api<StatefulSet> = Api::namespaced(client.clone(), &group.namespace);
+    let name = host::name(group.version);
+    let failed = |verb: &str, source| StepError::Api {
+        tried: format!(
+            "{verb} the branch host {name} in namespace {}",
+            group.namespace
+        ),
+        source: Box::new(source),
+    };
+    let found = api
+        .get_opt(&name)
+        .await
+        .map_err(|source| failed("look at", source))?;
+    if found.is_some() {
+        return Ok(());
+    }
+    let built = host::build(&group.namespace, group.version, settings);
+    match api.create(&PostParams::default(), &built).await {
+        Ok(_) => {
+            tracing::info!(namespace = group.namespace, name, "a branch host was made");
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(source) => Err(failed("make", source)),
+    }
+}
+
+/// Does one step about `branch`.
+pub(super) async fn action(
+    client: &Client,
+    branch: &Branch,
+    host: &Host,
+    action: Action,
+) -> Result<(), StepError> {
+    let namespace = branch.namespace().unwrap_or_default();
+    let name = branch.name_any();
+    let api: Api<Branch> = Api::namespaced(client.clone(), &namespace);
+    let params = PatchParams::default();
+    let failed = |verb: &str, source: kube::Error| StepError::Api {
+        tried: format!("{verb} the branch {name} in namespace {namespace}"),
+        source: Box::new(source),
+    };
+    match action {
+        Action::Hold => {
+            let patch = finalizers(branch, true);
+            let held = api.patch(&name, &params, &patch).await;
+            held.map(drop).map_err(|source| failed("hold", source))
+        }
+        Action::Tell(status) => {
+            let patch = Patch::Merge(json!({"status": whole(&status)}));
+            let told = api.patch_status(&name, &params, &patch).await;
+            told.map(drop).map_err(|source| failed("tell of", source))
+        }
+        Action::Destroy => {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+            let Host::Answers { pod, .. } = host else {
+                unreachable!("only an engine that answers is asked to delete")
+            };
+            let id = branch.spec.id.as_str();
+            let words = [
+                "db-branches",
+                "destroy",
+                "--namespace",
+                &namespace,
+                "--",
+                id,
+            ];
+            ask(&pods, pod, &words).await.map(drop)
+        }
+        Action::Release => {
+            let patch = finalizers(branch, false);
+            match api.patch(&name, &params, &patch).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                released => released
+                    .map(drop)
+                    .map_err(|source| failed("release", source)),
+            }
+        }
+        Action::Forget => {
+            // Somebody who asks for it meanwhile changes it, and keeps it.
+            let params = DeleteParams::default().preconditions(Preconditions {
+                resource_version: branch.resource_version(),
+                uid: branch.uid(),
+            });
+            match api.delete(&name, &params).await {
+                Err(kube::Error::Api(status)) if status.code == 409 || status.is_not_found() => {
+                    Ok(())
+                }
+                forgotten => forgotten
+                    .map(drop)
+                    .map_err(|source| failed("forget", source)),
+            }
+        }
+    }
+}
+
+/// A status whose absent fields are `null`, which removes what an earlier one said.
+fn whole(status: &BranchStatus) -> serde_json::Value {
+    let mut whole = json!({
+        "message": null, "host": null, "port": null, "position": null, "expiresAt": null, "sizeBytes": null,
+    });
+    let told = json!(status);
+    if let (Some(whole), Some(told)) = (whole.as_object_mut(), told.as_object()) {
+        whole.extend(told.clone());
+    }
+    whole
+}
+
+/// The finalizers with or without ours, where nobody changed the resource meanwhile.
+fn finalizers(branch: &Branch, with: bool) -> Patch<serde_json::Value> {
+    let mut names: Vec<&str> = branch.finalizers().iter().map(String::as_str).collect();
+    names.retain(|name| *name != FINALIZER);
+    if with {
+        names.push(FINALIZER);
+    }
+    let version = branch.resource_version();
+    // The status of the same look comes after, so that only the first step may insist on the version.
+    Patch::Merge(json!({"metadata": {"finalizers": names, "resourceVersion": version}}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_takes_back_what_it_does_not_say_any_more() {
+        let written = whole(&BranchStatus {
+            port: Some(20432),
+            ..BranchStatus::default()
+        });
+        assert_eq!(
+            (&written["port"], &written["host"]),
+            (&json!(20432), &json!(null))
+        );
+        let mut fields: Vec<_> = written.as_object().expect("an object").keys().collect();
+        fields.sort();
+        assert_eq!(
+            fields,
+            [
+                "expiresAt",
+                "host",
+                "message",
+                "observedGeneration",
+                "phase",
+                "port",
+                "position",
+                "sessions",
+                "sizeBytes"
+            ]
+        );
+    }
+}

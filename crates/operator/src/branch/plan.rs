@@ -1,0 +1,256 @@
+//! What is to be done about one branch, as a pure function of the resource, its host and the time.
+//!
+//! ```text
+//!   asked for ──host answers──> Making ──engine has it──> Ready <──> Failed ...
+//!       └── nobody asks the engine for it, or the engine let it expire ──> the resource goes
+//!   deleted ──> the engine deletes it ──> the finalizer goes
+//! ```
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use model::engine_api::{BranchPhase as EnginePhase, BranchView};
+use resources::{Branch, BranchPhase, BranchStatus};
+
+/// Keeps a deleted resource until its branch is deleted as well.
+pub(super) const FINALIZER: &str = "bough.dev/branch-host";
+
+/// When somebody last asked for the branch, as RFC 3339 has times.
+pub const ASKED_ANNOTATION: &str = "bough.dev/asked-at";
+
+/// How long after it was asked for a branch may be missing from its engine: who asks waits for the host first.
+const ASKING_MAX: SignedDuration = SignedDuration::from_secs(120);
+
+/// How a branch's host stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Host {
+    /// Its engine does not answer yet; with a word why, for people.
+    Starting(String),
+    /// Its engine answers, and has these branches.
+    Answers {
+        /// Its pod.
+        pod: String,
+        /// What it has.
+        branches: Vec<BranchView>,
+    },
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// The resource stays until its branch is deleted.
+    Hold,
+    /// The resource says this.
+    Tell(Box<BranchStatus>),
+    /// The engine deletes the branch.
+    Destroy,
+    /// The resource may go.
+    Release,
+    /// The resource is deleted: its branch is no more.
+    Forget,
+}
+
+/// What is to be done, in this order.
+pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> {
+    let is_held = branch.finalizers().iter().any(|name| name == FINALIZER);
+    let view = match host {
+        Host::Answers { branches, .. } => branches
+            .iter()
+            .find(|view| view.id.as_str() == branch.spec.id),
+        Host::Starting(_) => None,
+    };
+    if branch.metadata.deletion_timestamp.is_some() {
+        return match (is_held, view, host) {
+            (false, _, _) => Vec::new(),
+            (true, Some(_), _) => vec![Action::Destroy, Action::Release],
+            (true, None, Host::Answers { .. }) => vec![Action::Release],
+            // It may have the branch: only the engine says that it has not.
+            (true, None, Host::Starting(_)) => Vec::new(),
+        };
+    }
+    let mut actions = Vec::new();
+    if !is_held {
+        actions.push(Action::Hold);
+    }
+    if let (None, Host::Answers { .. }) = (view, host)
+        && now.duration_since(asked_at(branch)) > ASKING_MAX
+    {
+        actions.push(Action::Forget);
+        return actions;
+    }
+    let wanted = status(branch, host, view);
+    if branch.status.as_ref() != Some(&wanted) {
+        actions.push(Action::Tell(Box::new(wanted)));
+    }
+    actions
+}
+
+fn asked_at(branch: &Branch) -> Timestamp {
+    let annotated = branch.annotations().get(ASKED_ANNOTATION);
+    let annotated = annotated.and_then(|text| text.parse::<Timestamp>().ok());
+    let created = branch.creation_timestamp().map(|time| time.0);
+    // Of two times the later one, so that nobody's clock makes a fresh branch old.
+    annotated.max(created).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStatus {
+    let observed_generation = branch.metadata.generation.unwrap_or_default();
+    let (pod, message) = match host {
+        Host::Starting(why) => (None, Some(why.clone())),
+        Host::Answers { pod, .. } => (Some(pod.clone()), None),
+    };
+    let Some(view) = view else {
+        return BranchStatus {
+            observed_generation,
+            phase: BranchPhase::Making,
+            message,
+            host: pod,
+            ..BranchStatus::default()
+        };
+    };
+    let port = view
+        .endpoint
+        .as_deref()
+        .and_then(|it| it.rsplit_once(':')?.1.parse().ok());
+    BranchStatus {
+        observed_generation,
+        phase: match view.phase {
+            EnginePhase::Copying | EnginePhase::Cloning | EnginePhase::Starting => {
+                BranchPhase::Making
+            }
+            EnginePhase::Ready => BranchPhase::Ready,
+            EnginePhase::Failed => BranchPhase::Failed,
+            EnginePhase::Deleting => BranchPhase::Deleting,
+        },
+        message: view.message.clone(),
+        host: pod,
+        port,
+        position: view.base.as_ref().map(|base| base.position.clone()),
+        expires_at: view.expires_at.map(|at| at.to_string()),
+        sessions: u32::try_from(view.sessions.len()).unwrap_or(u32::MAX),
+        size_bytes: view.disk_bytes.and_then(|size| i64::try_from(size.0).ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-02T12:00:00Z".parse().expect("a time")
+    }
+
+    fn branch(held: bool, deleted: bool, asked: &str) -> Branch {
+        let mut branch: Branch = serde_json::from_value(json!({
+            "metadata": {
+                "name": "pg-0", "namespace": "metalmart", "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": { ASKED_ANNOTATION: asked },
+            },
+            "spec": {"id": "x", "source": "db:5432/d", "version": 16, "copy": {"mode": "all"}},
+        }))
+        .expect("a branch");
+        if held {
+            branch.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        }
+        if deleted {
+            branch.metadata.deletion_timestamp = branch.metadata.creation_timestamp.clone();
+        }
+        branch
+    }
+
+    fn view(id: &str, phase: &str) -> BranchView {
+        serde_json::from_value(json!({
+            "name": "pg-0123456789abcdef", "id": id, "namespace": "metalmart", "phase": phase,
+            "spec": {
+                "source": "db:5432", "database": "d", "user": "u", "copy": {"mode": "all"},
+                "version": 16, "connection_settings": {},
+            },
+            "ttl_seconds": 300, "created_at": "2026-01-02T11:59:00Z", "ready_at": null,
+            "expires_at": "2026-01-02T12:05:00Z", "sessions": [], "endpoint": "127.0.0.1:20432",
+            "asleep": false, "identity": null, "version": 16, "base": null, "progress": null,
+            "connections": 0, "connections_total": 0, "disk_bytes": 4096, "message": null,
+            "hint": null, "generation": 3,
+        }))
+        .expect("a view")
+    }
+
+    fn answers(branches: Vec<BranchView>) -> Host {
+        Host::Answers {
+            pod: "bough-host-16-0".to_owned(),
+            branches,
+        }
+    }
+
+    const JUST_NOW: &str = "2026-01-02T11:59:30Z";
+    const LONG_AGO: &str = "2026-01-02T11:00:00Z";
+
+    #[test]
+    fn a_branch_is_told_as_its_engine_has_it_and_once() {
+        let mut asked = branch(false, false, JUST_NOW);
+        let starting = Host::Starting("its pod is Pending".to_owned());
+        let planned = plan(&asked, &starting, now());
+        let [Action::Hold, Action::Tell(status)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!(
+            (status.phase, status.host.as_deref()),
+            (BranchPhase::Making, None)
+        );
+        asked.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        let planned = plan(&asked, &answers(vec![view("y", "ready")]), now());
+        let [Action::Tell(status)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!(status.host.as_deref(), Some("bough-host-16-0"));
+        assert_eq!(status.phase, BranchPhase::Making);
+        let host = answers(vec![view("y", "failed"), view("x", "ready")]);
+        let planned = plan(&asked, &host, now());
+        let [Action::Tell(status)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!(
+            (status.phase, status.port),
+            (BranchPhase::Ready, Some(20432))
+        );
+        assert_eq!(status.expires_at.as_deref(), Some("2026-01-02T12:05:00Z"));
+        asked.status = Some((**status).clone());
+        assert_eq!(plan(&asked, &host, now()), []);
+    }
+
+    #[test]
+    fn a_resource_goes_when_its_branch_has_gone_and_not_while_somebody_asks() {
+        let gone = answers(Vec::new());
+        assert_eq!(
+            plan(&branch(true, false, LONG_AGO), &gone, now()),
+            [Action::Forget]
+        );
+        let asked = plan(&branch(true, false, JUST_NOW), &gone, now());
+        assert!(matches!(asked.as_slice(), [Action::Tell(_)]), "{asked:?}");
+        // An engine that does not answer may have it.
+        let starting = Host::Starting("why".to_owned());
+        let waiting = plan(&branch(true, false, LONG_AGO), &starting, now());
+        assert!(
+            matches!(waiting.as_slice(), [Action::Tell(_)]),
+            "{waiting:?}"
+        );
+    }
+
+    #[test]
+    fn a_deleted_resource_takes_its_branch_along() {
+        let deleted = branch(true, true, JUST_NOW);
+        let has = answers(vec![view("x", "ready")]);
+        assert_eq!(
+            plan(&deleted, &has, now()),
+            [Action::Destroy, Action::Release]
+        );
+        assert_eq!(
+            plan(&deleted, &answers(Vec::new()), now()),
+            [Action::Release]
+        );
+        let starting = Host::Starting("why".to_owned());
+        assert_eq!(plan(&deleted, &starting, now()), []);
+        assert_eq!(plan(&branch(false, true, JUST_NOW), &has, now()), []);
+    }
+}
