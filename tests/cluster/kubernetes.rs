@@ -36,6 +36,11 @@ impl Cluster {
         })
     }
 
+    /// Where its kubeconfig lies.
+    pub(crate) fn kubeconfig(&self) -> &OsString {
+        &self.kubeconfig
+    }
+
     /// What kubectl prints for these words.
     pub(crate) fn ask(&self, words: &[&str]) -> Result<String> {
         self.tell(words, "")

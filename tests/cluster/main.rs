@@ -11,3 +11,4 @@ mod images;
 mod pods;
 mod shop;
 mod volumes;
+mod walk_through;

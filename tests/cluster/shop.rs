@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 
 /// The shop in a namespace of the story's own.
-struct Shop<'a> {
+pub(crate) struct Shop<'a> {
     cluster: &'a Cluster,
     namespace: Namespace<'a>,
 }
 
 impl<'a> Shop<'a> {
-    fn open(cluster: &'a Cluster) -> Result<Self> {
+    pub(crate) fn open(cluster: &'a Cluster) -> Result<Self> {
         let namespace = cluster.namespace("shop")?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
         let manifests = root.context("the tests are below the root")?;
@@ -36,6 +36,11 @@ impl<'a> Shop<'a> {
         Ok(Self { cluster, namespace })
     }
 
+    /// Its namespace.
+    pub(crate) fn namespace(&self) -> &Namespace<'a> {
+        &self.namespace
+    }
+
     /// Where the API server passes requests on to the shop's service.
     fn path(&self, of: &str) -> String {
         let namespace = self.namespace.name();
@@ -43,7 +48,7 @@ impl<'a> Shop<'a> {
     }
 
     /// A product, as the service answers.
-    fn product(&self, id: &str) -> Result<Value> {
+    pub(crate) fn product(&self, id: &str) -> Result<Value> {
         let answer = self.cluster.ask(&["get", "--raw", &self.path(id)])?;
         serde_json::from_str(&answer).context("read the answer")
     }

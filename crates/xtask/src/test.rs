@@ -57,10 +57,13 @@ pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> 
     let ready = cluster::up(places)?;
     let told = cluster::load(places, &archives).and_then(|()| {
         console::note("stories");
-        let environment = [
+        let mut environment = vec![
             ("KUBECONFIG", ready.kubeconfig.clone()),
             ("BOUGH_TEST_KUBECTL", ready.kubectl.clone().into()),
         ];
+        for (variable, package, program) in BINARIES {
+            environment.push((variable, build(package, program, Profile::Debug)?.into()));
+        }
         let stories = ["--package", "tests", "--test", "cluster"];
         run_tests(&stories, &environment, only)
     });
