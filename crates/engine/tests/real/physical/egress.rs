@@ -67,7 +67,10 @@ fn source(major: u16, web: &Web) -> TestPostgres {
 /// Ways out to the source, each with its name.
 fn ways_out(source: &TestPostgres, web: &Web) -> Vec<(&'static str, String)> {
     let (port, sockets) = (source.port(), source.socket_directory());
-    let program = |command: &str| format!("COPY (SELECT 1) TO PROGRAM '{command}'");
+    // It takes the row first: COPY fails at a program that ends before.
+    let program = |command: &str| {
+        format!("COPY (SELECT 1) TO PROGRAM 'bash -c \"cat > /dev/null; {command}\"'")
+    };
     let link = |host: &str| {
         format!(
             "SELECT * FROM dblink('host={host} port={port} user=postgres password=postgres dbname=shop', \
@@ -93,17 +96,11 @@ fn ways_out(source: &TestPostgres, web: &Web) -> Vec<(&'static str, String)> {
         ),
         (
             "a program that connects",
-            program(&format!(
-                "bash -c \"exec 3<>/dev/tcp/127.0.0.1/{}\"",
-                web.port
-            )),
+            program(&format!("exec 3<>/dev/tcp/127.0.0.1/{}", web.port)),
         ),
         (
             "a program that sends a datagram",
-            program(&format!(
-                "bash -c \"echo > /dev/udp/127.0.0.1/{}\"",
-                web.port
-            )),
+            program(&format!("echo > /dev/udp/127.0.0.1/{}", web.port)),
         ),
     ]
 }
