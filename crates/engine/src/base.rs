@@ -1,7 +1,8 @@
 //! Bases: copies of sources that branches are cloned from, never served.
 //!
-//! `copy` makes one by a dump. `followed` is one that follows its source, by `physical` as of now; `living` knows those
-//! that do. `store` knows every snapshot, finds a fresh one and drops the stale.
+//! `copy` makes one by a dump. `followed` is one that follows its source, by `physical` or `logical`; `living` knows those
+//! that do. `store` knows every snapshot, finds a fresh one and drops the stale. `libraries` is what servers of copies
+//! load.
 
 pub mod copy;
 pub mod followed;

@@ -36,25 +36,26 @@ pub enum Answering<'a> {
     Answers,
 }
 
-/// What patience says.
+/// What to do after a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Wait.
-    Wait,
-    /// Find a way to the source anew.
+pub enum Action<C> {
+    /// Nothing.
+    Nothing,
+    /// Find a way to the source anew, and tell the base's server.
     Reconnect,
     /// Start the base's server again.
     Restart,
-    /// Its files are at fault.
-    Broken {
-        /// Why that is believed.
-        said: String,
-    },
-    /// The source answers, and sends nothing.
-    Refused {
-        /// What was said last.
-        said: String,
-    },
+    /// Stop it, find out anew whether the source is fit, and make another base.
+    SeedAgain(C),
+}
+
+/// A cause to seed again that patience finds by itself.
+pub trait GivenUp {
+    /// The base's files are at fault, because of what is said.
+    fn broken(said: String) -> Self;
+
+    /// The source answers and sends nothing; what was said last.
+    fn refused(said: String) -> Self;
 }
 
 /// What is remembered between two looks.
@@ -89,23 +90,23 @@ impl Patience {
     }
 
     /// Its server has ended, or must be started again.
-    pub fn ended(&mut self) -> Verdict {
+    pub fn ended<C: GivenUp>(&mut self) -> Action<C> {
         if self.restarts >= RESTARTS_MAX {
             let said = format!("it ended {RESTARTS_MAX} times in a row");
-            return Verdict::Broken { said };
+            return Action::SeedAgain(C::broken(said));
         }
         self.restarts += 1;
-        Verdict::Restart
+        Action::Restart
     }
 
     /// Its server runs and does not answer.
-    pub fn mute(&mut self, now: Timestamp) -> Verdict {
+    pub fn mute<C: GivenUp>(&mut self, now: Timestamp) -> Action<C> {
         let since = *self.mute_since.get_or_insert(now);
         if has_passed(since, now, MUTE_MAX) {
             self.mute_since = None;
             return self.ended();
         }
-        Verdict::Wait
+        Action::Nothing
     }
 
     /// Its server answers.
@@ -114,29 +115,29 @@ impl Patience {
     }
 
     /// Nothing arrives.
-    pub fn wait(&mut self, source: Answering<'_>, now: Timestamp) -> Verdict {
+    pub fn wait<C: GivenUp>(&mut self, source: Answering<'_>, now: Timestamp) -> Action<C> {
         let since = *self.waiting_since.get_or_insert(now);
         match source {
             Answering::NotAsked => {}
             Answering::Silent(why) => {
                 self.answers_since = None;
                 self.said = Some(why.to_owned());
-                return Verdict::Wait;
+                return Action::Nothing;
             }
             Answering::Answers => {
                 let answers_since = *self.answers_since.get_or_insert(now);
                 if has_passed(answers_since, now, REFUSED_MAX) {
                     let said = self.said.clone().unwrap_or_default();
-                    return Verdict::Refused { said };
+                    return Action::SeedAgain(C::refused(said));
                 }
             }
         }
         let last = self.last_reconnect.unwrap_or(since);
         if has_passed(last, now, RECONNECT_AFTER) {
             self.last_reconnect = Some(now);
-            return Verdict::Reconnect;
+            return Action::Reconnect;
         }
-        Verdict::Wait
+        Action::Nothing
     }
 }
 

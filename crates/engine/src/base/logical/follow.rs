@@ -27,7 +27,7 @@ use super::seed::fingerprint_of;
 use super::slot::SlotState;
 use super::snapshot::ways;
 use super::subscriber::{Progress, Sight, Subscriber, SubscriberError};
-use crate::base::followed::patience::{Answering, Patience, Verdict, has_passed};
+use crate::base::followed::patience::{self, Answering, GivenUp, Patience, has_passed};
 use crate::postgres::server::StopMode;
 use crate::source::{SourceError, row};
 
@@ -126,30 +126,18 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing.
-    Nothing,
-    /// Find a way to the source anew and tell the subscription.
-    Reconnect,
-    /// Start the subscriber again.
-    Restart,
-    /// Stop it, find out anew whether the source is fit, and copy again.
-    SeedAgain(Cause),
-}
+impl GivenUp for Cause {
+    fn broken(said: String) -> Self {
+        Self::Broken { said }
+    }
 
-impl From<Verdict> for Action {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Wait => Self::Nothing,
-            Verdict::Reconnect => Self::Reconnect,
-            Verdict::Restart => Self::Restart,
-            Verdict::Broken { said } => Self::SeedAgain(Cause::Broken { said }),
-            Verdict::Refused { said } => Self::SeedAgain(Cause::Refused { said }),
-        }
+    fn refused(said: String) -> Self {
+        Self::Refused { said }
     }
 }
+
+/// What to do.
+pub type Action = patience::Action<Cause>;
 
 /// What is remembered between two looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -175,12 +163,12 @@ pub fn step(
         state.patience.said = Some(said.clone());
     }
     if !sight.is_running {
-        let verdict = state.patience.ended();
-        return (state, verdict.into());
+        let action = state.patience.ended();
+        return (state, action);
     }
     let Some(progress) = sight.progress else {
-        let verdict = state.patience.mute(now);
-        return (state, verdict.into());
+        let action = state.patience.mute(now);
+        return (state, action);
     };
     state.patience.answered();
     if !progress.is_enabled {
@@ -210,8 +198,8 @@ pub fn step(
         }
         SourceSight::Answers { .. } => Answering::Answers,
     };
-    let verdict = state.patience.wait(answering, now);
-    (state, verdict.into())
+    let action = state.patience.wait(answering, now);
+    (state, action)
 }
 
 fn is_silent(source: &SourceSight) -> bool {

@@ -28,7 +28,7 @@ pub use tend::{Keeper, Tended};
 
 use super::lsn::Lsn;
 use super::standby::{Sight, Trouble};
-use crate::base::followed::patience::{Answering, Patience, Verdict};
+use crate::base::followed::patience::{self, Answering, GivenUp, Patience};
 
 /// Looks in a row that find the source's history apart from ours: a source that starts may say so for a moment, and
 /// so may a standby at the end of what it has.
@@ -124,30 +124,18 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing.
-    Nothing,
-    /// Find a way to the source anew and point the standby at it.
-    Reconnect,
-    /// Start the standby again, with what its WAL asks for by now.
-    Restart,
-    /// Stop it, find out anew whether the source is fit, and seed again.
-    SeedAgain(Cause),
-}
+impl GivenUp for Cause {
+    fn broken(said: String) -> Self {
+        Self::Broken { said }
+    }
 
-impl From<Verdict> for Action {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Wait => Self::Nothing,
-            Verdict::Reconnect => Self::Reconnect,
-            Verdict::Restart => Self::Restart,
-            Verdict::Broken { said } => Self::SeedAgain(Cause::Broken { said }),
-            Verdict::Refused { said } => Self::SeedAgain(Cause::Refused { said }),
-        }
+    fn refused(said: String) -> Self {
+        Self::Refused { said }
     }
 }
+
+/// What to do.
+pub type Action = patience::Action<Cause>;
 
 /// What is remembered between two looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -176,12 +164,12 @@ pub fn step(
         .is_some_and(|progress| progress.streams_on.is_some());
     let is_paused = sight.progress.is_some_and(|progress| progress.is_paused);
     if !sight.is_running || is_paused || !sight.suffices {
-        let verdict = state.patience.ended();
-        return (state, verdict.into());
+        let action = state.patience.ended();
+        return (state, action);
     }
     if sight.progress.is_none() {
-        let verdict = state.patience.mute(now);
-        return (state, verdict.into());
+        let action = state.patience.mute(now);
+        return (state, action);
     }
     if streams {
         // What streams may continue another history: a source that was restored from a copy of its files has the same
@@ -198,8 +186,8 @@ pub fn step(
         SourceSight::Silent { why } => Answering::Silent(why),
         SourceSight::Answers { .. } => Answering::Answers,
     };
-    let verdict = state.patience.wait(answering, now);
-    (state, verdict.into())
+    let action = state.patience.wait(answering, now);
+    (state, action)
 }
 
 /// What the source says of itself that ends everything.
