@@ -6,8 +6,8 @@
 //!                            +-> work: what the state has to do -> outcome -> event
 //! ```
 //!
-//! `state`, `hold` and `quiet` are pure; `record` is what is journaled, `newborn` when it first is; `driver` is the only one who changes a record; `work`
-//! does what takes time; `registry` finds the driver of a name.
+//! `state`, `hold` and `quiet` are pure; `record` is what is journaled, `newborn` when it first is; `driver` is the only one
+//! who changes a record; `work` does what takes time; `registry` finds the driver of a name.
 
 mod driver;
 pub mod hold;

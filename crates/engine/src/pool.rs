@@ -7,8 +7,8 @@
 //! keeper (one task): more wanted -> makes one at a time | fewer, older, no room -> removes
 //! ```
 //!
-//! Beside them are `followers`, for sources that move. Owns how many there are and their end. Nothing of it is journaled: what an engine leaves is removed by the next
-//! (`leftovers`). `demand` says how many are wanted, `room` whether the machine can afford them.
+//! Beside them are `followers`, for sources that move. Owns how many there are and their end. Nothing of it is journaled:
+//! what an engine leaves is removed by the next (`leftovers`). `demand` says how many are wanted, `room` whether the machine can afford them.
 
 mod demand;
 pub mod followers;

@@ -10,3 +10,4 @@ mod server;
 mod source;
 mod stage;
 mod volume;
+mod warm_up;
