@@ -53,7 +53,7 @@ pub(crate) async fn look(client: &Client, settings: &Settings, now: Timestamp) {
         };
         for branch in &group.branches {
             for action in plan::plan(branch, &host, now) {
-                if let Err(error) = apply::action(client, branch, &host, action).await {
+                if let Err(error) = apply::action(client, branch, action).await {
                     tell(&error);
                     break;
                 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::StepError;
 use super::fetch::{Group, ask};
-use super::plan::{Action, FINALIZER, Host};
+use super::plan::{Action, FINALIZER};
 use crate::host::{self, HostSettings};
 
 /// Makes the host of `group`. It stays with its bases, for the next branch, until the namespace's last branch of its
@@ -50,7 +50,6 @@ pub(super) async fn host(
 pub(super) async fn action(
     client: &Client,
     branch: &Branch,
-    host: &Host,
     action: Action,
 ) -> Result<(), StepError> {
     let namespace = branch.namespace().unwrap_or_default();
@@ -72,11 +71,8 @@ pub(super) async fn action(
             let told = api.patch_status(&name, &params, &patch).await;
             told.map(drop).map_err(|source| failed("tell of", source))
         }
-        Action::Destroy => {
+        Action::Destroy { pod } => {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-            let Host::Answers { pod, .. } = host else {
-                unreachable!("only an engine that answers is asked to delete")
-            };
             let id = branch.spec.id.as_str();
             let words = [
                 "db-branches",
@@ -86,7 +82,7 @@ pub(super) async fn action(
                 "--",
                 id,
             ];
-            ask(&pods, pod, &words).await.map(drop)
+            ask(&pods, &pod, &words).await.map(drop)
         }
         Action::Release => {
             let patch = finalizers(branch, false);

@@ -41,8 +41,11 @@ pub(super) enum Action {
     Hold,
     /// The resource says this.
     Tell(Box<BranchStatus>),
-    /// The engine deletes the branch.
-    Destroy,
+    /// The engine in this pod deletes the branch.
+    Destroy {
+        /// The host's pod.
+        pod: String,
+    },
     /// The resource may go.
     Release,
     /// The resource is deleted: its branch is no more.
@@ -59,12 +62,15 @@ pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
         Host::Starting(_) => None,
     };
     if branch.metadata.deletion_timestamp.is_some() {
-        return match (is_held, view, host) {
+        return match (is_held, host, view) {
             (false, _, _) => Vec::new(),
-            (true, Some(_), _) => vec![Action::Destroy, Action::Release],
-            (true, None, Host::Answers { .. }) => vec![Action::Release],
+            (true, Host::Answers { pod, .. }, Some(_)) => {
+                let pod = pod.clone();
+                vec![Action::Destroy { pod }, Action::Release]
+            }
+            (true, Host::Answers { .. }, None) => vec![Action::Release],
             // It may have the branch: only the engine says that it has not.
-            (true, None, Host::Starting(_)) => Vec::new(),
+            (true, Host::Starting(_), _) => Vec::new(),
         };
     }
     let mut actions = Vec::new();
@@ -243,7 +249,12 @@ mod tests {
         let has = answers(vec![view("x", "ready")]);
         assert_eq!(
             plan(&deleted, &has, now()),
-            [Action::Destroy, Action::Release]
+            [
+                Action::Destroy {
+                    pod: "bough-host-16-0".to_owned()
+                },
+                Action::Release
+            ]
         );
         assert_eq!(
             plan(&deleted, &answers(Vec::new()), now()),
