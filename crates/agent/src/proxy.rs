@@ -4,6 +4,7 @@
 //! Owns its protocol, SOCKS version 5 (RFC 1928): CONNECT without authentication, as whoever may open the Unix socket is
 //! let in; everything else is refused by its own code. Dialling is `outgoing`'s, names are `dns`'s.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -81,7 +82,7 @@ impl From<Errno> for Reply {
 }
 
 /// Serves whoever comes to `listener`, for ever.
-pub async fn serve(settings: &Settings, listener: UnixListener) {
+pub async fn serve(settings: &Settings, listener: UnixListener) -> Infallible {
     let resolver = Resolver::new(settings.resolv_conf.clone(), settings.hosts.clone());
     let resolver = std::sync::Arc::new(resolver);
     let mut connections = JoinSet::new();

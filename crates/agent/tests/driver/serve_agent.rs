@@ -52,7 +52,7 @@ async fn run() -> Result<(), agent::RunError> {
     };
     tokio::select! {
         ended = agent::run(settings, Listener::Unix(listener), end) => ended,
-        () = agent::proxy::serve(&proxy_settings, proxy) => unreachable!("it serves for ever"),
+        never = agent::proxy::serve(&proxy_settings, proxy) => match never {},
     }
 }
 

@@ -131,7 +131,7 @@ async fn serve(args: &RunArgs) -> Result<(), AgentError> {
     };
     tokio::select! {
         ended = agent::run(settings, Listener::Unix(listener), end) => ended.map_err(AgentError::Run),
-        () = proxy => unreachable!("a proxy serves for ever"),
+        never = proxy => match never {},
     }
 }
 
