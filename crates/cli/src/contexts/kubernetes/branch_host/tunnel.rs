@@ -35,6 +35,7 @@ impl EngineTunnel {
         let folder = hosts.join(format!("{:06x}", rand::random::<u32>() >> 8));
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true).create(&hosts)?;
+        remove_left(&hosts)?;
         builder.recursive(false).create(&folder)?;
         let listener = UnixListener::bind(folder.join("engine.sock"))?;
         let task = tokio::spawn(serve(listener, pods, pod));
@@ -53,6 +54,19 @@ impl Drop for EngineTunnel {
         // A folder that stays is empty but for a socket that nobody listens on.
         let _left = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Removes the folders of programs that were killed: their sockets are there, and nobody listens.
+fn remove_left(hosts: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(hosts)? {
+        let folder = entry?.path();
+        let reached = std::os::unix::net::UnixStream::connect(folder.join("engine.sock"));
+        if reached.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            // Another program may be removing it as well.
+            let _left = fs::remove_dir_all(&folder);
+        }
+    }
+    Ok(())
 }
 
 async fn serve(listener: UnixListener, pods: Api<Pod>, pod: String) {
@@ -90,4 +104,27 @@ async fn carry(mut client: UnixStream, pods: &Api<Pod>, pod: &str) -> io::Result
     };
     copy_bidirectional(&mut client, &mut join(stdout, stdin)).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_program_left_goes_and_what_is_served_stays() {
+        let hosts = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = hosts.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            folder
+        };
+        let (left, served, nascent) = (folder("left"), folder("served"), folder("nascent"));
+        drop(UnixListener::bind(left.join("engine.sock")).unwrap());
+        let _listener = UnixListener::bind(served.join("engine.sock")).unwrap();
+        remove_left(hosts.path()).unwrap();
+        assert!(!left.exists());
+        assert!(served.exists() && nascent.exists());
+    }
 }
