@@ -34,6 +34,7 @@ pub(crate) struct Branch {
     copy: Option<Copy>,
     /// Whether it may hold data of any age.
     any_age: bool,
+    /// The shortest that it may have, in seconds.
     ttl: u64,
     /// Until when it cannot have expired; none: far longer than a schedule lasts.
     safe_until: Option<Duration>,
@@ -144,6 +145,7 @@ impl Branch {
         self.life = Life::Unsure;
         self.copy = None;
         self.any_age = true;
+        self.ttl = 0;
         self.is_ttl_sure = false;
         self.safe_until = Some(Duration::ZERO);
         self.excuse = Some("several clients at the same time");

@@ -75,6 +75,13 @@ pub(crate) fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// What a failure says before the schedule that it happened in.
+pub(crate) fn headline(failure: &str) -> &str {
+    failure
+        .split_once("\n\nthe schedule:")
+        .map_or(failure, |(headline, _)| headline)
+}
+
 /// Worlds at the same time, one a ground.
 const WORLDS: u64 = 3;
 

@@ -86,6 +86,7 @@ pub(crate) fn run(places: &Places, args: &ReliabilityArgs) -> Result<()> {
         .arg("every_answer_stays_true_whatever_goes_wrong")
         .current_dir(workspace())
         .env(postgres::PATH_VARIABLE, path)
+        .env(tools::ERROR_BACKTRACES, "0")
         .env("BOUGH_BIN", bough);
     command.envs(wanted(args)?);
     command::run(&mut command)

@@ -148,6 +148,7 @@ fn run_tests(which: &[&str], environment: &[(&str, OsString)], only: Option<&str
     command.current_dir(workspace());
     command.args(only.map(|filter| ["--", filter]).iter().flatten());
     command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.env(tools::ERROR_BACKTRACES, "0");
     let (tally, succeeded) = pass_through(&mut command, &mut io::stdout())?;
     console::result(&tally.to_string())?;
     verdict(tally, succeeded)

@@ -34,6 +34,10 @@ const BUILD_VARIABLES: [&str; 5] = [
     "CARGO_ENCODED_RUSTFLAGS",
 ];
 
+/// Set to 0, an error that a test returns is told without its stack, which names the test's own line at best and buries
+/// what was printed before it. Panics keep theirs. (`std::backtrace`)
+pub(crate) const ERROR_BACKTRACES: &str = "RUST_LIB_BACKTRACE";
+
 /// Cargo itself: the one that runs us, so that the pinned toolchain is used everywhere.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
