@@ -1,18 +1,21 @@
 //! `cargo xtask demo`: the walk-through, from nothing to verdicts.
 //!
-//! Installs what is missing, builds the two programs, sets the stage (`demo/stage.rs`), and plays the two halves:
+//! Installs what is missing, builds the two programs, sets the stage (`demo/stage.rs`) on this machine or, with
+//! `--cluster`, on a Kubernetes, and plays the two halves:
 //! a session on the shared database, which everybody sees, and a session on a branch of it, which nobody does. Each
 //! request and answer is shown; what must hold is checked in the databases themselves as well (`demo/transcript.rs`).
 //! Whatever happens, everything is ended, unless `--keep` asks for the opposite (`demo/kept.rs`).
 
+mod cluster;
 mod interrupt;
 mod kept;
+mod machine;
 mod port;
 mod shop;
 mod stage;
 mod transcript;
+mod user;
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,11 +24,14 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::places::{Places, workspace};
 use crate::postgres::versions::{Clients, PINS};
 use crate::test::Profile;
-use crate::{console, postgres, test};
+use crate::{cluster as clusters, console, image, postgres, test};
+use cluster::ClusterGround;
 use interrupt::Interrupt;
+use machine::Machine;
 use shop::{Shop, Stock};
-use stage::{NAMESPACE, Programs, Stage, TARGET};
+use stage::{Ground, NAMESPACE, Programs, Stage, TARGET};
 use transcript::Transcript;
+use user::User;
 
 /// The branch's id in the configuration file.
 const BRANCH: &str = "my-debug-session";
@@ -58,19 +64,23 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     no_restore: bool,
 
-    /// Leave everything up at the end, for curl
+    /// On a Kubernetes: the cluster of KUBECONFIG, else a node that is brought up for it and taken down again
     #[arg(long)]
+    cluster: bool,
+
+    /// Leave everything up at the end, for curl
+    #[arg(long, conflicts_with = "cluster")]
     keep: bool,
 
     /// Major version of the shared PostgreSQL
-    #[arg(long, value_name = "MAJOR", default_value_t = VERSION_OF_FILE)]
+    #[arg(long, value_name = "MAJOR", default_value_t = VERSION_OF_FILE, conflicts_with = "cluster")]
     version: u16,
 
     /// Port of the service in the session
     #[arg(long, default_value_t = 8082)]
     port: u16,
 
-    /// Port of the deployed service
+    /// Port of the deployed service; with --cluster, of the way to the API server that leads there
     #[arg(long, value_name = "PORT", default_value_t = 18082)]
     target_port: u16,
 
@@ -90,6 +100,9 @@ pub(crate) fn run(places: &Places, args: &DemoArgs) -> Result<()> {
         return Ok(());
     }
     let interrupt = Interrupt::listen()?;
+    if args.cluster {
+        return run_on_cluster(places, args, interrupt);
+    }
     let majors = wanted_majors(args.version);
     ensure!(
         majors.first() == Some(&args.version),
@@ -98,6 +111,35 @@ pub(crate) fn run(places: &Places, args: &DemoArgs) -> Result<()> {
     );
     let root = postgres::ensure(places, &majors)?;
     let search_path = postgres::search_path(root, std::env::var_os(postgres::PATH_VARIABLE))?;
+    let programs = build(args, &interrupt)?;
+    let mut user = User::new(&programs, interrupt)?;
+    let machine = Machine::set(&mut user, search_path, args.version, args.target_port)?;
+    play(args, &programs, Stage::new(user, Ground::Machine(machine)))
+}
+
+fn run_on_cluster(places: &Places, args: &DemoArgs, interrupt: Interrupt) -> Result<()> {
+    let programs = build(args, &interrupt)?;
+    let mut archives = Vec::new();
+    for program in [image::Program::Bough, image::Program::Inventory] {
+        archives.push(image::make(program, Profile::Debug, None)?);
+    }
+    let ready = clusters::up(places)?;
+    let played = clusters::load(places, &archives).and_then(|()| {
+        interrupt.check()?;
+        let mut user = User::new(&programs, interrupt)?;
+        let ground = ClusterGround::set(&mut user, &ready, args.target_port)?;
+        play(args, &programs, Stage::new(user, Ground::Cluster(ground)))
+    });
+    let ended = if ready.is_new {
+        clusters::down(places)
+    } else {
+        Ok(())
+    };
+    played.and(ended)
+}
+
+/// The two programs; and that nobody holds the demo's ports.
+fn build(args: &DemoArgs, interrupt: &Interrupt) -> Result<Programs> {
     console::note("building bough and the inventory service");
     let programs = Programs {
         bough: test::build("bough", "bough", Profile::Debug)?,
@@ -106,7 +148,7 @@ pub(crate) fn run(places: &Places, args: &DemoArgs) -> Result<()> {
     interrupt.check()?;
     port::check_free(args.port, "--port")?;
     port::check_free(args.target_port, "--target-port")?;
-    play(args, &programs, search_path, interrupt)
+    Ok(programs)
 }
 
 /// The server asked for, and the version whose clients dump it, where it comes without any.
@@ -121,14 +163,8 @@ fn wanted_majors(version: u16) -> Vec<u16> {
     majors
 }
 
-fn play(
-    args: &DemoArgs,
-    programs: &Programs,
-    search_path: OsString,
-    interrupt: Interrupt,
-) -> Result<()> {
+fn play(args: &DemoArgs, programs: &Programs, mut stage: Stage) -> Result<()> {
     let mut transcript = Transcript::default();
-    let mut stage = Stage::set(programs, search_path, args.version, interrupt)?;
     let played = walk_through(args, &mut stage, &mut transcript);
     if let Err(error) = &played {
         transcript.verdict(false, &format!("{error:#}"))?;
@@ -151,17 +187,13 @@ fn play(
 }
 
 fn walk_through(args: &DemoArgs, stage: &mut Stage, transcript: &mut Transcript) -> Result<()> {
-    let port = stage.shared_port();
-    transcript.title(&format!(
-        "Set-up: PostgreSQL {} on 127.0.0.1:{port} is the shared database; the inventory service is deployed on it",
-        args.version
-    ))?;
-    stage.deploy(args.target_port, transcript)?;
+    transcript.title(&format!("Set-up: {}", stage.headline()))?;
+    stage.deploy(transcript)?;
     transcript.verdict(
         true,
         &format!(
-            "{TARGET} of namespace {NAMESPACE} answers on port {}",
-            args.target_port
+            "{TARGET} of namespace {NAMESPACE} answers at {}",
+            stage.deployed().url("")
         ),
     )?;
     first_half(args, stage, transcript)?;
@@ -173,7 +205,7 @@ fn walk_through(args: &DemoArgs, stage: &mut Stage, transcript: &mut Transcript)
 fn first_half(args: &DemoArgs, stage: &mut Stage, transcript: &mut Transcript) -> Result<()> {
     transcript.title("1. A session on the shared database")?;
     stage.start_session(&file("inventory.json"), args.port, transcript)?;
-    let (session, deployed) = (Shop::on(args.port), Shop::on(args.target_port));
+    let (session, deployed) = (Shop::on(args.port), stage.deployed());
     transcript.equal(
         "the session begins with",
         &session.stock(transcript)?,
@@ -206,7 +238,7 @@ fn give_back(args: &DemoArgs, stage: &Stage, transcript: &mut Transcript) -> Res
         return Ok(HALVED);
     }
     transcript.title("Between: the 50 are given back")?;
-    let status = Shop::on(args.target_port).order("release", FIRST_ORDER, transcript)?;
+    let status = stage.deployed().order("release", FIRST_ORDER, transcript)?;
     transcript.equal("releasing 50 is answered with", &status, &200)?;
     transcript.equal(
         "the shared database itself has",
@@ -226,7 +258,7 @@ fn second_half(
     transcript.title("2. A session on a branch of it")?;
     let config = branch_file(args.version, stage.directory())?;
     stage.start_session(&config, args.port, transcript)?;
-    let (session, deployed) = (Shop::on(args.port), Shop::on(args.target_port));
+    let (session, deployed) = (Shop::on(args.port), stage.deployed());
     transcript.equal(
         "the branch begins with",
         &session.stock(transcript)?,
@@ -263,12 +295,12 @@ fn second_half(
         code == Some(0),
         "Ctrl-C ends the session, and its exit code is the service's own: 0",
     )?;
-    let destroyed = stage.bough(
+    let destroyed = stage.user.bough(
         &["db-branches", "-n", NAMESPACE, "destroy", BRANCH],
         transcript,
     )?;
     transcript.verdict(destroyed.status.success(), "the branch is destroyed")?;
-    let known = stage.bough(
+    let known = stage.user.bough(
         &["db-branches", "-n", NAMESPACE, "status", BRANCH],
         transcript,
     )?;

@@ -28,27 +28,43 @@ impl fmt::Display for Stock {
 }
 
 /// A running inventory service.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Shop {
     port: u16,
+    /// What its paths begin with there.
+    prefix: String,
 }
 
 impl Shop {
     /// The one that listens, or will, on this port.
     pub(super) fn on(port: u16) -> Self {
-        Self { port }
+        Self {
+            port,
+            prefix: String::new(),
+        }
+    }
+
+    /// The one that is reached below `prefix` of the server on this port.
+    pub(super) fn below(port: u16, prefix: String) -> Self {
+        Self { port, prefix }
+    }
+
+    /// Where `path` of it is.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://localhost:{}{}{path}", self.port, self.prefix)
     }
 
     /// Whether it and its database answer.
-    pub(super) fn is_healthy(self) -> bool {
-        http::get(self.port, "/healthz").is_ok_and(|response| response.status == 200)
+    pub(super) fn is_healthy(&self) -> bool {
+        http::get(self.port, &format!("{}/healthz", self.prefix))
+            .is_ok_and(|response| response.status == 200)
     }
 
     /// Asks for the product, visibly.
-    pub(super) fn stock(self, transcript: &Transcript) -> Result<Stock> {
+    pub(super) fn stock(&self, transcript: &Transcript) -> Result<Stock> {
         let path = format!("/api/inventory/{PRODUCT}");
-        transcript.line(&format!("  GET http://localhost:{}{path}", self.port))?;
-        let response = http::get(self.port, &path)?;
+        transcript.line(&format!("  GET {}", self.url(&path)))?;
+        let response = http::get(self.port, &format!("{}{path}", self.prefix))?;
         show(transcript, &response)?;
         ensure!(
             response.status == 200,
@@ -59,14 +75,11 @@ impl Shop {
     }
 
     /// Reserves or releases (`verb`) units of the product, visibly; gives the status.
-    pub(super) fn order(self, verb: &str, quantity: u32, transcript: &Transcript) -> Result<u16> {
+    pub(super) fn order(&self, verb: &str, quantity: u32, transcript: &Transcript) -> Result<u16> {
         let path = format!("/api/inventory/{verb}");
         let body = format!(r#"{{"items":[{{"productId":"{PRODUCT}","quantity":{quantity}}}]}}"#);
-        transcript.line(&format!(
-            "  POST http://localhost:{}{path} {body}",
-            self.port
-        ))?;
-        let response = http::post(self.port, &path, &body)?;
+        transcript.line(&format!("  POST {} {body}", self.url(&path)))?;
+        let response = http::post(self.port, &format!("{}{path}", self.prefix), &body)?;
         show(transcript, &response)?;
         Ok(response.status)
     }
