@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::bulk::BulkTable;
+use super::bulk::{BINARY_TRAILER_BYTES, BulkTable, Format};
 use super::error::CopyError;
 use super::pace::Pace;
 use super::progress::Progress;
@@ -169,11 +169,17 @@ where
             match header(&self.input[end..])? {
                 Some((b'd', length)) => {
                     self.row_left = length;
-                    rows += 1;
+                    rows += u64::from(self.is_row(length));
                 }
                 Some(_) | None => return Ok((end, rows)),
             }
         }
+    }
+
+    /// Whether a message of rows, `length` bytes with its header, is one.
+    fn is_row(&self, length: usize) -> bool {
+        let format = self.batch.get(self.at).map(BulkTable::format);
+        format != Some(Format::Binary) || length > BINARY_TRAILER_BYTES
     }
 
     /// What the source says between rows.

@@ -261,6 +261,52 @@ async fn a_branch_is_a_source_like_any_other() {
     branch.stop().await;
 }
 
+/// Rows of types that travel in binary, at the edges of what they hold; and one type that must not: its OIDs differ.
+const EDGES: &str = r#"
+    CREATE TABLE edges (
+        a bool, b bytea, c int2, d int4, e int8, f float4, g float8, h numeric, i numeric(9, 3), j text, k varchar(9),
+        l char(9), m name, n uuid, o json, p jsonb, q date, r time, s timetz, t timestamp, u timestamptz, v interval,
+        w inet, x cidr, y macaddr, texts text[], numbers int4[], times timestamptz[],
+        twice int8 GENERATED ALWAYS AS (e * 2) STORED);
+    INSERT INTO edges VALUES
+        (true, '\x00ff0a5c', -32768, -2147483648, 4611686018427387903, 'NaN', '-Infinity', 'NaN', 123456.789,
+         E'tab\tnewline\n\\. "quoted" ü 😀', '', 'x', 'n', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{"a" : 1,  "a": 2}',
+         '{"b": [1.50, null]}', '-infinity', '24:00', '04:05:06.789-08', 'infinity', '4713-01-01 00:00 BC',
+         '-1 year -2 mons 3 days 04:05:06.7', '::1/64', '10.0.0.0/8', '08:00:2b:01:02:03',
+         '{"a,b",NULL,"","{}"}'::text[], '[2:3]={1,2}', '{infinity,2026-01-01 00:00+00}'),
+        (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (false, '', 0, 0, 0, -0.0, 1e-323, 1e100, -0.001, 'plain', 'varying', '', '', gen_random_uuid(), '1', '"s"',
+         '4713-01-01 BC', '00:00', '00:00+15', '294276-12-31 23:59:59.999999', '2026-03-29 02:30+01', '0', '1.2.3.4',
+         'fe80::/10', 'ff:ff:ff:ff:ff:ff', '{}', '{{1,2},{3,4}}', '{}');
+    CREATE TABLE large AS SELECT n, n::numeric / 7 AS r, 'row ' || n AS t, now() AS at FROM generate_series(1, 20000) n;
+    CREATE TYPE mood AS ENUM ('sad', 'glad');
+    CREATE DOMAIN positive AS int CHECK (value > 0);
+    CREATE TABLE ours (id int, mood mood, moods mood[], positive positive);
+    INSERT INTO ours VALUES (1, 'glad', '{sad,glad}', 7);
+    CREATE TABLE meant (id int, table_of regclass, kind regtype);
+    DO $$ BEGIN FOR n IN 1..50 LOOP EXECUTE format('CREATE TABLE spacer_%s ()', n); EXECUTE format('DROP TABLE spacer_%s', n); END LOOP; END $$;
+    CREATE TABLE named_later (n int);
+    INSERT INTO meant VALUES (1, 'named_later', 'mood');
+"#;
+
+#[tokio::test]
+async fn every_value_is_the_same_whether_it_travels_in_binary_or_as_text() {
+    let source = source(17);
+    source.execute("postgres", &EDGES).unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
+    assert_eq!(notes, [] as [&str; 0]);
+    compare(&source, &branch, "postgres");
+    assert_eq!(
+        branch
+            .value("SELECT table_of || ', ' || kind FROM meant")
+            .await,
+        "named_later, mood"
+    );
+    branch.stop().await;
+}
+
 #[tokio::test]
 async fn rows_come_frozen_so_that_reading_writes_nothing() {
     let source = source(16);
