@@ -1,9 +1,11 @@
 //! What survives a crash: branches, bases and named sources, each a JSON record under its name in one embedded store.
 //!
-//! Owns durability and the format's version. A record is on disk when a write returns. A file that is damaged is refused
+//! Owns durability and the format's version. A record is on disk when a write returns; `commits` has one flush serve all
+//! that are written at the same time. A file that is damaged is refused
 //! and left as it is: `backup` is how its owner goes on. Leaves the meaning of records to those who keep them.
 
 mod backup;
+mod commits;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 pub use backup::{RepairError, Repaired, backup_path, repair};
+use commits::{Change, Commits};
 use store::Store;
 
 /// The version of everything in the store. A change that an older program would misread counts it up.
@@ -98,7 +101,7 @@ pub enum CatalogueError {
         table: &'static str,
         /// Why.
         #[source]
-        source: Box<redb::Error>,
+        source: Arc<redb::Error>,
     },
     /// The thread that wrote ended early.
     #[error("the write to the catalogue's table {table} was interrupted")]
@@ -112,6 +115,7 @@ pub enum CatalogueError {
 #[derive(Debug)]
 pub struct Catalogue {
     store: Store,
+    commits: Commits,
     path: PathBuf,
     /// Told of every change.
     changed: Arc<Notify>,
@@ -129,6 +133,7 @@ impl Catalogue {
         };
         let catalogue = Self {
             store: Store::open(path).map_err(|error| open(Box::new(error)))?,
+            commits: Commits::default(),
             path: path.to_owned(),
             changed: Arc::default(),
         };
@@ -178,7 +183,7 @@ impl Catalogue {
             .map_err(|error| CatalogueError::Transaction {
                 what: "read",
                 table: R::TABLE,
-                source: Box::new(error),
+                source: Arc::new(error),
             })?;
         let read = |(key, text): (String, String)| {
             serde_json::from_str(&text).map_err(|source| CatalogueError::Record {
@@ -236,35 +241,37 @@ impl Catalogue {
         key: String,
         text: Option<String>,
     ) -> Result<(), CatalogueError> {
-        let catalogue = Arc::clone(self);
-        let written =
-            tokio::task::spawn_blocking(move || catalogue.commit(table, &key, text.as_deref()))
-                .await;
-        self.changed.notify_one();
-        match written {
-            Ok(result) => result.map_err(|error| CatalogueError::Transaction {
+        let added = self.commits.add(Change { table, key, text });
+        if added.begins {
+            let catalogue = Arc::clone(self);
+            // Goes on to its end also where nobody waits for it any more.
+            drop(tokio::task::spawn_blocking(move || {
+                catalogue.commits.write_all(|changes| {
+                    let committed = catalogue.commit(changes);
+                    catalogue.changed.notify_one();
+                    committed
+                });
+            }));
+        }
+        match added.committed_rx.await {
+            Ok(committed) => committed.map_err(|source| CatalogueError::Transaction {
                 what,
                 table,
-                source: Box::new(error),
+                source,
             }),
             Err(_) => Err(CatalogueError::Interrupted { table }),
         }
     }
 
-    fn commit(
-        &self,
-        table: &'static str,
-        key: &str,
-        text: Option<&str>,
-    ) -> Result<(), redb::Error> {
+    fn commit(&self, changes: &[&Change]) -> Result<(), redb::Error> {
         self.store.with(|database| {
             let transaction = database.begin_write()?;
-            {
+            for Change { table, key, text } in changes {
                 let mut table =
                     transaction.open_table(TableDefinition::<&str, &str>::new(table))?;
                 match text {
-                    Some(text) => table.insert(key, text)?,
-                    None => table.remove(key)?,
+                    Some(text) => table.insert(key.as_str(), text.as_str())?,
+                    None => table.remove(key.as_str())?,
                 };
             }
             transaction.commit()?;

@@ -17,7 +17,9 @@ pub use engine::{
     BackingView, EngineView, InstallationView, PassedOverKind, StopEngine, VolumeView,
 };
 pub use problem::{Problem, ProblemKind};
-pub use session::{HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, JoinSession, SessionId, SessionView};
+pub use session::{
+    HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, Holder, JoinSession, SessionId, SessionView,
+};
 pub use source::{
     AddSource, BaseActivity, BaseMode, SOURCE_NAME_BYTES_MAX, SourceBase, SourceCare, SourceName,
     SourceNameError, SourceView,

@@ -3,7 +3,7 @@
 use model::ExitCode;
 use model::Secret;
 use model::engine_api::{
-    BranchConnection, BranchView, EnsureBranch, EnsuredBranch, SourceProxy, SourceRef,
+    BranchConnection, BranchView, EnsureBranch, EnsuredBranch, Holder, SourceProxy, SourceRef,
 };
 
 use super::membership::Membership;
@@ -16,8 +16,8 @@ use crate::readiness;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
-/// How often branches are asked for until they are held: each try outlives one end of a branch or of the engine.
-const HOLD_TRIES_MAX: usize = 3;
+/// How often branches are asked for: each try outlives one end of the engine.
+const ASK_TRIES_MAX: usize = 3;
 
 /// A branch that the session may use.
 #[derive(Debug)]
@@ -63,11 +63,12 @@ async fn obtain_all(
     let mut wanted = Vec::with_capacity(plan.branches.len());
     for planned in &plan.branches {
         let proxy = source_way::find(plan, planned).await;
-        wanted.push(want(plan, planned, proxy));
+        wanted.push(want(plan, planned, proxy, membership.holder()));
     }
-    let ensured = ensure_and_hold(&wanted, membership, settings, &client).await?;
+    let ensured = ensure_all(&wanted, settings, &client).await?;
     let reused: Vec<bool> = ensured.iter().map(|ensured| ensured.reused).collect();
-    let views = ensured.into_iter().map(|ensured| ensured.branch).collect();
+    let views: Vec<BranchView> = ensured.into_iter().map(|ensured| ensured.branch).collect();
+    membership.hold(&views);
     let limits = plan
         .branches
         .iter()
@@ -95,43 +96,42 @@ async fn obtain_all(
     Ok(ready)
 }
 
-/// Asks for every branch and joins them at once, so that no TTL runs while they are waited for. Asking twice is asking
-/// once: an engine that went away meanwhile is started and asked again.
-async fn ensure_and_hold(
+/// Asks for every branch, which the session holds from then on, so that no TTL runs while they are waited for. Asking
+/// twice is asking once: an engine that went away meanwhile is started and asked again.
+async fn ensure_all(
     wanted: &[EnsureBranch],
-    membership: &mut Membership<'_>,
     settings: &Settings,
     client: &EngineClient,
 ) -> Result<Vec<EnsuredBranch>, CommandError> {
-    for _ in 1..HOLD_TRIES_MAX {
-        match try_ensure_and_hold(wanted, membership, client).await {
+    for _ in 1..ASK_TRIES_MAX {
+        match try_to_ensure_all(wanted, client).await {
             Err(error) if error.is_absence() => {
                 engine_start::connect(settings).await?;
             }
-            // Its TTL ran out between being asked for and being held.
-            Err(error) if error.is_not_found() => {}
             Ok(ensured) => return Ok(ensured),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(try_ensure_and_hold(wanted, membership, client).await?)
+    Ok(try_to_ensure_all(wanted, client).await?)
 }
 
-async fn try_ensure_and_hold(
+async fn try_to_ensure_all(
     wanted: &[EnsureBranch],
-    membership: &mut Membership<'_>,
     client: &EngineClient,
 ) -> Result<Vec<EnsuredBranch>, ClientError> {
     let mut ensured = Vec::with_capacity(wanted.len());
     for branch in wanted {
         ensured.push(client.ensure_branch(branch).await?);
     }
-    let views: Vec<_> = ensured.iter().map(|e| e.branch.clone()).collect();
-    membership.join(&views).await?;
     Ok(ensured)
 }
 
-fn want(plan: &Plan, planned: &PlannedBranch, proxy: Option<SourceProxy>) -> EnsureBranch {
+fn want(
+    plan: &Plan,
+    planned: &PlannedBranch,
+    proxy: Option<SourceProxy>,
+    holder: Holder,
+) -> EnsureBranch {
     let branch = &planned.wanted;
     EnsureBranch {
         id: branch.id.clone(),
@@ -144,5 +144,6 @@ fn want(plan: &Plan, planned: &PlannedBranch, proxy: Option<SourceProxy>) -> Ens
         connection_settings: branch.connection_settings.clone(),
         ttl: branch.ttl,
         max_age_seconds: None,
+        holder: Some(holder),
     }
 }

@@ -1,7 +1,7 @@
 //! A session's hold on its branches: joined, kept by heartbeats, left.
 //!
 //! ```text
-//! new ──join──▶ joined ──keep──▶ … ──leave──▶ left: the TTL of its branches starts
+//! new ──asks for branches──▶ joined ──keep──▶ … ──leave──▶ left: the TTL of its branches starts
 //!                 ├── the engine is away: started again, joined again, for ENGINE_AWAY_MAX
 //!                 └── a branch is gone or failed ──▶ SessionLoss
 //! ```
@@ -9,7 +9,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use model::engine_api::{BranchPhase, BranchView, HEARTBEAT_INTERVAL, JoinSession, SessionId};
+use model::engine_api::{
+    BranchPhase, BranchView, HEARTBEAT_INTERVAL, Holder, JoinSession, SessionId,
+};
 use model::{BranchId, BranchName};
 use tokio::time::MissedTickBehavior;
 
@@ -51,6 +53,7 @@ pub(crate) struct Membership<'a> {
     join: JoinSession,
     /// The ids of the branches, in the order of `join`.
     held: Vec<BranchId>,
+    /// It has asked for a branch, which it holds as soon as the engine hears of it.
     joined: Cell<bool>,
 }
 
@@ -72,23 +75,29 @@ impl<'a> Membership<'a> {
         }
     }
 
-    /// Joins `branches`, so that their TTL does not run.
-    ///
-    /// # Errors
-    /// [`ClientError`]; a refusal with `NotFound` means that one of them is gone already.
-    pub(crate) async fn join(&mut self, branches: &[BranchView]) -> Result<(), ClientError> {
+    /// What a request for a branch says, so that the session holds it from the first moment on. From here on there is
+    /// something to leave.
+    pub(crate) fn holder(&self) -> Holder {
+        self.joined.set(true);
+        Holder {
+            id: self.id.clone(),
+            owner: self.join.owner.clone(),
+            pid: self.join.pid,
+            program: self.join.program.clone(),
+        }
+    }
+
+    /// Notes which branches the requests came to: those that heartbeats are about.
+    pub(crate) fn hold(&mut self, branches: &[BranchView]) {
         self.join.branches = branches.iter().map(|branch| branch.name.clone()).collect();
         self.held = branches.iter().map(|branch| branch.id.clone()).collect();
-        self.client.join_session(&self.id, &self.join).await?;
-        self.joined.set(true);
-        Ok(())
     }
 
     /// Sends heartbeats until something is lost. Cancel-safe.
     pub(crate) async fn keep(&self) -> SessionLoss {
         let mut beats = tokio::time::interval(HEARTBEAT_INTERVAL);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick is at once, and joining was a heartbeat.
+        // The first tick is at once, and asking was a heartbeat.
         beats.tick().await;
         let mut away_since = None;
         loop {

@@ -105,21 +105,20 @@ fn the_program_reaches_its_branch_and_its_end_is_told_on() {
     bough: branch my-debug-session lives until 2096-10-02T07:06:40Z (in [TIME]); the same command comes back to it, `bough db-branches -n metalmart destroy my-debug-session` deletes it
     "#);
     assert_eq!(session.door.logins(), 1);
-    let id = &session.harness.engine.requests()[1];
-    let id = id.strip_prefix("PUT /v1/sessions/").unwrap();
+    let asked = session.harness.engine.script().requests[0].1.clone();
+    let holder = &asked["holder"];
     assert_eq!(
         session.harness.engine.requests(),
         [
             "POST /v1/branches".to_owned(),
-            format!("PUT /v1/sessions/{id}"),
-            format!("DELETE /v1/sessions/{id}"),
+            format!("DELETE /v1/sessions/{}", holder["id"].as_str().unwrap()),
         ]
     );
-    let script = session.harness.engine.script();
-    insta::assert_snapshot!(script.requests[0].1, @r#"{"connection_settings":{},"copy":{"mode":"all"},"database":"inventory","id":"my-debug-session","max_age_seconds":null,"namespace":"metalmart","source":{"url":"postgres://app:hunter2@db:5432/inventory?application_name=shop"},"ttl":300,"version":16}"#);
-    let join = &script.requests[1].1;
-    assert_eq!(join["program"], "sh");
-    assert!(join["owner"].as_str().unwrap().starts_with("ada@"));
+    assert_eq!(holder["program"], "sh");
+    assert!(holder["owner"].as_str().unwrap().starts_with("ada@"));
+    let mut wanted = asked.clone();
+    wanted.as_object_mut().unwrap().remove("holder");
+    insta::assert_snapshot!(wanted, @r#"{"connection_settings":{},"copy":{"mode":"all"},"database":"inventory","id":"my-debug-session","max_age_seconds":null,"namespace":"metalmart","source":{"url":"postgres://app:hunter2@db:5432/inventory?application_name=shop"},"ttl":300,"version":16}"#);
 }
 
 #[test]

@@ -352,6 +352,11 @@ async fn ensure_branch(
 ) -> Result<(StatusCode, Json<EnsuredBranch>), Refusal> {
     let mut script = app.script.lock().unwrap();
     let name = BranchName::of(&wanted.namespace, &wanted.id);
+    if let Some(holder) = &wanted.holder
+        && !script.sessions.contains(&holder.id)
+    {
+        script.sessions.push(holder.id.clone());
+    }
     if let Some(sender) = script.branches.get(&name) {
         let branch = sender.borrow().clone();
         return Ok((

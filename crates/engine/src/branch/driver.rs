@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use model::engine_api::{
-    BranchConnection, BranchView, CopyProgress, JoinSession, Problem, ProblemKind, SessionId,
+    BranchConnection, BranchView, CopyProgress, Holder, Problem, ProblemKind, SessionId,
 };
 use model::{BranchName, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,16 +40,16 @@ const RESTART_FORGIVEN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// What a branch is asked.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// The branch of this spec, made anew where it failed.
+    /// The branch of this spec, made anew where it failed, and held by whoever asks as a session.
     Ensure {
         spec: Box<Spec>,
         ttl: Ttl,
+        holder: Option<Holder>,
         reply: oneshot::Sender<Result<BranchView, Problem>>,
     },
     /// A session joins, or says that it lives.
     Join {
-        id: SessionId,
-        join: JoinSession,
+        holder: Holder,
         reply: oneshot::Sender<Result<BranchView, Problem>>,
     },
     /// A session leaves. Answers none when it was not there.
@@ -234,6 +234,8 @@ impl Driver {
             }
             Outcome::ServerExited => {
                 self.server = None;
+                // What it committed last may be gone with it.
+                self.record.admits_application = false;
                 Event::ServerExited {
                     forgiven: self.was_ready_long(),
                 }
@@ -304,16 +306,21 @@ impl Driver {
                 self.progress_rx = progress_of(&self.shared, &record.spec);
                 record.hold.unsettle();
                 record.origin = None;
+                record.admits_application = false;
             }
             State::Ready { .. } => {
                 record.hold.settle(now);
                 record.ready_at = Some(now);
+                record.admits_application = true;
                 record.boot_id.clone_from(&self.shared.machine.boot_id);
                 record.unsynced_on = self.shared.machine.volume_mount;
             }
             State::Failed(_) => record.hold.settle(now),
             // Nothing of what was before is in a new clone.
-            State::Cloning { .. } => record.unsynced_on = self.shared.machine.volume_mount,
+            State::Cloning { .. } => {
+                record.unsynced_on = self.shared.machine.volume_mount;
+                record.admits_application = false;
+            }
             State::Starting { .. } => {
                 let mount = self.shared.machine.volume_mount;
                 record.unsynced_on = record.unsynced_on.or(mount);
@@ -436,21 +443,28 @@ impl Driver {
         match request {
             // Unanswered: whoever asks waits for its end and has one made anew.
             Request::Ensure { .. } if self.is_going() => false,
-            Request::Ensure { spec, ttl, reply } => {
-                let (changed, answer) = self.ensure(*spec, ttl).await;
+            Request::Ensure {
+                spec,
+                ttl,
+                holder,
+                reply,
+            } => {
+                let (changed, answer) = self.ensure(*spec, ttl, holder).await;
                 let _ = reply.send(answer);
                 changed
             }
-            Request::Join { id, join, reply } => {
-                let _ = reply.send(self.join(&id, &join).await);
+            Request::Join { holder, reply } => {
+                let _ = reply.send(self.join(&holder).await);
                 false
             }
             Request::Leave { id, reply } => {
                 let left = self.record.hold.leave(&id, self.shared.machine.clock.now());
+                self.publish();
+                let _ = reply.send(left.then(|| self.view()));
+                // Nobody waits for the disk: a leaving that is lost costs the grace of a silent session.
                 if left {
                     self.keep().await;
                 }
-                let _ = reply.send(left.then(|| self.view()));
                 false
             }
             Request::Extend { reply, .. } if self.is_going() => {
@@ -488,7 +502,12 @@ impl Driver {
         }
     }
 
-    async fn ensure(&mut self, spec: Spec, ttl: Ttl) -> (bool, Result<BranchView, Problem>) {
+    async fn ensure(
+        &mut self,
+        spec: Spec,
+        ttl: Ttl,
+        holder: Option<Holder>,
+    ) -> (bool, Result<BranchView, Problem>) {
         let (asked, existing) = (spec.view(), self.record.spec.view());
         if asked != existing {
             let detail = format!(
@@ -502,8 +521,14 @@ impl Driver {
             problem.existing = Some(Box::new(existing));
             return (false, Err(problem));
         }
+        if let Some(holder) = holder
+            && let Err(problem) = self.hold(&holder)
+        {
+            return (false, Err(problem));
+        }
         let new_password = spec.url != self.record.spec.url;
         self.record.spec = spec;
+        self.record.admits_application &= !new_password;
         self.record
             .hold
             .extend(ttl, self.shared.machine.clock.now());
@@ -512,24 +537,29 @@ impl Driver {
             return (stepped.is_ok(), stepped.map(|()| self.view()));
         }
         self.keep().await;
-        if new_password
-            && matches!(self.record.state, State::Ready { .. })
-            && let Err(failure) = work::accept_application(&self.record, &self.shared).await
-        {
-            return (false, Err(problem_of_failure(failure)));
+        if new_password && matches!(self.record.state, State::Ready { .. }) {
+            if let Err(failure) = work::accept_application(&self.record, &self.shared).await {
+                return (false, Err(problem_of_failure(failure)));
+            }
+            // The journal learns of it with the next entry.
+            self.record.admits_application = true;
         }
         (false, Ok(self.view()))
     }
 
-    async fn join(&mut self, id: &SessionId, join: &JoinSession) -> Result<BranchView, Problem> {
-        if self.is_going() {
-            return Err(self.gone());
-        }
+    fn hold(&mut self, holder: &Holder) -> Result<Joined, Problem> {
         let joined = self
             .record
             .hold
-            .join(id, join, self.shared.machine.clock.now());
-        match joined.map_err(|error| Problem::new(ProblemKind::LimitPassed, error.to_string()))? {
+            .join(holder, self.shared.machine.clock.now());
+        joined.map_err(|error| Problem::new(ProblemKind::LimitPassed, error.to_string()))
+    }
+
+    async fn join(&mut self, holder: &Holder) -> Result<BranchView, Problem> {
+        if self.is_going() {
+            return Err(self.gone());
+        }
+        match self.hold(holder)? {
             Joined::New => self.keep().await,
             Joined::Again => {}
         }

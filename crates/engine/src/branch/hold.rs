@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use model::Ttl;
-use model::engine_api::{HEARTBEAT_GRACE, JoinSession, SessionId, SessionView};
+use model::engine_api::{HEARTBEAT_GRACE, Holder, SessionId, SessionView};
 use serde::{Deserialize, Serialize};
 
 /// Sessions that may hold one branch at once: a bound on its record, far above a team's size.
@@ -70,29 +70,23 @@ impl Hold {
     ///
     /// # Errors
     /// [`TooManySessions`] beyond [`SESSIONS_MAX`].
-    pub fn join(
-        &mut self,
-        id: &SessionId,
-        join: &JoinSession,
-        now: Timestamp,
-    ) -> Result<Joined, TooManySessions> {
+    pub fn join(&mut self, holder: &Holder, now: Timestamp) -> Result<Joined, TooManySessions> {
         self.idle_since = None;
-        if let Some(held) = self.sessions.get_mut(id) {
+        if let Some(held) = self.sessions.get_mut(&holder.id) {
             held.last_seen = now;
             return Ok(Joined::Again);
         }
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(TooManySessions);
         }
-        let (owner, program) = (join.owner.clone(), join.program.clone());
         let held = Held {
-            owner,
-            pid: join.pid,
-            program,
+            owner: holder.owner.clone(),
+            pid: holder.pid,
+            program: holder.program.clone(),
             joined_at: now,
             last_seen: now,
         };
-        self.sessions.insert(id.clone(), held);
+        self.sessions.insert(holder.id.clone(), held);
         Ok(Joined::New)
     }
 
@@ -189,9 +183,9 @@ mod tests {
         SessionId(name.to_owned())
     }
 
-    fn join() -> JoinSession {
-        JoinSession {
-            branches: vec![],
+    fn holder(name: &str) -> Holder {
+        Holder {
+            id: id(name),
             owner: "a@b".to_owned(),
             pid: 1,
             program: "x".to_owned(),
@@ -204,8 +198,8 @@ mod tests {
         assert_eq!(hold.expires_at(), None);
         hold.settle(at(0));
         assert_eq!(hold.expires_at(), Some(at(300)));
-        assert_eq!(hold.join(&id("a"), &join(), at(10)), Ok(Joined::New));
-        assert_eq!(hold.join(&id("b"), &join(), at(11)), Ok(Joined::New));
+        assert_eq!(hold.join(&holder("a"), at(10)), Ok(Joined::New));
+        assert_eq!(hold.join(&holder("b"), at(11)), Ok(Joined::New));
         assert_eq!(hold.expires_at(), None);
         assert!(hold.leave(&id("a"), at(20)));
         assert_eq!(hold.expires_at(), None);
@@ -217,8 +211,8 @@ mod tests {
     #[test]
     fn a_silent_session_is_dropped_within_fifteen_seconds() {
         let mut hold = Hold::new(Ttl(300));
-        hold.join(&id("a"), &join(), at(0)).unwrap();
-        assert_eq!(hold.join(&id("a"), &join(), at(4)), Ok(Joined::Again));
+        hold.join(&holder("a"), at(0)).unwrap();
+        assert_eq!(hold.join(&holder("a"), at(4)), Ok(Joined::Again));
         assert!(!hold.drop_silent(at(16)));
         assert!(hold.next_deadline().unwrap() <= at(4 + 15));
         assert!(hold.drop_silent(at(19)));
@@ -228,7 +222,7 @@ mod tests {
     #[test]
     fn a_restart_gives_sessions_their_grace_and_trusts_no_future() {
         let mut hold = Hold::new(Ttl(300));
-        hold.join(&id("a"), &join(), at(0)).unwrap();
+        hold.join(&holder("a"), at(0)).unwrap();
         hold.recover(at(1000));
         assert!(!hold.drop_silent(at(1001)));
         let mut idle = Hold::new(Ttl(300));
@@ -249,11 +243,8 @@ mod tests {
     fn sessions_are_bounded() {
         let mut hold = Hold::new(Ttl(10));
         for n in 0..SESSIONS_MAX {
-            hold.join(&id(&n.to_string()), &join(), at(0)).unwrap();
+            hold.join(&holder(&n.to_string()), at(0)).unwrap();
         }
-        assert_eq!(
-            hold.join(&id("one more"), &join(), at(0)),
-            Err(TooManySessions)
-        );
+        assert_eq!(hold.join(&holder("one more"), at(0)), Err(TooManySessions));
     }
 }

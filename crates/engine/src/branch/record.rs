@@ -121,6 +121,10 @@ pub struct BranchRecord {
     pub created_at: Timestamp,
     /// When it last became ready.
     pub ready_at: Option<Timestamp>,
+    /// Whether its server has let the application of the spec's URL in: a server that outlived its engine needs not be
+    /// told again.
+    #[serde(default)]
+    pub admits_application: bool,
     /// What it was cloned from.
     pub origin: Option<Origin>,
     /// The boot of the machine that its server's memory belongs to.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::engine_api::{
-    BranchConnection, BranchPhase, BranchView, EnsureBranch, EnsuredBranch, JoinSession, Problem,
-    ProblemKind, SessionId, SessionView, SourceRef,
+    BranchConnection, BranchPhase, BranchView, EnsureBranch, EnsuredBranch, Holder, JoinSession,
+    Problem, ProblemKind, SessionId, SessionView, SourceRef,
 };
 use model::{BranchName, Namespace, Secret, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -127,6 +127,9 @@ impl Registry {
                 format!("the source's URL is {error}"),
             )
         })?;
+        if let Some(holder) = &request.holder {
+            check_holder(holder)?;
+        }
         check_spec(&spec.copy).map_err(|error| {
             let problem = Problem::new(ProblemKind::BadRequest, error.to_string());
             Problem {
@@ -155,6 +158,7 @@ impl Registry {
             let asked = Request::Ensure {
                 spec: Box::new(spec.clone()),
                 ttl: request.ttl,
+                holder: request.holder.clone(),
                 reply,
             };
             if let Some(branch) = ask(&handle.requests_tx, asked, answer_rx).await {
@@ -185,17 +189,23 @@ impl Registry {
             ));
         }
         let door = open_door(None, name).await?;
+        let mut hold = Hold::new(request.ttl);
+        if let Some(holder) = &request.holder {
+            hold.join(holder, self.shared.machine.clock.now())
+                .expect("nobody holds it yet");
+        }
         let record = BranchRecord {
             name: name.clone(),
             id: request.id.clone(),
             namespace: request.namespace.clone(),
             spec,
             state: State::AwaitingSnapshot,
-            hold: Hold::new(request.ttl),
+            hold,
             clone: None,
             port: door.port(),
             created_at: self.shared.machine.clock.now(),
             ready_at: None,
+            admits_application: false,
             origin: None,
             boot_id: self.shared.machine.boot_id.clone(),
             unsynced_on: self.shared.machine.volume_mount,
@@ -308,14 +318,11 @@ impl Registry {
         id: &SessionId,
         join: &JoinSession,
     ) -> Result<Vec<BranchView>, Problem> {
-        check_session(id, join)?;
+        let holder = holder_of(id, join)?;
         let mut views = Vec::new();
         for name in &join.branches {
-            let request = |reply| Request::Join {
-                id: id.clone(),
-                join: join.clone(),
-                reply,
-            };
+            let holder = holder.clone();
+            let request = |reply| Request::Join { holder, reply };
             views.push(self.ask(name, request).await??);
         }
         Ok(views)
@@ -402,20 +409,8 @@ async fn ask<T>(
     answer_rx.await.ok()
 }
 
-/// What a session says of itself is journaled with every branch that it holds.
-fn check_session(id: &SessionId, join: &JoinSession) -> Result<(), Problem> {
-    let said = [
-        ("id", &id.0),
-        ("owner", &join.owner),
-        ("program", &join.program),
-    ];
-    if let Some((what, text)) = said.iter().find(|(_, text)| text.len() > SESSION_BYTES_MAX) {
-        let detail = format!(
-            "the session's {what} has {} bytes, and may have {SESSION_BYTES_MAX}",
-            text.len()
-        );
-        return Err(Problem::new(ProblemKind::BadRequest, detail));
-    }
+/// The session that joins.
+fn holder_of(id: &SessionId, join: &JoinSession) -> Result<Holder, Problem> {
     if join.branches.len() > SESSION_BRANCHES_MAX {
         let detail = format!(
             "a session holds at most {SESSION_BRANCHES_MAX} branches, not {}",
@@ -423,7 +418,32 @@ fn check_session(id: &SessionId, join: &JoinSession) -> Result<(), Problem> {
         );
         return Err(Problem::new(ProblemKind::BadRequest, detail));
     }
-    Ok(())
+    let holder = Holder {
+        id: id.clone(),
+        owner: join.owner.clone(),
+        pid: join.pid,
+        program: join.program.clone(),
+    };
+    check_holder(&holder)?;
+    Ok(holder)
+}
+
+/// What a session says of itself is journaled with every branch that it holds.
+fn check_holder(holder: &Holder) -> Result<(), Problem> {
+    let said = [
+        ("id", &holder.id.0),
+        ("owner", &holder.owner),
+        ("program", &holder.program),
+    ];
+    let long = said.iter().find(|(_, text)| text.len() > SESSION_BYTES_MAX);
+    let Some((what, text)) = long else {
+        return Ok(());
+    };
+    let detail = format!(
+        "the session's {what} has {} bytes, and may have {SESSION_BYTES_MAX}",
+        text.len()
+    );
+    Err(Problem::new(ProblemKind::BadRequest, detail))
 }
 
 /// Ends when the branch is gone: its driver drops the view's channel.

@@ -223,6 +223,9 @@ async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure
         pause_before(restarts, shared).await;
     }
     let server = match clone::adopt_server(&shared.machine, name).await {
+        Ok(Some(server)) if brief.record.admits_application => {
+            return Ok(Outcome::Started(Arc::new(server)));
+        }
         Ok(Some(server)) => server,
         Ok(None) if brief.record.unsynced_on != shared.machine.volume_mount => {
             return Err(lost_with_the_mount());

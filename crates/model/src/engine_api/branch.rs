@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{SessionView, SourceName};
+use super::{Holder, SessionView, SourceName};
 use crate::{BranchId, BranchName, ByteSize, CopySpec, Namespace, PgMajor, Secret, Ttl};
 
 /// Where the data comes from: a source that was added by name, or a URL.
@@ -62,6 +62,9 @@ pub struct EnsureBranch {
     /// that was committed before the request.
     #[serde(default)]
     pub max_age_seconds: Option<u64>,
+    /// The session that asks, as if it joined in the same moment; none: nobody holds the branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
 }
 
 /// What makes a branch what it is: another of these under the same id is refused.

@@ -41,6 +41,20 @@ pub struct JoinSession {
     pub program: String,
 }
 
+/// A session that asks for a branch, which it holds from the first moment on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// Its id.
+    pub id: SessionId,
+    /// Who runs it: `user@host`.
+    pub owner: String,
+    /// The process that runs it.
+    pub pid: u32,
+    /// The program that it runs, without arguments, which may hold secrets.
+    pub program: String,
+}
+
 /// Everything told of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {

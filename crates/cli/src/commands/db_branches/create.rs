@@ -116,6 +116,7 @@ pub(super) async fn run(
         connection_settings: std::collections::BTreeMap::new(),
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
         max_age_seconds: args.max_age,
+        holder: None,
     };
     let engine = crate::commands::connect_engine(settings, ui).await?;
     let ensured = engine.client.ensure_branch(&wanted).await?;

@@ -86,6 +86,7 @@ fn request(source: &TestPostgres, id: &str) -> EnsureBranch {
         connection_settings: std::collections::BTreeMap::new(),
         ttl: Ttl(300),
         max_age_seconds: None,
+        holder: None,
     }
 }
 
@@ -107,6 +108,7 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         port: door.port(),
         created_at: app.shared.machine.clock.now(),
         ready_at: None,
+        admits_application: false,
         origin: None,
         boot_id: app.shared.machine.boot_id.clone(),
         unsynced_on: app.shared.machine.volume_mount,
