@@ -293,7 +293,7 @@ const EDGES: &str = r#"
 #[tokio::test]
 async fn every_value_is_the_same_whether_it_travels_in_binary_or_as_text() {
     let source = source(17);
-    source.execute("postgres", &EDGES).unwrap();
+    source.execute("postgres", EDGES).unwrap();
     let stage = Stage::new().await;
     let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
     assert_eq!(notes, [] as [&str; 0]);
