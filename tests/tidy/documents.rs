@@ -26,6 +26,40 @@ pub(crate) fn lost_files(text: &str, exists: impl Fn(&str) -> bool) -> Vec<Strin
         .collect()
 }
 
+/// Functions that the drawings of ARCHITECTURE.md name, as `crate::file::function`, and that are not there; a name without
+/// a function is a file's. Words that begin with no crate's name are others' business.
+pub(crate) fn lost_functions(text: &str, sources: &Texts) -> Vec<String> {
+    let drawings = text.split("```").skip(1).step_by(2);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let words = drawings.flat_map(|drawing| drawing.split(|c| !is_part(c)));
+    let names = words.map(|word| word.trim_matches(':'));
+    let lost = names.filter(|name| name.contains("::") && !is_there(name, sources));
+    lost.map(|name| format!("ARCHITECTURE.md: draws {name}, which is not there"))
+        .collect()
+}
+
+fn is_there(name: &str, sources: &Texts) -> bool {
+    let file = |name: &str| {
+        let (package, module) = name.split_once("::")?;
+        let module = module.replace("::", "/");
+        sources.get(&format!("crates/{package}/src/{module}.rs"))
+    };
+    let package = name.split("::").next().unwrap_or_default();
+    let is_ours = sources
+        .keys()
+        .any(|path| path.starts_with(&format!("crates/{package}/src/")));
+    if !is_ours || file(name).is_some() {
+        return true;
+    }
+    name.rsplit_once("::").is_some_and(|(module, function)| {
+        let declares = |text: &String| {
+            let heads = ["(", "<"].map(|next| format!("fn {function}{next}"));
+            heads.iter().any(|head| text.contains(head))
+        };
+        file(module).is_some_and(declares)
+    })
+}
+
 /// What is wrong with CONTRIBUTING.md.
 pub(crate) fn contributing(text: Option<&str>) -> Vec<String> {
     length("CONTRIBUTING.md", text, CONTRIBUTING_LINES_MAX)
@@ -212,6 +246,29 @@ mod tests {
         let text = "`model/src/ttl.rs` and `crates/model/src/ttl.rs`, `model::ttl`";
         assert_eq!(lost_files(text, exists), [""; 0]);
         assert_eq!(lost_files("see `model/src/gone.rs`", exists).len(), 1);
+    }
+
+    #[test]
+    fn functions_that_the_architecture_draws_must_be_there() {
+        let sources: Texts = [
+            ("crates/cli/src/main.rs", "fn run(args: &Args) {}"),
+            ("crates/cli/src/session/proof.rs", "pub fn prove<T>() {}"),
+        ]
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .into();
+        let drawn =
+            |drawing: &str| lost_functions(&format!("a::b\n```text\n{drawing}\n```\n"), &sources);
+        let good =
+            "cli::main::run -> (cli::session::proof::prove): cli::session::proof; std::fs::read";
+        assert_eq!(drawn(good), [""; 0]);
+        for gone in [
+            "cli::main::walk",
+            "cli::session::prove",
+            "cli::session::gone::prove",
+        ] {
+            assert_eq!(drawn(gone).len(), 1, "{gone}");
+        }
+        assert_eq!(lost_functions("`cli::main::walk`", &sources), [""; 0]);
     }
 
     #[test]

@@ -74,6 +74,8 @@ fn the_architecture_is_short_and_names_every_crate() {
     assert_none(&documents::architecture(text, &repository.directories()));
     let exists = |path: &str| repository.root.join(path).exists();
     assert_none(&documents::lost_files(text.unwrap_or_default(), exists));
+    let drawn = documents::lost_functions(text.unwrap_or_default(), &repository.sources);
+    assert_none(&drawn);
 }
 
 #[test]

@@ -19,6 +19,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 pub use target_network::TargetNetwork;
 
+use crate::network::Side;
+
 /// A connection's two directions.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -49,6 +51,8 @@ impl fmt::Display for Destination {
 pub struct Dialled {
     /// Its bytes.
     pub stream: Box<dyn Stream>,
+    /// Where it was made.
+    pub side: Side,
     /// The address that it has where it was made, if that is another place than this machine.
     pub local: Option<SocketAddr>,
 }
@@ -56,6 +60,7 @@ pub struct Dialled {
 impl fmt::Debug for Dialled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialled")
+            .field("side", &self.side)
             .field("local", &self.local)
             .finish_non_exhaustive()
     }
@@ -65,6 +70,7 @@ impl Dialled {
     fn here(stream: impl Stream + 'static) -> Self {
         Self {
             stream: Box::new(stream),
+            side: Side::Here,
             local: None,
         }
     }

@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use super::conversation;
 use super::sniff::{Verdict, judge};
 use super::{Arrival, OnSource, Peer, Route};
-use crate::network::{Protocol, Side};
+use crate::network::Side;
 use crate::prefixed::Prefixed;
-use crate::remote::{Destination, Stream, TargetNetwork};
+use crate::remote::{Destination, Dialled, Stream, TargetNetwork};
 use crate::resolver;
 use crate::session::Session;
 use crate::socket::canonical;
@@ -162,7 +162,7 @@ pub(crate) fn begin(session: &Arc<Session>, peer: Peer, client: Box<dyn Stream>)
 async fn serve_one(session: &Session, client: Box<dyn Stream>, arrival: Arrival) {
     let place = arrival.destination;
     let served = match (arrival.upstream, &session.network) {
-        (Some(server), _) => watch(session, client, server.stream, &place).await,
+        (Some(server), _) => watch(session, client, server, &place).await,
         (None, Some(network)) if is_resolver(session, network, &place) => match place {
             Destination::Tcp(server) => resolver::serve(session, network, client, server).await,
             Destination::Unix(_) => Ok(()),
@@ -207,9 +207,10 @@ async fn is_fenced(session: &Session, place: &Destination) -> bool {
 async fn watch(
     session: &Session,
     mut client: Box<dyn Stream>,
-    mut server: Box<dyn Stream>,
+    server: Dialled,
     place: &Destination,
 ) -> io::Result<()> {
+    let (mut server, side) = (server.stream, server.side);
     let (mut first, mut bytes) = (Vec::new(), vec![0; BUFFER_BYTES]);
     loop {
         let wait = if first.is_empty() {
@@ -248,22 +249,20 @@ async fn watch(
         }
     }
     drop(bytes);
-    count(session, place);
+    count(session, place, side);
     server.write_all(&first).await?;
     server.flush().await?;
     copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await?;
     Ok(())
 }
 
-fn count(session: &Session, place: &Destination) {
+fn count(session: &Session, place: &Destination, side: Side) {
     if let Destination::Tcp(address) = place
         && matches!(
             session.fence.route(*address),
             Route::Watched | Route::Elsewhere
         )
     {
-        let network = session.network.as_ref();
-        let side = network.map_or(Side::Here, |network| network.side(Protocol::Tcp, *address));
         session.ledger.count_other(*address, side);
     }
 }

@@ -131,11 +131,13 @@ impl Interceptor {
                     Err(errno) => Answer::Fail(errno),
                 };
             }
-            if self.side(Protocol::Tcp, address) == Side::Target {
+            if let Some(network) = &session.network
+                && self.side(Protocol::Tcp, address) == Side::Target
+            {
                 if route == Route::Allowed {
                     session.ledger.count_allowed();
                 }
-                return self.connect_remotely(question, connecting, Side::Target);
+                return self.connect_remotely(question, connecting, Some(network));
             }
         }
         match route {
@@ -155,7 +157,7 @@ impl Interceptor {
                 Ok(()) => Answer::Succeed,
                 Err(errno) => Answer::Fail(errno),
             },
-            Route::Watched => self.connect_remotely(question, connecting, Side::Here),
+            Route::Watched => self.connect_remotely(question, connecting, None),
         }
     }
 

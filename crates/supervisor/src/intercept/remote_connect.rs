@@ -25,8 +25,7 @@ use tokio::net::TcpSocket;
 use super::connect::{Connecting, errno};
 use super::{Answer, Interceptor};
 use crate::fence::{Arrival, Peer};
-use crate::network::Side;
-use crate::remote::{Destination, Dialled, Pending, Remote, Stream, ThisMachine};
+use crate::remote::{Destination, Dialled, Pending, Remote, Stream, TargetNetwork, ThisMachine};
 use crate::seccomp::Question;
 use crate::socket::{canonical, for_family};
 
@@ -101,25 +100,25 @@ fn stream_socket(ip: IpAddr) -> io::Result<OwnedFd> {
 }
 
 impl Interceptor {
-    /// Connects by way of the session's remote; the runtime answers.
+    /// Connects in `network`, or here where there is none; the runtime answers.
     pub(super) fn connect_remotely(
         self: &Arc<Self>,
         question: &Question,
         connecting: Connecting,
-        side: Side,
+        network: Option<&Arc<TargetNetwork>>,
     ) -> Answer {
         let (interceptor, question) = (Arc::clone(self), *question);
+        let network = network.map(Arc::clone);
         let blocks = match connecting.socket().is_nonblocking() {
             Ok(is_nonblocking) => !is_nonblocking,
             Err(error) => return Answer::Fail(errno(&error)),
         };
         self.runtime.spawn(async move {
             let to = Destination::Tcp(connecting.address);
-            let remote: Arc<dyn Remote> = match side {
-                Side::Target => Arc::clone(&interceptor.session.remote),
-                Side::Here => Arc::new(ThisMachine),
+            let mut dialling: Pending<'_, Dialled> = match &network {
+                Some(network) => Box::pin(network.dial_there(&to)),
+                None => ThisMachine.dial(&to),
             };
-            let mut dialling = remote.dial(&to);
             let dialled = if blocks {
                 dialling.await
             } else {

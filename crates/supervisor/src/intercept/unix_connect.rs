@@ -17,7 +17,8 @@ use super::connect::errno;
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
 use crate::fence::{Arrival, Peer, Route, socket_port};
-use crate::remote::{Destination, Dialled};
+use crate::network::Side;
+use crate::remote::{Destination, Dialled, TargetNetwork};
 use crate::seccomp::Question;
 use crate::socket::Socket;
 
@@ -47,9 +48,9 @@ impl Interceptor {
                 return Ok(Answer::Fail(libc::ENOENT));
             }
             let whole = whole_path(asker, path).map_err(|_| Answer::GoOn)?;
-            let streams = &network.plan().outgoing.unix_streams;
-            if whole.to_str().is_some_and(|path| streams.matches(path)) {
-                return self.connect_unix_remotely(question, asker, arguments, whole);
+            if network.plan().outgoing.unix_streams.side(&whole) == Side::Target {
+                let network = Arc::clone(network);
+                return self.connect_unix_remotely(question, asker, arguments, network, whole);
             }
         }
         let Some(port) = socket_port(path) else {
@@ -82,6 +83,7 @@ impl Interceptor {
         question: &Question,
         asker: Asker,
         arguments: &Arguments,
+        network: Arc<TargetNetwork>,
         path: PathBuf,
     ) -> Looked<Answer> {
         let descriptor = self.take_descriptor(question, asker, arguments)?;
@@ -94,7 +96,7 @@ impl Interceptor {
         let (interceptor, question) = (Arc::clone(self), *question);
         self.runtime.spawn(async move {
             let to = Destination::Unix(path.clone());
-            let joined = match interceptor.session.remote.dial(&to).await {
+            let joined = match network.dial_there(&to).await {
                 Ok(upstream) => {
                     let socket = Socket(descriptor.as_fd());
                     interceptor.join_unix(socket, path, Some(upstream))

@@ -1,6 +1,7 @@
 //! Which connections begin at the target. Pure.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use fancy_regex::Regex;
 
@@ -56,10 +57,17 @@ impl UnixStreams {
         !self.0.is_empty()
     }
 
-    /// Whether `path` is meant. A pattern that takes too long does not match.
-    pub(crate) fn matches(&self, path: &str) -> bool {
-        let matches = |pattern: &Regex| pattern.is_match(path).unwrap_or(false);
-        self.0.iter().any(matches)
+    /// Where a connection to `path` is made. A pattern that takes too long does not match, nor does what is not UTF-8.
+    pub(crate) fn side(&self, path: &Path) -> Side {
+        let matches = |path: &str| {
+            let matches = |pattern: &Regex| pattern.is_match(path).unwrap_or(false);
+            self.0.iter().any(matches)
+        };
+        if path.to_str().is_some_and(matches) {
+            Side::Target
+        } else {
+            Side::Here
+        }
     }
 }
 
@@ -110,9 +118,11 @@ mod tests {
     #[test]
     fn unix_sockets_are_the_targets_where_a_pattern_says_so() {
         let streams = UnixStreams::new(&["^/run/shared/.+".to_owned()]).unwrap();
-        assert!(streams.matches("/run/shared/a.sock"));
-        assert!(!streams.matches("/run/docker.sock"));
-        assert!(!UnixStreams::default().matches("/run/shared/a.sock"));
+        let side = |streams: &UnixStreams, path: &str| streams.side(Path::new(path));
+        assert_eq!(side(&streams, "/run/shared/a.sock"), Side::Target);
+        assert_eq!(side(&streams, "/run/docker.sock"), Side::Here);
+        let none = UnixStreams::default();
+        assert_eq!(side(&none, "/run/shared/a.sock"), Side::Here);
         assert!(UnixStreams::new(&["(".to_owned()]).is_err());
     }
 }

@@ -97,11 +97,21 @@ impl TargetNetwork {
         self.session.open(request).await.map_err(|e| failure(&e))
     }
 
-    async fn connect(&self, request: OpenRequest) -> io::Result<Dialled> {
+    /// Connects in the target's network, whatever the plan says: who calls has asked it.
+    pub(crate) async fn dial_there(&self, to: &Destination) -> io::Result<Dialled> {
+        let request = match to {
+            Destination::Tcp(address) => OpenRequest::Tcp {
+                destination: Endpoint::Address(*address),
+            },
+            Destination::Unix(path) => OpenRequest::Unix {
+                path: path.as_os_str().as_bytes().to_vec().into(),
+            },
+        };
         let opened = self.session.open(request).await;
         let (stream, opened) = opened.map_err(|error| failure(&error))?;
         Ok(Dialled {
             stream: Box::new(stream),
+            side: Side::Target,
             local: opened.local,
         })
     }
@@ -144,24 +154,13 @@ fn failure(error: &OpenFailure) -> io::Error {
 
 impl Remote for TargetNetwork {
     fn dial<'a>(&'a self, to: &'a Destination) -> Pending<'a, Dialled> {
-        match to {
-            Destination::Tcp(address) => match self.side(Protocol::Tcp, *address) {
-                Side::Target => Box::pin(self.connect(OpenRequest::Tcp {
-                    destination: Endpoint::Address(*address),
-                })),
-                Side::Here => ThisMachine.dial(to),
-            },
-            Destination::Unix(path) => {
-                let is_theirs = path
-                    .to_str()
-                    .is_some_and(|path| self.plan.outgoing.unix_streams.matches(path));
-                if is_theirs {
-                    let path = path.as_os_str().as_bytes().to_vec().into();
-                    Box::pin(self.connect(OpenRequest::Unix { path }))
-                } else {
-                    ThisMachine.dial(to)
-                }
-            }
+        let side = match to {
+            Destination::Tcp(address) => self.side(Protocol::Tcp, *address),
+            Destination::Unix(path) => self.plan.outgoing.unix_streams.side(path),
+        };
+        match side {
+            Side::Target => Box::pin(self.dial_there(to)),
+            Side::Here => ThisMachine.dial(to),
         }
     }
 
