@@ -9,7 +9,7 @@
 //!     └──limit───▶ WaitError::TimedOut      └── engine away ──▶ started again, watched again
 //! ```
 
-mod follower;
+mod lasting_watch;
 mod lines;
 
 pub(crate) use lines::describe_copy;
@@ -25,7 +25,7 @@ use crate::engine_client::ClientError;
 use crate::engine_start::StartError;
 use crate::settings::Settings;
 use crate::ui::{Progress, Ui, words};
-use follower::{Follower, FollowerEvent};
+use lasting_watch::{LastingWatch, WatchEvent};
 
 /// How long a command that asks for a branch waits by default, in seconds: some ten gigabytes on an ordinary disk. A
 /// session waits as its file says (`config::branch`, `creation_timeout_secs`).
@@ -81,7 +81,7 @@ pub(crate) async fn wait_until_ready(
     limit: Duration,
 ) -> Result<Vec<BranchView>, WaitError> {
     let deadline = clock::monotonic() + limit;
-    let mut events = follow(settings, &branches)?;
+    let mut events = watch(settings, &branches)?;
     let mut board = Board {
         progress: ui.progress(),
         announced: vec![false; branches.len()],
@@ -98,13 +98,13 @@ pub(crate) async fn wait_until_ready(
                 limit,
             });
         };
-        let (index, event) = event.expect("a follower of an unready branch never ends");
+        let (index, event) = event.expect("a watch of an unready branch never ends");
         let id = || branches[index].id.to_string();
         let view = match event {
-            FollowerEvent::Changed(view) => view,
-            FollowerEvent::Deleted => return Err(WaitError::Gone(id())),
-            FollowerEvent::Lost(error) => return Err(WaitError::Engine(error)),
-            FollowerEvent::Unclear(source) => {
+            WatchEvent::Changed(view) => view,
+            WatchEvent::Deleted => return Err(WaitError::Gone(id())),
+            WatchEvent::Lost(error) => return Err(WaitError::Engine(error)),
+            WatchEvent::Unclear(source) => {
                 return Err(WaitError::Watch { id: id(), source });
             }
         };
@@ -115,20 +115,20 @@ pub(crate) async fn wait_until_ready(
     Ok(branches)
 }
 
-type Events<'a> = SelectAll<stream::LocalBoxStream<'a, (usize, FollowerEvent)>>;
+type Events<'a> = SelectAll<stream::LocalBoxStream<'a, (usize, WatchEvent)>>;
 
 /// Follows every branch that is not ready.
-fn follow<'a>(settings: &'a Settings, branches: &[BranchView]) -> Result<Events<'a>, WaitError> {
+fn watch<'a>(settings: &'a Settings, branches: &[BranchView]) -> Result<Events<'a>, WaitError> {
     let mut events = SelectAll::new();
     for (index, branch) in branches.iter().enumerate() {
         check(branch)?;
         if branch.phase == BranchPhase::Ready {
             continue;
         }
-        let follower = Follower::new(settings, branch.name.clone());
-        let changes = stream::unfold(follower, move |mut follower| async move {
-            let event = follower.next().await;
-            Some(((index, event), follower))
+        let branch_watch = LastingWatch::new(settings, branch.name.clone());
+        let changes = stream::unfold(branch_watch, move |mut watch| async move {
+            let event = watch.next().await;
+            Some(((index, event), watch))
         });
         events.push(changes.boxed_local());
     }

@@ -8,7 +8,7 @@ mod copy;
 mod generic;
 mod iam_auth;
 mod migrations;
-mod other;
+mod other_databases;
 mod pg;
 mod ttl;
 mod version;
@@ -24,7 +24,7 @@ use crate::decode::{Decode, Render, Report, Shape, nearest, quoted, report_kind}
 use crate::json::Json;
 use crate::tree::{Node, Value};
 
-pub(crate) use other::OtherBranch;
+pub(crate) use other_databases::OtherBranch;
 pub(crate) use pg::PgBranch;
 
 /// A branch of a PostgreSQL database that the session needs.
@@ -86,7 +86,7 @@ impl Decode for WrittenBranch {
             return None;
         };
         match String::decode(&kind, report)?.as_str() {
-            word if word == PG || other::engine_of(word).is_some() => {
+            word if word == PG || other_databases::database_of(word).is_some() => {
                 Self::decode_as(word, node, report)
             }
             word => {
@@ -100,17 +100,20 @@ impl Decode for WrittenBranch {
     }
 
     fn shape() -> Shape {
-        Shape::one_of([PgBranch::shape()].into_iter().chain(other::shapes()))
+        Shape::one_of(
+            [PgBranch::shape()]
+                .into_iter()
+                .chain(other_databases::shapes()),
+        )
     }
 }
 
 impl WrittenBranch {
     /// Reads the keys that a branch of this type has.
     fn decode_as(word: &str, node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        match other::engine_of(word) {
-            Some(engine) => {
-                other::decode(engine, node, report).map(|branch| Self::Other(Box::new(branch)))
-            }
+        match other_databases::database_of(word) {
+            Some(database) => other_databases::decode(database, node, report)
+                .map(|branch| Self::Other(Box::new(branch))),
             None => PgBranch::decode(node, report).map(|branch| Self::Pg(Box::new(branch))),
         }
     }
@@ -139,7 +142,7 @@ fn check_exclusive(node: &Node<'_>, report: &mut Report) -> bool {
 
 /// Answers the type that was probably meant.
 fn report_type(word: &str, kind: &Node<'_>, report: &mut Report) -> Option<&'static str> {
-    let known: Vec<&'static str> = other::types().chain([PG]).collect();
+    let known: Vec<&'static str> = other_databases::types().chain([PG]).collect();
     let lower = word.to_lowercase();
     let near = if PG_ALIASES.contains(&lower.as_str()) {
         Some(PG)

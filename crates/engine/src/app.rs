@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::engine_api::{EngineView, Problem};
+use model::chain;
+use model::engine_api::{EngineView, PassedOverKind, Problem};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,6 @@ use crate::base::store::Bases;
 use crate::branch::registry::Registry;
 use crate::catalogue::{Catalogue, CatalogueError, RepairError, Repaired};
 use crate::clock::Clock;
-use crate::http::{chain, problem_of};
 use crate::layout::{Layout, LayoutError, Passage};
 use crate::leftovers::{LeftoversError, remove_leftovers};
 use crate::machine::Machine;
@@ -32,7 +32,7 @@ use crate::postgres::server::check_confinement;
 use crate::refresh::Refresher;
 use crate::settings::Settings;
 use crate::upkeep::Upkeep;
-use crate::volume::{PassedOver, Volume, VolumeError};
+use crate::volume::{Volume, VolumeError};
 
 /// How long what came to nothing may take to be cleared once the engine is ending.
 const CLEARING_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
@@ -117,7 +117,7 @@ pub struct App {
     /// Cancelled when the engine is to end.
     pub ending: CancellationToken,
     started_at: Timestamp,
-    passed_over: Vec<PassedOver>,
+    passed_over: Vec<PassedOverKind>,
     egress_open: Option<String>,
     _lock: File,
 }
@@ -204,7 +204,7 @@ impl App {
             &volume_dir,
             shared.machine.limits.free_floor_bytes,
         );
-        let volume = volume.map_err(|error| problem_of(&error))?;
+        let volume = volume.map_err(|error| Problem::internal(&error))?;
         let installations = shared
             .machine
             .installations

@@ -11,12 +11,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use model::chain;
 use model::{ByteSize, PgMajor, PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::base::SnapshotName;
 use crate::base::copy::CopiedBase;
-use crate::http::chain;
 use crate::machine::Machine;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, connect_local, connect_unnoticed};

@@ -165,26 +165,6 @@ impl From<JsonRejection> for Refusal {
     }
 }
 
-/// An internal failure with its whole chain of causes.
-pub fn problem_of(error: &dyn std::error::Error) -> Problem {
-    Problem::new(ProblemKind::Internal, chain(error))
-}
-
-/// An error's text with those of its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let own = error.to_string();
-        if !text.contains(&own) {
-            text.push_str(": ");
-            text.push_str(&own);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// The branch's name of a path.
 fn branch_name(text: String) -> Result<model::BranchName, Refusal> {
     text.try_into()

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::chain;
 use model::engine_api::{
     AddSource, BaseMode, Problem, ProblemKind, SourceCare, SourceName, SourceView,
 };
@@ -16,7 +17,6 @@ use crate::app::Shared;
 use crate::base::followed::{Choice, Way, choose};
 use crate::branch::record::Spec;
 use crate::catalogue::{CatalogueError, Record};
-use crate::http::{chain, problem_of};
 use crate::machine::Machine;
 use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
@@ -250,7 +250,7 @@ impl NamedSources {
             .catalogue
             .put(&record)
             .await
-            .map_err(|error| problem_of(&error))?;
+            .map_err(|error| Problem::internal(&error))?;
         self.known().insert(name, record);
         let care = wanted.care.clone();
         let entry = upkeep::follow(shared, wanted, Some(choice));
@@ -295,7 +295,7 @@ impl NamedSources {
             .catalogue
             .remove::<NamedSource>(name.as_str())
             .await
-            .map_err(|error| problem_of(&error))?;
+            .map_err(|error| Problem::internal(&error))?;
         self.known().remove(name);
         upkeep::forget(shared, name).await;
         Ok(())
@@ -308,7 +308,10 @@ async fn choose_way(wanted: &Wanted, shared: &Shared) -> Result<Choice, Problem>
         let detail = format!("the source's URL for replication is {error}");
         Problem::new(ProblemKind::BadRequest, detail)
     })?;
-    let disk = shared.bases.disk().map_err(|error| problem_of(&error))?;
+    let disk = shared
+        .bases
+        .disk()
+        .map_err(|error| Problem::internal(&error))?;
     let mode = wanted.care.mode;
     let unbounded_slot = wanted.care.unbounded_slot;
     let chosen = choose(mode, unbounded_slot, &upstream, shared.bases.host(), disk).await;

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
+use model::chain;
 use model::engine_api::SourceCare;
 use model::{ByteSize, PgUrl, Secret};
 use tokio::sync::Notify;
@@ -29,7 +30,6 @@ use crate::base::SnapshotName;
 use crate::base::store::{FreshSnapshot, SnapshotPin};
 use crate::branch::record::Spec;
 use crate::clone::{self, CloneError, CloneName, ServerImage};
-use crate::http::chain;
 use crate::machine::Machine;
 use crate::postgres::server::Server;
 use crate::settings::Limits;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::chain;
 use model::engine_api::SourceName;
 use model::{CopySpec, PgUrl, Secret};
 use tokio::sync::Notify;
@@ -15,7 +16,6 @@ use tokio::sync::Notify;
 use crate::app::Shared;
 use crate::base::store::Fresh;
 use crate::branch::record::Spec;
-use crate::http::chain;
 use crate::pool::Order;
 
 /// How often the list of sources is looked over when no turn is due.

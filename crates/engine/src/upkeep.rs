@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use model::chain;
 use model::engine_api::{BaseMode, SourceCare, SourceName};
 use model::{PgUrl, Secret};
 use tokio::task::JoinHandle;
@@ -21,7 +22,6 @@ use crate::base::followed::{Choice, FollowedBase, SeedOrder, Tended, Way, choose
 use crate::base::living::{BaseName, BaseRecord, Entry, LivingBase, Phase};
 use crate::base::physical::Upstream;
 use crate::base::store::{Making, clear};
-use crate::http::chain;
 use crate::pool::Order;
 use crate::postgres::server::StopMode;
 use crate::refresh::plain_spec;

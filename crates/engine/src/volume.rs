@@ -37,11 +37,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use model::VolumeKind as Kind;
+
 pub use data_dir::{DataDir, Entering, Prepared, StartFailure};
 pub use mark::{NOT_MOUNTED_MARK, check_mounted};
 pub use mounts::{is_mount_point, mount_identity};
 pub use overlay::Way;
-pub use probe::{PassedOver, Probed, probe, try_kind};
+pub use probe::{Probed, probe, try_kind};
 pub use removal::remove_tree;
 pub use seal::{seal, sync};
 pub use space::{NoRoom, Place, Room, filesystem_name, free_space, room};
@@ -178,69 +180,6 @@ pub enum Motion {
     Still,
     /// One does, between `pg_backup_start` and `pg_backup_stop`: files may vanish, and a copy needs recovery.
     Live,
-}
-
-/// How branches are made, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// An overlay over a snapshot, on a filesystem with reflinks.
-    Overlay,
-    /// A btrfs subvolume.
-    Subvolume,
-    /// A ZFS dataset.
-    Dataset,
-    /// A reflink of every file.
-    Reflink,
-    /// An overlay over a snapshot, where a file is copied at its first write.
-    OverlayWithCopies,
-    /// A copy of every byte.
-    PlainCopy,
-}
-
-impl Kind {
-    /// Every kind, best first.
-    pub const ALL: [Self; 6] = [
-        Self::Overlay,
-        Self::Subvolume,
-        Self::Dataset,
-        Self::Reflink,
-        Self::OverlayWithCopies,
-        Self::PlainCopy,
-    ];
-
-    /// The word for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Overlay => "overlay",
-            Self::Subvolume => "btrfs subvolume",
-            Self::Dataset => "ZFS dataset",
-            Self::Reflink => "reflink",
-            Self::OverlayWithCopies => "overlay with copies",
-            Self::PlainCopy => "plain copy",
-        }
-    }
-
-    /// What a branch of this kind costs, in a line.
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::Overlay => {
-                "branches of any size at once; a file that is written shares its blocks with the snapshot"
-            }
-            Self::Subvolume => "branches of any size at once, by a snapshot of a subvolume",
-            Self::Dataset => "branches of any size at once, by a clone of a dataset",
-            Self::Reflink => "branches share their blocks; one takes as long as it has files",
-            Self::OverlayWithCopies => {
-                "branches of any size at once, but the first query on a table copies its file, up to 1 GB of it"
-            }
-            Self::PlainCopy => "a branch takes as much disk and time as its data",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// How data directories are copied on one filesystem. Calls block: they belong on a blocking thread.

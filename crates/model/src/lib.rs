@@ -4,6 +4,7 @@
 //! (`config`), doing anything (`engine`, `supervisor`), showing anything (`cli`). No I/O, no async here.
 
 pub mod branch_id;
+mod chain;
 mod checked_text;
 pub mod copy;
 pub mod engine_api;
@@ -15,8 +16,10 @@ pub mod secret;
 pub mod size;
 pub mod target;
 pub mod ttl;
+pub mod volume_kind;
 
 pub use branch_id::{BranchId, BranchName, Namespace};
+pub use chain::chain;
 pub use copy::{CopyMode, CopySpec, TableFilter};
 pub use exit_code::ExitCode;
 pub use pg_url::PgUrl;
@@ -25,3 +28,7 @@ pub use secret::Secret;
 pub use size::ByteSize;
 pub use target::{TargetKind, TargetRef};
 pub use ttl::Ttl;
+pub use volume_kind::VolumeKind;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! What the engine says of the machine: that it runs, its servers, its volume, its account.
 
 use engine::postgres::binaries::{Installations, Lookup};
+use model::VolumeKind;
 use model::engine_api::{EngineView, InstallationView, VolumeView};
 use model::pg_version::PG_MAJOR_MIN;
 
@@ -93,11 +94,10 @@ fn check_volume(volume: &VolumeView) -> Check {
     for better in &volume.passed_over {
         found.push_str(&format!("\nnot {}: {}", better.kind, better.reason));
     }
-    let has_reflinks = !matches!(volume.kind.as_str(), "overlay with copies" | "plain copy");
-    let denied = volume
-        .passed_over
-        .iter()
-        .find(|better| better.kind == "overlay" && better.reason.contains("user namespace"));
+    let has_reflinks = volume.kind.has_reflinks();
+    let denied = volume.passed_over.iter().find(|better| {
+        better.kind == VolumeKind::Overlay && better.reason.contains("user namespace")
+    });
     match (has_reflinks, denied) {
         (false, _) => Check::limited("volume", found, FILE_ADVICE),
         (true, Some(_)) => Check::limited("volume", found, namespaces::mount_advice()),

@@ -1,7 +1,7 @@
 //! `doctor`: what it says of an engine that works and of one that does not start.
 
-use model::ByteSize;
 use model::engine_api::{BackingView, PassedOverKind};
+use model::{ByteSize, VolumeKind};
 use serde_json::Value;
 
 use crate::harness::Harness;
@@ -52,7 +52,7 @@ fn what_is_missing_comes_with_what_to_do() {
     {
         let mut script = harness.engine.script();
         script.view.installations.clear();
-        script.view.volume.kind = "plain copy".to_owned();
+        script.view.volume.kind = VolumeKind::PlainCopy;
         script.view.volume.free_bytes = ByteSize(1_000);
     }
     let (code, checks) = examine(&harness);
@@ -79,17 +79,17 @@ fn whoever_has_less_than_possible_is_told_what_there_is_to_gain() {
     let reason =
         "cannot mount the overlay in a user namespace for /d: Permission denied (os error 13)";
     for (kind, advice) in [
-        ("reflink", "user namespaces"),
+        (VolumeKind::Reflink, "user namespaces"),
         (
-            "overlay with copies",
+            VolumeKind::OverlayWithCopies,
             "sudo bough engine volume create --size",
         ),
     ] {
         {
             let mut script = harness.engine.script();
-            script.view.volume.kind = kind.to_owned();
+            script.view.volume.kind = kind;
             script.view.volume.passed_over = vec![PassedOverKind {
-                kind: "overlay".to_owned(),
+                kind: VolumeKind::Overlay,
                 reason: reason.to_owned(),
             }];
         }

@@ -189,7 +189,7 @@ fn view(data_dir: &Path) -> EngineView {
         data_dir: data_dir.display().to_string(),
         server_account: Some("bough".to_owned()),
         volume: VolumeView {
-            kind: "overlay".to_owned(),
+            kind: model::VolumeKind::Overlay,
             description: "branches of any size at once; mounted by the engine".to_owned(),
             passed_over: Vec::new(),
             backing: Some(BackingView {

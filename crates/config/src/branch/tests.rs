@@ -190,7 +190,7 @@ fn types_are_told_apart() {
         let rejected = read(&text).expect_err(kind);
         assert_eq!(rejected.errors[0].hint.as_deref(), Some(hint), "{kind}");
     }
-    for kind in other::types() {
+    for kind in other_databases::types() {
         let text = if kind == "generic" {
             r#"{"type": "generic", "image": "influxdb:2", "port": 8086, "connection": {"params": {"host": "H"}}}"#
                 .to_owned()

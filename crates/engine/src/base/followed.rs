@@ -28,13 +28,13 @@ use super::logical;
 use super::logical::subscriber::{Subscriber, SubscriberError};
 use super::physical;
 use super::physical::fitness::{Fit, Fitness, FitnessError, fitness};
-use super::physical::follow::{self, Keeper};
 use super::physical::follower::{Follower, FollowerError, FollowerRequest, make_follower};
 use super::physical::lsn::{Lsn, WalShape};
 use super::physical::moment::Moment;
 use super::physical::seed::{self, SeedRequest, Seeded, seed};
 use super::physical::snapshot::{Snapshot, SnapshotRequest, snapshot};
 use super::physical::standby::{Standby, StandbyError, WaitError};
+use super::physical::tending::{self, Keeper};
 use super::physical::{Host, Place, Upstream};
 use crate::postgres::server::StopMode;
 use crate::source::SourceError;
@@ -193,7 +193,7 @@ pub enum FollowedBase {
         /// The subscriber.
         subscriber: Box<Subscriber>,
         /// What was seen of it so far.
-        keeper: Mutex<logical::follow::Keeper>,
+        keeper: Mutex<logical::tending::Keeper>,
     },
 }
 
@@ -439,15 +439,15 @@ impl FollowedBase {
             Self::Physical { standby, keeper } => {
                 let tended = keeper.lock().await.tend(standby, upstream).await?;
                 Ok(match tended {
-                    follow::Tended::Following(progress) => Tended::Following(progress.replayed),
-                    follow::Tended::Waiting { since, said } => Tended::Waiting { since, said },
-                    follow::Tended::SeedAgain(cause) => Tended::SeedAgain {
+                    tending::Tended::Following(progress) => Tended::Following(progress.replayed),
+                    tending::Tended::Waiting { since, said } => Tended::Waiting { since, said },
+                    tending::Tended::SeedAgain(cause) => Tended::SeedAgain {
                         why: cause.to_string(),
                     },
                 })
             }
             Self::Logical { subscriber, keeper } => {
-                use logical::follow::Tended as Seen;
+                use logical::tending::Tended as Seen;
                 let tended = keeper.lock().await.tend(subscriber, upstream).await?;
                 Ok(match tended {
                     Seen::Following(progress) => Tended::Following(progress.applied),

@@ -5,7 +5,7 @@
 //!              fitness ── unfit: sentences ──▶ (a copy that is made again when its source has moved)
 //!                 │ fit
 //!                 ▼
-//!   source ──▶  seed  ──▶ SUBSCRIBER ◀── tend: look ▶ follow::step ▶ wait, reconnect, restart, seed again
+//!   source ──▶  seed  ──▶ SUBSCRIBER ◀── tend: look ▶ tending::step ▶ wait, reconnect, restart, seed again
 //!      │    slot, copy in   │  applies what the source publishes, never serves
 //!      │    its snapshot    │
 //!      │                    └─ snapshot: stop ▶ clone ▶ go on
@@ -15,7 +15,7 @@
 //!
 //! The same outer shape as `physical`, for sources that grant reading and a slot but not their files. Reading order:
 //! `fitness`, `fingerprint` (how a schema change is noticed), `slot` (the one thing that is made on a source), `seed`,
-//! `subscriber`, `follow` (the pure machine), `snapshot`.
+//! `subscriber`, `tending` (the pure machine), `snapshot`.
 //!
 //! Owns everything between a publication and a directory that a branch can be made of. Leaves names, journal, room on
 //! the disk and when to do what to `store`. *Promises:*
@@ -29,11 +29,11 @@
 
 pub mod fingerprint;
 pub mod fitness;
-pub mod follow;
 pub mod reach;
 pub mod seed;
 pub mod slot;
 pub mod snapshot;
 pub mod subscriber;
+pub mod tending;
 
 pub use super::physical::{CloneLive, Host, Place, Upstream};

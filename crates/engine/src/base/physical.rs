@@ -4,7 +4,7 @@
 //!              fitness ── unfit: sentences ──▶ (a logical base instead)
 //!                 │ fit
 //!                 ▼
-//!   source ──▶  seed  ──▶ STANDBY ◀── tend: look ▶ follow::step ▶ wait, reconnect, restart, seed again
+//!   source ──▶  seed  ──▶ STANDBY ◀── tend: look ▶ tending::step ▶ wait, reconnect, restart, seed again
 //!      │    pg_basebackup   │  │ replays what the source writes, never serves
 //!      │                    │  │
 //!      │                    │  ├─ snapshot: clone alive ▶ recover once ▶ neutral ▶ stopped cleanly
@@ -18,7 +18,7 @@
 //! `Keeper::tend` every second or so, and has snapshots and followers made in the background. A request reads the
 //! source's `Moment`: a snapshot that `Held::covers` it will do; else a follower waits for it and is promoted.
 //!
-//! Reading order: `moment` (what "nothing is missing" means), `fitness`, `seed`, `standby`, `follow` (the pure machine),
+//! Reading order: `moment` (what "nothing is missing" means), `fitness`, `seed`, `standby`, `tending` (the pure machine),
 //! `backup` (a clone of a living standby), `neutral`, `snapshot`, `follower`.
 //!
 //! Owns everything between a source that grants replication and a directory or a server that a branch can be made of.
@@ -36,7 +36,6 @@ pub mod collations;
 mod contents;
 mod control;
 pub mod fitness;
-pub mod follow;
 pub mod follower;
 pub mod lsn;
 pub mod moment;
@@ -46,6 +45,7 @@ pub mod replication;
 pub mod seed;
 pub mod snapshot;
 pub mod standby;
+pub mod tending;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -6,8 +6,8 @@
 //! `following` (what is made of bases that follow their sources), `making` (what is not whole yet), `error`.
 
 mod error;
-mod following;
 mod making;
+mod of_living;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use error::BaseError;
 pub(crate) use error::{BEHIND_HINT, PREPARE_HINT};
-pub use following::{Fresh, Moved, Newest};
 pub use making::{Making, clear};
+pub use of_living::{Fresh, Moved, Newest};
 pub use snapshots::{FreshSnapshot, SnapshotPin, SnapshotRecord};
 
 use super::SnapshotName;
@@ -208,7 +208,7 @@ impl Bases {
     fn entry_of(&self, spec: &Spec, meant: &Meant) -> Option<Arc<Entry>> {
         let name = meant.name.as_ref()?;
         let entry = self.living().get(name)?;
-        following::is_of_everything(spec).then_some(entry)
+        of_living::is_of_everything(spec).then_some(entry)
     }
 
     /// What holds everything committed before this call: the newest snapshot where the source has not moved since; else

@@ -279,7 +279,7 @@ impl Driver {
                 self.newborn.tell(Ok(()));
                 false
             }
-            Err(error) => self.give_up(crate::http::problem_of(&error)).await,
+            Err(error) => self.give_up(Problem::internal(&error)).await,
         }
     }
 
@@ -342,7 +342,7 @@ impl Driver {
             {
                 tracing::error!(branch = %record.name, %error, "removing without the journal");
             }
-            Err(error) => return Err(crate::http::problem_of(&error)),
+            Err(error) => return Err(Problem::internal(&error)),
         }
         tracing::info!(branch = %record.name, state = record.state.word(), "stepped");
         self.record = record;

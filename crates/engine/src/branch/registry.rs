@@ -17,11 +17,10 @@ use super::driver::{Driver, Handle, Request, open_door};
 use super::hold::Hold;
 use super::newborn::{Journaled, Newborn};
 use super::record::{BranchRecord, Spec};
-use super::state::{AfterRemoval, Failure, State};
+use super::recovery::{self, Now};
+use super::state::State;
 use crate::app::Shared;
 use crate::base::copy::check_spec;
-use crate::http::problem_of;
-use crate::machine::Machine;
 
 /// How often a request tries again that met a branch at the very end of its deletion.
 const ENSURE_TRIES_MAX: usize = 8;
@@ -64,9 +63,9 @@ impl Registry {
             .machine
             .catalogue
             .all::<BranchRecord>()
-            .map_err(|error| problem_of(&error))?;
+            .map_err(|error| Problem::internal(&error))?;
         for record in records {
-            let record = recover_record(record, &self.shared.machine);
+            let record = recovery::recover(record, &Now::of(&self.shared.machine));
             let door = open_door(Some(record.port), &record.name).await?;
             let moved = door.port() != record.port;
             let record = BranchRecord {
@@ -80,7 +79,7 @@ impl Registry {
                     .catalogue
                     .put(&record)
                     .await
-                    .map_err(|error| problem_of(&error))?;
+                    .map_err(|error| Problem::internal(&error))?;
             }
             self.start(record, Newborn::grown(), door);
         }
@@ -453,39 +452,6 @@ async fn gone(mut view_rx: watch::Receiver<BranchView>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a record of an earlier engine means to this one.
-fn recover_record(mut record: BranchRecord, machine: &Machine) -> BranchRecord {
-    record.hold.recover(machine.clock.now());
-    let rebooted = record.boot_id != machine.boot_id;
-    record.unsynced_on = record.unsynced_on.or(machine.volume_mount);
-    let remounted = record.unsynced_on != machine.volume_mount;
-    record.state = match record.state {
-        // Its files may have been cut; nobody has used it yet.
-        State::Cloning { .. } if rebooted || remounted => State::Deleting(AfterRemoval::Anew),
-        State::Starting { .. }
-        | State::Ready { .. }
-        | State::FallingAsleep { .. }
-        | State::Asleep { .. }
-            if rebooted =>
-        State::Failing(Failure {
-            message: "the branch was lost when the machine restarted: branches keep their data in memory first".to_owned(),
-            hint: Some("ask for it again: it is made anew".to_owned()),
-        }),
-        // The server may have outlived the engine: starting adopts it.
-        State::Ready { snapshot, restarts } => State::Starting { snapshot, restarts },
-        State::Gone => State::Deleting(AfterRemoval::Gone),
-        state @ (State::AwaitingSnapshot
-        | State::Cloning { .. }
-        | State::Starting { .. }
-        | State::FallingAsleep { .. }
-        | State::Asleep { .. }
-        | State::Failing(_)
-        | State::Failed(_)
-        | State::Deleting(_)) => state,
-    };
-    record
 }
 
 impl Shared {

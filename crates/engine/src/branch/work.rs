@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::ByteSize;
+use model::chain;
 use model::engine_api::{BaseView, Freshness};
 
 use super::record::{BranchRecord, Origin};
@@ -16,7 +17,6 @@ use crate::base::SnapshotName;
 use crate::base::copy::CopiedBase;
 use crate::base::store::{Fresh, FreshSnapshot, SnapshotPin};
 use crate::clone::{self, CloneError, CloneName, ServerImage};
-use crate::http::chain;
 use crate::pool::Order;
 use crate::pool::followers::Caught;
 use crate::postgres::server::Server;

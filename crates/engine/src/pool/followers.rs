@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use model::chain;
 use model::{ByteSize, PgUrl, Secret};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
@@ -29,7 +30,6 @@ use crate::base::physical::prepare::PrepareError;
 use crate::base::physical::standby::WaitError;
 use crate::base::store::{BEHIND_HINT, Moved, PREPARE_HINT};
 use crate::clone::{self, CloneError, CloneName, ServerImage};
-use crate::http::chain;
 use crate::machine::Machine;
 use crate::postgres::server::Server;
 use crate::volume::{self, NoRoom, VolumeError};

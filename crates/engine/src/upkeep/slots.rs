@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::PgUrl;
+use model::chain;
 use tokio::sync::Notify;
 
 use crate::app::Shared;
@@ -22,7 +23,6 @@ use crate::base::living::BaseRecord;
 use crate::base::logical::slot::{SlotRecord, drop_slot, new_name};
 use crate::base::physical::Upstream;
 use crate::catalogue::CatalogueError;
-use crate::http::chain;
 use crate::postgres::connect::connect_url;
 
 /// How often a source that did not answer is asked again to drop a slot.

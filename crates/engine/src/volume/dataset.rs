@@ -310,7 +310,7 @@ esac
         let root = tempfile::tempdir().unwrap();
         let datasets = stand_in(root.path());
         let refused = datasets.zfs.run(&["promote", "x"]).unwrap_err();
-        let text = super::super::probe::chain(&refused);
+        let text = model::chain(&refused);
         assert!(text.ends_with("cannot do 'promote'"), "{text}");
         let absent = Datasets::of(root.path()).unwrap_err();
         assert!(matches!(

@@ -2,10 +2,11 @@
 //!
 //! Owns the order and the reasons why better kinds were passed over. Leaves what a kind does to its own module.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use model::chain;
+use model::engine_api::PassedOverKind;
 use rustix::io::Errno;
 
 use super::dataset::Datasets;
@@ -21,22 +22,13 @@ const FILE: &std::ffi::CStr = c"file";
 const BEFORE: &[u8] = b"before";
 const AFTER: &[u8] = b"after!";
 
-/// A kind that is better than the one chosen, and why it was not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassedOver {
-    /// The kind.
-    pub kind: Kind,
-    /// Why it does not work here.
-    pub reason: String,
-}
-
 /// What a directory can be.
 #[derive(Debug)]
 pub struct Probed {
     /// The best kind that works.
     pub volume: Box<dyn Volume>,
     /// The better ones, best first.
-    pub passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<PassedOverKind>,
 }
 
 /// Tries every kind in `directory`, best first, mounts included. Leaves nothing there.
@@ -54,7 +46,7 @@ pub fn probe(directory: &Path) -> Result<Probed, VolumeError> {
                 break;
             }
             Err(error) if kind == Kind::PlainCopy => return Err(error),
-            Err(error) => passed_over.push(PassedOver {
+            Err(error) => passed_over.push(PassedOverKind {
                 kind,
                 reason: chain(&error),
             }),
@@ -250,15 +242,4 @@ fn try_clones(volume: &dyn Volume, directory: &Path) -> Result<(), VolumeError> 
         Err(error) => Err(error),
         Ok(again) => again.try_to_write(FILE, BEFORE),
     }
-}
-
-/// An error with all its reasons, in a line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        write!(text, ": {error}").expect("a String takes any text");
-        source = error.source();
-    }
-    text
 }

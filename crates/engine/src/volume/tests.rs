@@ -16,7 +16,9 @@ use fixtures::{LoopVolume, ServerAccount, TempDir};
 use jiff::Timestamp;
 use model::ByteSize;
 
-use super::probe::{chain, try_kind};
+use model::chain;
+
+use super::probe::try_kind;
 use super::*;
 
 /// Names the directories that the suite without root works in: `NAME=PATH`, by colons.

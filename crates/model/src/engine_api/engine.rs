@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ByteSize, PgMajor, Ttl};
+use crate::{ByteSize, PgMajor, Ttl, VolumeKind};
 
 /// A better kind of volume, and why it does not work here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PassedOverKind {
     /// The kind.
-    pub kind: String,
+    pub kind: VolumeKind,
     /// Why not.
     pub reason: String,
 }
@@ -27,9 +27,8 @@ pub struct BackingView {
 /// The volume that bases and branches live on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeView {
-    /// How branches are made: `overlay`, `btrfs subvolume`, `ZFS dataset`, `reflink`, `overlay with copies` or `plain
-    /// copy`, best first.
-    pub kind: String,
+    /// How branches are made.
+    pub kind: VolumeKind,
     /// What a branch costs here, in a line.
     pub description: String,
     /// Better kinds, best first.

@@ -72,6 +72,11 @@ impl Problem {
         }
     }
 
+    /// A failure of the engine's own, with its whole chain of causes.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(ProblemKind::Internal, crate::chain(error))
+    }
+
     /// The same with a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

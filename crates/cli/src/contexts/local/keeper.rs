@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use model::chain;
 use rustix::process::{Signal, setsid};
 use supervisor::{
     Child, Command, Output, Process, STOP_GRACE, Signals, SignalsError, SpawnError, StopReason,
@@ -164,18 +165,6 @@ impl From<StartError> for Refusal {
             | StartError::Signals(_) => Self::Register { message },
         }
     }
-}
-
-/// What was tried, why it failed, and the root of it, apart by colons: only text crosses the socket.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 impl Kept {

@@ -1,7 +1,7 @@
 //! Our server that follows a source by a subscription: a logical base.
 //!
 //! Owns its start, its adoption after an engine's end, how far it has applied what the source publishes, and pointing it
-//! at the source anew. It listens on its socket alone, and only we connect. Leaves judging what is seen to `follow`.
+//! at the source anew. It listens on its socket alone, and only we connect. Leaves judging what is seen to `tending`.
 //!
 //! How far it is, is known in two ways, of which the further counts: the origin's progress is the end of the last
 //! transaction that was applied here; and the source's keepalives name the WAL that it has sent everything of, behind

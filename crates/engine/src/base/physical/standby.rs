@@ -1,7 +1,7 @@
 //! Our server that follows a source: a physical base.
 //!
 //! Owns its start with what it must match, its adoption after an engine's end, how far it has replayed, and pointing it
-//! at the source anew. It listens on its socket alone, and only we connect. Leaves judging what is seen to `follow`.
+//! at the source anew. It listens on its socket alone, and only we connect. Leaves judging what is seen to `tending`.
 
 mod replay;
 mod trouble;

@@ -66,7 +66,7 @@ async fn start_engine(data_dir: &Path) -> App {
                 Err(crate::EngineError::Running { .. } | crate::EngineError::Catalogue(_)) => {
                     tokio::task::yield_now().await;
                 }
-                Err(error) => panic!("{}", crate::http::chain(&error)),
+                Err(error) => panic!("{}", model::chain(&error)),
             }
         }
     });

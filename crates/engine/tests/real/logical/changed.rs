@@ -1,7 +1,7 @@
 //! What a subscription does not carry, or cannot apply, is noticed, and the base is copied again.
 
-use engine::base::logical::follow::Cause;
 use engine::base::logical::snapshot::SnapshotError;
+use engine::base::logical::tending::Cause;
 
 use super::ground::{Ground, follows, source};
 

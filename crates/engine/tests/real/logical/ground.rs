@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use engine::base::copy::{CopiedBase, DiskBudget};
 use engine::base::logical::fitness::{Fit, Fitness, Reason, fitness};
-use engine::base::logical::follow::{Cause, Keeper, Tended};
 use engine::base::logical::seed::{SeedError, SeedRequest, seed};
 use engine::base::logical::slot;
 use engine::base::logical::snapshot::{SnapshotError, SnapshotRequest, snapshot};
 use engine::base::logical::subscriber::Subscriber;
+use engine::base::logical::tending::{Cause, Keeper, Tended};
 use engine::base::logical::{Host, Place, Upstream};
 use engine::base::physical::moment::Held;
 use engine::base::physical::snapshot::Snapshot;

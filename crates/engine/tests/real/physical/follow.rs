@@ -1,9 +1,9 @@
 //! What happens to a source over time, and what becomes of its standby.
 
 use engine::base::physical::Upstream;
-use engine::base::physical::follow::{Cause, Keeper, Tended};
 use engine::base::physical::replication::Reach;
 use engine::base::physical::standby::Standby;
+use engine::base::physical::tending::{Cause, Keeper, Tended};
 use engine::postgres::server::StopMode;
 use fixtures::Options;
 

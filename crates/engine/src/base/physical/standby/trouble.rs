@@ -2,7 +2,7 @@
 //!
 //! Only the log says why WAL does not come: the walreceiver ends and is started again. Owns reading on from the last
 //! look and knowing the lines. A part of them is the source's own text, which may be in another language; whatever is
-//! not known reads as `Refused`, and patience decides (`follow`). The lines' wording: `src/backend/replication` and
+//! not known reads as `Refused`, and patience decides (`tending`). The lines' wording: `src/backend/replication` and
 //! `src/backend/access/transam` of PostgreSQL 15 to 18.
 
 use std::fs::{File, OpenOptions};

@@ -1,7 +1,7 @@
 //! Branches of databases other than PostgreSQL: read and checked as the format has them, and refused at `exec`.
 //!
-//! Owns which keys, copy modes and items each of them has. One record has the keys of all: an engine names its own.
-//! `generic` has what is said of no engine but that one.
+//! Owns which keys, copy modes and items each of them has. One record has the keys of all: a database names its own.
+//! `generic` has what is said of no database but that one.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use crate::tree::Node;
 
 /// A database that can be branched elsewhere, and what the format has for it.
 #[derive(Debug, PartialEq)]
-pub(super) struct Engine {
+pub(super) struct OtherDatabase {
     /// Its word under `type`.
     word: &'static str,
     /// Its name, and the name of its shape.
@@ -40,71 +40,71 @@ pub(super) struct Engine {
 const SQL_MODES: &[&str] = &["empty", "schema", "all"];
 const ITEM_MODES: &[&str] = &["empty", "all"];
 
-const ENGINES: [Engine; 10] = [
-    Engine {
+const DATABASES: [OtherDatabase; 10] = [
+    OtherDatabase {
         word: "mysql",
         name: "MySql",
         own: &["version", "iam_auth", "migrations"],
         items: &["tables", "dump_args"],
         modes: SQL_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "mariadb",
         name: "MariaDb",
         own: &["version", "iam_auth", "migrations"],
         items: &["tables", "dump_args"],
         modes: SQL_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "mssql",
         name: "MsSql",
         own: &["version", "migrations"],
         items: &["tables"],
         modes: SQL_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "mongodb",
         name: "MongoDb",
         own: &["version"],
         items: &["collections", "dump_args"],
         modes: ITEM_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "redis",
         name: "Redis",
         own: &["version", "location", "local"],
         items: &["patterns"],
         modes: ITEM_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "dynamodb",
         name: "DynamoDb",
         own: &["version", "iam_auth"],
         items: &["collections"],
         modes: ITEM_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "clickhouse",
         name: "ClickHouse",
         own: &["version", "migrations"],
         items: &["tables"],
         modes: SQL_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "cockroachdb",
         name: "CockroachDb",
         own: &["version", "migrations"],
         items: &["tables"],
         modes: SQL_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "spanner",
         name: "Spanner",
         own: &["version", "emulator_host"],
         items: &["tables"],
         modes: SQL_MODES,
     },
-    Engine {
+    OtherDatabase {
         word: "generic",
         name: "Generic",
         own: &["port", "command", "args", "env", "readiness"],
@@ -113,7 +113,7 @@ const ENGINES: [Engine; 10] = [
     },
 ];
 
-/// Keys of every engine.
+/// Keys of every one.
 const SHARED: &[&str] = &[
     "type",
     "id",
@@ -276,27 +276,27 @@ record! {
 
 /// The types, for errors.
 pub(super) fn types() -> impl Iterator<Item = &'static str> {
-    ENGINES.iter().map(|engine| engine.word)
+    DATABASES.iter().map(|database| database.word)
 }
 
-/// The engine of a type.
-pub(super) fn engine_of(word: &str) -> Option<&'static Engine> {
-    ENGINES.iter().find(|engine| engine.word == word)
+/// The database of a type.
+pub(super) fn database_of(word: &str) -> Option<&'static OtherDatabase> {
+    DATABASES.iter().find(|database| database.word == word)
 }
 
 /// The shape of each.
 pub(super) fn shapes() -> impl Iterator<Item = Shape> {
-    ENGINES.iter().map(Engine::shape)
+    DATABASES.iter().map(OtherDatabase::shape)
 }
 
 /// A branch of another database.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OtherBranch {
-    engine: &'static Engine,
+    database: &'static OtherDatabase,
     keys: OtherKeys,
 }
 
-impl Engine {
+impl OtherDatabase {
     fn has(&self, key: &str) -> bool {
         SHARED.contains(&key) || self.own.contains(&key)
     }
@@ -339,20 +339,20 @@ impl Engine {
     }
 }
 
-/// Reads a branch of `engine`.
+/// Reads a branch of `database`.
 pub(super) fn decode(
-    engine: &'static Engine,
+    database: &'static OtherDatabase,
     node: &Node<'_>,
     report: &mut Report,
 ) -> Option<OtherBranch> {
     let before = report.problems.len();
-    check_keys(engine, node, report);
+    check_keys(database, node, report);
     check_exclusive(node, report);
     let keys = OtherKeys::decode(node, report)?;
     choose_ttl(keys.ttl_secs, keys.ttl_mins, node, report);
-    check_copy(engine, node, report);
+    check_copy(database, node, report);
     migrations::check_name(node, report);
-    if engine.word == "generic" {
+    if database.word == "generic" {
         let service = generic::Service {
             image: keys.image.is_some(),
             port: keys.port.is_some(),
@@ -362,21 +362,21 @@ pub(super) fn decode(
         };
         generic::check(&service, node, report);
     }
-    (report.problems.len() == before).then_some(OtherBranch { engine, keys })
+    (report.problems.len() == before).then_some(OtherBranch { database, keys })
 }
 
-/// Keys of other engines are unknown here.
-fn check_keys(engine: &Engine, node: &Node<'_>, report: &mut Report) {
+/// Keys of other databases are unknown here.
+fn check_keys(database: &OtherDatabase, node: &Node<'_>, report: &mut Report) {
     let own: Vec<&str> = OtherKeys::KEYS
         .iter()
         .copied()
-        .filter(|key| engine.has(key))
+        .filter(|key| database.has(key))
         .collect();
     for member in node.members() {
         let key = member.key.as_str();
-        if OtherKeys::KEYS.contains(&key) && !engine.has(key) {
+        if OtherKeys::KEYS.contains(&key) && !database.has(key) {
             report_unknown(node, member, &own, report);
-            let others: Vec<&str> = ENGINES
+            let others: Vec<&str> = DATABASES
                 .iter()
                 .filter(|other| other.has(key))
                 .map(|other| other.word)
@@ -388,13 +388,13 @@ fn check_keys(engine: &Engine, node: &Node<'_>, report: &mut Report) {
     }
 }
 
-fn check_copy(engine: &Engine, node: &Node<'_>, report: &mut Report) {
+fn check_copy(database: &OtherDatabase, node: &Node<'_>, report: &mut Report) {
     let Some(copy) = node.get("copy") else {
         return;
     };
     let keys: Vec<&str> = ["mode"]
         .into_iter()
-        .chain(engine.items.iter().copied())
+        .chain(database.items.iter().copied())
         .collect();
     for member in copy.members() {
         let key = member.key.as_str();
@@ -407,11 +407,11 @@ fn check_copy(engine: &Engine, node: &Node<'_>, report: &mut Report) {
     };
     if mode
         .text()
-        .is_some_and(|word| !engine.modes.contains(&word))
+        .is_some_and(|word| !database.modes.contains(&word))
     {
         report
-            .problem(&mode, format!("this is no copy mode of {}", engine.word))
-            .hint(format!("expected one of {}", quoted(engine.modes)));
+            .problem(&mode, format!("this is no copy mode of {}", database.word))
+            .hint(format!("expected one of {}", quoted(database.modes)));
     }
     copy::check_tables(&copy, report);
 }
@@ -421,7 +421,7 @@ impl OtherBranch {
         report.lacks(
             node,
             Weight::Refused,
-            format!("branches of {} are not supported yet", self.engine.word),
+            format!("branches of {} are not supported yet", self.database.word),
         );
     }
 }
@@ -431,7 +431,9 @@ impl Render for OtherBranch {
         let Json::Object(members) = self.keys.render() else {
             return Json::Null;
         };
-        let own = members.into_iter().filter(|(key, _)| self.engine.has(key));
+        let own = members
+            .into_iter()
+            .filter(|(key, _)| self.database.has(key));
         Json::object(own.map(|(key, value)| match (key.as_str(), value) {
             ("copy", Json::Object(members)) => {
                 let given = members

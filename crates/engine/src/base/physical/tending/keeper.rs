@@ -1,4 +1,4 @@
-//! The hands of `follow`: looks, asks the source where that is due, and does what the machine says.
+//! The hands of `tending`: looks, asks the source where that is due, and does what the machine says.
 
 use std::time::Duration;
 

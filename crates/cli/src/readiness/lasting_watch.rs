@@ -1,4 +1,4 @@
-//! One branch followed over the engine's own restarts.
+//! One branch watched over the engine's own restarts.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::settings::Settings;
 const REWATCH_PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of the branch.
-pub(super) enum FollowerEvent {
+pub(super) enum WatchEvent {
     /// It stands like this.
     Changed(Box<BranchView>),
     /// It is gone.
@@ -24,15 +24,15 @@ pub(super) enum FollowerEvent {
     Unclear(ClientError),
 }
 
-/// Follows one branch.
-pub(super) struct Follower<'a> {
+/// Watches one branch.
+pub(super) struct LastingWatch<'a> {
     settings: &'a Settings,
     client: EngineClient,
     name: BranchName,
     watch: Option<BranchWatch>,
 }
 
-impl<'a> Follower<'a> {
+impl<'a> LastingWatch<'a> {
     pub(super) fn new(settings: &'a Settings, name: BranchName) -> Self {
         Self {
             settings,
@@ -42,15 +42,15 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Waits for the next event. After anything but [`FollowerEvent::Changed`] there is none that matters.
-    pub(super) async fn next(&mut self) -> FollowerEvent {
+    /// Waits for the next event. After anything but [`WatchEvent::Changed`] there is none that matters.
+    pub(super) async fn next(&mut self) -> WatchEvent {
         loop {
             if let Some(watch) = &mut self.watch {
                 match watch.next().await {
-                    Ok(Some(view)) => return FollowerEvent::Changed(Box::new(view)),
+                    Ok(Some(view)) => return WatchEvent::Changed(Box::new(view)),
                     // Deleted, or an engine that stops: asking again tells which.
                     Ok(None) | Err(ClientError::Exchange { .. }) => self.watch = None,
-                    Err(error) => return FollowerEvent::Unclear(error),
+                    Err(error) => return WatchEvent::Unclear(error),
                 }
                 tokio::time::sleep(REWATCH_PAUSE).await;
             }
@@ -58,11 +58,11 @@ impl<'a> Follower<'a> {
                 Ok(watch) => self.watch = Some(watch),
                 Err(error) if error.is_absence() => {
                     if let Err(error) = engine_start::connect(self.settings).await {
-                        return FollowerEvent::Lost(error);
+                        return WatchEvent::Lost(error);
                     }
                 }
-                Err(error) if error.is_not_found() => return FollowerEvent::Deleted,
-                Err(error) => return FollowerEvent::Unclear(error),
+                Err(error) if error.is_not_found() => return WatchEvent::Deleted,
+                Err(error) => return WatchEvent::Unclear(error),
             }
         }
     }

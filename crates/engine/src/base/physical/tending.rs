@@ -17,14 +17,14 @@
 //! source that is silent is waited for: what is here stays as good as it was. Owns the decisions; leaves their patience to
 //! `followed::patience`, and seeding again, and telling of it, to `upkeep`.
 
-mod tend;
+mod keeper;
 
 use std::fmt;
 
 use jiff::Timestamp;
 use model::PgMajor;
 
-pub use tend::{Keeper, Tended};
+pub use keeper::{Keeper, Tended};
 
 use super::lsn::Lsn;
 use super::standby::{Sight, Trouble};
