@@ -7,6 +7,7 @@ mod dependencies;
 mod documents;
 mod layers;
 mod repository;
+mod sizes;
 mod sources;
 
 use repository::Repository;
@@ -54,6 +55,11 @@ fn every_source_file_opens_with_its_purpose() {
 #[test]
 fn no_source_file_is_too_long() {
     assert_none(&sources::too_long(&here().sources));
+}
+
+#[test]
+fn most_files_and_functions_are_short() {
+    assert_none(&sizes::too_long_as_a_rule(&here().sources));
 }
 
 #[test]
