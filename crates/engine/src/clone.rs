@@ -16,7 +16,7 @@ use model::{ByteSize, PgMajor, PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::base::SnapshotName;
-use crate::base::copy::CopiedBase;
+use crate::base::copy::{Admitted, CopiedBase};
 use crate::machine::Machine;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, connect_local, connect_unnoticed};
@@ -76,6 +76,9 @@ pub struct ServerImage {
     /// The branch's database: of a physical base no other takes connections.
     #[serde(default)]
     pub database: String,
+    /// Whom the clones let in without being told.
+    #[serde(default)]
+    pub admits: Option<Box<Admitted>>,
 }
 
 impl ServerImage {
@@ -86,7 +89,15 @@ impl ServerImage {
             admin_password: copied.admin_password.clone(),
             settings: copied.settings.clone(),
             database: copied.database.clone(),
+            admits: copied.admits.clone(),
         }
+    }
+
+    /// Whether a clone that nobody was in lets the user of `url` in without being told: so that there is none to let in
+    /// counts as well.
+    pub fn admits_user_of(&self, url: &PgUrl) -> bool {
+        let asked = Admitted::of(url);
+        asked.is_none() || asked.as_ref() == self.admits.as_deref()
     }
 }
 
@@ -331,7 +342,7 @@ pub async fn let_application_in(
     image: &ServerImage,
     url: &PgUrl,
 ) -> Result<(), CloneError> {
-    let (Some(user), Some(password)) = (url.user(), url.password()) else {
+    let Some(Admitted { user, password }) = Admitted::of(url) else {
         return Ok(());
     };
     let socket_dir = machine.layout.socket_dir(name.as_str());

@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::engine_api::{CopyPhase, CopyProgress};
-use model::{ByteSize, CopyMode, CopySpec, PgMajor, Secret};
+use model::{ByteSize, CopyMode, CopySpec, PgMajor, PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -54,6 +54,8 @@ use crate::clock::Clock;
 use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::Installations;
 use crate::postgres::connect::Session;
+use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::password::set_password;
 use crate::postgres::settings::SemanticSettings;
 use crate::source::position::Position;
 use crate::source::{SourceAccess, SourceError};
@@ -142,10 +144,30 @@ pub struct CopiedBase {
     pub notes: Vec<String>,
     /// The password of `bough_admin`.
     pub admin_password: Secret,
+    /// Whom its clones let in without being told: the user and password of the URL that it was copied by.
+    #[serde(default)]
+    pub admits: Option<Box<Admitted>>,
     /// The source's settings that branches take over.
     pub settings: SemanticSettings,
     /// The base on its disk.
     pub size_bytes: ByteSize,
+}
+
+/// A role whose password a base knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// The role.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+impl Admitted {
+    /// The role that a URL logs in as; none where it has no user or no password.
+    pub fn of(url: &PgUrl) -> Option<Self> {
+        let (user, password) = url.user().zip(url.password())?;
+        Some(Self { user, password })
+    }
 }
 
 /// Copies a source. `progress` says how far it is from the start on.
@@ -202,6 +224,7 @@ async fn copy_all(
     progress.phase(CopyPhase::Sealing);
     gather_statistics(base, &mut notes).await?;
     finish(&cluster, &plan, &mut notes).await?;
+    let admits = admit(&cluster, &request.access.url).await;
     let (admin_password, settings) = cluster.seal().await?;
     let known = request
         .access
@@ -221,6 +244,7 @@ async fn copy_all(
         roles_with_verifier: login_roles.with_verifier,
         notes,
         admin_password,
+        admits,
         settings,
         size_bytes: measure(&request.data())?,
     })
@@ -288,6 +312,16 @@ async fn drop_what_is_gone(base: &Session, plan: &Plan<'_>) -> Result<(), CopyEr
         dropped.map_err(|source| CopyError::of_base(format!("drop {object}"), source))?;
     }
     Ok(())
+}
+
+/// Gives the role of the URL the URL's password once, so that no clone has to. Where the copy has no such role, each clone
+/// says so.
+async fn admit(cluster: &Cluster<'_>, url: &PgUrl) -> Option<Box<Admitted>> {
+    // Our own role keeps its password: a source that is a branch may have been given by it.
+    let admitted = Admitted::of(url).filter(|admitted| admitted.user != ADMIN_ROLE)?;
+    let admin = cluster.connect(database::MAINTENANCE).await.ok()?;
+    let set = set_password(&admin, &admitted.user, &admitted.password).await;
+    set.is_ok().then(|| Box::new(admitted))
 }
 
 /// Runs what an administrator wants done to every copy, in a session of its own.

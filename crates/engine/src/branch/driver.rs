@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::hold::Joined;
 use super::newborn::Newborn;
 use super::quiet::Quiet;
-use super::record::{BranchRecord, Spec};
+use super::record::{ApplicationAccess, BranchRecord, Spec};
 use super::state::{AfterRemoval, Event, Failure, State};
 use super::work::{self, Outcome};
 use crate::app::Shared;
@@ -235,7 +235,7 @@ impl Driver {
             Outcome::ServerExited => {
                 self.server = None;
                 // What it committed last may be gone with it.
-                self.record.admits_application = false;
+                self.record.application_access = ApplicationAccess::Unsure;
                 Event::ServerExited {
                     forgiven: self.was_ready_long(),
                 }
@@ -306,12 +306,11 @@ impl Driver {
                 self.progress_rx = progress_of(&self.shared, &record.spec);
                 record.hold.unsettle();
                 record.origin = None;
-                record.admits_application = false;
             }
             State::Ready { .. } => {
                 record.hold.settle(now);
                 record.ready_at = Some(now);
-                record.admits_application = true;
+                record.application_access = ApplicationAccess::Told;
                 record.boot_id.clone_from(&self.shared.machine.boot_id);
                 record.unsynced_on = self.shared.machine.volume_mount;
             }
@@ -319,7 +318,7 @@ impl Driver {
             // Nothing of what was before is in a new clone.
             State::Cloning { .. } => {
                 record.unsynced_on = self.shared.machine.volume_mount;
-                record.admits_application = false;
+                record.application_access = ApplicationAccess::Inborn;
             }
             State::Starting { .. } => {
                 let mount = self.shared.machine.volume_mount;
@@ -528,7 +527,9 @@ impl Driver {
         }
         let new_password = spec.url != self.record.spec.url;
         self.record.spec = spec;
-        self.record.admits_application &= !new_password;
+        if new_password {
+            self.record.application_access = ApplicationAccess::Unsure;
+        }
         self.record
             .hold
             .extend(ttl, self.shared.machine.clock.now());
@@ -542,7 +543,7 @@ impl Driver {
                 return (false, Err(problem_of_failure(failure)));
             }
             // The journal learns of it with the next entry.
-            self.record.admits_application = true;
+            self.record.application_access = ApplicationAccess::Told;
         }
         (false, Ok(self.view()))
     }

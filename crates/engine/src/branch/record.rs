@@ -98,6 +98,19 @@ pub struct Origin {
     pub size_bytes: ByteSize,
 }
 
+/// Whether a branch's server lets the application of the spec's URL in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplicationAccess {
+    /// It has to be told: what it knew may be gone, or is another's.
+    #[default]
+    Unsure,
+    /// Nobody was in the clone yet: it knows whom its snapshot admits.
+    Inborn,
+    /// The server was told, and knows for as long as it runs.
+    Told,
+}
+
 /// Everything journaled of a branch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BranchRecord {
@@ -121,10 +134,9 @@ pub struct BranchRecord {
     pub created_at: Timestamp,
     /// When it last became ready.
     pub ready_at: Option<Timestamp>,
-    /// Whether its server has let the application of the spec's URL in: a server that outlived its engine needs not be
-    /// told again.
+    /// Whether its server knows the password of the spec's URL.
     #[serde(default)]
-    pub admits_application: bool,
+    pub application_access: ApplicationAccess,
     /// What it was cloned from.
     pub origin: Option<Origin>,
     /// The boot of the machine that its server's memory belongs to.

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::driver::{Driver, Handle, Request, open_door};
 use super::hold::Hold;
 use super::newborn::{Journaled, Newborn};
-use super::record::{BranchRecord, Spec};
+use super::record::{ApplicationAccess, BranchRecord, Spec};
 use super::recovery::{self, Now};
 use super::state::State;
 use crate::app::Shared;
@@ -204,7 +204,7 @@ impl Registry {
             port: door.port(),
             created_at: self.shared.machine.clock.now(),
             ready_at: None,
-            admits_application: false,
+            application_access: ApplicationAccess::Unsure,
             origin: None,
             boot_id: self.shared.machine.boot_id.clone(),
             unsynced_on: self.shared.machine.volume_mount,

@@ -10,7 +10,7 @@ use model::ByteSize;
 use model::chain;
 use model::engine_api::{BaseView, Freshness};
 
-use super::record::{BranchRecord, Origin};
+use super::record::{ApplicationAccess, BranchRecord, Origin};
 use super::state::{Failure, RESTARTS_MAX, State, Work};
 use crate::app::Shared;
 use crate::base::SnapshotName;
@@ -223,7 +223,7 @@ async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure
         pause_before(restarts, shared).await;
     }
     let server = match clone::adopt_server(&shared.machine, name).await {
-        Ok(Some(server)) if brief.record.admits_application => {
+        Ok(Some(server)) if brief.record.application_access == ApplicationAccess::Told => {
             return Ok(Outcome::Started(Arc::new(server)));
         }
         Ok(Some(server)) => server,
@@ -236,6 +236,11 @@ async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure
         },
         Err(error) => return Ok(Outcome::StartFailed(error.into())),
     };
+    if brief.record.application_access == ApplicationAccess::Inborn
+        && origin.image.admits_user_of(&brief.record.spec.url())
+    {
+        return Ok(Outcome::Started(Arc::new(server)));
+    }
     Ok(match accept_application(&brief.record, shared).await {
         Ok(()) => Outcome::Started(Arc::new(server)),
         Err(failure) => Outcome::StartFailed(failure),

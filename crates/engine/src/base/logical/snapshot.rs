@@ -170,7 +170,12 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
     drop(session);
     clone_stopped(subscriber, place).await?;
     detach(request, &sequences).await?;
-    Ok(describe(seeded, place, moment.standing))
+    let mut snapshot = describe(seeded, place, moment.standing);
+    if request.prepare.is_some() {
+        // It may have given the role another password.
+        snapshot.copied.admits = None;
+    }
+    Ok(snapshot)
 }
 
 /// What is known of a snapshot that holds everything of a moment.

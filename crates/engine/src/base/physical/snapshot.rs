@@ -254,6 +254,7 @@ pub(super) fn describe(
         roles_with_verifier: done.roles_with_verifier,
         notes,
         admin_password,
+        admits: None,
         settings,
         size_bytes,
     }

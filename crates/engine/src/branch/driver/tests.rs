@@ -108,7 +108,7 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         port: door.port(),
         created_at: app.shared.machine.clock.now(),
         ready_at: None,
-        admits_application: false,
+        application_access: ApplicationAccess::Unsure,
         origin: None,
         boot_id: app.shared.machine.boot_id.clone(),
         unsynced_on: app.shared.machine.volume_mount,
