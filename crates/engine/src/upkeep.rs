@@ -430,7 +430,7 @@ async fn tend(living: &LivingBase) -> String {
             since: None,
             said: Some(chain(&error)),
         });
-        if let Tended::SeedAgain { why } = tended {
+        if let Tended::SeedAgain(why) = tended {
             return why;
         }
         living.note(&tended);

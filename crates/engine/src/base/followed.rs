@@ -34,7 +34,7 @@ use super::physical::moment::Moment;
 use super::physical::seed::{self, SeedRequest, Seeded, seed};
 use super::physical::snapshot::{Snapshot, SnapshotRequest, snapshot};
 use super::physical::standby::{Standby, StandbyError, WaitError};
-use super::physical::tending::{self, Keeper};
+use super::physical::tending::Keeper;
 use super::physical::{Host, Place, Upstream};
 use crate::postgres::server::StopMode;
 use crate::source::SourceError;
@@ -159,24 +159,8 @@ pub struct SeedOrder<'a> {
     pub duration_max: Duration,
 }
 
-/// How a base is after a look.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tended {
-    /// Changes arrive, up to this position.
-    Following(Lsn),
-    /// Nothing arrives; what is here stays as good as it was.
-    Waiting {
-        /// Since when.
-        since: Option<Timestamp>,
-        /// What was said last about it.
-        said: Option<String>,
-    },
-    /// It is of no more use, and was stopped.
-    SeedAgain {
-        /// Why.
-        why: String,
-    },
-}
+/// How a base is after a look: up to which position changes have arrived, or why it is of no more use.
+pub type Tended = patience::Tended<Lsn, String>;
 
 /// A base that follows its source. Dropping it leaves its server running.
 #[derive(Debug)]
@@ -438,24 +422,11 @@ impl FollowedBase {
         match self {
             Self::Physical { standby, keeper } => {
                 let tended = keeper.lock().await.tend(standby, upstream).await?;
-                Ok(match tended {
-                    tending::Tended::Following(progress) => Tended::Following(progress.replayed),
-                    tending::Tended::Waiting { since, said } => Tended::Waiting { since, said },
-                    tending::Tended::SeedAgain(cause) => Tended::SeedAgain {
-                        why: cause.to_string(),
-                    },
-                })
+                Ok(tended.told(|progress| progress.replayed, |cause| cause.to_string()))
             }
             Self::Logical { subscriber, keeper } => {
-                use logical::tending::Tended as Seen;
                 let tended = keeper.lock().await.tend(subscriber, upstream).await?;
-                Ok(match tended {
-                    Seen::Following(progress) => Tended::Following(progress.applied),
-                    Seen::Waiting { since, said } => Tended::Waiting { since, said },
-                    Seen::SeedAgain(cause) => Tended::SeedAgain {
-                        why: cause.to_string(),
-                    },
-                })
+                Ok(tended.told(|progress| progress.applied, |cause| cause.to_string()))
             }
         }
     }

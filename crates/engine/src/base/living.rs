@@ -195,7 +195,7 @@ impl LivingBase {
                 seen.waiting_since = *since;
                 seen.said.clone_from(said);
             }
-            Tended::SeedAgain { .. } => seen.follows = false,
+            Tended::SeedAgain(_) => seen.follows = false,
         }
         drop(seen);
         self.seen_tx.send_replace(());

@@ -49,6 +49,37 @@ pub enum Action<C> {
     SeedAgain(C),
 }
 
+/// How a base is after a look: how far it is, or why it is of no more use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tended<P, C> {
+    /// Changes arrive, so far.
+    Following(P),
+    /// Nothing arrives; what is here stays as good as it was.
+    Waiting {
+        /// Since when.
+        since: Option<Timestamp>,
+        /// What was said last about it.
+        said: Option<String>,
+    },
+    /// It is of no more use, and was stopped.
+    SeedAgain(C),
+}
+
+impl<P, C> Tended<P, C> {
+    /// The same in other words.
+    pub fn told<Q, D>(
+        self,
+        progress: impl FnOnce(P) -> Q,
+        cause: impl FnOnce(C) -> D,
+    ) -> Tended<Q, D> {
+        match self {
+            Self::Following(found) => Tended::Following(progress(found)),
+            Self::Waiting { since, said } => Tended::Waiting { since, said },
+            Self::SeedAgain(found) => Tended::SeedAgain(cause(found)),
+        }
+    }
+}
+
 /// A cause to seed again that patience finds by itself.
 pub trait GivenUp {
     /// The base's files are at fault, because of what is said.
@@ -73,6 +104,14 @@ pub struct Patience {
 }
 
 impl Patience {
+    /// How a base is at which nothing arrives.
+    pub fn waits<P, C>(&self) -> Tended<P, C> {
+        Tended::Waiting {
+            since: self.waiting_since,
+            said: self.said.clone(),
+        }
+    }
+
     /// Something arrives. What was complained of stays.
     pub fn arrives(&mut self) {
         *self = Self {

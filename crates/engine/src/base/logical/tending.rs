@@ -19,7 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::PgMajor;
+use model::{PgMajor, chain};
 
 use super::Upstream;
 use super::fingerprint::Fingerprint;
@@ -232,20 +232,7 @@ fn judge_source(origin: &Origin, source: &SourceSight) -> Option<Cause> {
 }
 
 /// How a subscriber is after a look.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tended {
-    /// Changes arrive.
-    Following(Progress),
-    /// Nothing arrives; what is here stays as good as it was.
-    Waiting {
-        /// Since when.
-        since: Option<Timestamp>,
-        /// What was said last about it.
-        said: Option<String>,
-    },
-    /// It is of no more use, and was stopped.
-    SeedAgain(Cause),
-}
+pub type Tended = patience::Tended<Progress, Cause>;
 
 /// Looks after one subscriber.
 #[derive(Debug, Default)]
@@ -319,10 +306,7 @@ impl Keeper {
         let progress = sight.progress.filter(|progress| progress.follows);
         Ok(match progress {
             Some(progress) => Tended::Following(progress),
-            None => Tended::Waiting {
-                since: self.state.patience.waiting_since,
-                said: self.state.patience.said.clone(),
-            },
+            None => self.state.patience.waits(),
         })
     }
 
@@ -343,12 +327,7 @@ impl Keeper {
 async fn ask(upstream: &Upstream, slot: &str) -> SourceSight {
     match read(upstream, slot).await {
         Ok(sight) => sight,
-        Err(error) => SourceSight::Silent {
-            why: match std::error::Error::source(&error) {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            },
-        },
+        Err(error) => SourceSight::Silent { why: chain(&error) },
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::PgMajor;
+use model::{PgMajor, chain};
 
 use super::{Action, Cause, Origin, SourceSight, State, step};
-use crate::base::followed::patience::has_passed;
+use crate::base::followed::patience::{self, has_passed};
 use crate::base::physical::Upstream;
 use crate::base::physical::fitness::takes_us_for_synchronous;
 use crate::base::physical::replication::{self, Reach, ReplicationError};
@@ -18,20 +18,7 @@ use crate::source::{SourceError, asking, row};
 const ASK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How a standby is after a look.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tended {
-    /// Changes arrive.
-    Following(Progress),
-    /// Nothing arrives; what is here stays as good as it was.
-    Waiting {
-        /// Since when.
-        since: Option<Timestamp>,
-        /// What was said last about it.
-        said: Option<String>,
-    },
-    /// It is of no more use, and was stopped.
-    SeedAgain(Cause),
-}
+pub type Tended = patience::Tended<Progress, Cause>;
 
 /// Looks after one standby.
 #[derive(Debug, Default)]
@@ -87,10 +74,7 @@ impl Keeper {
         standby.show_password(progress.is_none()).await?;
         Ok(match progress {
             Some(progress) => Tended::Following(progress),
-            None => Tended::Waiting {
-                since: self.state.patience.waiting_since,
-                said: self.state.patience.said.clone(),
-            },
+            None => self.state.patience.waits(),
         })
     }
 
@@ -152,12 +136,7 @@ async fn ask(upstream: &Upstream) -> SourceSight {
     };
     match answered.await {
         Ok(sight) => sight,
-        Err(error) => SourceSight::Silent {
-            why: match std::error::Error::source(&error) {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            },
-        },
+        Err(error) => SourceSight::Silent { why: chain(&error) },
     }
 }
 
