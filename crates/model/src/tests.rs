@@ -133,6 +133,10 @@ fn a_refusal_is_one_message_of_the_protocol() {
 fn a_password_is_not_shown_in_any_form_of_a_url() {
     for (text, shown) in [
         ("postgres://u:hush@h/d", "postgres://u:***@h/d"),
+        (
+            "postgres://u@h/d?password=hush&a=1",
+            "postgres://u@h/d?password=***&a=1",
+        ),
         ("host=h password=hush", "host=h password=***"),
         ("host=h user=u", "host=h user=u"),
     ] {
@@ -140,6 +144,16 @@ fn a_password_is_not_shown_in_any_form_of_a_url() {
         assert_eq!(url.redacted(), shown);
         assert_eq!(format!("{url:?}"), format!("PgUrl({shown})"));
     }
+}
+
+#[test]
+fn what_a_uri_says_in_its_query_is_found_and_rewritten_there() {
+    let url = PgUrl::parse("postgres://u@/d?host=/run/pg&port=6001").expect("a URL");
+    let address = url.address();
+    assert_eq!((address.host.as_str(), address.port), ("/run/pg", 6001));
+    let url = PgUrl::parse("postgres://u@h/?a=1&dbname=d").expect("a URL");
+    let renamed = url.with_database("e").reveal();
+    assert_eq!(renamed, "postgres://u@h/?a=1&dbname=e");
 }
 
 #[test]

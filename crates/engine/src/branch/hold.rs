@@ -61,11 +61,6 @@ impl Hold {
         self.ttl
     }
 
-    /// Whether a session holds the branch.
-    pub fn is_held(&self) -> bool {
-        !self.sessions.is_empty()
-    }
-
     /// A session joins, or says that it lives.
     ///
     /// # Errors
@@ -217,6 +212,41 @@ mod tests {
         assert!(hold.next_deadline().unwrap() <= at(4 + 15));
         assert!(hold.drop_silent(at(19)));
         assert_eq!(hold.expires_at(), Some(at(304)));
+    }
+
+    #[test]
+    fn a_branch_that_is_held_or_being_made_does_not_expire() {
+        let mut hold = Hold::new(Ttl(300));
+        hold.join(&holder("a"), at(0)).unwrap();
+        hold.settle(at(1));
+        assert_eq!(hold.expires_at(), None);
+        hold.leave(&id("a"), at(2));
+        hold.settle(at(3));
+        assert_eq!(hold.expires_at(), Some(at(302)), "it was settled before");
+        hold.unsettle();
+        assert_eq!(hold.expires_at(), None);
+    }
+
+    #[test]
+    fn one_silent_session_of_two_leaves_the_branch_held() {
+        let mut hold = Hold::new(Ttl(300));
+        hold.join(&holder("a"), at(0)).unwrap();
+        hold.join(&holder("b"), at(10)).unwrap();
+        let deadline = hold.next_deadline().unwrap();
+        assert!(hold.drop_silent(deadline), "at the very moment");
+        assert_eq!(hold.expires_at(), None);
+        let left: Vec<SessionId> = hold.sessions().into_iter().map(|it| it.id).collect();
+        assert_eq!(left, [id("b")]);
+    }
+
+    #[test]
+    fn a_branch_without_sessions_keeps_its_expiry_when_silence_is_looked_for() {
+        let mut hold = Hold::new(Ttl(300));
+        hold.settle(at(0));
+        assert!(!hold.drop_silent(at(100)));
+        assert_eq!(hold.expires_at(), Some(at(300)));
+        assert_eq!(hold.next_deadline(), Some(at(300)));
+        assert_eq!(hold.ttl(), Ttl(300));
     }
 
     #[test]
