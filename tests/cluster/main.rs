@@ -1,13 +1,20 @@
 //! Stories on a real Kubernetes. `cargo xtask test --cluster` brings one up, or takes the one that `KUBECONFIG` names,
 //! loads the images of this tree into it, and runs these.
 //!
-//! `kubernetes` is the cluster as a story uses it: by kubectl alone, in a namespace of its own. Beside this file lies
+//! `kubernetes` is the cluster as a story uses it: by kubectl alone, in a namespace of its own; `operator` is ours in it,
+//! for one story at a time; `users` are people with few rights. Beside this file lies
 //! what the node is made of: `node/`, `coredns.yaml`, `pause.c`, `postgres-entrypoint.sh`.
 
 mod kubernetes;
+mod operator;
+mod users;
 
+mod administrator;
+mod chart;
 mod databases;
+mod doors;
 mod images;
+mod leader;
 mod pods;
 mod shop;
 mod volumes;

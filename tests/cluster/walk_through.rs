@@ -9,42 +9,16 @@ use fixtures::{Program, Signal, TestEnv, built_binary, eventually, http};
 use serde_json::Value;
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
+use crate::operator::{IMAGE, Operator};
 use crate::shop::Shop;
 
-/// Our image, as `cargo xtask test --cluster` loads it.
-const IMAGE: &str = "localhost/bough:dev";
-
-const ORDER: &str = r#"{"items":[{"productId":"1","quantity":99}]}"#;
-
-/// The operator, from its manifests; taken away again with this.
-struct Operator<'a> {
-    cluster: &'a Cluster,
-    manifests: String,
-}
-
-impl<'a> Operator<'a> {
-    fn install(cluster: &'a Cluster, user: &TestEnv) -> Result<Self> {
-        let written = user.run(["operator", "manifests", "--image", IMAGE], LIMIT)?;
-        let manifests = written.success()?;
-        // Told first, so that what a failure leaves half made goes as well.
-        let operator = Self { cluster, manifests };
-        cluster.tell(&["apply", "-f", "-"], &operator.manifests)?;
-        Ok(operator)
-    }
-}
-
-impl Drop for Operator<'_> {
-    fn drop(&mut self) {
-        let words = ["delete", "--wait=false", "--ignore-not-found", "-f", "-"];
-        let _deleted = self.cluster.tell(&words, &self.manifests);
-    }
-}
+pub(crate) const ORDER: &str = r#"{"items":[{"productId":"1","quantity":99}]}"#;
 
 /// The branches of a namespace, ended before their operator is.
-struct Branches<'a>(&'a Namespace<'a>);
+pub(crate) struct Branches<'a>(pub(crate) &'a Namespace<'a>);
 
 impl Branches<'_> {
-    fn count(&self) -> Result<usize> {
+    pub(crate) fn count(&self) -> Result<usize> {
         let listed = self.0.ask(&["get", "branches.bough.dev", "-o", "name"])?;
         Ok(listed.lines().count())
     }
@@ -59,7 +33,7 @@ impl Drop for Branches<'_> {
 }
 
 /// The shop's file of this name, byte for byte but for the namespace.
-fn session_file(user: &TestEnv, name: &str, namespace: &str) -> Result<String> {
+pub(crate) fn session_file(user: &TestEnv, name: &str, namespace: &str) -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     let file = root.context("the tests are below the root")?;
     let file = file.join("demo/metalmart/.mirrord").join(name);
@@ -71,7 +45,7 @@ fn session_file(user: &TestEnv, name: &str, namespace: &str) -> Result<String> {
 }
 
 /// The service as a session of `file`, answering on a port of this machine.
-fn start_session(user: &TestEnv, file: &str) -> Result<(Program, u16)> {
+pub(crate) fn start_session(user: &TestEnv, file: &str) -> Result<(Program, u16)> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port();
@@ -91,7 +65,7 @@ fn start_session(user: &TestEnv, file: &str) -> Result<(Program, u16)> {
     Ok((session, port))
 }
 
-fn product(port: u16) -> Result<(Value, Value)> {
+pub(crate) fn product(port: u16) -> Result<(Value, Value)> {
     let answer = http::get(port, "/api/inventory/1")?;
     let product: Value = serde_json::from_str(&answer.body)?;
     Ok((

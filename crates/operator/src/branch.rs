@@ -9,11 +9,12 @@ use kube::Client;
 
 use crate::Settings;
 
+pub(crate) use fetch::{ask, unready};
 pub use plan::ASKED_ANNOTATION;
 
 /// What went wrong with one step.
 #[derive(Debug, thiserror::Error)]
-enum StepError {
+pub(crate) enum StepError {
     /// The API server refused or did not answer.
     #[error("cannot {tried}")]
     Api {
@@ -35,7 +36,7 @@ enum StepError {
 
 /// Looks at everything once.
 pub(crate) async fn look(client: &Client, settings: &Settings, now: Timestamp) {
-    let groups = match fetch::groups(client, settings.namespace.as_deref()).await {
+    let groups = match fetch::groups(client, &settings.namespaces).await {
         Ok(groups) => groups,
         Err(error) => return tell(&error),
     };

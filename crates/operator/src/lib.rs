@@ -6,21 +6,35 @@
 //!                      apply     the host made or removed, the resource's status, finalizer, end
 //! ```
 //!
+//! Of several operators one works (`leader`); the others wait for its end.
+//!
 //! Owns hosts and resources. Leaves making, keeping and expiring branches to the engine of each host, and asking it for
 //! them to whoever wants one. Nothing is remembered between two looks: killed anywhere, the next one goes on.
 
 mod branch;
+mod clear;
 mod host;
+mod install;
+mod leader;
 mod manifests;
+mod standing;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use branch::ASKED_ANNOTATION;
+pub use clear::{ClearError, Cleared, clear};
 pub use host::{DATA_DIR, HOST_LABEL, HostSettings, PROGRAM};
-pub use manifests::manifests;
+pub use install::{Change, InstallError, apply, remove, title};
+pub use leader::{Candidate, LEASE_NAME};
+pub use manifests::{NAME, Wish, manifests, policies};
+pub use standing::{
+    AgentStanding, HostStanding, OperatorStanding, Standing, StandingError, standing,
+};
 
 /// How often everything is looked at. A branch's first host takes seconds to start, so that this is not what is waited
 /// for.
@@ -29,35 +43,86 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What an operator looks after.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The one namespace; none for all of them.
-    pub namespace: Option<String>,
+    /// The namespaces; none for all of them.
+    pub namespaces: Vec<String>,
+    /// As whom it stands for the lead; none where it is the only one.
+    pub candidate: Option<Candidate>,
     /// How branch hosts look.
     pub host: HostSettings,
 }
 
-/// Looks after branches until `shutdown` ends. What fails is logged and tried again at the next look.
+/// How long a lead may take to be given back.
+const RELEASE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Looks after branches until `shutdown` ends, while it leads. What fails is logged and tried again at the next look.
 pub async fn run(
     client: Client,
     settings: Settings,
     now: fn() -> Timestamp,
     shutdown: impl Future<Output = ()>,
 ) {
+    let Some(candidate) = &settings.candidate else {
+        tokio::select! {
+            () = shutdown => {}
+            () = look_after(&client, &settings, now) => {}
+        }
+        return;
+    };
+    let (tell, mut leads) = watch::channel(None);
+    let lead = async {
+        loop {
+            while !is_ahead(*leads.borrow_and_update()) {
+                if leads.changed().await.is_err() {
+                    return;
+                }
+            }
+            tracing::info!("this operator leads");
+            // Cut off anywhere, the next operator goes on.
+            tokio::select! {
+                () = lost(&mut leads) => tracing::warn!("this operator does not lead any more"),
+                () = look_after(&client, &settings, now) => {}
+            }
+        }
+    };
+    tracing::info!(name = candidate.name, "standing for the lead");
+    tokio::select! {
+        () = shutdown => {}
+        () = leader::keep(client.clone(), candidate.clone(), now, tell) => {}
+        () = lead => {}
+    }
+    let released = leader::release(client.clone(), candidate);
+    if tokio::time::timeout(RELEASE_WITHIN, released)
+        .await
+        .is_err()
+    {
+        tracing::warn!("no answer when the lead was given back");
+    }
+}
+
+fn is_ahead(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| until > Instant::now())
+}
+
+/// Waits until the time has come that nothing has put off.
+async fn lost(leads: &mut watch::Receiver<Option<Instant>>) {
+    loop {
+        let until = *leads.borrow_and_update();
+        let Some(until) = until.filter(|until| is_ahead(Some(*until))) else {
+            return;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            changed = leads.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn look_after(client: &Client, settings: &Settings, now: fn() -> Timestamp) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tokio::pin!(shutdown);
-    tracing::info!(
-        namespace = settings.namespace.as_deref(),
-        "looking after branches"
-    );
+    tracing::info!(namespaces = ?settings.namespaces, "looking after branches");
     loop {
-        tokio::select! {
-            () = &mut shutdown => return,
-            _ = looks.tick() => {}
-        }
-        // Cut off anywhere, the next operator goes on.
-        tokio::select! {
-            () = &mut shutdown => return,
-            () = branch::look(&client, &settings, now()) => {}
-        }
+        looks.tick().await;
+        branch::look(client, settings, now()).await;
     }
 }

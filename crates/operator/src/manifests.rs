@@ -1,46 +1,43 @@
-//! What an administrator applies for an operator: its namespace, its account and rights, itself.
+//! What an administrator applies for an operator: what is refused to everybody, its namespace, its account and rights,
+//! itself. `charts/bough` has the same objects, which a story holds.
+
+mod admission;
+mod rights;
 
 use serde_json::{Value, json};
 
 /// The name of all of them, and of their namespace.
-const NAME: &str = "bough-operator";
+pub const NAME: &str = "bough-operator";
 
-/// The objects, in the order in which they are applied. `image` is ours.
-pub fn manifests(image: &str) -> Vec<Value> {
-    let labels = json!({"app.kubernetes.io/name": NAME});
-    let context = json!({
-        "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true,
-        "runAsNonRoot": true,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    });
-    let rule = |group: &str, resources: Value, verbs: Value| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    let rules = json!([
-        rule(
-            "bough.dev",
-            json!(["branches"]),
-            json!(["get", "list", "patch", "delete"])
-        ),
-        rule("bough.dev", json!(["branches/status"]), json!(["patch"])),
-        rule("apps", json!(["statefulsets"]), json!(["get", "create"])),
-        rule("", json!(["pods"]), json!(["get"])),
-        // An engine is asked in its own pod; `get` is what WebSockets take where `create` is for others.
-        rule("", json!(["pods/exec"]), json!(["create", "get"])),
-    ]);
-    let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": NAME});
-    let pod = json!({
-        "serviceAccountName": NAME,
-        "containers": [{
-            "name": "operator",
-            "image": image,
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["/bough", "operator", "run", "--image", image],
-            "env": [{"name": "BOUGH_DATA_DIR", "value": "/nonexistent"}],
-            "securityContext": context,
-        }],
-    });
-    vec![
+/// The role in each namespace of branches, where the whole cluster is not granted.
+const ROLE: &str = "bough-branches";
+
+/// The group of roles.
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// What an operator is to be.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Our image.
+    pub image: String,
+    /// The namespaces that may have branches; none for all of the cluster.
+    pub namespaces: Vec<String>,
+    /// The PostgreSQL image, without its tag.
+    pub postgres_image: String,
+    /// The storage class of branch hosts; none for the cluster's default one.
+    pub storage_class: Option<String>,
+    /// The size of each host's volume.
+    pub storage_size: String,
+}
+
+/// What the API server refuses by itself, which belongs to the cluster.
+pub fn policies() -> Vec<Value> {
+    admission::policies()
+}
+
+/// The operator's own objects, in the order in which they are applied.
+pub fn manifests(wish: &Wish) -> Vec<Value> {
+    let mut objects = vec![
         json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": NAME, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
@@ -49,25 +46,135 @@ pub fn manifests(image: &str) -> Vec<Value> {
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": NAME, "namespace": NAME},
         }),
+    ];
+    objects.extend(granted(
+        "Role",
+        NAME,
+        Some(NAME),
+        &rights::of_own_namespace(),
+    ));
+    for namespace in &wish.namespaces {
+        objects.extend(granted(
+            "Role",
+            ROLE,
+            Some(namespace),
+            &rights::of_branches(),
+        ));
+    }
+    if wish.namespaces.is_empty() {
+        objects.extend(granted("ClusterRole", NAME, None, &rights::of_branches()));
+    }
+    objects.push(deployment(wish));
+    objects
+}
+
+/// A role and the binding that gives it to the operator.
+fn granted(kind: &str, name: &str, namespace: Option<&str>, rules: &Value) -> [Value; 2] {
+    let mut metadata = json!({"name": name});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    let api = format!("{RBAC}/v1");
+    let subject = json!({"kind": "ServiceAccount", "name": NAME, "namespace": NAME});
+    [
+        json!({"apiVersion": api, "kind": kind, "metadata": metadata, "rules": rules}),
         json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-            "metadata": {"name": NAME}, "rules": rules,
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-            "metadata": {"name": NAME},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
-            "subjects": [subject],
-        }),
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": NAME, "namespace": NAME, "labels": labels},
-            "spec": {
-                // Two at once would do the same thing twice, which is harmless and useless.
-                "replicas": 1, "strategy": {"type": "Recreate"},
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
+            "apiVersion": api, "kind": format!("{kind}Binding"), "metadata": metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name}, "subjects": [subject],
         }),
     ]
+}
+
+fn deployment(wish: &Wish) -> Value {
+    let labels = json!({"app.kubernetes.io/name": NAME});
+    let mut command: Vec<&str> = vec!["/bough", "operator", "run"];
+    command.extend(["--image", &wish.image, "--identity", "$(POD_NAME)"]);
+    command.extend(["--lease-namespace", NAME]);
+    command.extend(["--postgres-image", &wish.postgres_image]);
+    command.extend(["--storage-size", &wish.storage_size]);
+    if let Some(class) = &wish.storage_class {
+        command.extend(["--storage-class", class]);
+    }
+    for namespace in &wish.namespaces {
+        command.extend(["--namespace", namespace]);
+    }
+    let container = json!({
+        "name": "operator",
+        "image": wish.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "env": [
+            {"name": "BOUGH_DATA_DIR", "value": "/nonexistent"},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        // It keeps nothing between two looks.
+        "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "runAsNonRoot": true,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    });
+    let pod = json!({"serviceAccountName": NAME, "containers": [container]});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": NAME, "namespace": NAME, "labels": labels},
+        "spec": {
+            // One works, the other takes over.
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(namespaces: &[&str]) -> Wish {
+        Wish {
+            image: "bough:1".to_owned(),
+            namespaces: namespaces.iter().map(|&it| it.to_owned()).collect(),
+            postgres_image: "postgres".to_owned(),
+            storage_class: None,
+            storage_size: "10Gi".to_owned(),
+        }
+    }
+
+    #[test]
+    fn with_namespaces_nothing_is_granted_elsewhere() {
+        let objects = manifests(&wish(&["shop", "bank"]));
+        let kinds: Vec<_> = objects.iter().map(|it| it["kind"].as_str()).collect();
+        assert!(!kinds.contains(&Some("ClusterRole")), "{kinds:?}");
+        let roles = objects.iter().filter(|it| it["kind"] == "Role");
+        let places: Vec<_> = roles
+            .map(|it| it["metadata"]["namespace"].clone())
+            .collect();
+        assert_eq!(places, [NAME, "shop", "bank"]);
+        let run = objects.last().expect("a deployment")["spec"]["template"].to_string();
+        assert!(
+            run.contains(r#""--namespace","shop","--namespace","bank""#),
+            "{run}"
+        );
+        let whole = manifests(&wish(&[]));
+        assert!(whole.iter().any(|it| it["kind"] == "ClusterRole"));
+    }
+
+    #[test]
+    fn every_policy_is_bound_denies_and_fails_closed() {
+        let policies = policies();
+        for pair in policies.chunks(2) {
+            let [policy, binding] = pair else {
+                panic!("{pair:?}");
+            };
+            assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+            assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+            assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
+            // Not even the operator's own account is exempt.
+            assert_eq!(policy["spec"].get("matchConditions"), None);
+        }
+    }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::workload::Workload;
 
-/// What somebody wants of a branch. Fixed once it is asked for, but for its TTL.
+/// What somebody wants of a branch. Fixed once it is asked for, but for its TTL: each field has a rule of its own, so that
+/// who is refused reads which one it was.
 #[derive(Debug, Clone, PartialEq, Eq, CustomResource, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "bough.dev",
@@ -36,6 +37,11 @@ use crate::workload::Workload;
 #[x_kube(validation = ("self.id == oldSelf.id", "a branch keeps its id: ask for another one"))]
 #[x_kube(validation = ("self.source == oldSelf.source", "a branch keeps its source: ask for another one"))]
 #[x_kube(validation = ("self.version == oldSelf.version", "a branch keeps its version: ask for another one"))]
+#[x_kube(validation = ("self.copy == oldSelf.copy", "a branch keeps what it holds: ask for another one"))]
+#[x_kube(validation = (
+    "has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target)",
+    "a branch keeps its target: ask for another one"
+))]
 #[x_kube(validation = (
     "has(self.requester) == has(oldSelf.requester) && (!has(self.requester) || self.requester == oldSelf.requester)",
     "who asked is written once"
@@ -61,9 +67,9 @@ pub struct BranchSpec {
     /// The workload in whose environment its connection was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Workload>,
-    /// Who asked for it, as the API server knows him.
+    /// Who asked for it, as the API server knows him: the admission policy refuses anybody else's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 1024))]
     pub requester: Option<String>,
 }
 
@@ -101,7 +107,7 @@ pub struct BranchCopy {
     pub tables: BTreeMap<String, RowsOf>,
     /// Further arguments of the dump.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    #[schemars(length(max = 64), inner(length(max = 1024)))]
     pub dump_args: Vec<String>,
 }
 
@@ -110,7 +116,7 @@ pub struct BranchCopy {
 pub struct RowsOf {
     /// A condition in SQL, as after WHERE; without it every row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 65_536))]
+    #[schemars(length(max = 4096))]
     pub filter: Option<String>,
 }
 

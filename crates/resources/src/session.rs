@@ -35,7 +35,7 @@ pub struct SessionSpec {
     pub network: NetworkWish,
     /// Who asked for it, as the API server knows him.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 1024))]
     pub requester: Option<String>,
 }
 

@@ -96,9 +96,10 @@ fn what_several_fields_decide_is_a_rule() {
             .iter()
             .any(|rule| rule.starts_with(&at) && rule.contains(word))
     };
-    assert!(has("", "oldSelf.id"), "{found:#?}");
-    assert!(has("", "oldSelf.requester"), "{found:#?}");
-    assert!(has("", "oldSelf.source"), "{found:#?}");
+    for field in ["id", "source", "version", "copy", "target", "requester"] {
+        assert!(has("", &format!("oldSelf.{field}")), "{field}: {found:#?}");
+    }
+    assert!(!has("", "oldSelf.ttlSeconds"), "{found:#?}");
     assert!(has("/properties/copy", "self.tables"), "{found:#?}");
 }
 

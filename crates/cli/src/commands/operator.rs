@@ -1,8 +1,11 @@
-//! `bough operator`: what a cluster's administrator applies.
+//! `bough operator`: what a cluster's administrator applies, looks at, and takes away.
 
+mod clear;
 mod copy_program;
+mod install;
 mod manifests;
 mod run;
+mod status;
 
 use clap::{Args, Subcommand};
 use model::ExitCode;
@@ -13,11 +16,12 @@ use crate::ui::Ui;
 
 const EXAMPLES: &str = "\
 Examples:
-  bough operator manifests | kubectl apply -f -
+  bough operator install
+  bough operator status
 
 Sessions without branches need none of this: they work with their user's own rights.";
 
-/// Write what a cluster's administrator applies
+/// Install, watch and take away what makes branches in a cluster
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct OperatorArgs {
@@ -27,7 +31,11 @@ pub(crate) struct OperatorArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Install(install::InstallArgs),
+    Status(status::StatusArgs),
     Manifests(manifests::ManifestsArgs),
+    Clear(clear::ClearArgs),
+    Uninstall(install::UninstallArgs),
     #[command(hide = true)]
     Run(run::RunArgs),
     #[command(hide = true)]
@@ -48,8 +56,12 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
     match &args.verb {
+        Verb::Install(args) => install::install(args, settings, ui).await?,
+        Verb::Uninstall(args) => install::uninstall(args, settings, ui).await?,
+        Verb::Status(args) => status::run(args, settings, ui).await?,
         Verb::Manifests(args) => manifests::run(args, settings, ui)?,
         Verb::Run(args) => run::run(args, settings).await?,
+        Verb::Clear(args) => clear::run(args, settings, ui).await?,
         Verb::CopyProgram(args) => copy_program::run(args)?,
     }
     Ok(ExitCode::Success)

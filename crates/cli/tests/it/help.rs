@@ -20,7 +20,7 @@ fn the_overview_names_every_command() {
       port-forward   Lead ports of this machine through a target's network, or a target's ports to this
                      machine
       engine         Look at the engine that owns the branches, or stop it
-      operator       Write what a cluster's administrator applies
+      operator       Install, watch and take away what makes branches in a cluster
       verify-config  Check a configuration file: every error with its place, and what `exec` would
                      refuse or leave out
       schema         Write the JSON Schema of configuration files

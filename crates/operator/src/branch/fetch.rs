@@ -27,22 +27,32 @@ pub(super) struct Group {
     pub(super) branches: Vec<Branch>,
 }
 
-/// All branches, by who shares a host.
+/// All branches of these namespaces, or of the cluster without any, by who shares a host.
 pub(super) async fn groups(
     client: &Client,
-    namespace: Option<&str>,
+    namespaces: &[String],
 ) -> Result<Vec<Group>, StepError> {
-    let api: Api<Branch> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+    let apis: Vec<Api<Branch>> = match namespaces {
+        [] => vec![Api::all(client.clone())],
+        some => some
+            .iter()
+            .map(|it| Api::namespaced(client.clone(), it))
+            .collect(),
     };
-    let listed = api.list(&ListParams::default()).await;
-    let listed = listed.map_err(|source| StepError::Api {
-        tried: "list branches".to_owned(),
-        source: Box::new(source),
-    })?;
+    let mut branches = Vec::new();
+    for api in apis {
+        let listed = api.list(&ListParams::default()).await;
+        let listed = listed.map_err(|source| StepError::Api {
+            tried: match api.namespace() {
+                Some(namespace) => format!("list branches in namespace {namespace}"),
+                None => "list branches".to_owned(),
+            },
+            source: Box::new(source),
+        })?;
+        branches.extend(listed.items);
+    }
     let mut groups: BTreeMap<(String, u16), Vec<Branch>> = BTreeMap::new();
-    for branch in listed.items {
+    for branch in branches {
         let key = (branch.namespace().unwrap_or_default(), branch.spec.version);
         groups.entry(key).or_default().push(branch);
     }
@@ -94,7 +104,7 @@ pub(super) async fn host(client: &Client, group: &Group) -> Result<Host, StepErr
 }
 
 /// Why a pod is not ready, in its own or the kubelet's words.
-fn unready(pod: &Pod) -> Option<String> {
+pub(crate) fn unready(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref();
     let conditions = status.iter().flat_map(|it| it.conditions.iter().flatten());
     let mut ready = conditions.filter(|it| it.type_ == "Ready");
@@ -116,7 +126,7 @@ fn unready(pod: &Pod) -> Option<String> {
 }
 
 /// Has the host's own program ask its engine; answers with what it prints.
-pub(super) async fn ask(pods: &Api<Pod>, pod: &str, words: &[&str]) -> Result<String, StepError> {
+pub(crate) async fn ask(pods: &Api<Pod>, pod: &str, words: &[&str]) -> Result<String, StepError> {
     let command = [&[host::PROGRAM], words].concat();
     let params = AttachParams::default().container(host::CONTAINER);
     let process = pods.exec(pod, command, &params).await;

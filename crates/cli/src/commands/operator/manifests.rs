@@ -11,20 +11,55 @@ use crate::ui::{Format, Page, Report, Ui};
 
 const EXAMPLES: &str = "\
 Examples:
-  bough operator manifests | kubectl apply -f -
-  bough operator manifests | kubectl diff -f -";
+  bough operator manifests | kubectl apply --server-side -f -
+  bough operator manifests | kubectl diff -f -
 
-/// Write the definitions of Bough's resources, and the operator that acts on them
+Where nobody is to have rights in the whole cluster:
+  bough operator manifests --only-rules | kubectl apply --server-side -f -      by its administrator
+  bough operator manifests --namespace shop --without-rules | kubectl apply --server-side -f -";
+
+/// Write the definitions of Bough's resources, the rules about them, and the operator that acts on them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ManifestsArgs {
     /// The definitions alone
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["only_rules", "without_rules"])]
     only_definitions: bool,
 
+    /// The definitions and the admission policies alone, which belong to the cluster
+    #[arg(long, conflicts_with = "without_rules")]
+    only_rules: bool,
+
+    /// The operator without them
+    #[arg(long)]
+    without_rules: bool,
+
+    #[command(flatten)]
+    wish: WishArgs,
+}
+
+/// What the operator is to be.
+#[derive(Debug, Args)]
+pub(super) struct WishArgs {
     /// The image that operator, branch hosts and agents run [default: BOUGH_AGENT_IMAGE, else this version's]
     #[arg(long)]
     image: Option<String>,
+
+    /// Branches in this namespace alone, and others that are named: Roles there in place of a ClusterRole
+    #[arg(long = "namespace", value_name = "NS")]
+    namespaces: Vec<String>,
+
+    /// The PostgreSQL image without its tag
+    #[arg(long, value_name = "IMAGE", default_value = "postgres")]
+    postgres_image: String,
+
+    /// The storage class of branch hosts [default: the cluster's own]
+    #[arg(long, value_name = "CLASS")]
+    storage_class: Option<String>,
+
+    /// The size of each host's volume
+    #[arg(long, value_name = "QUANTITY", default_value = "10Gi")]
+    storage_size: String,
 }
 
 #[derive(Serialize)]
@@ -41,15 +76,49 @@ impl Report for List {
     }
 }
 
+impl WishArgs {
+    /// The namespaces that may have branches; none for the whole cluster.
+    pub(super) fn namespaces(&self) -> &[String] {
+        &self.namespaces
+    }
+}
+
+/// Definitions and policies.
+pub(super) fn rules() -> Result<Vec<Value>, CommandError> {
+    let mut rules = definitions()?;
+    rules.extend(operator::policies());
+    Ok(rules)
+}
+
+/// The operator's own objects.
+pub(super) fn own(args: &WishArgs, settings: &Settings) -> Vec<Value> {
+    let image = args.image.as_ref().unwrap_or(&settings.agent_image);
+    operator::manifests(&operator::Wish {
+        image: image.clone(),
+        namespaces: args.namespaces.clone(),
+        postgres_image: args.postgres_image.clone(),
+        storage_class: args.storage_class.clone(),
+        storage_size: args.storage_size.clone(),
+    })
+}
+
+fn definitions() -> Result<Vec<Value>, CommandError> {
+    let definitions = resources::definitions();
+    let written: Result<_, _> = definitions.iter().map(serde_json::to_value).collect();
+    written.map_err(|error| CommandError::new(ExitCode::Internal, error))
+}
+
 /// Writes them to standard output.
 pub(super) fn run(args: &ManifestsArgs, settings: &Settings, ui: &Ui) -> Result<(), CommandError> {
-    let definitions = resources::definitions();
-    let written = definitions.iter().map(serde_json::to_value);
-    let written: Result<Vec<Value>, _> = written.collect();
-    let mut items = written.map_err(|error| CommandError::new(ExitCode::Internal, error))?;
-    if !args.only_definitions {
-        let image = args.image.as_deref().unwrap_or(&settings.agent_image);
-        items.extend(operator::manifests(image));
+    let mut items = if args.only_definitions {
+        definitions()?
+    } else if args.without_rules {
+        Vec::new()
+    } else {
+        rules()?
+    };
+    if !(args.only_definitions || args.only_rules) {
+        items.extend(own(&args.wish, settings));
     }
     let list = List {
         api_version: "v1",

@@ -4,7 +4,7 @@ use std::io;
 
 use clap::Args;
 use model::ExitCode;
-use operator::HostSettings;
+use operator::{Candidate, HostSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::contexts;
@@ -34,9 +34,17 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "QUANTITY", default_value = "10Gi")]
     storage_size: String,
 
-    /// Look after one namespace alone
-    #[arg(long, value_name = "NS")]
-    namespace: Option<String>,
+    /// Look after this namespace alone, and others that are named [default: all of the cluster]
+    #[arg(long = "namespace", value_name = "NS")]
+    namespaces: Vec<String>,
+
+    /// The name, its own among several operators, by which it stands for their lead [default: it is the only one]
+    #[arg(long, value_name = "NAME", requires = "lease_namespace")]
+    identity: Option<String>,
+
+    /// The namespace whose lease says who leads
+    #[arg(long, value_name = "NS", requires = "identity")]
+    lease_namespace: Option<String>,
 
     /// The kubeconfig's context [default: its current one; without a kubeconfig the cluster that this runs in]
     #[arg(long, value_name = "CONTEXT")]
@@ -56,8 +64,10 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
     let signals = |error| CommandError::new(ExitCode::Internal, SignalError(error));
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let candidate = args.identity.clone().zip(args.lease_namespace.clone());
     let wanted = operator::Settings {
-        namespace: args.namespace.clone(),
+        candidate: candidate.map(|(name, namespace)| Candidate { name, namespace }),
+        namespaces: args.namespaces.clone(),
         host: HostSettings {
             image: args.image.clone(),
             postgres_image: args.postgres_image.clone(),

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -111,6 +112,7 @@ impl BranchHost {
         let asking = Asking {
             api: Api::namespaced(client.clone(), namespace.as_str()),
             namespace,
+            requester: who_asks(&client).await?,
         };
         let waited = tokio::time::timeout(HOST_WITHIN, async {
             for wish in wishes {
@@ -207,6 +209,8 @@ impl BranchHost {
 struct Asking<'a> {
     api: Api<Branch>,
     namespace: &'a Namespace,
+    /// Who asks, as the API server knows him; none where it does not say.
+    requester: Option<String>,
 }
 
 impl Asking<'_> {
@@ -226,7 +230,8 @@ impl Asking<'_> {
                 }
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.is_not_found() => {
-                    let branch = resource(self.namespace, wish, clock::now());
+                    let requester = self.requester.clone();
+                    let branch = resource(self.namespace, wish, requester, clock::now());
                     let made = self.api.create(&PostParams::default(), &branch).await;
                     match made.map_err(ApiFailure::from) {
                         Ok(_) => return Ok(()),
@@ -261,11 +266,39 @@ impl Asking<'_> {
     }
 }
 
+/// The caller's name, which the admission policy compares with the resource's.
+async fn who_asks(client: &Client) -> Result<Option<String>, ClusterError> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = SelfSubjectReview::default();
+    match api
+        .create(&PostParams::default(), &review)
+        .await
+        .map_err(ApiFailure::from)
+    {
+        Ok(answer) => Ok(answer
+            .status
+            .and_then(|status| status.user_info)
+            .and_then(|user| user.username)),
+        // Before Kubernetes 1.28 nobody is told, and no policy asks.
+        Err(failure) if failure.is_not_found() => Ok(None),
+        Err(source) => Err(ClusterError::Api {
+            tried: "ask the cluster as whom it knows you".to_owned(),
+            right: "create selfsubjectreviews.authentication.k8s.io".to_owned(),
+            source,
+        }),
+    }
+}
+
 fn asked_at(now: Timestamp) -> serde_json::Value {
     json!({ operator::ASKED_ANNOTATION: now.to_string() })
 }
 
-fn resource(namespace: &Namespace, wish: &BranchWish, now: Timestamp) -> Branch {
+fn resource(
+    namespace: &Namespace,
+    wish: &BranchWish,
+    requester: Option<String>,
+    now: Timestamp,
+) -> Branch {
     let tables = wish.copy.tables.iter().map(|(table, rows)| {
         let filter = rows.filter.clone();
         (table.clone(), RowsOf { filter })
@@ -285,7 +318,7 @@ fn resource(namespace: &Namespace, wish: &BranchWish, now: Timestamp) -> Branch 
         version: wish.version.0,
         ttl_seconds: u32::try_from(wish.ttl.0).unwrap_or(u32::MAX),
         target: wish.target.as_ref().and_then(workload),
-        requester: None,
+        requester,
     };
     let name = BranchName::of(namespace, &wish.id);
     let mut branch = Branch::new(name.as_str(), spec);
@@ -329,7 +362,8 @@ mod tests {
             target: Some("deployment/inventory".parse().expect("a target")),
         };
         let now = "2026-01-02T12:00:00Z".parse().expect("a time");
-        let written = serde_json::to_value(resource(&namespace, &wish, now)).expect("JSON");
+        let written = resource(&namespace, &wish, Some("alice".to_owned()), now);
+        let written = serde_json::to_value(written).expect("JSON");
         let name = BranchName::of(&namespace, &wish.id);
         assert_eq!(
             written,
@@ -343,6 +377,7 @@ mod tests {
                     "id": "my debug/session", "source": "db:5432/inventory", "version": 16,
                     "copy": {"mode": "all"}, "ttlSeconds": 300,
                     "target": {"kind": "Deployment", "name": "inventory"},
+                    "requester": "alice",
                 },
             })
         );

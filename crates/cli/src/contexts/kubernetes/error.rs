@@ -18,6 +18,11 @@ impl ApiFailure {
         self.code() == Some(403)
     }
 
+    /// Whether an admission policy refuses it, whose message says why.
+    fn is_denied_by_policy(&self) -> bool {
+        matches!(&self.0, kube::Error::Api(status) if status.message.contains("ValidatingAdmissionPolicy"))
+    }
+
     /// Whether there is no such object.
     pub(super) fn is_not_found(&self) -> bool {
         self.code() == Some(404)
@@ -200,6 +205,10 @@ impl ClusterError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Kubeconfig(_) => Some("`--context` names another one".to_owned()),
+            Self::Api { source, .. } if source.is_denied_by_policy() => Some(
+                "that is a rule of the cluster's administrator: `kubectl get validatingadmissionpolicies` shows them all"
+                    .to_owned(),
+            ),
             Self::Api { right, source, .. } if source.is_forbidden() => {
                 Some(format!("you need the right to {right} there: `kubectl auth can-i {right}`"))
             }
@@ -207,7 +216,7 @@ impl ClusterError {
                 Some("`kubectl get pods` shows whether the cluster is there at all".to_owned())
             }
             Self::NoOperator => Some(
-                "`bough operator manifests | kubectl apply -f -` installs it; without \"db_branches\" the session runs, on \
+                "`bough operator install` installs it; without \"db_branches\" the session runs, on \
                  the shared databases"
                     .to_owned(),
             ),

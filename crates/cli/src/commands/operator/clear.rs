@@ -1,0 +1,53 @@
+//! `bough operator clear`: all branches and their hosts end, which is what goes before an operator does.
+
+use clap::Args;
+use model::ExitCode;
+use operator::Cleared;
+
+use crate::contexts;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// End all branches, and the pods and volumes that they live on
+#[derive(Debug, Args)]
+pub(super) struct ClearArgs {
+    /// Of this namespace alone, and others that are named [default: of the whole cluster]
+    #[arg(long = "namespace", value_name = "NS")]
+    namespaces: Vec<String>,
+
+    /// The kubeconfig's context [default: its current one; without a kubeconfig the cluster that this runs in]
+    #[arg(long, value_name = "CONTEXT")]
+    context: Option<String>,
+}
+
+/// Ends them, and says how many.
+pub(super) async fn run(
+    args: &ClearArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let context = contexts::choose_context(args.context.as_deref(), None, &settings.kubeconfig)?;
+    let client = contexts::client_of(&context).await?;
+    tell(ui, end(&client, &args.namespaces).await?);
+    Ok(())
+}
+
+/// Says how many ended.
+pub(super) fn tell(ui: &Ui, cleared: Cleared) {
+    let Cleared { branches, hosts } = cleared;
+    ui.note(&format!("ended: {branches} branches, {hosts} branch hosts"));
+}
+
+/// Ends them.
+pub(super) async fn end(
+    client: &kube::Client,
+    namespaces: &[String],
+) -> Result<Cleared, CommandError> {
+    let cleared = operator::clear(client, namespaces).await;
+    cleared.map_err(|error| {
+        CommandError::new(ExitCode::Target, error).with_hint(
+            "an operator has to run to end branches: `bough operator status` shows whether one does",
+        )
+    })
+}

@@ -1,0 +1,136 @@
+//! `bough operator install` and `uninstall`: the manifests brought into a cluster and taken out of it, without `kubectl`.
+
+use clap::Args;
+use kube::Client;
+use model::ExitCode;
+use operator::{Change, InstallError};
+use serde_json::Value;
+
+use super::manifests::{self, WishArgs};
+use crate::contexts;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+const EXAMPLES: &str = "\
+Examples:
+  bough operator install --dry-run
+  bough operator install --image registry.example/bough:0.1.0
+  bough operator install --without-rules --namespace shop";
+
+const UNINSTALL_EXAMPLES: &str = "\
+Examples:
+  bough operator uninstall --dry-run
+  bough operator uninstall
+
+Branches end first, with the hosts and volumes that they live on.";
+
+/// Install the operator in a cluster, or bring an installed one up to date
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct InstallArgs {
+    #[command(flatten)]
+    what: What,
+}
+
+/// Take the operator out of a cluster, and all branches before it
+#[derive(Debug, Args)]
+#[command(after_help = UNINSTALL_EXAMPLES)]
+pub(super) struct UninstallArgs {
+    #[command(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Args)]
+struct What {
+    /// Leave definitions and admission policies, which belong to the cluster, to its administrator
+    #[arg(long)]
+    without_rules: bool,
+
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// The kubeconfig's context [default: its current one]
+    #[arg(long, value_name = "CONTEXT")]
+    context: Option<String>,
+
+    #[command(flatten)]
+    wish: WishArgs,
+}
+
+impl What {
+    /// The objects, in the order in which they are applied.
+    fn objects(&self, settings: &Settings) -> Result<Vec<Value>, CommandError> {
+        let mut objects = if self.without_rules {
+            Vec::new()
+        } else {
+            manifests::rules()?
+        };
+        objects.extend(manifests::own(&self.wish, settings));
+        Ok(objects)
+    }
+
+    async fn client(&self, settings: &Settings, ui: &Ui) -> Result<Client, CommandError> {
+        let named = self.context.as_deref();
+        let context = contexts::choose_context(named, None, &settings.kubeconfig)?;
+        ui.note(&format!("context {context}"));
+        Ok(contexts::client_of(&context).await?)
+    }
+
+    fn tell(&self, ui: &Ui, object: &Value, change: Change) {
+        let done = match change {
+            Change::Created => "created",
+            Change::Changed => "changed",
+            Change::Unchanged => "as it was",
+            Change::Removed => "removed",
+            Change::Absent => "not there",
+        };
+        let would = if self.dry_run { "would be " } else { "" };
+        ui.note(&format!("{}: {would}{done}", operator::title(object)));
+    }
+}
+
+/// Applies everything.
+pub(super) async fn install(
+    args: &InstallArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let what = &args.what;
+    let objects = what.objects(settings)?;
+    let client = what.client(settings, ui).await?;
+    for object in &objects {
+        let applied = operator::apply(&client, object, what.dry_run).await;
+        what.tell(ui, object, applied.map_err(refused)?);
+    }
+    Ok(())
+}
+
+/// Ends all branches, then takes everything away, the operator first.
+pub(super) async fn uninstall(
+    args: &UninstallArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let what = &args.what;
+    let objects = what.objects(settings)?;
+    let client = what.client(settings, ui).await?;
+    if what.dry_run {
+        ui.note("all branches and their hosts would end");
+    } else {
+        let cleared = super::clear::end(&client, what.wish.namespaces()).await?;
+        super::clear::tell(ui, cleared);
+    }
+    for object in objects.iter().rev() {
+        let removed = operator::remove(&client, object, what.dry_run).await;
+        what.tell(ui, object, removed.map_err(refused)?);
+    }
+    Ok(())
+}
+
+fn refused(error: InstallError) -> CommandError {
+    CommandError::new(ExitCode::Target, error).with_hint(
+        "this takes an administrator's rights: `bough operator manifests` writes what he would apply",
+    )
+}

@@ -1,0 +1,125 @@
+//! `bough operator status`: what there is of Bough in a cluster, and how it stands.
+
+use clap::Args;
+use model::{ExitCode, Namespace};
+use operator::{HostStanding, Standing, StandingError};
+
+use crate::contexts;
+use crate::engine_words;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::{Format, Page, Report, Table, Ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  bough operator status
+  bough operator status -n metalmart -o json";
+
+/// Show the operators and who leads, branch hosts with their branches, bases and volumes, and agents
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StatusArgs {
+    /// Hosts and agents of this namespace alone [default: of the whole cluster]
+    #[arg(short, long, value_name = "NS")]
+    namespace: Option<Namespace>,
+
+    /// The kubeconfig's context [default: its current one]
+    #[arg(long, value_name = "CONTEXT")]
+    context: Option<String>,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Shows it.
+pub(super) async fn run(
+    args: &StatusArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let context = contexts::choose_context(args.context.as_deref(), None, &settings.kubeconfig)?;
+    let client = contexts::client_of(&context).await?;
+    let namespace = args.namespace.as_ref().map(Namespace::as_str);
+    let standing = operator::standing(&client, namespace)
+        .await
+        .map_err(refused)?;
+    ui.report(&standing, args.output)?;
+    Ok(())
+}
+
+fn refused(error: StandingError) -> CommandError {
+    let right = error.right.clone();
+    CommandError::new(ExitCode::Target, error).with_hint(format!(
+        "this takes the right to {right}; `-n NAMESPACE` asks about one namespace"
+    ))
+}
+
+impl Report for Standing {
+    fn text(&self, page: Page) -> String {
+        let mut text = String::new();
+        if self.operators.is_empty() {
+            text.push_str("No operator is installed in the namespace bough-operator.\n");
+        } else {
+            let mut table = Table::new(page, &["OPERATOR", "STATE", "LEADS", "IMAGE"]);
+            for it in &self.operators {
+                let state = it.unready.as_deref().unwrap_or("Ready").to_owned();
+                let leads = if it.leads { "yes" } else { "no" }.to_owned();
+                table.row([
+                    it.pod.clone(),
+                    state,
+                    leads,
+                    it.image.clone().unwrap_or_default(),
+                ]);
+            }
+            text.push_str(&table.text());
+        }
+        if !self.hosts.is_empty() {
+            let header = [
+                "NAMESPACE",
+                "HOST",
+                "STATE",
+                "BRANCHES",
+                "BASES",
+                "FREE",
+                "VOLUME",
+            ];
+            let mut table = Table::new(page, &header);
+            for it in &self.hosts {
+                table.row(host(it));
+            }
+            text.push('\n');
+            text.push_str(&table.text());
+        }
+        if !self.agents.is_empty() {
+            let mut table = Table::new(page, &["NAMESPACE", "POD", "AGENT", "BESIDE"]);
+            for it in &self.agents {
+                let (namespace, pod) = (it.namespace.clone(), it.pod.clone());
+                table.row([
+                    namespace,
+                    pod,
+                    it.container.clone(),
+                    it.target.clone().unwrap_or_default(),
+                ]);
+            }
+            text.push('\n');
+            text.push_str(&table.text());
+        }
+        text
+    }
+}
+
+fn host(host: &HostStanding) -> [String; 7] {
+    let engine = host.engine.as_ref();
+    [
+        host.namespace.clone(),
+        host.pod.clone(),
+        host.unready.as_deref().unwrap_or("Ready").to_owned(),
+        format!("{} of {} ready", host.branches_ready, host.branches),
+        engine.map(|it| it.bases.to_string()).unwrap_or_default(),
+        engine
+            .map(|it| engine_words::free(&it.volume))
+            .unwrap_or_default(),
+        engine.map(|it| it.volume.kind.clone()).unwrap_or_default(),
+    ]
+}

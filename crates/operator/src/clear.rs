@@ -1,0 +1,151 @@
+//! The end of all branches and their hosts, before their operator goes: without it nobody ends what holds a branch's
+//! resource.
+//!
+//! ```text
+//!   branches deleted ──an operator ends each in its engine──> resources gone ──> hosts deleted, with their volumes
+//! ```
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client, ResourceExt};
+use resources::Branch;
+
+use crate::HOST_LABEL;
+
+/// How long branches may take to end, each of which its host's engine deletes.
+const END_WITHIN: Duration = Duration::from_secs(120);
+
+/// How often it is looked whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What was ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// Branches.
+    pub branches: usize,
+    /// Branch hosts.
+    pub hosts: usize,
+}
+
+/// Why something is left.
+#[derive(Debug, thiserror::Error)]
+pub enum ClearError {
+    /// The API server refused or did not answer.
+    #[error("cannot {tried}")]
+    Api {
+        /// What was tried.
+        tried: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Branches do not end.
+    #[error("after {} s there are still branches: {}", END_WITHIN.as_secs(), .left.join(", "))]
+    Left {
+        /// Those, each `NAMESPACE/NAME`.
+        left: Vec<String>,
+    },
+}
+
+/// Ends all branches and hosts of `namespaces`, of the whole cluster without any.
+///
+/// # Errors
+/// [`ClearError`] where something is left, and may be tried again.
+pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, ClearError> {
+    let places: Vec<Option<&str>> = match namespaces {
+        [] => vec![None],
+        some => some.iter().map(|it| Some(it.as_str())).collect(),
+    };
+    let mut cleared = Cleared::default();
+    for place in &places {
+        for branch in branches(client, *place).await? {
+            cleared.branches += 1;
+            delete(
+                &Api::<Branch>::namespaced(client.clone(), &namespace(&branch)),
+                &branch,
+            )
+            .await?;
+        }
+    }
+    for place in &places {
+        wait_until_none(client, *place).await?;
+    }
+    for place in &places {
+        for host in hosts(client, *place).await? {
+            cleared.hosts += 1;
+            delete(
+                &Api::<StatefulSet>::namespaced(client.clone(), &namespace(&host)),
+                &host,
+            )
+            .await?;
+        }
+    }
+    Ok(cleared)
+}
+
+fn namespace(object: &impl ResourceExt) -> String {
+    object.namespace().unwrap_or_default()
+}
+
+fn failed(tried: &str, source: kube::Error) -> ClearError {
+    ClearError::Api {
+        tried: tried.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+/// None where the cluster does not know branches.
+async fn branches(client: &Client, place: Option<&str>) -> Result<Vec<Branch>, ClearError> {
+    let api: Api<Branch> = match place {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    match api.list(&ListParams::default()).await {
+        Ok(listed) => Ok(listed.items),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(source) => Err(failed("list branches", source)),
+    }
+}
+
+async fn hosts(client: &Client, place: Option<&str>) -> Result<Vec<StatefulSet>, ClearError> {
+    let api: Api<StatefulSet> = match place {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let listed = api.list(&ListParams::default().labels(HOST_LABEL)).await;
+    let listed = listed.map_err(|source| failed("list branch hosts", source))?;
+    Ok(listed.items)
+}
+
+async fn delete<K>(api: &Api<K>, object: &K) -> Result<(), ClearError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + ResourceExt,
+{
+    let name = object.name_any();
+    match api.delete(&name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        deleted => deleted
+            .map(drop)
+            .map_err(|source| failed(&format!("delete {name} in {}", namespace(object)), source)),
+    }
+}
+
+async fn wait_until_none(client: &Client, place: Option<&str>) -> Result<(), ClearError> {
+    let mut left = Vec::new();
+    let waited = tokio::time::timeout(END_WITHIN, async {
+        loop {
+            let found = branches(client, place).await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            let names = found
+                .iter()
+                .map(|it| format!("{}/{}", namespace(it), it.name_any()));
+            left = names.collect();
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    waited.await.unwrap_or(Err(ClearError::Left { left }))
+}

@@ -1,0 +1,220 @@
+//! The chart: the same objects as `bough operator manifests`; installed, upgraded under a live branch, and gone again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::MutexGuard;
+
+use anyhow::{Context, Result, ensure};
+use fixtures::{Signal, TestEnv, built_binary, eventually, http};
+use serde_json::Value;
+
+use crate::kubernetes::{Cluster, LIMIT};
+use crate::operator::{IMAGE, turn};
+use crate::shop::Shop;
+use crate::walk_through::{Branches, ORDER, product, session_file, start_session};
+
+const NAMESPACE: &str = "bough-operator";
+
+/// What belongs to the cluster and may be ours.
+pub(crate) const OURS: [&str; 3] = [
+    "customresourcedefinitions",
+    "validatingadmissionpolicies,validatingadmissionpolicybindings",
+    "clusterroles,clusterrolebindings",
+];
+
+fn chart() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Ok(root
+        .context("the tests are below the root")?
+        .join("charts/bough"))
+}
+
+/// Helm, with nothing of this machine's.
+struct Helm<'a> {
+    cluster: &'a Cluster,
+    user: &'a TestEnv,
+}
+
+impl Helm<'_> {
+    fn run(&self, words: &[&str]) -> Result<String> {
+        let program = std::env::var_os("BOUGH_TEST_HELM")
+            .context("BOUGH_TEST_HELM is not set: run `cargo xtask test --cluster`")?;
+        let mut helm = Command::new(program);
+        helm.env_clear().env("HOME", self.user.home());
+        helm.env("KUBECONFIG", self.cluster.kubeconfig());
+        let output = helm.args(words).current_dir(self.user.home()).output()?;
+        let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "helm {words:?}: {err}");
+        Ok(String::from_utf8_lossy(out).into_owned())
+    }
+}
+
+/// The objects of a stream of JSON by kind, namespace and name.
+fn by_name(objects: impl Iterator<Item = Value>) -> BTreeMap<String, Value> {
+    let named = objects.map(|object| {
+        let of = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+        let kind = object["kind"].as_str().unwrap_or_default();
+        (format!("{kind} {}/{}", of("namespace"), of("name")), object)
+    });
+    named.collect()
+}
+
+/// Checks that these flags and these values are the same objects.
+fn same(cluster: &Cluster, user: &TestEnv, flags: &[&str], values: &[&str]) -> Result<()> {
+    let image = ["operator", "manifests", "--image", IMAGE];
+    let written = user.run([&image[..], flags].concat(), LIMIT)?.success()?;
+    let mut list: Value = serde_json::from_str(&written)?;
+    let items = list["items"].as_array_mut().context("a list")?;
+    // Helm makes the namespace itself.
+    items.retain(|object| object["kind"] != "Namespace");
+    let wanted = by_name(items.drain(..));
+    let chart = chart()?;
+    let image = format!("image={IMAGE}");
+    let words = ["template", "bough", chart.to_str().context("UTF-8")?];
+    let words = [
+        &words[..],
+        // Without a cluster it takes itself for an old one's.
+        &["--kube-version", "1.33.0", "--no-hooks"],
+        &["-n", NAMESPACE, "--set", &image],
+        values,
+    ]
+    .concat();
+    let rendered = Helm { cluster, user }.run(&words)?;
+    let ask = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
+    let read = cluster.tell(&ask, &rendered)?;
+    let objects = serde_json::Deserializer::from_str(&read).into_iter::<Value>();
+    let rendered = by_name(objects.collect::<Result<Vec<_>, _>>()?.into_iter());
+    let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
+    ensure!(names(&rendered) == names(&wanted), "{:?}", names(&rendered));
+    for (name, object) in &wanted {
+        let other = &rendered[name];
+        ensure!(other == object, "{name} is\n{other}\nand not\n{object}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_and_the_manifests_are_the_same_objects() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
+    same(&cluster, &user, &[], &[])?;
+    let flags = [
+        "--without-rules",
+        "--namespace",
+        "shop",
+        "--storage-class",
+        "fast",
+    ];
+    let values = ["--set", "rules=false,namespaces={shop},storageClass=fast"];
+    same(&cluster, &user, &flags, &values)
+}
+
+/// A release; taken away again with this.
+struct Release<'a> {
+    helm: Helm<'a>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        let words = ["uninstall", "bough", "-n", NAMESPACE, "--ignore-not-found"];
+        let _uninstalled = self.helm.run(&[&words[..], &["--no-hooks"]].concat());
+        let words = ["delete", "namespace", NAMESPACE, "--ignore-not-found"];
+        let _deleted = self.helm.cluster.ask(&words);
+    }
+}
+
+#[test]
+fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
+    user.set("KUBECONFIG", cluster.kubeconfig());
+    user.set("BOUGH_AGENT_IMAGE", IMAGE);
+    let release = Release {
+        _turn: turn(),
+        helm: Helm {
+            cluster: &cluster,
+            user: &user,
+        },
+    };
+    let helm = &release.helm;
+    // No release has a chart yet: the earlier one is this tree's under an earlier number, with one operator.
+    let chart = chart()?;
+    let chart = chart.to_str().context("UTF-8")?;
+    helm.run(&["package", chart, "--version", "0.0.9"])?;
+    let image = format!("image={IMAGE}");
+    let all = [
+        "-n",
+        NAMESPACE,
+        "--set",
+        &image,
+        "--wait",
+        "--timeout",
+        "180s",
+    ];
+    let words = ["install", "bough", "bough-0.0.9.tgz", "--create-namespace"];
+    helm.run(&[&words[..], &["--set", "replicas=1"], &all].concat())?;
+
+    let shop = Shop::open(&cluster)?;
+    let namespace = shop.namespace();
+    eventually("an answer of the shop", LIMIT, || {
+        Ok(shop.product("1").ok())
+    })?;
+    let branches = Branches(namespace);
+    let file = session_file(&user, "inventory-db-branch.json", namespace.name())?;
+    let (mut session, port) = start_session(&user, &file)?;
+    let reserved = http::post(port, "/api/inventory/reserve", ORDER)?;
+    ensure!(reserved.status == 200, "{}", reserved.body);
+
+    helm.run(&[&["upgrade", "bough", chart][..], &all].concat())?;
+    let ready = "jsonpath={.status.readyReplicas}";
+    let ready = cluster.ask(&["-n", NAMESPACE, "get", "deployment", NAMESPACE, "-o", ready])?;
+    ensure!(ready == "2", "{ready}");
+    ensure!(product(port)? == (1.into(), 99.into()));
+    session.signal(Signal::TERM)?;
+    drop(session.finish(LIMIT)?);
+    // The new operator knows the branch, and another session finds it as it was.
+    let (mut session, port) = start_session(&user, &file)?;
+    ensure!(product(port)? == (1.into(), 99.into()));
+    session.signal(Signal::TERM)?;
+    drop(session.finish(LIMIT)?);
+    ensure!(branches.count()? == 1);
+
+    helm.run(&[
+        "uninstall",
+        "bough",
+        "-n",
+        NAMESPACE,
+        "--wait",
+        "--timeout",
+        "180s",
+    ])?;
+    for kind in OURS {
+        let left = cluster.ask(&["get", kind, "-o", "name"])?;
+        ensure!(!left.contains("bough"), "{left}");
+    }
+    // The record of who led is nobody's, and goes with the namespace.
+    let lease = "lease.coordination.k8s.io/bough-operator";
+    eventually("the end of the operators", LIMIT, || {
+        let words = ["-n", NAMESPACE, "get", "all,roles,leases", "-o", "name"];
+        let left = cluster.ask(&words)?;
+        Ok(left.lines().all(|line| line == lease).then_some(()))
+    })?;
+    eventually("the end of hosts and volumes", LIMIT, || {
+        let words = [
+            "get",
+            "pods,statefulsets,pvc",
+            "-l",
+            "bough.dev/host",
+            "-o",
+            "name",
+        ];
+        Ok(namespace.ask(&words)?.is_empty().then_some(()))
+    })?;
+    eventually("the end of the agents", LIMIT, || {
+        let states = "jsonpath={.items[*].status.ephemeralContainerStatuses[*].state}";
+        let states = namespace.ask(&["get", "pods", "-o", states])?;
+        Ok((states.contains("terminated") && !states.contains("running")).then_some(()))
+    })
+}
