@@ -50,12 +50,16 @@ impl Helm<'_> {
     }
 }
 
-/// The objects of a stream of JSON by kind, namespace and name.
-fn by_name(objects: impl Iterator<Item = Value>) -> BTreeMap<String, Value> {
+/// The objects of a manifest by kind, namespace and name, as kubectl reads them: `0.0` and `0` are one number.
+fn read(cluster: &Cluster, manifest: &str) -> Result<BTreeMap<String, Value>> {
+    let ask = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
+    let read = cluster.tell(&ask, manifest)?;
+    let objects = serde_json::Deserializer::from_str(&read).into_iter::<Value>();
     let named = objects.map(|object| {
+        let object = object?;
         let of = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
         let kind = object["kind"].as_str().unwrap_or_default();
-        (format!("{kind} {}/{}", of("namespace"), of("name")), object)
+        Ok((format!("{kind} {}/{}", of("namespace"), of("name")), object))
     });
     named.collect()
 }
@@ -68,7 +72,7 @@ fn same(cluster: &Cluster, user: &TestEnv, flags: &[&str], values: &[&str]) -> R
     let items = list["items"].as_array_mut().context("a list")?;
     // Helm makes the namespace itself.
     items.retain(|object| object["kind"] != "Namespace");
-    let wanted = by_name(items.drain(..));
+    let wanted = read(cluster, &list.to_string())?;
     let chart = chart()?;
     let image = format!("image={IMAGE}");
     let words = ["template", "bough", chart.to_str().context("UTF-8")?];
@@ -81,10 +85,7 @@ fn same(cluster: &Cluster, user: &TestEnv, flags: &[&str], values: &[&str]) -> R
     ]
     .concat();
     let rendered = Helm { cluster, user }.run(&words)?;
-    let ask = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
-    let read = cluster.tell(&ask, &rendered)?;
-    let objects = serde_json::Deserializer::from_str(&read).into_iter::<Value>();
-    let rendered = by_name(objects.collect::<Result<Vec<_>, _>>()?.into_iter());
+    let rendered = read(cluster, &rendered)?;
     let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
     ensure!(names(&rendered) == names(&wanted), "{:?}", names(&rendered));
     for (name, object) in &wanted {

@@ -178,6 +178,18 @@ pub(crate) fn up(places: &Places) -> Result<Ready> {
     })
 }
 
+/// Helm, which installs the chart.
+///
+/// # Errors
+/// When the machine lacks Go, or it does not build.
+pub(crate) fn helm(places: &Places) -> Result<PathBuf> {
+    debian::require(&[Requirement::Go])?;
+    let root = root(places);
+    create_public_dir(&root)?;
+    let _lock = Lock::take(&root.join(".lock"))?;
+    programs::ensure_helm(&root)
+}
+
 /// Ends our node.
 ///
 /// # Errors

@@ -54,12 +54,14 @@ pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> 
     for program in [Program::Bough, Program::Inventory] {
         archives.push(image::make(program, Profile::Debug, None)?);
     }
+    let helm = cluster::helm(places)?;
     let ready = cluster::up(places)?;
     let told = cluster::load(places, &archives).and_then(|()| {
         console::note("stories");
         let mut environment = vec![
             ("KUBECONFIG", ready.kubeconfig.clone()),
             ("BOUGH_TEST_KUBECTL", ready.kubectl.clone().into()),
+            ("BOUGH_TEST_HELM", helm.into()),
         ];
         for (variable, package, program) in BINARIES {
             environment.push((variable, build(package, program, Profile::Debug)?.into()));

@@ -178,3 +178,17 @@ fn the_definitions_are_a_list_that_kubectl_takes() {
         (&"Deployment".into(), &"i:1".into())
     );
 }
+
+#[test]
+fn the_chart_has_the_rules_that_manifests_writes() {
+    let outcome = run(&environment(), "operator manifests --only-rules");
+    let chart = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../charts/bough/files/rules.json"
+    );
+    let kept = std::fs::read_to_string(chart).unwrap();
+    assert!(
+        outcome.stdout == kept,
+        "`bough operator manifests --only-rules > charts/bough/files/rules.json` brings it up to date"
+    );
+}

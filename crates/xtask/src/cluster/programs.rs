@@ -1,4 +1,4 @@
-//! The programs of the node that are built from Go modules: Kubernetes itself, and CoreDNS.
+//! The programs of the node that are built from Go modules: Kubernetes itself, and CoreDNS; and Helm, for stories.
 //!
 //! Kept under a name made of everything that decides what they are, so that another version is another file. The first
 //! build takes some minutes; every later one of the same version none.
@@ -20,6 +20,9 @@ const KUBERNETES_VERSION: &str = "v1.33.13";
 /// The name server of the cluster.
 const COREDNS: &str = "github.com/coredns/coredns@v1.12.4";
 
+/// What installs the chart.
+const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.18.6";
+
 /// The built programs.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -40,8 +43,16 @@ pub(super) fn ensure(root: &Path) -> Result<Programs> {
     Ok(Programs {
         kubectl: node.with_file_name("kubectl"),
         node,
-        coredns: ensure_coredns(root)?,
+        coredns: ensure_module(root, "coredns", COREDNS)?,
     })
+}
+
+/// Builds Helm, unless it is there.
+///
+/// # Errors
+/// When its module cannot be got, or does not build.
+pub(super) fn ensure_helm(root: &Path) -> Result<PathBuf> {
+    ensure_module(root, "helm", HELM)
 }
 
 fn ensure_node(root: &Path) -> Result<PathBuf> {
@@ -78,21 +89,22 @@ fn ensure_node(root: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn ensure_coredns(root: &Path) -> Result<PathBuf> {
-    let directory = root.join(format!("coredns-{}", key(&[COREDNS.as_bytes().to_vec()])));
-    let program = directory.join("coredns");
+/// Builds the program `name` of a module at its version, unless it is there.
+fn ensure_module(root: &Path, name: &str, module: &str) -> Result<PathBuf> {
+    let directory = root.join(format!("{name}-{}", key(&[module.as_bytes().to_vec()])));
+    let program = directory.join(name);
     if program.is_file() {
         return Ok(program);
     }
-    console::note("building CoreDNS, once: this takes some minutes");
+    console::note(&format!("building {name}, once: this takes some minutes"));
     let unfinished = directory.join("unfinished");
     create_public_dir(&unfinished)?;
     let mut go = debian::go();
-    go.args(["install", "-trimpath", "-ldflags", "-s -w", COREDNS]);
+    go.args(["install", "-trimpath", "-ldflags", "-s -w", module]);
     go.env("GOBIN", &unfinished).env("CGO_ENABLED", "0");
     // A module of its own: ours is not to be looked for.
     command::run(go.current_dir(&directory))?;
-    keep(&unfinished.join("coredns"), &program)?;
+    keep(&unfinished.join(name), &program)?;
     Ok(program)
 }
 
