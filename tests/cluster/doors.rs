@@ -172,7 +172,7 @@ fn who_lacks_a_right_is_refused_at_each_door_and_told_which() -> Result<()> {
 }
 
 #[test]
-fn a_user_of_one_namespace_neither_sees_nor_uses_nor_destroys_anothers_branch() -> Result<()> {
+fn a_user_of_one_namespace_neither_sees_nor_uses_nor_destroys_branches_of_another() -> Result<()> {
     let cluster = Cluster::given()?;
     let (hers, his) = (cluster.namespace("alice")?, cluster.namespace("bob")?);
     let rights = [BRANCHES, SESSIONS, EXEC, PODS];
