@@ -120,6 +120,8 @@ fn host(host: &HostStanding) -> [String; 7] {
         engine
             .map(|it| engine_words::free(&it.volume))
             .unwrap_or_default(),
-        engine.map(|it| it.volume.kind.clone()).unwrap_or_default(),
+        engine
+            .map(|it| it.volume.kind.to_string())
+            .unwrap_or_default(),
     ]
 }
