@@ -65,6 +65,12 @@ impl Counts {
         self.total.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(crate) fn note_one_that_stays(&self) {
+        self.note_one_that_came_and_went();
+        self.active.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Ends when a client waits for a server, or waited since this was asked last.
     pub async fn knocked(&self) {
         self.knocks.notified().await;

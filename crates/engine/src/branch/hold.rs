@@ -241,12 +241,12 @@ mod tests {
 
     #[test]
     fn a_branch_without_sessions_keeps_its_expiry_when_silence_is_looked_for() {
-        let mut hold = Hold::new(Ttl(300));
+        let mut hold = Hold::new(Ttl(120));
         hold.settle(at(0));
         assert!(!hold.drop_silent(at(100)));
-        assert_eq!(hold.expires_at(), Some(at(300)));
-        assert_eq!(hold.next_deadline(), Some(at(300)));
-        assert_eq!(hold.ttl(), Ttl(300));
+        assert_eq!(hold.expires_at(), Some(at(120)));
+        assert_eq!(hold.next_deadline(), Some(at(120)));
+        assert_eq!(hold.ttl(), Ttl(120));
     }
 
     #[test]

@@ -74,6 +74,15 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_stays_awake_for_as_long_as_somebody_is_connected() {
+        let counts = Counts::default();
+        counts.note_one_that_stays();
+        let mut quiet = Quiet::begin(&counts, at(0), Some(SLEEP_AFTER));
+        assert!(!quiet.look(&counts, at(60)));
+        assert!(!quiet.look(&counts, at(10_000)));
+    }
+
+    #[test]
     fn nothing_sleeps_where_it_is_not_wanted() {
         let counts = Counts::default();
         let mut quiet = Quiet::begin(&counts, at(0), None);

@@ -43,6 +43,27 @@ fn a_branch_becomes_ready_and_goes() {
 }
 
 #[test]
+fn a_snapshot_is_kept_for_as_long_as_files_may_stand_on_it() {
+    let mut state = run([Event::SnapshotReady(snapshot())]);
+    for event in [
+        Event::Cloned,
+        Event::Started,
+        Event::QuietLong,
+        Event::Stopped,
+        Event::Knocked,
+    ] {
+        assert_eq!(state.snapshot(), Some(&snapshot()), "{}", state.word());
+        state = state.step(event).unwrap();
+    }
+    assert_eq!(state.snapshot(), Some(&snapshot()));
+    let deleting = state.step(Event::DeleteAsked).unwrap();
+    assert_eq!(deleting.snapshot(), None);
+    let denied = State::Gone.step(Event::Started).unwrap_err();
+    let told = "a branch that is gone does not take Started";
+    assert_eq!(denied.to_string(), told);
+}
+
+#[test]
 fn a_branch_sleeps_and_wakes() {
     let asleep = run([
         Event::CloneTaken(Some(snapshot())),
