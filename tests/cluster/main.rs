@@ -16,6 +16,8 @@ mod doors;
 mod images;
 mod leader;
 mod pods;
+mod replaced_pods;
+mod replicas;
 mod shop;
 mod volumes;
 mod walk_through;

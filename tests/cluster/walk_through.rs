@@ -12,6 +12,7 @@ use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::operator::{IMAGE, Operator};
 use crate::shop::Shop;
 
+/// The order that leaves one of the product.
 pub(crate) const ORDER: &str = r#"{"items":[{"productId":"1","quantity":99}]}"#;
 
 /// The branches of a namespace, ended before their operator is.
@@ -65,6 +66,7 @@ pub(crate) fn start_session(user: &TestEnv, file: &str) -> Result<(Program, u16)
     Ok((session, port))
 }
 
+/// What of the product is in stock and reserved, as the service on a port says.
 pub(crate) fn product(port: u16) -> Result<(Value, Value)> {
     let answer = http::get(port, "/api/inventory/1")?;
     let product: Value = serde_json::from_str(&answer.body)?;

@@ -24,7 +24,8 @@ use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 pub(crate) use choice::{ContextChoice, ContextError, LOCAL, choose_context};
 pub(crate) use kubernetes::{
     AGENT_FOLDER, AgentPlace, AgentWish, BranchHost, BranchWish, ClusterError, Invitation,
-    Kubeconfig, KubeconfigFiles, SessionCredential, require_operator,
+    Kubeconfig, KubeconfigFiles, PodFollower, PodId, PodState, SeenPod, SessionCredential,
+    require_operator,
 };
 pub(crate) use link::AgentLink;
 
@@ -96,6 +97,8 @@ pub(crate) struct FoundTarget {
     pub(crate) own_network: Option<OwnNetwork>,
     /// How its agent is reached; none where it has none.
     pub(crate) agent: Option<AgentLink>,
+    /// How its pods are found again while a session runs; none where it is one process.
+    pub(crate) follower: Option<PodFollower>,
 }
 
 impl fmt::Debug for FoundTarget {

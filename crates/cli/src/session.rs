@@ -2,12 +2,14 @@
 //!
 //! Owns the order of the steps and that nothing runs unless each has succeeded. `prepare` reads file, context and
 //! target; `source_way` and `branches` ask for what the file names and wait; `environment` makes the program's; `proof` logs in by
-//! it; `fence` says which sources are fenced; `network` joins the target's; `membership` holds the branches meanwhile; `lines` and `report` say it
+//! it; `fence` says which sources are fenced; `network` joins the target's, `follow` goes along with its pods; `membership` holds the branches meanwhile; `lines` and `report` say it
 //! all. Leaves the program and its network to `supervisor`.
 
 mod branches;
 mod environment;
 mod fence;
+mod follow;
+mod following;
 mod guarded;
 mod lines;
 mod membership;

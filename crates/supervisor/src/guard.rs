@@ -119,7 +119,7 @@ pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
     let authority = Authority::new(certificate_names(&plan.fence))?;
     let fence = Fence::new(plan.fence, &plan.hosts);
     let (network, inbox) = plan.network.unzip();
-    let scope = match network {
+    let scope = match &network {
         Some(_) => Scope::Network,
         None => Scope::Connections,
     };
@@ -192,9 +192,11 @@ async fn take_part(session: Arc<Session>, interceptor: Arc<Interceptor>, inbox: 
     let Some(inbox) = inbox else {
         return std::future::pending().await;
     };
+    let network = session.network.clone();
+    let network = network.expect("an inbox comes with its network");
     let deliver = async {
-        incoming::serve(session, inbox).await;
-        // The agent's session is over; whoever started this one ends it.
+        incoming::serve(session, network, inbox).await;
+        // No agent joins any more; whoever started this session ends it.
         std::future::pending::<()>().await;
     };
     tokio::join!(deliver, interceptor.follow_closings());

@@ -5,6 +5,8 @@
 //!   its last socket of the port is gone ─▶ the subscription is given up
 //! ```
 //!
+//! Where the session has several agents, each of them is asked for the same, and one that joins later for what there is.
+//!
 //! Owns which subscription belongs to which sockets, and carrying. A copy's answers lead nowhere: the target's own went to
 //! its client. Who connected is known to getpeername(2); accept(2) names the supervisor's end on loopback.
 
@@ -16,10 +18,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use wire::pump::{Inbound, Inbox, Offer};
-use wire::{Answer, Errno, Notice, OpenRequest, Opened, Request, SubscribeFailure, Subscription};
+use wire::{
+    Answer, CallError, Errno, Notice, OpenRequest, Opened, Request, SubscribeFailure, Subscription,
+};
 
-use crate::remote::TargetNetwork;
+use crate::remote::{TargetAgent, TargetNetwork};
 use crate::session::{Event, Session};
 
 /// Bytes that wait in each direction.
@@ -59,6 +64,10 @@ struct Wanted {
     port: u16,
     to: SocketAddr,
     cookies: BTreeSet<u64>,
+    wish: Subscription,
+    listening: Listening,
+    /// Whether the caller was told that its connections come.
+    is_told: bool,
 }
 
 impl Subscriptions {
@@ -78,6 +87,9 @@ impl Subscriptions {
             port: wish.port,
             to: SocketAddr::new(listening.asked.ip(), listening.real),
             cookies: BTreeSet::from([listening.cookie]),
+            wish: wish.clone(),
+            listening,
+            is_told: false,
         };
         inner.wanted.insert(number, wanted);
         Some(wish)
@@ -98,6 +110,19 @@ impl Subscriptions {
 
     fn forget(&self, number: u32) {
         self.lock().wanted.remove(&number);
+    }
+
+    /// What there is to be asked of an agent that joins.
+    fn wishes(&self) -> Vec<Subscription> {
+        let inner = self.lock();
+        inner.wanted.values().map(|w| w.wish.clone()).collect()
+    }
+
+    /// The socket whose connections come, where the caller is to be told of it now.
+    fn begin_telling(&self, number: u32) -> Option<Listening> {
+        let mut inner = self.lock();
+        let wanted = inner.wanted.get_mut(&number)?;
+        (!std::mem::replace(&mut wanted.is_told, true)).then_some(wanted.listening)
     }
 
     fn place(&self, number: u32) -> Option<(u16, SocketAddr)> {
@@ -121,7 +146,7 @@ impl Subscriptions {
     }
 }
 
-/// The program listens: subscribes, where the plan wants it. Ends with the agent's answer.
+/// The program listens: subscribes at every agent, where the plan wants it. Ends with their answers.
 pub(crate) async fn subscribe(session: Arc<Session>, listening: Listening) {
     let Some(network) = &session.network else {
         return;
@@ -129,46 +154,104 @@ pub(crate) async fn subscribe(session: Arc<Session>, listening: Listening) {
     let Some(wish) = session.subscriptions.add(network, listening) else {
         return;
     };
+    let mut asked = JoinSet::new();
+    for agent in network.agents() {
+        let (session, wish) = (Arc::clone(&session), wish.clone());
+        asked.spawn(async move { ask(&session, &agent, wish).await });
+    }
+    asked.join_all().await;
+}
+
+/// Asks one agent for one subscription, and tells what came of it: the first that is had, and each that is not.
+async fn ask(session: &Session, agent: &TargetAgent, wish: Subscription) {
     let (number, port) = (wish.id, wish.port);
+    if !agent.note_subscription(number) {
+        return;
+    }
     let is_copy = matches!(wish.mode, wire::IncomingMode::Mirror);
-    match network.session().call(Request::Subscribe(wish)).await {
-        Ok(Answer::Subscribe(Ok(subscribed))) => session.tell(Event::Subscribed {
-            asked: listening.asked,
-            real: listening.real,
-            port,
-            is_copy,
-            left_established: subscribed.left_established,
-        }),
-        Ok(Answer::Subscribe(Err(why))) => {
-            session.subscriptions.forget(number);
-            session.tell(Event::NotSubscribed { port, why });
+    let why = match agent.session().call(Request::Subscribe(wish)).await {
+        Ok(Answer::Subscribe(Ok(subscribed))) => {
+            if let Some(listening) = session.subscriptions.begin_telling(number) {
+                session.tell(Event::Subscribed {
+                    asked: listening.asked,
+                    real: listening.real,
+                    port,
+                    is_copy,
+                    left_established: subscribed.left_established,
+                });
+            }
+            return;
         }
-        Ok(Answer::Dns(_) | Answer::Unsubscribe) | Err(_) => {
-            session.subscriptions.forget(number);
-            let why = SubscribeFailure::System {
-                tried: "ask the agent".to_owned(),
-                errno: Errno::EIO,
-            };
-            session.tell(Event::NotSubscribed { port, why });
+        Ok(Answer::Subscribe(Err(why))) => why,
+        // The one that joins next is asked again.
+        Err(CallError::Closed) if session.is_followed() => {
+            agent.forget_subscription(number);
+            return;
         }
+        Ok(Answer::Dns(_) | Answer::Unsubscribe) | Err(_) => SubscribeFailure::System {
+            tried: "ask the agent".to_owned(),
+            errno: Errno::EIO,
+        },
+    };
+    agent.forget_subscription(number);
+    forget_unless_had(session, number);
+    session.tell(Event::NotSubscribed { port, why });
+}
+
+/// Forgets a subscription that no agent has; a network that is followed has them again with the next agent.
+fn forget_unless_had(session: &Session, number: u32) {
+    let agents = session.network.iter().flat_map(|network| network.agents());
+    let is_had = agents
+        .into_iter()
+        .any(|agent| agent.has_subscription(number));
+    if !is_had && !session.is_followed() {
+        session.subscriptions.forget(number);
     }
 }
 
-/// A socket is gone. Ends with the agent's answer.
+/// A socket is gone. Ends with the agents' answers.
 pub(crate) async fn unsubscribe(session: &Session, cookie: u64) {
     let Some(subscription) = session.subscriptions.remove(cookie) else {
         return;
     };
-    if let Some(network) = &session.network {
-        let request = Request::Unsubscribe { subscription };
-        if let Err(error) = network.session().call(request).await {
-            tracing::debug!(%error, "a subscription was not given up: the session is over");
-        }
+    let agents = session.network.iter().flat_map(|network| network.agents());
+    let mut asked = JoinSet::new();
+    for agent in agents.filter(|agent| agent.forget_subscription(subscription)) {
+        asked.spawn(async move {
+            let request = Request::Unsubscribe { subscription };
+            if let Err(error) = agent.session().call(request).await {
+                tracing::debug!(%error, "a subscription was not given up: the session is over");
+            }
+        });
+    }
+    asked.join_all().await;
+}
+
+/// Delivers what comes from every agent of `network`: from the first, and from those that join.
+pub(crate) async fn serve(session: Arc<Session>, network: Arc<TargetNetwork>, inbox: Inbox) {
+    let Some(mut joining) = network.joining() else {
+        return;
+    };
+    let mut served = JoinSet::new();
+    if let Some(first) = network.agents().into_iter().next() {
+        served.spawn(serve_agent(Arc::clone(&session), first, inbox));
+    }
+    while let Some((agent, inbox)) = joining.recv().await {
+        let session = Arc::clone(&session);
+        served.spawn(async move {
+            let asked = async {
+                for wish in session.subscriptions.wishes() {
+                    ask(&session, &agent, wish).await;
+                }
+            };
+            let delivered = serve_agent(Arc::clone(&session), Arc::clone(&agent), inbox);
+            tokio::join!(asked, delivered);
+        });
     }
 }
 
 /// Delivers what comes, until the agent's session is over.
-pub(crate) async fn serve(session: Arc<Session>, mut inbox: Inbox) {
+async fn serve_agent(session: Arc<Session>, agent: Arc<TargetAgent>, mut inbox: Inbox) {
     while let Some(inbound) = inbox.next().await {
         match inbound {
             Inbound::Stream(offer) => {
@@ -183,8 +266,9 @@ pub(crate) async fn serve(session: Arc<Session>, mut inbox: Inbox) {
                 session.tell(Event::CopiesDropped(connections));
             }
             Inbound::Notice(Notice::SubscriptionEnded { subscription, why }) => {
+                agent.forget_subscription(subscription);
                 if let Some((port, _)) = session.subscriptions.place(subscription) {
-                    session.subscriptions.forget(subscription);
+                    forget_unless_had(&session, subscription);
                     session.tell(Event::SubscriptionEnded { port, why });
                 }
             }

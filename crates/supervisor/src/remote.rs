@@ -3,6 +3,7 @@
 //! Owns the one door that everything outgoing passes ([`Remote`]), and its two forms: this machine itself, and the
 //! target's network, reached through the agent as far as the session's plan leads there ([`TargetNetwork`]).
 
+mod target_agent;
 mod target_network;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+pub use target_agent::TargetAgent;
 pub use target_network::TargetNetwork;
 
 use crate::network::Side;

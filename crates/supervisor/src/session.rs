@@ -98,6 +98,12 @@ impl Session {
         (session, events_rx)
     }
 
+    /// Whether agents may still join.
+    pub(crate) fn is_followed(&self) -> bool {
+        let network = self.network.as_ref();
+        network.is_some_and(|network| network.is_followed())
+    }
+
     /// Tells the caller; an event that finds no room is in the log alone.
     pub(crate) fn tell(&self, event: Event) {
         tracing::debug!(?event, "the session's network");

@@ -6,6 +6,7 @@
 //!   agent ──exec──> credentials of two sessions                 (invitation)
 //!   session one: the target process's own environment; where it is hidden, the pod's as it is written (pod_environment)
 //!   session two: for whoever asked, through port-forward        (pod_agent)
+//!   and again for every pod that the session goes on with       (pod_follower)
 //! ```
 //!
 //! Branches are asked for by resources and had from their host's engine (branch_host).
@@ -19,6 +20,7 @@ mod invitation;
 mod kubeconfig;
 mod pod_agent;
 mod pod_environment;
+mod pod_follower;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -43,6 +45,8 @@ pub(crate) use error::ClusterError;
 pub(crate) use invitation::{AgentPlace, Invitation, SessionCredential};
 pub(crate) use kubeconfig::{Kubeconfig, KubeconfigError, KubeconfigFiles, own_cluster};
 pub(crate) use pod_agent::PodAgent;
+pub(crate) use pod_follower::PodFollower;
+pub(crate) use workload::{PodId, PodState, SeenPod};
 
 /// For how long a session that reads an environment tries to come back.
 const READING_GRACE: Duration = Duration::from_secs(10);
@@ -51,6 +55,7 @@ const READING_GRACE: Duration = Duration::from_secs(10);
 const ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 
 /// The targets of one cluster.
+#[derive(Clone)]
 pub(crate) struct ClusterTargets {
     client: Client,
     wish: AgentWish,
@@ -72,12 +77,39 @@ impl ClusterTargets {
     async fn place(
         &self,
         namespace: &Namespace,
-        target: &TargetRef,
-    ) -> Result<(ChosenPod, PlacedAgent), ClusterError> {
+        chosen: &ChosenPod,
+    ) -> Result<PlacedAgent, ClusterError> {
+        let (container, mut sessions) = self.invite(namespace, chosen, 2).await?;
+        let (Some(agent), Some(reader)) = (sessions.pop(), sessions.pop()) else {
+            return Err(container.silent(&chosen.name));
+        };
+        Ok(PlacedAgent {
+            remarks: container.remarks(),
+            process_is_seen: chosen.sees_process(),
+            reader,
+            agent,
+        })
+    }
+
+    /// An agent beside the pod, and one session that it waits for.
+    async fn place_one(
+        &self,
+        namespace: &Namespace,
+        chosen: &ChosenPod,
+    ) -> Result<PodAgent, ClusterError> {
+        let (container, mut sessions) = self.invite(namespace, chosen, 1).await?;
+        sessions.pop().ok_or_else(|| container.silent(&chosen.name))
+    }
+
+    async fn invite(
+        &self,
+        namespace: &Namespace,
+        chosen: &ChosenPod,
+        sessions: u8,
+    ) -> Result<(AgentContainer, Vec<PodAgent>), ClusterError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
-        let chosen = workload::choose(&self.client, namespace, target).await?;
-        let container = AgentContainer::place(&pods, &chosen, &self.wish).await?;
-        let invitation = container.invite(&pods, &chosen.name, 2).await?;
+        let container = AgentContainer::place(&pods, chosen, &self.wish).await?;
+        let invitation = container.invite(&pods, &chosen.name, sessions).await?;
         let reach = |credential| {
             PodAgent::new(
                 pods.clone(),
@@ -87,17 +119,8 @@ impl ClusterTargets {
                 credential,
             )
         };
-        let mut sessions = invitation.sessions.into_iter().map(reach);
-        let (Some(reader), Some(agent)) = (sessions.next(), sessions.next()) else {
-            return Err(container.silent(&chosen.name));
-        };
-        let placed = PlacedAgent {
-            remarks: container.remarks(),
-            process_is_seen: chosen.sees_process(),
-            reader,
-            agent,
-        };
-        Ok((chosen, placed))
+        let sessions = invitation.sessions.into_iter().map(reach).collect();
+        Ok((container, sessions))
     }
 
     /// The target's environment: its process's own, else what is written of it; with a remark in the second case.
@@ -147,7 +170,8 @@ impl Targets for ClusterTargets {
         namespace: &Namespace,
         target: &TargetRef,
     ) -> Result<FoundTarget, FindError> {
-        let (chosen, mut placed) = self.place(namespace, target).await?;
+        let chosen = workload::choose(&self.client, namespace, target).await?;
+        let mut placed = self.place(namespace, &chosen).await?;
         let environ = self.environment(namespace, &chosen, &mut placed).await?;
         placed.remarks.push(format!(
             "pod {}, container {}: its agent is the ephemeral container {}",
@@ -158,6 +182,12 @@ impl Targets for ClusterTargets {
         Ok(FoundTarget {
             reference: target.clone(),
             namespace: namespace.clone(),
+            follower: Some(PodFollower::new(
+                self.clone(),
+                namespace.clone(),
+                target.clone(),
+                chosen.id(),
+            )),
             ports: chosen.ports(),
             container: Some(chosen.container.name),
             environment: environ.variables,

@@ -152,6 +152,7 @@ impl LocalTargets {
             reference: target.clone(),
             namespace: namespace.clone(),
             own_network: OwnNetwork::of(&record),
+            follower: None,
             container: record.target.container,
             environment: environ.variables,
             skipped: environ.skipped,

@@ -12,11 +12,13 @@ use supervisor::{
 };
 use wire::SubscribeFailure;
 
+use super::follow::follow;
 use super::membership::Membership;
 use super::network::{self, Joined, NetworkLoss};
 use super::prepare::Plan;
 use super::{Made, Request, end_lost, fence};
 use crate::agent_words;
+use crate::contexts::PodFollower;
 use crate::error::CommandError;
 use crate::ui::{Ui, words};
 
@@ -39,6 +41,7 @@ struct CaFileError {
 pub(super) struct Guarded {
     fence: FencePlan,
     network: Option<Arc<TargetNetwork>>,
+    follower: Option<PodFollower>,
     prepared: Prepared,
     opening: Vec<String>,
 }
@@ -49,6 +52,7 @@ pub(super) struct Running {
     guard: Guard,
     fence: FencePlan,
     network: Option<Arc<TargetNetwork>>,
+    follower: Option<PodFollower>,
 }
 
 impl Guarded {
@@ -88,6 +92,7 @@ impl Guarded {
         Ok(Self {
             fence,
             network,
+            follower: plan.follower.clone(),
             prepared,
             opening,
         })
@@ -113,6 +118,7 @@ impl Guarded {
             guard,
             fence: self.fence,
             network: self.network,
+            follower: self.follower,
         })
     }
 }
@@ -130,8 +136,8 @@ impl Running {
         ui: &Ui,
     ) -> Result<u8, CommandError> {
         let mut keeping = std::pin::pin!(membership.keep());
-        let network = self.network.clone();
-        let mut losing = std::pin::pin!(follow(network.as_deref(), ui));
+        let (network, follower) = (self.network.clone(), self.follower.clone());
+        let mut losing = std::pin::pin!(follow(network.as_ref(), follower.as_ref(), ui));
         let loss = loop {
             tokio::select! {
                 end = self.child.wait(signals) => return Ok(end.exit_code()),
@@ -163,18 +169,6 @@ impl Running {
         }
         (self.fence, self.guard.finish())
     }
-}
-
-/// Waits for the loss of the target's network; a link that is away for long is told.
-async fn follow(network: Option<&TargetNetwork>, ui: &Ui) -> NetworkLoss {
-    let Some(network) = network else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        loss = network::lost(network) => return loss,
-        () = network::strayed(network) => ui.warn(&network::describe_stray()),
-    }
-    network::lost(network).await
 }
 
 /// Tells an event; what it says may be the end of the session.

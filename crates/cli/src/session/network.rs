@@ -21,10 +21,13 @@ use crate::agent_words;
 use crate::error::CommandError;
 
 /// How long a session waits for a link that it lost: a laptop asleep in its bag, a VPN that comes back.
-const GRACE: Duration = Duration::from_secs(15 * 60);
+pub(super) const GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// How long a link may be away before it is told.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a connection of the program waits for a pod to go out by, while there is none.
+const AGENT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why a session does not take part in its target's network.
 #[derive(Debug, thiserror::Error)]
@@ -99,28 +102,26 @@ pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
             format!("{hint}; \"network\": false does without its network"),
         )
     })?;
-    let network = TargetNetwork::new(wanted, session);
+    let network = match plan.follower {
+        Some(_) => TargetNetwork::following(wanted, session, AGENT_WITHIN),
+        None => TargetNetwork::new(wanted, session),
+    };
     Ok(Some(Joined { network, inbox }))
 }
 
-/// Takes leave of the agent, which keeps a session that is only silent for a while.
+/// Takes leave of the agents, which keep a session that is only silent for a while.
 pub(super) async fn leave(network: &TargetNetwork) {
-    network.session().leave(CloseReason::Done).await;
+    let agents = network.agents();
+    let leaving = agents
+        .iter()
+        .map(|agent| agent.session().leave(CloseReason::Done));
+    futures_util::future::join_all(leaving).await;
 }
 
-/// Waits until the session has lost its target.
-pub(super) async fn lost(network: &TargetNetwork) -> NetworkLoss {
-    let reason = network.session().closed().await;
-    let why = agent_words::end(&reason, &format!("{} min", GRACE.as_secs() / 60));
+/// The session with the target's agent is over.
+pub(super) fn lost(reason: &CloseReason) -> NetworkLoss {
+    let why = agent_words::end(reason, &format!("{} min", GRACE.as_secs() / 60));
     NetworkLoss::Agent(why)
-}
-
-/// Waits until the link is away for longer than anybody should wonder.
-pub(super) async fn strayed(network: &TargetNetwork) {
-    network.session().lost_for(PATIENCE).await;
-    if network.session().is_closed() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// What is told of a link that is away.

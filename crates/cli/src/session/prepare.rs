@@ -14,7 +14,8 @@ use model::{ExitCode, Namespace, PgMajor, TargetRef};
 use super::Request;
 use crate::contexts::local::OwnNetwork;
 use crate::contexts::{
-    self, AgentLink, AgentWish, BranchHost, BranchWish, ContextChoice, FoundTarget, KubeconfigFiles,
+    self, AgentLink, AgentWish, BranchHost, BranchWish, ContextChoice, FoundTarget,
+    KubeconfigFiles, PodFollower,
 };
 use crate::diagnostics;
 use crate::error::CommandError;
@@ -89,6 +90,8 @@ pub(super) struct Plan {
     pub(super) own_network: Option<OwnNetwork>,
     /// How its agent is reached.
     pub(super) agent: Option<AgentLink>,
+    /// How its pods are found again.
+    pub(super) follower: Option<PodFollower>,
     /// What must be told of how it was found.
     pub(super) remarks: Vec<String>,
     /// The caller's environment.
@@ -190,6 +193,7 @@ pub(super) async fn prepare(
         target_environment: found.as_ref().map(environment_of),
         own_network: found.as_ref().and_then(|found| found.own_network.clone()),
         agent: found.as_ref().and_then(|found| found.agent.clone()),
+        follower: found.as_ref().and_then(|found| found.follower.clone()),
         remarks: found
             .as_ref()
             .map_or_else(Vec::new, |found| found.remarks.clone()),

@@ -1,31 +1,38 @@
 //! The target's network, reached through its agent, as far as the session's plan leads there; the rest is this machine's.
 //!
-//! Owns the way of a connection, a datagram or a question from the plan to the agent's session. A result is the target's
-//! own: an errno is what a program there would have seen.
+//! Owns the way of a connection, a datagram or a question from the plan to an agent's session. A result is the target's
+//! own: an errno is what a program there would have seen. What is for the target never goes out from this machine instead:
+//! without an agent it waits, and fails.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_resolver::proto::rr::RecordType;
-use wire::pump::{OpenFailure, Session, Stream as WireStream};
+use tokio::sync::mpsc;
+use wire::pump::{Inbox, OpenFailure, Session, Stream as WireStream};
 use wire::{
     Answer, CallError, DnsAnswer, DnsFailure, DnsQuery, Endpoint, Errno, OpenRequest, Opened,
     Request,
 };
 
+use super::target_agent::{Agents, Joining, TargetAgent};
 use super::{Destination, Dialled, Pending, Remote, ThisMachine};
 use crate::network::{NameBook, NetworkPlan, Protocol, Side};
 
 /// Any port: what is asked is how the kernel would go to an address.
 const ANY_PORT: u16 = 9;
 
+/// Agents that one request is brought to, where each ends before it answers.
+const AGENTS_TRIED_MAX: usize = 4;
+
 /// The target's network as one session sees it.
 pub struct TargetNetwork {
     plan: NetworkPlan,
-    session: Session,
+    agents: Agents,
     names: NameBook,
 }
 
@@ -38,23 +45,54 @@ impl fmt::Debug for TargetNetwork {
 }
 
 impl TargetNetwork {
-    /// What `plan` says, carried out through `session`.
+    /// What `plan` says, carried out through `session`, with whose end it ends.
     pub fn new(plan: NetworkPlan, session: Session) -> Arc<Self> {
+        Self::following(plan, session, Duration::ZERO)
+    }
+
+    /// What `plan` says, carried out through `session` and through those of agents that join. While there is none,
+    /// whoever wants something of the target waits up to `patience` for the next.
+    pub fn following(plan: NetworkPlan, session: Session, patience: Duration) -> Arc<Self> {
         Arc::new(Self {
             plan,
-            session,
+            agents: Agents::new(session, patience),
             names: NameBook::default(),
         })
+    }
+
+    /// Whether agents may join.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.agents.is_followed()
+    }
+
+    /// The agents that there are, living or not.
+    pub fn agents(&self) -> Vec<Arc<TargetAgent>> {
+        self.agents.all()
+    }
+
+    /// One more agent, with what comes from it: what the program listens on is asked of it as well.
+    pub fn join(&self, session: Session, inbox: Inbox) -> Arc<TargetAgent> {
+        self.agents.join(session, inbox)
+    }
+
+    /// An agent that is about to end: what is begun from here on goes by another, if there is one.
+    pub fn retire(&self, agent: &TargetAgent) {
+        Agents::retire(agent);
+    }
+
+    /// An agent that is gone. Connections through it break off.
+    pub fn part(&self, agent: &Arc<TargetAgent>) {
+        self.agents.part(agent);
+    }
+
+    /// Agents that join, for the one who serves them.
+    pub(crate) fn joining(&self) -> Option<mpsc::UnboundedReceiver<Joining>> {
+        self.agents.joining()
     }
 
     /// The plan.
     pub fn plan(&self) -> &NetworkPlan {
         &self.plan
-    }
-
-    /// The agent's session.
-    pub fn session(&self) -> &Session {
-        &self.session
     }
 
     pub(crate) fn names(&self) -> &NameBook {
@@ -76,12 +114,35 @@ impl TargetNetwork {
             name: name.to_owned(),
             kind,
         };
-        match self.session.call(Request::Dns(query)).await {
-            Ok(Answer::Dns(answer)) => answer,
-            Ok(Answer::Subscribe(_) | Answer::Unsubscribe)
-            | Err(CallError::Closed | CallError::TooMany) => Err(DnsFailure::ServerFailed),
-            Err(CallError::Unsayable { .. }) => Err(DnsFailure::BadName),
+        for _ in 0..AGENTS_TRIED_MAX {
+            let Some(agent) = self.agents.pick().await else {
+                break;
+            };
+            match agent.session().call(Request::Dns(query.clone())).await {
+                Ok(Answer::Dns(answer)) => return answer,
+                Ok(Answer::Subscribe(_) | Answer::Unsubscribe) | Err(CallError::TooMany) => break,
+                // The next one can tell as well.
+                Err(CallError::Closed) => {}
+                Err(CallError::Unsayable { .. }) => return Err(DnsFailure::BadName),
+            }
         }
+        Err(DnsFailure::ServerFailed)
+    }
+
+    /// A stream of an agent. One that ends before it answers has carried nothing yet, so that the next one is asked.
+    async fn open(&self, request: OpenRequest) -> io::Result<(WireStream, Opened)> {
+        let mut last: io::Error = Errno::EHOSTUNREACH.into();
+        for _ in 0..AGENTS_TRIED_MAX {
+            let Some(agent) = self.agents.pick().await else {
+                break;
+            };
+            match agent.session().open(request.clone()).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) if agent.session().is_closed() => last = failure(&error),
+                Err(error) => return Err(failure(&error)),
+            }
+        }
+        Err(last)
     }
 
     /// A UDP socket in the target's network: one that talks to `connected` alone, or one of a family.
@@ -94,7 +155,7 @@ impl TargetNetwork {
             connected,
             version_6,
         };
-        self.session.open(request).await.map_err(|e| failure(&e))
+        self.open(request).await
     }
 
     /// Connects in the target's network, whatever the plan says: who calls has asked it.
@@ -107,8 +168,7 @@ impl TargetNetwork {
                 path: path.as_os_str().as_bytes().to_vec().into(),
             },
         };
-        let opened = self.session.open(request).await;
-        let (stream, opened) = opened.map_err(|error| failure(&error))?;
+        let (stream, opened) = self.open(request).await?;
         Ok(Dialled {
             stream: Box::new(stream),
             side: Side::Target,

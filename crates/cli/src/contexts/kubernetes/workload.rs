@@ -41,7 +41,46 @@ pub(super) struct ChosenPod {
     pub(super) container: Container,
 }
 
+/// One pod: another one of the same name has another `uid`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PodId {
+    /// Its name.
+    pub(crate) name: String,
+    /// What the API server knows it by.
+    pub(crate) uid: String,
+}
+
+/// How far a pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PodState {
+    /// It does not run yet.
+    Waits,
+    /// It runs.
+    Runs {
+        /// Whether its services send it anything.
+        is_ready: bool,
+    },
+    /// It runs, and is asked to end.
+    Ending,
+    /// Its processes have ended.
+    Ended,
+}
+
+/// A pod at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SeenPod {
+    /// Which.
+    pub(crate) id: PodId,
+    /// How far it is.
+    pub(crate) state: PodState,
+}
+
 impl ChosenPod {
+    /// Which pod it is.
+    pub(super) fn id(&self) -> PodId {
+        id_of(&self.pod)
+    }
+
     /// TCP ports that the container says it listens on.
     pub(super) fn ports(&self) -> Vec<u16> {
         let ports = self.container.ports.iter().flatten();
@@ -78,6 +117,50 @@ pub(super) async fn choose(
             pods: states,
         });
     };
+    with_container(pod, target)
+}
+
+/// The pods of a target as they are, the best first.
+///
+/// # Errors
+/// [`ClusterError`] when the target is not there, or when the user may not look.
+pub(super) async fn look(
+    client: &Client,
+    namespace: &Namespace,
+    target: &TargetRef,
+) -> Result<Vec<SeenPod>, ClusterError> {
+    let mut pods = list_pods(client, namespace, target).await?;
+    pods.sort_by_key(rank);
+    let seen = pods.iter().map(|pod| SeenPod {
+        id: id_of(pod),
+        state: state_of(pod),
+    });
+    Ok(seen.collect())
+}
+
+/// One pod of a target again, with the container that stands for it.
+///
+/// # Errors
+/// [`ClusterError`] when it is gone, or when the user may not look.
+pub(super) async fn find_pod(
+    client: &Client,
+    namespace: &Namespace,
+    target: &TargetRef,
+    id: &PodId,
+) -> Result<ChosenPod, ClusterError> {
+    let pods = list_pods(client, namespace, target).await?;
+    let states = pods.iter().map(describe).collect();
+    match pods.into_iter().find(|pod| id_of(pod) == *id) {
+        Some(pod) => with_container(pod, target),
+        None => Err(ClusterError::NoPod {
+            target: target.clone(),
+            namespace: namespace.clone(),
+            pods: states,
+        }),
+    }
+}
+
+fn with_container(pod: Pod, target: &TargetRef) -> Result<ChosenPod, ClusterError> {
     let name = pod.name_any();
     match choose_container(&pod, target.container.as_deref()) {
         Some(container) => Ok(ChosenPod {
@@ -231,21 +314,36 @@ impl Lookup<'_> {
 
 /// The best of them; none where none runs.
 fn choose_pod(pods: Vec<Pod>) -> Option<Pod> {
-    pods.into_iter().filter(runs).min_by_key(|pod| {
-        (
-            !is_ready(pod),
-            pod.creation_timestamp().map(|time| time.0),
-            pod.name_any(),
-        )
-    })
+    let runs = |pod: &Pod| matches!(state_of(pod), PodState::Runs { .. });
+    pods.into_iter().filter(runs).min_by_key(rank)
 }
 
-fn runs(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+/// The least is the best.
+fn rank(pod: &Pod) -> impl Ord + use<> {
+    (
+        !is_ready(pod),
+        pod.creation_timestamp().map(|time| time.0),
+        pod.name_any(),
+    )
+}
+
+fn id_of(pod: &Pod) -> PodId {
+    PodId {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+    }
+}
+
+fn state_of(pod: &Pod) -> PodState {
+    let status = pod.status.as_ref();
+    match status.and_then(|status| status.phase.as_deref()) {
+        Some("Succeeded" | "Failed") => PodState::Ended,
+        _ if pod.metadata.deletion_timestamp.is_some() => PodState::Ending,
+        Some("Running") => PodState::Runs {
+            is_ready: is_ready(pod),
+        },
+        _ => PodState::Waits,
+    }
 }
 
 fn is_ready(pod: &Pod) -> bool {

@@ -1,0 +1,237 @@
+//! A session that goes along with its target: the loss of a local one, the pods of one in a cluster.
+//!
+//! Owns carrying out what `following` decides, and the words for it. While no pod is joined nothing goes out, neither by the
+//! target nor by this machine; the fence and the branches know nothing of all this.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use supervisor::network::IncomingMode;
+use supervisor::{TargetAgent, TargetNetwork};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use wire::CloseReason;
+use wire::pump::{Inbox, Session};
+
+use super::following::{Action, Event, Following, GIVE_UP_AFTER, News, REPLICAS_MAX, Reach};
+use super::network::{self, GRACE, NetworkLoss, PATIENCE};
+use crate::clock;
+use crate::contexts::{PodFollower, PodId};
+use crate::ui::{Ui, words};
+
+/// What a task of the following says.
+enum Word {
+    Event(Event),
+    /// A pod's agent answers.
+    Answers(PodId, Session, Inbox),
+}
+
+/// Waits for the loss of the target's network; what happens to it meanwhile is told.
+pub(super) async fn follow(
+    network: Option<&Arc<TargetNetwork>>,
+    follower: Option<&PodFollower>,
+    ui: &Ui,
+) -> NetworkLoss {
+    match (network, follower) {
+        (None, _) => std::future::pending().await,
+        (Some(network), None) => stay(network, ui).await,
+        (Some(network), Some(follower)) => Followed::new(network, follower, ui).run().await,
+    }
+}
+
+/// One agent and no other.
+async fn stay(network: &TargetNetwork, ui: &Ui) -> NetworkLoss {
+    let agents = network.agents();
+    let session = agents.first().expect("nobody has parted it").session();
+    let strayed = async {
+        session.lost_for(PATIENCE).await;
+        if session.is_closed() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        reason = session.closed() => return network::lost(&reason),
+        () = strayed => ui.warn(&network::describe_stray()),
+    }
+    network::lost(&session.closed().await)
+}
+
+/// A session's place beside the pods of its target.
+struct Followed<'a> {
+    network: &'a Arc<TargetNetwork>,
+    follower: &'a PodFollower,
+    ui: &'a Ui,
+    following: Following,
+    agents: HashMap<PodId, Arc<TargetAgent>>,
+    words_tx: mpsc::UnboundedSender<Word>,
+    words_rx: mpsc::UnboundedReceiver<Word>,
+    /// Whoever joins a pod or watches a session; they end with this.
+    tasks: JoinSet<()>,
+}
+
+impl<'a> Followed<'a> {
+    fn new(network: &'a Arc<TargetNetwork>, follower: &'a PodFollower, ui: &'a Ui) -> Self {
+        let first = follower.first().clone();
+        let reach = if network.plan().incoming.mode != IncomingMode::Off && follower.has_replicas()
+        {
+            Reach::All
+        } else {
+            Reach::One
+        };
+        let (words_tx, words_rx) = mpsc::unbounded_channel();
+        let mut followed = Self {
+            network,
+            follower,
+            ui,
+            following: Following::new(reach, first.clone()),
+            agents: HashMap::new(),
+            words_tx,
+            words_rx,
+            tasks: JoinSet::new(),
+        };
+        if let Some(agent) = network.agents().into_iter().next() {
+            followed.watch(first, agent);
+        }
+        followed
+    }
+
+    async fn run(mut self) -> NetworkLoss {
+        // At once: other replicas are there already.
+        let mut look_at = clock::monotonic();
+        loop {
+            let event = tokio::select! {
+                Some(word) = self.words_rx.recv() => match word {
+                    Word::Event(event) => event,
+                    Word::Answers(pod, session, inbox) => {
+                        let agent = self.network.join(session, inbox);
+                        self.watch(pod.clone(), agent);
+                        Event::Joined(pod)
+                    }
+                },
+                seen = async {
+                    tokio::time::sleep_until(look_at).await;
+                    self.follower.look().await
+                } => {
+                    look_at = clock::monotonic() + self.following.next_look();
+                    match seen {
+                        Ok(seen) => Event::Seen(seen),
+                        Err(error) => {
+                            tracing::info!(%error, "the target's pods are not seen");
+                            Event::Unseen
+                        }
+                    }
+                }
+            };
+            for action in self.following.step(event, clock::monotonic()) {
+                if let Some(loss) = self.act(action) {
+                    return loss;
+                }
+            }
+            let soon = clock::monotonic() + self.following.next_look();
+            look_at = look_at.min(soon);
+            while self.tasks.try_join_next().is_some() {}
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Option<NetworkLoss> {
+        match action {
+            Action::Join(pod) => {
+                let (follower, words_tx) = (self.follower.clone(), self.words_tx.clone());
+                self.tasks.spawn(async move {
+                    let word = match follower.join(&pod, GRACE).await {
+                        Ok((session, inbox)) => Word::Answers(pod, session, inbox),
+                        Err(why) => Word::Event(Event::NotJoined(pod, why)),
+                    };
+                    // Nobody hears it once the session is over.
+                    let _over = words_tx.send(word);
+                });
+            }
+            Action::Retire(pod) => {
+                if let Some(agent) = self.agents.get(&pod) {
+                    self.network.retire(agent);
+                }
+            }
+            Action::Part(pod) => {
+                if let Some(agent) = self.agents.remove(&pod) {
+                    self.network.part(&agent);
+                }
+            }
+            Action::Tell(news) => self.tell(&news),
+            Action::GiveUp => {
+                let minutes = GIVE_UP_AFTER.as_secs() / 60;
+                let target = self.follower.target();
+                return Some(NetworkLoss::Agent(format!(
+                    "no pod of {target} for {minutes} min"
+                )));
+            }
+        }
+        None
+    }
+
+    fn watch(&mut self, pod: PodId, agent: Arc<TargetAgent>) {
+        let words_tx = self.words_tx.clone();
+        let session = agent.session().clone();
+        self.agents.insert(pod.clone(), agent);
+        self.tasks.spawn(async move {
+            let strayed = async {
+                session.lost_for(PATIENCE).await;
+                if session.is_closed() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let reason = tokio::select! {
+                reason = session.closed() => reason,
+                () = strayed => {
+                    let _over = words_tx.send(Word::Event(Event::Strayed(pod.clone())));
+                    session.closed().await
+                }
+            };
+            let event = match reason {
+                CloseReason::GraceExpired => Event::Expired(pod),
+                CloseReason::Done
+                | CloseReason::ShuttingDown
+                | CloseReason::Violation { .. }
+                | CloseReason::Lost => Event::Over(pod),
+            };
+            let _over = words_tx.send(Word::Event(event));
+        });
+    }
+
+    fn tell(&self, news: &News) {
+        match news {
+            News::Moved { from, to } if from.name == to.name => self.ui.note(&format!(
+                "bough: the session has joined pod {} again",
+                to.name
+            )),
+            News::Moved { from, to } => self.ui.note(&format!(
+                "bough: the session has moved to pod {}: {} is gone",
+                to.name, from.name
+            )),
+            News::Arrived { pod, joined } => self.ui.note(&format!(
+                "bough: pod {} has joined: connections to {} of the target come here",
+                pod.name,
+                words::things(*joined, "pod")
+            )),
+            News::Left { pod, joined } => self.ui.note(&format!(
+                "bough: pod {} has left: connections to {} of the target come here",
+                pod.name,
+                words::things(*joined, "pod")
+            )),
+            News::Alone { last } => self.ui.warn(&format!(
+                "pod {} is gone: what goes to the target waits for the next one, for {} min",
+                last.name,
+                GIVE_UP_AFTER.as_secs() / 60
+            )),
+            News::NotJoined { pod, why } => self.ui.warn(&format!(
+                "pod {} cannot be joined and is tried again: {why}",
+                pod.name
+            )),
+            News::Strayed { .. } => self.ui.warn(&network::describe_stray()),
+            News::Beyond(0) => self.ui.note("bough: no replica is left out any more"),
+            News::Beyond(pods) => self.ui.warn(&format!(
+                "{} beyond {REPLICAS_MAX} keep their traffic: a session takes part in no more",
+                words::things(*pods, "replica")
+            )),
+        }
+    }
+}
