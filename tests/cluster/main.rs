@@ -15,6 +15,7 @@ mod databases;
 mod doors;
 mod images;
 mod leader;
+mod pod_security;
 mod pods;
 mod replaced_pods;
 mod replicas;
