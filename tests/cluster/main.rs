@@ -20,5 +20,6 @@ mod pods;
 mod replaced_pods;
 mod replicas;
 mod shop;
+mod targetless;
 mod volumes;
 mod walk_through;

@@ -24,7 +24,7 @@ use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 pub(crate) use choice::{ContextChoice, ContextError, LOCAL, choose_context};
 pub(crate) use kubernetes::{
     AGENT_FOLDER, AgentPlace, AgentWish, BranchHost, BranchWish, ClusterError, Invitation,
-    Kubeconfig, KubeconfigFiles, PodFollower, PodId, PodState, SeenPod, SessionCredential,
+    Kubeconfig, KubeconfigFiles, OwnPod, PodFollower, PodId, PodState, SeenPod, SessionCredential,
     require_operator,
 };
 pub(crate) use link::AgentLink;

@@ -143,6 +143,14 @@ pub(crate) async fn run(
     let ran = live(&plan, request, &mut membership, &mut signals, settings, ui).await;
     // Whatever happened, the session is over: its branches' TTL starts.
     let left = membership.leave().await;
+    if let Some(pod) = &plan.own_pod
+        && !pod.remove().await
+    {
+        let (name, namespace) = (pod.name(), &plan.namespace);
+        ui.warn(&format!(
+            "the session's pod is not deleted: `kubectl -n {namespace} delete pod {name}` does it"
+        ));
+    }
     let Ran { result, counted } = ran?;
     if let Some(Counted {
         fence,

@@ -6,6 +6,7 @@
 //!   agent ──exec──> credentials of two sessions                 (invitation)
 //!   session one: the target process's own environment; where it is hidden, the pod's as it is written (pod_environment)
 //!   session two: for whoever asked, through port-forward        (pod_agent)
+//!   no target on purpose: a pod of the session's own            (own_pod)
 //!   and again for every pod that the session goes on with       (pod_follower)
 //! ```
 //!
@@ -18,6 +19,7 @@ mod branch_host;
 mod error;
 mod invitation;
 mod kubeconfig;
+mod own_pod;
 mod pod_agent;
 mod pod_environment;
 mod pod_follower;
@@ -44,6 +46,7 @@ pub(crate) use branch_host::{BranchHost, BranchWish, require_operator};
 pub(crate) use error::ClusterError;
 pub(crate) use invitation::{AgentPlace, Invitation, SessionCredential};
 pub(crate) use kubeconfig::{Kubeconfig, KubeconfigError, KubeconfigFiles, own_cluster};
+pub(crate) use own_pod::OwnPod;
 pub(crate) use pod_agent::PodAgent;
 pub(crate) use pod_follower::PodFollower;
 pub(crate) use workload::{PodId, PodState, SeenPod};

@@ -21,6 +21,9 @@ pub(super) fn opening(
 ) -> Vec<String> {
     let target = match &plan.target {
         Some(target) => format!("target {target}"),
+        None if plan.own_pod.is_some() => {
+            "no target: the environment is your own, the network that of a pod".to_owned()
+        }
         None => "no target: environment and network are your own".to_owned(),
     };
     let mut lines = vec![format!(

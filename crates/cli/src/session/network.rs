@@ -87,16 +87,23 @@ impl fmt::Debug for Joined {
 /// # Errors
 /// Exit code 2 for what the file asks for and we cannot do, 3 for an agent that cannot be reached.
 pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
-    let (Some(target), Some(agent)) = (&plan.target, &plan.agent) else {
+    let Some(agent) = &plan.agent else {
         return Ok(None);
     };
-    let wanted = plan_network(&plan.config.network)
+    let mut wanted = plan_network(&plan.config.network)
         .map_err(|error| CommandError::new(ExitCode::Usage, error))?;
+    if plan.own_pod.is_some() {
+        // Nobody sends anything there.
+        wanted.incoming.mode = plan::IncomingMode::Off;
+    }
     if !wanted.is_needed() {
         return Ok(None);
     }
     let (session, inbox) = agent.connect(GRACE).await.map_err(|source| {
-        let target = target.to_string();
+        let target = match &plan.target {
+            Some(target) => target.to_string(),
+            None => "the session's own pod".to_owned(),
+        };
         let hint = agent.hint();
         CommandError::new(ExitCode::Target, NetworkError::Agent { target, source }).with_hint(
             format!("{hint}; \"network\": false does without its network"),
@@ -131,6 +138,12 @@ pub(super) fn describe_stray() -> String {
         PATIENCE.as_secs(),
         GRACE.as_secs() / 60
     )
+}
+
+/// Whether connections or names are to go by a target.
+pub(super) fn goes_out(network: &Network) -> bool {
+    let outgoing = &network.outgoing;
+    outgoing.tcp || outgoing.udp || network.dns.enabled
 }
 
 fn plan_network(network: &Network) -> Result<NetworkPlan, NetworkError> {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use config::{
     Config, DbBranch, Environment, IncomingMode, LocateError, SourceConnection, Surroundings,
+    TargetChoice,
 };
 use model::{ExitCode, Namespace, PgMajor, TargetRef};
 
-use super::Request;
+use super::{Request, network};
 use crate::contexts::local::OwnNetwork;
 use crate::contexts::{
     self, AgentLink, AgentWish, BranchHost, BranchWish, ContextChoice, FoundTarget,
-    KubeconfigFiles, PodFollower,
+    KubeconfigFiles, OwnPod, PodFollower,
 };
 use crate::diagnostics;
 use crate::error::CommandError;
@@ -92,6 +93,8 @@ pub(super) struct Plan {
     pub(super) agent: Option<AgentLink>,
     /// How its pods are found again.
     pub(super) follower: Option<PodFollower>,
+    /// The pod that stands for the target where there is none on purpose.
+    pub(super) own_pod: Option<OwnPod>,
     /// What must be told of how it was found.
     pub(super) remarks: Vec<String>,
     /// The caller's environment.
@@ -200,13 +203,35 @@ pub(super) async fn prepare(
         target: found.map(|found| found.reference),
         caller: surroundings.environment,
         directory: surroundings.directory,
+        own_pod: None,
         branches: Vec::new(),
         host: None,
         config,
     };
     plan.branches = locate_branches(&plan)?;
     plan.host = request_host(&plan, settings).await?;
+    // The last, so that nothing that fails before leaves it behind.
+    make_own_pod(&mut plan, settings).await?;
     Ok(plan)
+}
+
+/// Gives a session that has no target on purpose a pod in the cluster, where it wants connections or names of it.
+async fn make_own_pod(plan: &mut Plan, settings: &Settings) -> Result<(), CommandError> {
+    let is_targetless = plan.config.target.choice == TargetChoice::Targetless;
+    let (Some(kubeconfig), true) = (&plan.context.kubeconfig, is_targetless) else {
+        return Ok(());
+    };
+    if !network::goes_out(&plan.config.network) {
+        return Ok(());
+    }
+    let pod = OwnPod::make(kubeconfig, &plan.namespace, &settings.agent_image).await?;
+    plan.remarks.push(format!(
+        "pod {} is this session's own, and goes with it",
+        pod.name()
+    ));
+    plan.agent = Some(AgentLink::Pod(Box::new(pod.agent().clone())));
+    plan.own_pod = Some(pod);
+    Ok(())
 }
 
 /// Refuses what only an operator does where there is none, before anything is done.

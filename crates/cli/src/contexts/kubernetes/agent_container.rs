@@ -22,7 +22,7 @@ use super::workload::ChosenPod;
 pub(crate) const AGENT_FOLDER: &str = "/tmp/bough-agent";
 
 /// The program in the image.
-const PROGRAM: &str = "/bough";
+pub(super) const PROGRAM: &str = "/bough";
 
 /// How long an agent may take to run, its image pulled from a slow registry.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -129,6 +129,23 @@ impl AgentContainer {
             pod: chosen.name.clone(),
             incoming: wish.incoming,
             source: refusal.expect("one account was tried at least, and refused"),
+        })
+    }
+
+    /// The agent in a pod of the session's own, once it runs.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when it does not start.
+    pub(super) async fn of_own_pod(
+        pods: &Api<Pod>,
+        pod: &str,
+        container: &str,
+        image: &str,
+    ) -> Result<Self, ClusterError> {
+        wait_until_running(pods, pod, container, image).await?;
+        Ok(Self {
+            name: container.to_owned(),
+            lacks_capabilities: false,
         })
     }
 
@@ -347,7 +364,7 @@ async fn wait_until_running(
     })
 }
 
-/// How far an ephemeral container is.
+/// How far an agent's container is.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
     Waits,
@@ -356,10 +373,10 @@ enum Progress {
 }
 
 fn progress(pod: &Pod, name: &str) -> Progress {
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|it| it.ephemeral_container_statuses.iter().flatten());
+    let statuses = pod.status.iter().flat_map(|it| {
+        let own = it.container_statuses.iter().flatten();
+        own.chain(it.ephemeral_container_statuses.iter().flatten())
+    });
     let mut own = statuses.filter(|status| status.name == name);
     let Some(ContainerState {
         running,

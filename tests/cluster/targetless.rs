@@ -1,0 +1,58 @@
+//! Sessions without target: a pod of their own in the namespace, for connections and names, gone with the session.
+
+use anyhow::{Context, Result, ensure};
+use fixtures::{Signal, TestEnv, built_binary, eventually};
+use serde_json::json;
+
+use crate::kubernetes::{Cluster, LIMIT, Namespace};
+use crate::operator::IMAGE;
+
+/// The pods of the namespace that are sessions' own.
+fn own_pods(namespace: &Namespace<'_>) -> Result<Vec<String>> {
+    let words = ["get", "pods", "-l", "bough.dev/own-pod", "-o", "name"];
+    Ok(namespace.ask(&words)?.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_session_without_target_goes_out_by_a_pod_of_its_own_which_goes_with_it() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
+    user.set("KUBECONFIG", cluster.kubeconfig());
+    user.set("BOUGH_AGENT_IMAGE", IMAGE);
+    let namespace = cluster.namespace("targetless")?;
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    cluster.ask(&["label", "namespace", namespace.name(), label])?;
+    let file = user.home().join("targetless.json");
+    let target = json!({"path": "targetless", "namespace": namespace.name()});
+    std::fs::write(&file, json!({ "target": target }).to_string())?;
+    let file = file.to_str().context("UTF-8")?;
+
+    // A name of the cluster alone, and an address of its network alone.
+    let reach = "exec 3<>/dev/tcp/kubernetes.default.svc.cluster.local/443 && echo reached && exec sleep 600";
+    let words = ["exec", "-f", file, "--", "bash", "-c", reach];
+    let mut session = user.start(user.command(words))?;
+    let reached = eventually("a connection by the pod", LIMIT, || {
+        if let Some(end) = session.ended()? {
+            anyhow::bail!("it ended with {end}: {}", session.stderr()?);
+        }
+        Ok(session.stdout()?.contains("reached").then_some(()))
+    });
+    reached.with_context(|| session.stderr().unwrap_or_default())?;
+    ensure!(own_pods(&namespace)?.len() == 1);
+    let said = session.stderr()?;
+    ensure!(said.contains("this session's own"), "{said}");
+
+    session.signal(Signal::TERM)?;
+    drop(session.finish(LIMIT)?);
+    eventually("the end of the pod", LIMIT, || {
+        Ok(own_pods(&namespace)?.is_empty().then_some(()))
+    })?;
+
+    // Nothing to go out by where nothing goes out.
+    let quiet = json!({"target": target, "feature": {"network": false}});
+    std::fs::write(file, quiet.to_string())?;
+    let outcome = user.run(["exec", "-f", file, "--", "true"], LIMIT)?;
+    outcome.success()?;
+    ensure!(own_pods(&namespace)?.is_empty());
+    Ok(())
+}
