@@ -10,6 +10,7 @@ mod operator;
 mod users;
 
 mod administrator;
+mod branch_commands;
 mod chart;
 mod databases;
 mod doors;

@@ -84,21 +84,25 @@ pub(crate) async fn run(
         .and_then(|config| config.kube_context.as_deref());
     let context = contexts::choose_context(args.context.as_deref(), named, &settings.kubeconfig)?;
     let scope = choose_scope(args, file.as_ref(), &context, settings)?;
+    if let Verb::Create(args) = &args.verb {
+        create::run(args, &context, &scope, settings, ui).await?;
+        return Ok(ExitCode::Success);
+    }
     let host = match &context.kubeconfig {
-        Some(kubeconfig) => Some(find_host(args, &context, kubeconfig, &scope, settings).await?),
+        Some(kubeconfig) => Some(find_host(&context, kubeconfig, &scope, settings).await?),
         None => None,
     };
     // In a cluster the engine is the host's, behind a socket of this command's own.
     let settings = host.as_ref().map_or(settings, |host| &host.settings);
     match &args.verb {
         Verb::Status(args) => status::run(args, &scope, settings, ui).await?,
-        Verb::Create(args) => create::run(args, &scope, settings, ui).await?,
+        Verb::Create(_) => {}
         Verb::Reset(args) => reset::run(args, &scope, settings, ui).await?,
         Verb::Extend(args) => extend::run(args, &scope, settings, ui).await?,
         Verb::Destroy(args) => destroy::run(args, &scope, settings, ui).await?,
         Verb::Connections(args) => connections::run(args, &scope, settings, ui).await?,
-        Verb::Psql(args) => psql::run(args, &scope, settings, ui).await?,
-        Verb::Url(args) => url::run(args, &scope, settings, ui).await?,
+        Verb::Psql(args) => psql::run(args, &scope, settings, host.as_ref(), ui).await?,
+        Verb::Url(args) => url::run(args, &scope, settings, host.as_ref(), ui).await?,
     }
     Ok(ExitCode::Success)
 }
@@ -133,38 +137,25 @@ fn read_file(args: &DbBranchesArgs, settings: &Settings) -> Result<Option<Config
 
 /// What a cluster's branches cannot be asked yet.
 #[derive(Debug, thiserror::Error)]
-#[error("`db-branches {verb}` is not supported in {context} yet")]
+#[error("`db-branches -A` is not supported in {context} yet")]
 struct UnsupportedThere {
-    verb: &'static str,
     context: String,
 }
 
 /// The branch host that a verb speaks to.
 async fn find_host(
-    args: &DbBranchesArgs,
     context: &ContextChoice,
     kubeconfig: &Kubeconfig,
     scope: &Scope,
     settings: &Settings,
 ) -> Result<BranchHost, CommandError> {
-    let refused = |verb| {
-        let context = context.to_string();
-        CommandError::new(ExitCode::Target, UnsupportedThere { verb, context })
-            .with_hint("--context local means the branches of this machine")
-    };
-    match &args.verb {
-        // A door there is none of this machine's, once this command has ended.
-        Verb::Create(_) => return Err(refused("create")),
-        Verb::Psql(_) => return Err(refused("psql")),
-        Verb::Url(_) => return Err(refused("url")),
-        Verb::Status(_)
-        | Verb::Reset(_)
-        | Verb::Extend(_)
-        | Verb::Destroy(_)
-        | Verb::Connections(_) => {}
-    }
     match scope {
-        Scope::All => Err(refused("-A")),
+        Scope::All => {
+            let context = context.to_string();
+            let failure = CommandError::new(ExitCode::Target, UnsupportedThere { context });
+            Err(failure
+                .with_hint("-n names one; --context local means the branches of this machine"))
+        }
         Scope::Namespace(namespace) => Ok(BranchHost::find(kubeconfig, namespace, settings).await?),
     }
 }

@@ -94,15 +94,29 @@ fn branches_that_no_operator_makes_are_refused_before_anything_is_asked() {
 #[test]
 fn what_a_cluster_is_not_asked_yet_is_refused_by_name() {
     let env = with_kubeconfig();
-    for (line, verb) in [
-        ("db-branches psql x", "psql"),
-        ("db-branches url x", "url"),
-        ("db-branches -A status", "-A"),
+    let outcome = run(&env, "db-branches -A status");
+    assert_eq!(outcome.status.code(), Some(3));
+    let told = "error: `db-branches -A` is not supported in context shop";
+    assert!(outcome.stderr.starts_with(told), "{}", outcome.stderr);
+    let source = "--source postgres://db/shop";
+    for (line, word) in [
+        (format!("db-branches create x {source}"), "--version"),
+        (
+            format!("db-branches create x {source} --version 16 -o env"),
+            "-o env",
+        ),
+        (
+            format!("db-branches create x {source} --version 16 -o json"),
+            "-o json",
+        ),
+        (
+            "db-branches create x --source shop --version 16".to_owned(),
+            "by its URL",
+        ),
     ] {
-        let outcome = run(&env, line);
-        assert_eq!(outcome.status.code(), Some(3), "{line}");
-        let told = format!("error: `db-branches {verb}` is not supported in context shop");
-        assert!(outcome.stderr.starts_with(&told), "{}", outcome.stderr);
+        let outcome = run(&env, &line);
+        assert_eq!(outcome.status.code(), Some(2), "{line}");
+        assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
     }
 }
 

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use model::engine_api::{BranchView, EnsureBranch};
+use model::engine_api::{BranchView, EnsureBranch, SourceRef};
 use model::{BranchId, CopyMode, CopySpec, ExitCode, Namespace, PgMajor, PgUrl, Ttl};
 use serde::Serialize;
 
 use super::select::Scope;
 use crate::branch_words;
+use crate::contexts::{self, BranchHost, BranchWish, ContextChoice, Kubeconfig};
 use crate::error::CommandError;
 use crate::readiness;
 use crate::settings::Settings;
-use crate::source_arg;
+use crate::source_arg::{self, SourceArgError};
 use crate::ui::{Format, Page, Report, Ui, words};
 
 const EXAMPLES: &str = "\
@@ -95,23 +96,103 @@ enum CreateFormat {
     Json,
 }
 
+/// Why no branch is asked for in a cluster.
+#[derive(Debug, thiserror::Error)]
+enum ThereError {
+    /// The version says which image its host runs.
+    #[error("`db-branches create` in a cluster needs --version: whose PostgreSQL the branch gets")]
+    Version,
+    /// Names are an engine's own.
+    #[error("`db-branches create` in a cluster takes a source by its URL, and knows no names yet")]
+    Name,
+    /// The URL leads nowhere once the command has ended.
+    #[error(
+        "`db-branches create -o {0}` is not supported in a cluster: its URL holds while somebody leads there"
+    )]
+    Output(&'static str),
+}
+
+/// The host of a new branch in a cluster.
+///
+/// # Errors
+/// For what only this machine's branches have, and when no host is to be had.
+async fn request_host(
+    args: &CreateArgs,
+    kubeconfig: &Kubeconfig,
+    namespace: &Namespace,
+    source: &SourceRef,
+    settings: &Settings,
+) -> Result<BranchHost, CommandError> {
+    let refuse = |error, hint: &str| Err(CommandError::new(ExitCode::Usage, error).with_hint(hint));
+    let version = match (args.output, args.version) {
+        (CreateFormat::Env, _) => {
+            return refuse(
+                ThereError::Output("env"),
+                "`bough db-branches url` leads there",
+            );
+        }
+        (CreateFormat::Json, _) => {
+            return refuse(
+                ThereError::Output("json"),
+                "`bough db-branches url` leads there",
+            );
+        }
+        (CreateFormat::Text, None) => {
+            return refuse(ThereError::Version, "--version 16, as its source has it");
+        }
+        (CreateFormat::Text, Some(version)) => version,
+    };
+    let SourceRef::Url(url) = source else {
+        return refuse(
+            ThereError::Name,
+            "`--source -` reads a URL from standard input",
+        );
+    };
+    let url = PgUrl::parse(url.reveal()).map_err(SourceArgError::Url)?;
+    let database = args.database.clone().or_else(|| url.database());
+    let wish = BranchWish {
+        id: args.id.clone(),
+        source: format!("{}/{}", url.address(), database.unwrap_or_default()),
+        version,
+        copy: copy_of(args),
+        ttl: args.ttl.map(Ttl).unwrap_or_default(),
+        target: None,
+    };
+    contexts::require_operator(kubeconfig, namespace).await?;
+    Ok(BranchHost::request(kubeconfig, namespace, &[wish], settings).await?)
+}
+
+fn copy_of(args: &CreateArgs) -> CopySpec {
+    CopySpec {
+        mode: args.copy.into(),
+        ..CopySpec::default()
+    }
+}
+
 pub(super) async fn run(
     args: &CreateArgs,
+    context: &ContextChoice,
     scope: &Scope,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
     let namespace = one_namespace(scope)?;
+    let source = source_arg::resolve(args.source.as_deref(), settings, ui)?;
+    let host = match &context.kubeconfig {
+        Some(kubeconfig) => {
+            Some(request_host(args, kubeconfig, &namespace, &source, settings).await?)
+        }
+        None => None,
+    };
+    // In a cluster the engine is the host's, behind a socket of this command's own.
+    let settings = host.as_ref().map_or(settings, |host| &host.settings);
     let wanted = EnsureBranch {
         id: args.id.clone(),
         namespace,
-        source: source_arg::resolve(args.source.as_deref(), settings, ui)?,
+        source,
         proxy: None,
         database: args.database.clone(),
-        copy: CopySpec {
-            mode: args.copy.into(),
-            ..CopySpec::default()
-        },
+        copy: copy_of(args),
         version: args.version,
         connection_settings: std::collections::BTreeMap::new(),
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
@@ -128,6 +209,7 @@ pub(super) async fn run(
         reused: ensured.reused,
         branch,
         url: connection.url.reveal(),
+        is_elsewhere: host.is_some(),
     };
     match args.output {
         CreateFormat::Text => ui.report(&report, Format::Text)?,
@@ -158,6 +240,9 @@ struct CreateReport<'a> {
     reused: bool,
     url: &'a str,
     branch: &'a BranchView,
+    /// Whether its URL means nothing on this machine.
+    #[serde(skip)]
+    is_elsewhere: bool,
 }
 
 impl Report for CreateReport<'_> {
@@ -173,7 +258,7 @@ impl Report for CreateReport<'_> {
             "is ready".to_owned()
         };
         let mut text = format!("Branch {id} ({name}, namespace {namespace}) {came}.\n");
-        if let Ok(url) = PgUrl::parse(self.url) {
+        if let (Ok(url), false) = (PgUrl::parse(self.url), self.is_elsewhere) {
             text.push_str(&format!("  url      {}\n", url.redacted()));
         }
         text.push_str(&format!("  holds    {}\n", branch.spec.copy.describe()));

@@ -1,17 +1,20 @@
-//! `db-branches psql`: the interactive terminal on a branch, in place of this program.
+//! `db-branches psql`: the interactive terminal on a branch, in place of this program; for a branch in a cluster, below it,
+//! since somebody has to lead there.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use clap::Args;
 use model::engine_api::{BranchConnection, BranchView, InstallationView};
 use model::pg_url::Address;
 use model::{ExitCode, PgMajor, PgUrl};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::select::{self, Scope};
+use crate::contexts::BranchHost;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -44,6 +47,9 @@ enum PsqlError {
     /// It is there and does not start.
     #[error("cannot run {0}")]
     Exec(PathBuf, #[source] io::Error),
+    /// It ended otherwise than well, and has said why.
+    #[error("psql ended with {0}")]
+    Failed(ExitStatus),
     /// The engine told a connection string that is none.
     #[error("cannot read the connection string that the engine gave")]
     Url(#[source] model::pg_url::PgUrlError),
@@ -55,7 +61,7 @@ impl From<PsqlError> for CommandError {
             PsqlError::Absent => Self::new(ExitCode::Internal, error)
                 .with_hint("install a client, such as Debian's postgresql-client"),
             PsqlError::Exec(..) => Self::new(ExitCode::NotExecutable, error),
-            PsqlError::Url(_) => Self::new(ExitCode::Internal, error),
+            PsqlError::Url(_) | PsqlError::Failed(_) => Self::new(ExitCode::Internal, error),
         }
     }
 }
@@ -64,18 +70,42 @@ pub(super) async fn run(
     args: &PsqlArgs,
     scope: &Scope,
     settings: &Settings,
+    host: Option<&BranchHost>,
     ui: &Ui,
 ) -> Result<(), CommandError> {
     let (engine, branches) = super::connect(settings, ui).await?;
     let branch = select::select_one(&args.name, scope, &branches)?;
-    let connection = engine.client.connection(&branch.name).await?;
-    let program =
-        find_psql(branch, &engine.view.installations, settings).ok_or(PsqlError::Absent)?;
+    let mut connection = engine.client.connection(&branch.name).await?;
+    let mut installations = engine.view.installations.as_slice();
+    if let Some(host) = host {
+        let door = host.lead_to_door(connection.port).await?;
+        connection.host = door.ip().to_string();
+        connection.port = door.port();
+        // Those are the pod's.
+        installations = &[];
+    }
+    let program = find_psql(branch, installations, settings).ok_or(PsqlError::Absent)?;
     let mut command = build_command(&program, &connection, settings)?;
     command.args(&args.args);
+    if host.is_some() {
+        return Ok(run_below(program, command).await?);
+    }
     // Answers only when it fails.
     let error = command.exec();
     Err(PsqlError::Exec(program, error).into())
+}
+
+/// Runs psql while this program leads to the branch. Ctrl-C is psql's own.
+async fn run_below(program: PathBuf, command: Command) -> Result<(), PsqlError> {
+    let interrupts = signal(SignalKind::interrupt());
+    let _ours_is_ignored = interrupts.map_err(|error| PsqlError::Exec(program.clone(), error))?;
+    let status = tokio::process::Command::from(command).status().await;
+    let status = status.map_err(|error| PsqlError::Exec(program, error))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(PsqlError::Failed(status))
+    }
 }
 
 /// The psql that knows the branch's version best: the oldest that is as new, else the newest, else the one on PATH.

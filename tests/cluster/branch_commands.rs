@@ -1,0 +1,74 @@
+//! Branches of a cluster without any session: made of a URL that only the cluster knows, opened here, gone again.
+
+use anyhow::{Result, ensure};
+use fixtures::{Signal, TestEnv, built_binary, eventually, sql};
+
+use crate::kubernetes::{Cluster, LIMIT};
+use crate::operator::{IMAGE, Operator};
+use crate::shop::Shop;
+use crate::walk_through::Branches;
+
+const STOCK: &str = "SELECT stock_quantity FROM products WHERE product_id = '1'";
+
+#[test]
+fn a_branch_in_a_cluster_is_made_and_opened_from_here() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
+    user.set("KUBECONFIG", cluster.kubeconfig());
+    user.set("BOUGH_AGENT_IMAGE", IMAGE);
+    let _operator = Operator::install(&cluster, &user)?;
+    let shop = Shop::open(&cluster)?;
+    let namespace = shop.namespace().name();
+    eventually("an answer of the shop", LIMIT, || {
+        Ok(shop.product("1").ok())
+    })?;
+    let _branches = Branches(shop.namespace());
+    // The file with the shop's Secret says so.
+    let source = format!("postgresql://inventory:change-me@postgres.{namespace}:5432/inventory");
+    user.set("BOUGH_SOURCE_URL", source);
+    let branches = |words: &[&str]| {
+        let words = [&["db-branches", "-n", namespace], words].concat();
+        user.run(words, LIMIT)
+    };
+
+    let said = branches(&["create", "try-it"])?.exit_code(2)?.stderr;
+    ensure!(said.contains("--version"), "{said}");
+    let created = branches(&["create", "try-it", "--version", "16"])?.success()?;
+    ensure!(created.contains("psql try-it"), "{created}");
+    ensure!(!created.contains("127.0.0.1"), "{created}");
+
+    let less = "UPDATE products SET stock_quantity = 7 WHERE product_id = '1'";
+    branches(&["psql", "try-it", "--", "-c", less])?.success()?;
+    let stock = branches(&["psql", "try-it", "--", "-Atc", STOCK])?.success()?;
+    ensure!(stock.trim() == "7", "{stock}");
+    let failed = branches(&["psql", "try-it", "--", "-c", "SELECT nonsense"])?;
+    ensure!(failed.exit_code(1)?.stderr.contains("nonsense"));
+
+    let words = [
+        "db-branches",
+        "-n",
+        namespace,
+        "url",
+        "try-it",
+        "--show-password",
+    ];
+    let mut leading = user.start(user.command(words))?;
+    let url = eventually("the branch's URL", LIMIT, || {
+        if let Some(end) = leading.ended()? {
+            anyhow::bail!("it ended with {end}: {}", leading.stderr()?);
+        }
+        let said = leading.stdout()?;
+        Ok(said.ends_with('\n').then(|| said.trim().to_owned()))
+    })?;
+    ensure!(sql::query_value(&url, STOCK)? == "7");
+    leading.signal(Signal::INT)?;
+    leading.finish(LIMIT)?.success()?;
+    ensure!(
+        sql::query_value(&url, STOCK).is_err(),
+        "it still leads there"
+    );
+
+    let shared = shop.product("1")?;
+    ensure!(shared["stock_quantity"] == 100, "{shared}");
+    branches(&["destroy", "try-it"])?.success().map(drop)
+}
