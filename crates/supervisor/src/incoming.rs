@@ -33,6 +33,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// How long the program may keep a copied connection after its client has ended it.
 const COPY_END_MAX: Duration = Duration::from_secs(60);
 
+/// How long the program of a copied connection may say nothing before it is told that its client has ended it.
+const COPY_QUIET: Duration = Duration::from_secs(5);
+
 /// What the program listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Listening {
@@ -373,27 +376,39 @@ fn reachable(ip: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-/// Gives the program what a client sent to the target, and lets its answers go nowhere.
+/// Gives the program what a client sent to the target, and lets its answers go nowhere. A client that has its answer is gone
+/// at once, and servers drop what they have not answered when they read that (hyper does): the program is told of the end
+/// once it has been quiet.
 async fn carry_copy(stream: &mut wire::pump::Stream, program: &mut TcpStream) -> io::Result<()> {
     let (mut answers, mut requests) = program.split();
-    let forth = async {
-        tokio::io::copy(stream, &mut requests).await?;
-        requests.shutdown().await
-    };
-    let back = async {
-        let mut bytes = vec![0; BUFFER_BYTES];
+    let mut bytes = vec![0; BUFFER_BYTES];
+    {
+        let mut forth = std::pin::pin!(tokio::io::copy(stream, &mut requests));
+        loop {
+            tokio::select! {
+                sent = &mut forth => {
+                    sent?;
+                    break;
+                }
+                // A program that closes first has heard enough.
+                read = answers.read(&mut bytes) => if read? == 0 {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    while let Ok(read) = tokio::time::timeout(COPY_QUIET, answers.read(&mut bytes)).await {
+        if read? == 0 {
+            return Ok(());
+        }
+    }
+    requests.shutdown().await?;
+    let rest = async {
         while answers.read(&mut bytes).await? > 0 {}
         io::Result::Ok(())
     };
-    let (mut forth, mut back) = (std::pin::pin!(forth), std::pin::pin!(back));
-    tokio::select! {
-        sent = &mut forth => {
-            sent?;
-            tokio::time::timeout(COPY_END_MAX, back).await.unwrap_or(Ok(()))
-        }
-        // A program that closes first has heard enough.
-        ended = &mut back => ended,
-    }
+    let ended = tokio::time::timeout(COPY_END_MAX, rest).await;
+    ended.unwrap_or(Ok(()))
 }
 
 #[cfg(test)]
