@@ -34,7 +34,10 @@ fn with_kubeconfig() -> TestEnv {
 #[test]
 fn the_kubeconfigs_current_context_is_taken_and_told_unless_another_is_named() {
     let env = with_kubeconfig();
-    let outcome = run(&env, "exec -t targetless -- true");
+    // With a network it would have a pod there.
+    let quiet = r#"{"target": "targetless", "feature": {"network": false}}"#;
+    std::fs::write(env.home().join("quiet.json"), quiet).unwrap();
+    let outcome = run(&env, "exec -f quiet.json -- true");
     let told = outcome.stderr.lines().next().unwrap_or_default();
     assert_eq!(
         told,
@@ -47,6 +50,13 @@ fn the_kubeconfigs_current_context_is_taken_and_told_unless_another_is_named() {
             .stderr
             .contains("context local (--context), namespace default")
     );
+    let outcome = run(&env, "exec -t targetless -- echo never");
+    assert_eq!(
+        (outcome.status.code(), outcome.stdout.as_str()),
+        (Some(3), "")
+    );
+    let told = "error: cannot make a pod for the session in namespace metalmart";
+    assert!(outcome.stderr.starts_with(told), "{}", outcome.stderr);
 }
 
 #[test]
