@@ -35,7 +35,7 @@ const LARGEST: &str = "SELECT n.nspname, c.relname, k.columns \
 const SETTINGS: &str = "SET enable_sort = off; SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; \
      SET jit = off; SET lock_timeout = '50ms'; SET statement_timeout = '250ms'";
 
-/// Reads where the largest tables of a session's database end, within [`TIME_MAX`]. The session is of no further use: its
+/// Reads where the largest tables of a session's database end, within `TIME_MAX`. The session is of no further use: its
 /// plans and time-outs are for that alone.
 pub async fn warm_up(session: &Session) {
     let looked = tokio::time::timeout(TIME_MAX, look(session)).await;

@@ -171,6 +171,13 @@ mod tests {
     }
 
     #[test]
+    fn only_an_entry_that_goes_by_name_needs_names() {
+        let by_name = filter(Side::Target, None, Place::Name("shop".to_owned()), None);
+        assert!(by_name.has_names());
+        assert!(!filter(Side::Target, None, Place::Any, Some(80)).has_names());
+    }
+
+    #[test]
     fn what_matches_is_on_the_filters_side_and_all_else_on_the_other() {
         let ten = "10.0.0.0".parse().unwrap();
         for own in [Side::Target, Side::Here] {
