@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{Signal, TestEnv, built_binary, eventually, http};
 use serde_json::Value;
 
-use crate::kubernetes::{Cluster, LIMIT};
+use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::operator::{IMAGE, turn};
 use crate::shop::Shop;
 use crate::walk_through::{Branches, ORDER, product, session_file, start_session};
@@ -182,6 +182,11 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     drop(session.finish(LIMIT)?);
     ensure!(branches.count()? == 1);
 
+    takes_all_away(helm, &cluster, namespace)
+}
+
+/// Uninstalls; nothing stays but what the API server itself keeps, and agents that have ended.
+fn takes_all_away(helm: &Helm<'_>, cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
     helm.run(&[
         "uninstall",
         "bough",

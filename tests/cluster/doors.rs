@@ -278,8 +278,11 @@ fn a_forged_requester_and_a_wish_that_is_nonsense_are_refused_by_the_api_server(
         create(&alice, &namespace, &both, false),
         "mode all has every table already",
     )?;
+    a_source_limits_its_branches(&namespace, &alice)
+}
 
-    // A source that its administrator named says how long its branches live.
+/// A source that its administrator named says how long its branches live.
+fn a_source_limits_its_branches(namespace: &Namespace<'_>, alice: &User) -> Result<()> {
     namespace.create(&json!({
         "apiVersion": "bough.dev/v1alpha1", "kind": "Source", "metadata": {"name": "inventory"},
         "spec": {
@@ -291,11 +294,11 @@ fn a_forged_requester_and_a_wish_that_is_nonsense_are_refused_by_the_api_server(
     long["metadata"]["name"] = json!("pg-long");
     let sentence = "branches of the source inventory live for at most 60 s";
     eventually("the limit of the source", LIMIT, || {
-        let tried = create(&alice, &namespace, &long, true).err();
+        let tried = create(alice, namespace, &long, true).err();
         Ok(tried
             .filter(|it| it.to_string().contains(sentence))
             .map(drop))
     })?;
     long["spec"]["source"] = json!("elsewhere:5432/inventory");
-    create(&alice, &namespace, &long, false).map(drop)
+    create(alice, namespace, &long, false).map(drop)
 }
