@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 pub use backup::{RepairError, Repaired, backup_path, repair};
-use commits::{Change, Commits};
+use commits::{Answers, Change, Commits};
 use store::Store;
 
 /// The version of everything in the store. A change that an older program would misread counts it up.
@@ -243,14 +243,16 @@ impl Catalogue {
     ) -> Result<(), CatalogueError> {
         let added = self.commits.add(Change { table, key, text });
         if added.begins {
-            let catalogue = Arc::clone(self);
+            let (catalogue, weak) = (Arc::clone(self), Arc::downgrade(self));
             // Goes on to its end also where nobody waits for it any more.
             drop(tokio::task::spawn_blocking(move || {
-                catalogue.commits.write_all(|changes| {
-                    let committed = catalogue.commit(changes);
-                    catalogue.changed.notify_one();
-                    committed
-                });
+                let mut held = Some(catalogue);
+                while let Some(catalogue) = held.take().or_else(|| weak.upgrade())
+                    && let Some(answers) = catalogue.write_batch()
+                {
+                    drop(catalogue);
+                    answers.send();
+                }
             }));
         }
         match added.committed_rx.await {
@@ -261,6 +263,14 @@ impl Catalogue {
             }),
             Err(_) => Err(CatalogueError::Interrupted { table }),
         }
+    }
+
+    fn write_batch(&self) -> Option<Answers> {
+        self.commits.write_batch(|changes| {
+            let committed = self.commit(changes);
+            self.changed.notify_one();
+            committed
+        })
     }
 
     fn commit(&self, changes: &[&Change]) -> Result<(), redb::Error> {

@@ -51,7 +51,7 @@ struct Waiting {
 pub(super) struct Added {
     /// Dropped without an answer when the writer ended early.
     pub(super) committed_rx: oneshot::Receiver<Committed>,
-    /// Nobody writes: [`Commits::write_all`] is to be called.
+    /// Nobody writes: [`Commits::write_batch`] is to be called until nothing waits.
     pub(super) begins: bool,
 }
 
@@ -71,31 +71,44 @@ impl Commits {
         }
     }
 
-    /// Commits everything that waits, also what comes meanwhile, with `commit`, and answers. A batch that cannot be
-    /// committed is tried change by change: what frees room on a full disk goes through, and each has its own answer.
-    pub(super) fn write_all(&self, commit: impl Fn(&[&Change]) -> Result<(), redb::Error>) {
+    /// Commits a batch of what waits with `commit`; none, and the turn of whoever writes is over, where nothing waits. A
+    /// batch that cannot be committed is tried change by change: what frees room on a full disk goes through, and each has
+    /// its own answer.
+    pub(super) fn write_batch(
+        &self,
+        commit: impl Fn(&[&Change]) -> Result<(), redb::Error>,
+    ) -> Option<Answers> {
         let turn = Turn(self);
-        while let Some(batch) = turn.next_batch() {
-            let changes: Vec<&Change> = batch.iter().map(|pending| &pending.change).collect();
-            let together = commit(&changes).map_err(Arc::new);
-            let is_alone = batch.len() == 1;
-            for Pending {
-                change,
-                committed_tx,
-            } in batch
-            {
-                let committed = match &together {
-                    Err(_) if !is_alone => commit(&[&change]).map_err(Arc::new),
-                    together => together.clone(),
-                };
-                // A caller that has gone away wants no answer.
-                let _ = committed_tx.send(committed);
-            }
-        }
+        let batch = turn.next_batch()?;
+        let changes: Vec<&Change> = batch.iter().map(|pending| &pending.change).collect();
+        let together = commit(&changes).map_err(Arc::new);
+        let is_alone = batch.len() == 1;
+        let answer = |pending: Pending| {
+            let committed = match &together {
+                Err(_) if !is_alone => commit(&[&pending.change]).map_err(Arc::new),
+                together => together.clone(),
+            };
+            (pending.committed_tx, committed)
+        };
+        Some(Answers(batch.into_iter().map(answer).collect()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What those who waited for a batch are to be told.
+#[must_use]
+pub(super) struct Answers(Vec<(oneshot::Sender<Committed>, Committed)>);
+
+impl Answers {
+    /// Tells them. Whoever is told may close the store at once, so the caller holds it no more.
+    pub(super) fn send(self) {
+        for (committed_tx, committed) in self.0 {
+            // A caller that has gone away wants no answer.
+            let _ = committed_tx.send(committed);
+        }
     }
 }
 
@@ -129,6 +142,12 @@ mod tests {
 
     use super::*;
 
+    fn write_all(commits: &Commits, commit: impl Fn(&[&Change]) -> Result<(), redb::Error>) {
+        while let Some(answers) = commits.write_batch(&commit) {
+            answers.send();
+        }
+    }
+
     fn change(key: &str) -> Change {
         Change {
             table: "things",
@@ -149,7 +168,7 @@ mod tests {
         assert!(first.begins && !second.begins);
         let seen = RefCell::new(Vec::new());
         let late = RefCell::new(None);
-        commits.write_all(|changes| {
+        write_all(&commits, |changes| {
             seen.borrow_mut().push(keys(changes));
             // One that comes while the first two are written is written by the same turn.
             if late.borrow().is_none() {
@@ -173,7 +192,7 @@ mod tests {
             commits.add(change(&number.to_string()));
         }
         let sizes = RefCell::new(Vec::new());
-        commits.write_all(|changes| {
+        write_all(&commits, |changes| {
             sizes.borrow_mut().push(changes.len());
             Ok(())
         });
@@ -185,7 +204,7 @@ mod tests {
         let commits = Commits::default();
         let good = commits.add(change("good"));
         let bad = commits.add(change("bad"));
-        commits.write_all(|changes| {
+        write_all(&commits, |changes| {
             if keys(changes).contains(&"bad".to_owned()) {
                 return Err(redb::Error::PreviousIo);
             }
@@ -200,7 +219,7 @@ mod tests {
         let commits = Commits::default();
         let added = commits.add(change("a"));
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            commits.write_all(|_| panic!("the store is damaged"));
+            write_all(&commits, |_| panic!("the store is damaged"));
         }));
         assert!(ended.is_err());
         assert!(added.committed_rx.blocking_recv().is_err());
