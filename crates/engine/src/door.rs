@@ -1,10 +1,8 @@
 //! The door of a branch: a loopback port that stays the same, in front of a server that has only a Unix socket.
 //!
 //! Owns the listener, the reading of the first packet, the refusal of the engine's own role, and the counts. Leaves
-//! moving the bytes to `relay` and authentication to the server behind it. TLS is answered with "no" (protocol section 55.2.10): the bytes never leave
+//! authentication to the server behind it. TLS is answered with "no" (protocol section 55.2.10): the bytes never leave
 //! the machine.
-
-mod relay;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,6 +25,9 @@ const ENCRYPTION_REQUESTS_MAX: usize = 2;
 
 /// Connections that one door relays at once: above any server's `max_connections`, below a process's descriptors.
 pub const CONNECTIONS_MAX: u32 = 512;
+
+/// Bytes that wait in each direction of a relayed connection.
+const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long the door waits before it accepts again after the kernel refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -262,7 +263,9 @@ async fn serve(
     }
     counts.total.fetch_add(1, Ordering::Relaxed);
     tokio::select! {
-        relayed = relay::relay(&client, &server) => relayed,
+        relayed = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, RELAY_BUFFER_BYTES, RELAY_BUFFER_BYTES) => {
+            relayed.map(drop)
+        }
         _ = behind_rx.changed() => Ok(()),
     }
 }
