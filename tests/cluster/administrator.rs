@@ -1,7 +1,7 @@
 //! The operator without Helm: `bough operator install`, `status` and `uninstall`.
 
 use anyhow::{Result, ensure};
-use fixtures::{TestEnv, built_binary, eventually};
+use fixtures::{TestEnv, eventually};
 use serde_json::{Value, json};
 
 use crate::chart::OURS;
@@ -34,8 +34,7 @@ fn operator(user: &TestEnv, words: &[&str]) -> Result<(String, String)> {
 fn an_administrator_installs_watches_and_takes_away_what_makes_branches() -> Result<()> {
     let _turn = turn();
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let user = cluster.user()?;
     let _installed = Installed(&cluster);
     let install = ["install", "--image", IMAGE];
 

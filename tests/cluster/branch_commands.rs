@@ -1,7 +1,7 @@
 //! Branches of a cluster without any session: made of a URL that only the cluster knows, opened here, gone again.
 
 use anyhow::{Result, ensure};
-use fixtures::{Signal, TestEnv, built_binary, eventually, sql};
+use fixtures::{Signal, eventually, sql};
 
 use crate::kubernetes::{Cluster, LIMIT};
 use crate::operator::{IMAGE, Operator};
@@ -13,15 +13,12 @@ const STOCK: &str = "SELECT stock_quantity FROM products WHERE product_id = '1'"
 #[test]
 fn a_branch_in_a_cluster_is_made_and_opened_from_here() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let _operator = Operator::install(&cluster, &user)?;
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace().name();
-    eventually("an answer of the shop", LIMIT, || {
-        Ok(shop.product("1").ok())
-    })?;
+    shop.wait_until_it_answers()?;
     let _branches = Branches(shop.namespace());
     // The file with the shop's Secret says so.
     let source = format!("postgresql://inventory:change-me@postgres.{namespace}:5432/inventory");

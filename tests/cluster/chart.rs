@@ -129,8 +129,7 @@ impl Drop for Release<'_> {
 #[test]
 fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let release = Release {
         _turn: turn(),
@@ -159,9 +158,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
 
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace();
-    eventually("an answer of the shop", LIMIT, || {
-        Ok(shop.product("1").ok())
-    })?;
+    shop.wait_until_it_answers()?;
     let branches = Branches(namespace);
     let file = session_file(&user, "inventory-db-branch.json", namespace.name())?;
     let (mut session, port) = start_session(&user, &file)?;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fixtures::eventually;
+use fixtures::{TestEnv, built_binary, eventually};
 
 /// From an object's making to its being ready: seconds on an idle machine, with a busy one more.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
@@ -34,6 +34,13 @@ impl Cluster {
             kubectl: variable(KUBECTL)?.into(),
             kubeconfig: variable(KUBECONFIG)?,
         })
+    }
+
+    /// Somebody at this machine, with the program and the rights of the kubeconfig.
+    pub(crate) fn user(&self) -> Result<TestEnv> {
+        let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
+        user.set("KUBECONFIG", self.kubeconfig());
+        Ok(user)
     }
 
     /// Where its kubeconfig lies.

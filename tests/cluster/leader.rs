@@ -2,7 +2,7 @@
 //! cluster would.
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Program, Signal, TestEnv, built_binary, eventually};
+use fixtures::{Program, Signal, TestEnv, eventually};
 use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
@@ -51,8 +51,7 @@ fn branch(cluster: &Cluster, namespace: &Namespace<'_>, name: &str) -> Result<()
 fn one_operator_works_and_its_end_by_any_cause_hands_over() -> Result<()> {
     let cluster = Cluster::given()?;
     let namespace = cluster.namespace("leader")?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let user = cluster.user()?;
     let _rules = Operator::install_rules(&cluster, &user)?;
     let mut first = stand(&user, "first", &namespace)?;
     first.wait_for(LIMIT, |_, log| log.contains(LEADS))?;

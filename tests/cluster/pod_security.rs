@@ -2,7 +2,7 @@
 //! starts.
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Signal, TestEnv, built_binary, eventually, http};
+use fixtures::{Signal, TestEnv, http};
 use serde_json::json;
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
@@ -72,17 +72,14 @@ fn incoming_is_refused(user: &TestEnv, namespace: &Namespace<'_>, mode: &str) ->
 
 fn under(standard: &str) -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let _operator = Operator::install(&cluster, &user)?;
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace();
     let label = format!("pod-security.kubernetes.io/enforce={standard}");
     cluster.ask(&["label", "namespace", namespace.name(), &label])?;
-    eventually("an answer of the shop", LIMIT, || {
-        Ok(shop.product("1").ok())
-    })?;
+    shop.wait_until_it_answers()?;
     let _branches = Branches(namespace);
     for mode in ["mirror", "steal"] {
         incoming_is_refused(&user, namespace, mode)?;

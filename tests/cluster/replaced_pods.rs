@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Program, Signal, TestEnv, built_binary, eventually, http};
+use fixtures::{Program, Signal, TestEnv, eventually, http};
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::operator::{IMAGE, Operator};
@@ -89,15 +89,12 @@ fn wait_for_pod(session: &mut Program, pod: &str) -> Result<()> {
 #[test]
 fn a_session_goes_along_when_its_pod_is_replaced() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let _operator = Operator::install(&cluster, &user)?;
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace();
-    eventually("an answer of the shop", LIMIT, || {
-        Ok(shop.product("1").ok())
-    })?;
+    shop.wait_until_it_answers()?;
     let _branches = Branches(namespace);
     let file = session_file(&user, "inventory-db-branch.json", namespace.name())?;
     let (mut branched, port) = start_session(&user, &file)?;

@@ -133,14 +133,11 @@ fn start_session(user: &TestEnv, namespace: &str, mode: &str) -> Result<Program>
 /// Three replicas, then four, then two: whether the pods answer as well is the mode's.
 fn meets_every_replica(mode: &str, pods_answer: bool) -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace();
-    eventually("an answer of the shop", LIMIT, || {
-        Ok(shop.product("1").ok())
-    })?;
+    shop.wait_until_it_answers()?;
     let client = json!({ "command": ["sleep", "infinity"] });
     namespace.create(&restricted_pod("client", "postgres:16", &client))?;
     namespace.wait_ready("client")?;

@@ -36,6 +36,13 @@ impl<'a> Shop<'a> {
         Ok(Self { cluster, namespace })
     }
 
+    /// Waits until it answers; tells of its first product.
+    pub(crate) fn wait_until_it_answers(&self) -> Result<Value> {
+        eventually("an answer of the shop", LIMIT, || {
+            Ok(self.product("1").ok())
+        })
+    }
+
     /// Its namespace.
     pub(crate) fn namespace(&self) -> &Namespace<'a> {
         &self.namespace
@@ -58,9 +65,7 @@ impl<'a> Shop<'a> {
 fn the_shop_answers_through_its_service() -> Result<()> {
     let cluster = Cluster::given()?;
     let shop = Shop::open(&cluster)?;
-    let product = eventually("an answer of the shop", LIMIT, || {
-        Ok(shop.product("1").ok())
-    })?;
+    let product = shop.wait_until_it_answers()?;
     ensure!(product["product_id"] == "1", "{product}");
     ensure!(product["stock_quantity"] == 100, "{product}");
     ensure!(product["reserved_quantity"] == 0, "{product}");

@@ -1,7 +1,7 @@
 //! Sessions without target: a pod of their own in the namespace, for connections and names, gone with the session.
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Signal, TestEnv, built_binary, eventually};
+use fixtures::{Signal, eventually};
 use serde_json::json;
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
@@ -16,8 +16,7 @@ fn own_pods(namespace: &Namespace<'_>) -> Result<Vec<String>> {
 #[test]
 fn a_session_without_target_goes_out_by_a_pod_of_its_own_which_goes_with_it() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let namespace = cluster.namespace("targetless")?;
     let label = "pod-security.kubernetes.io/enforce=restricted";

@@ -79,16 +79,13 @@ pub(crate) fn product(port: u16) -> Result<(Value, Value)> {
 #[test]
 fn a_branch_is_broken_and_the_shared_database_answers_what_it_answered_before() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = TestEnv::new(built_binary("BOUGH_BIN")?)?;
-    user.set("KUBECONFIG", cluster.kubeconfig());
+    let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     // It goes last: nobody else ends what holds a branch's resource.
     let _operator = Operator::install(&cluster, &user)?;
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace().name();
-    eventually("an answer of the shop", LIMIT, || {
-        Ok(shop.product("1").ok())
-    })?;
+    shop.wait_until_it_answers()?;
     let branches = Branches(shop.namespace());
 
     let file = session_file(&user, "inventory-db-branch.json", namespace)?;

@@ -1,8 +1,8 @@
 //! What survives a crash: branches, bases and named sources, each a JSON record under its name in one embedded store.
 //!
 //! Owns durability and the format's version. A record is on disk when a write returns; `commits` has one flush serve all
-//! that are written at the same time. A file that is damaged is refused
-//! and left as it is: `backup` is how its owner goes on. Leaves the meaning of records to those who keep them.
+//! that are written at the same time. A file that is damaged is refused and left as it is: `backup` is how its owner goes
+//! on. Leaves the meaning of records to those who keep them.
 
 mod backup;
 mod commits;
