@@ -43,17 +43,19 @@ pub(super) async fn follow(
 async fn stay(network: &TargetNetwork, ui: &Ui) -> NetworkLoss {
     let agents = network.agents();
     let session = agents.first().expect("nobody has parted it").session();
-    let strayed = async {
-        session.lost_for(PATIENCE).await;
-        if session.is_closed() {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         reason = session.closed() => return network::lost(&reason),
-        () = strayed => ui.warn(&network::describe_stray()),
+        () = strayed(session) => ui.warn(&network::describe_stray()),
     }
     network::lost(&session.closed().await)
+}
+
+/// Ends when a session that is not over has been without a link for longer than anybody should wonder about.
+async fn strayed(session: &Session) {
+    session.lost_for(PATIENCE).await;
+    if session.is_closed() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// A session's place beside the pods of its target.
@@ -173,15 +175,9 @@ impl<'a> Followed<'a> {
         let session = agent.session().clone();
         self.agents.insert(pod.clone(), agent);
         self.tasks.spawn(async move {
-            let strayed = async {
-                session.lost_for(PATIENCE).await;
-                if session.is_closed() {
-                    std::future::pending::<()>().await;
-                }
-            };
             let reason = tokio::select! {
                 reason = session.closed() => reason,
-                () = strayed => {
+                () = strayed(&session) => {
                     let _over = words_tx.send(Word::Event(Event::Strayed(pod.clone())));
                     session.closed().await
                 }
