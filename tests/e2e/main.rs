@@ -25,4 +25,5 @@ mod sources;
 mod subscribed;
 mod targets;
 mod verbs;
+mod volumes;
 mod walk_through;

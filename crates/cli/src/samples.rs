@@ -57,6 +57,7 @@ pub(crate) fn branch(namespace: &str, id: &str) -> BranchView {
         connections: 0,
         connections_total: 0,
         disk_bytes: Some(ByteSize(1_200_000)),
+        shared_bytes: Some(ByteSize(48_300_000)),
         message: None,
         hint: None,
         generation: 1,

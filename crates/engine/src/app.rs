@@ -32,7 +32,7 @@ use crate::postgres::server::check_confinement;
 use crate::refresh::Refresher;
 use crate::settings::Settings;
 use crate::upkeep::Upkeep;
-use crate::volume::{Volume, VolumeError};
+use crate::volume::{Usages, Volume, VolumeError};
 
 /// How long what came to nothing may take to be cleared once the engine is ending.
 const CLEARING_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
@@ -158,6 +158,7 @@ impl App {
             clone_turns: Arc::default(),
             boot_id: read_boot_id()?,
             volume_mount,
+            usages: Usages::default(),
             clearing: TaskTracker::new(),
         });
         let shared = Arc::new(Shared {

@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::Installations;
 use crate::settings::Limits;
-use crate::volume::Volume;
+use crate::volume::{Usages, Volume};
 
 /// The machine as an engine sees it.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Machine {
     pub boot_id: String,
     /// The mount of the volume by now; none where the kernel does not tell one from the next.
     pub volume_mount: Option<u64>,
+    /// What clones take of the volume, as far as anybody asked.
+    pub usages: Usages,
     /// What is being cleared of things that came to nothing; the engine's end waits for it.
     pub clearing: TaskTracker,
 }

@@ -53,9 +53,9 @@ const MAJOR_OF_CLONES: u16 = 18;
 /// What the bench is asked.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
-    /// Only the rows whose name contains this
+    /// Only the rows whose name contains this; may be given several times
     #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    only: Vec<String>,
 
     /// Write machine and rows to this file as well
     #[arg(long, value_name = "FILE")]
@@ -142,7 +142,8 @@ fn run_released() -> Result<()> {
 }
 
 fn choose(args: &BenchArgs) -> Result<Vec<Subject>> {
-    let wanted = |name: &String| args.only.as_deref().is_none_or(|only| name.contains(only));
+    let named = |name: &String| args.only.iter().any(|only| name.contains(only));
+    let wanted = |name: &String| args.only.is_empty() || named(name);
     let plan = plan(args);
     let chosen: Vec<Subject> = plan
         .iter()

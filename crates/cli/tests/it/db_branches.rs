@@ -86,7 +86,7 @@ fn one_named_branch_is_told_in_full() {
     TTL             5 min
     Lives           until 2096-10-02T07:06:40Z (in [TIME])
     Connections     0 now, 0 since the engine started
-    Disk            1.20 MB of its own
+    Disk            1.20 MB of its own, 48.3 MB shared
     Freshness       data as of 2020-09-13T12:26:40Z ([TIME] ago), position 0/16B3748; copied for this branch
     Source version  16
     Cannot log in   reporting
@@ -96,7 +96,7 @@ fn one_named_branch_is_told_in_full() {
     let listed = json(&harness.run("db-branches status a -o json"));
     let mut keys: Vec<_> = listed[0].as_object().unwrap().keys().cloned().collect();
     keys.sort();
-    insta::assert_snapshot!(keys.join(" "), @"asleep base connections connections_total created_at disk_bytes endpoint expires_at generation hint id identity message name namespace phase progress ready_at sessions spec ttl_seconds version");
+    insta::assert_snapshot!(keys.join(" "), @"asleep base connections connections_total created_at disk_bytes endpoint expires_at generation hint id identity message name namespace phase progress ready_at sessions shared_bytes spec ttl_seconds version");
 }
 
 #[test]

@@ -331,6 +331,8 @@ impl Bases {
         let last = machine.layout.snapshot(&name);
         remove_tree(&last)?;
         let making = Making::begin(machine, &name.to_string()).await?;
+        let data = making.directory.join("data");
+        machine.volume.make_data(&data)?;
         let request = CopyRequest {
             access,
             copy: &spec.copy,
@@ -356,7 +358,6 @@ impl Bases {
                 return Err(BaseError::Copy(Box::new(error)));
             }
         };
-        let data = making.directory.join("data");
         let sealed = tokio::task::spawn_blocking(move || seal(&data)).await;
         sealed.map_err(|error| keep(std::io::Error::other(error)))??;
         place(&making.directory, &last).map_err(keep)?;

@@ -237,6 +237,7 @@ impl BranchRecord {
             connections: 0,
             connections_total: 0,
             disk_bytes: None,
+            shared_bytes: None,
             message: failure.map(|failure| failure.message.clone()),
             hint: failure.and_then(|failure| failure.hint.clone()),
             generation,

@@ -231,7 +231,7 @@ impl Registry {
         lock(&self.handles).len()
     }
 
-    /// The branches of one namespace, or all.
+    /// The branches of one namespace, or all. Blocks: it measures what they take of the disk.
     pub fn list(&self, namespace: Option<&Namespace>) -> Vec<BranchView> {
         let handles: Vec<Handle> = lock(&self.handles).values().cloned().collect();
         let views = handles.iter().map(|handle| self.with_measures(handle));
@@ -242,7 +242,7 @@ impl Registry {
         views
     }
 
-    /// One branch.
+    /// One branch. Blocks, as [`Registry::list`].
     ///
     /// # Errors
     /// [`Problem`] of kind `NotFound`.
@@ -256,8 +256,11 @@ impl Registry {
         view.connections = handle.counts.active();
         view.connections_total = handle.counts.total();
         if let Some(clone) = &*handle.clone_rx.borrow() {
-            let directory = self.shared.machine.layout.clone_dir(clone);
-            view.disk_bytes = Some(crate::volume::own_usage(&directory));
+            let machine = &self.shared.machine;
+            let data = machine.layout.clone_dir(clone).join("data");
+            let usage = machine.usages.of(&data, machine.clock.now());
+            view.disk_bytes = Some(usage.own);
+            view.shared_bytes = Some(usage.shared);
         }
         view
     }

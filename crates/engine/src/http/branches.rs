@@ -61,7 +61,10 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<BranchView>, Refusal> {
-    Ok(axum::Json(app.branches.get(&branch_name(name)?)?))
+    let name = branch_name(name)?;
+    let view = tokio::task::spawn_blocking(move || app.branches.get(&name)).await;
+    let lost = |error| Problem::internal(&error);
+    Ok(axum::Json(view.map_err(lost)??))
 }
 
 /// One branch at every change, a JSON text a line; ends when it is gone.

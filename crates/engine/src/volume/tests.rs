@@ -226,7 +226,6 @@ fn a_clone_of_much_takes_little_where_it_says_so() {
             assert!(usage.own.0 < LARGE / 4, "{usage:?}");
             assert!(usage.shared.0 >= LARGE, "{usage:?}");
         }
-        assert_eq!(own_usage(&root.join("clones/one")), usage.own);
         assert!(disk_usage(&data).0 >= LARGE);
     });
 }
@@ -241,8 +240,8 @@ fn usage_is_remembered_for_a_while() {
     let first = usages.of(&data, start);
     fs::write(data.join("more"), vec![1; 1 << 20]).unwrap();
     let seconds = |seconds| start + jiff::SignedDuration::from_secs(seconds);
-    assert_eq!(usages.of(&data, seconds(9)), first);
-    assert!(usages.of(&data, seconds(10)).own.0 >= first.own.0 + (1 << 20));
+    assert_eq!(usages.of(&data, seconds(1)), first);
+    assert!(usages.of(&data, seconds(2)).own.0 >= first.own.0 + (1 << 20));
 }
 
 #[test]

@@ -25,7 +25,7 @@ const FILES_MAX: usize = 20_000;
 const EXTENT_CALLS_MAX: usize = 32;
 
 /// How long a count is good enough to be told again.
-const AGE_MAX: SignedDuration = SignedDuration::from_secs(10);
+const AGE_MAX: SignedDuration = SignedDuration::from_secs(2);
 
 /// Directories that are remembered; more are counted anew each time.
 const REMEMBERED_MAX: usize = 10_000;
@@ -54,7 +54,7 @@ impl Usage {
 pub struct Usages(Mutex<HashMap<PathBuf, (Timestamp, Usage)>>);
 
 impl Usages {
-    /// What the data directory takes: as it was within the last ten seconds before `now`. Blocks.
+    /// What the data directory takes: as it was within the last two seconds before `now`. Blocks.
     pub fn of(&self, data: &Path, now: Timestamp) -> Usage {
         if let Some((at, usage)) = self.known().get(data)
             && now.duration_since(*at).abs() < AGE_MAX
@@ -98,16 +98,6 @@ impl Usages {
             known.insert(data.to_owned(), (Timestamp::MIN, usage));
         }
         usage
-    }
-}
-
-/// What would be free again without the tree at `tree`, a branch's: of an overlay what was changed, else what is not
-/// shared. Looks at the files each time; [`Usages`] remembers.
-pub fn own_usage(tree: &Path) -> ByteSize {
-    let data = tree.join("data");
-    match DataDir::at(&data).layers() {
-        Some((upper, _)) => usage(&upper).own,
-        None => usage(&data).own,
     }
 }
 

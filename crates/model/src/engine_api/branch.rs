@@ -239,8 +239,11 @@ pub struct BranchView {
     pub connections: u32,
     /// Connections through its door since the engine started.
     pub connections_total: u64,
-    /// What it has of its own on disk; none before it was cloned.
+    /// What it has of its own on disk, as it was at most two seconds ago; none before it was cloned.
     pub disk_bytes: Option<ByteSize>,
+    /// What it shares with its snapshot and other branches, and would not be free without it; none before it was cloned.
+    #[serde(default)]
+    pub shared_bytes: Option<ByteSize>,
     /// Why it failed, or what its owner should know.
     pub message: Option<String>,
     /// What its owner can do about the message.

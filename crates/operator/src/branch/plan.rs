@@ -176,7 +176,7 @@ mod tests {
             "ttl_seconds": 300, "created_at": "2026-01-02T11:59:00Z", "ready_at": null,
             "expires_at": "2026-01-02T12:05:00Z", "sessions": [], "endpoint": "127.0.0.1:20432",
             "asleep": false, "identity": null, "version": 16, "base": null, "progress": null,
-            "connections": 0, "connections_total": 0, "disk_bytes": 4096, "message": null,
+            "connections": 0, "connections_total": 0, "disk_bytes": 4096, "shared_bytes": 1048576, "message": null,
             "hint": null, "generation": 3,
         }))
         .expect("a view")

@@ -170,10 +170,11 @@ fn command(args: &BenchArgs) -> String {
             .collect::<Vec<_>>()
             .join(",")
     };
-    let only = args
+    let only: String = args
         .only
-        .as_ref()
-        .map_or_else(String::new, |only| format!(" --only {only}"));
+        .iter()
+        .map(|only| format!(" --only {only}"))
+        .collect();
     format!(
         "cargo xtask bench{only} --size {} --tables {} --runs {} --branches {}",
         list(&args.size),

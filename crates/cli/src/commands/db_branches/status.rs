@@ -112,6 +112,15 @@ fn list(branches: &[&BranchView], page: Page) -> String {
     table.text()
 }
 
+/// What the branch costs, and what it would cost if it were a copy.
+fn describe_disk(branch: &BranchView) -> Option<String> {
+    let own = branch.disk_bytes?;
+    Some(match branch.shared_bytes {
+        Some(shared) if shared.0 > 0 => format!("{own} of its own, {shared} shared"),
+        Some(_) | None => format!("{own} of its own"),
+    })
+}
+
 fn describe_expiry(branch: &BranchView, page: Page) -> String {
     match branch.expires_at {
         Some(then) => words::ahead(then, page.now),
@@ -143,10 +152,7 @@ fn describe(branch: &BranchView, page: Page) -> String {
         "Connections",
         format!("{open} now, {total} since the engine started"),
     );
-    fields.maybe(
-        "Disk",
-        branch.disk_bytes.map(|size| format!("{size} of its own")),
-    );
+    fields.maybe("Disk", describe_disk(branch));
     if let Some(base) = &branch.base {
         fields.field("Freshness", branch_words::freshness(base, page.now));
         fields.field("Source version", base.source_version.to_string());

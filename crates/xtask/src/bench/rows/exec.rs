@@ -19,6 +19,12 @@ use crate::command::capture;
 /// How long one session may take; the first one copies the source.
 const SESSION_TIME_MAX: Duration = Duration::from_secs(600);
 
+/// The id of the branch that lives.
+const KEPT: &str = "exec";
+
+/// How often a warm clone may be another source's, or gone before it is taken.
+const MISSES_MAX: u32 = 5;
+
 /// Whose branch a session gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bench) enum Session {
@@ -36,20 +42,9 @@ pub(super) fn overhead(
     session: Session,
 ) -> Result<Row> {
     let (engine, url) = (&scene.engine, scene.source.url());
-    let id = |run: u32| match session {
-        Session::Another => "exec".to_owned(),
-        Session::Own => format!("exec-{run}"),
-    };
-    let ours = |run: u32| {
-        let config = write_config(engine.home(), &id(run))?;
-        if session == Session::Own && run > 0 {
-            engine.wait_until_warm()?;
-        }
-        let time = time_session(engine, &config, &url)?;
-        if session == Session::Own {
-            destroy(engine, &id(run))?;
-        }
-        Ok(time)
+    let ours = |run: u32| match session {
+        Session::Another => time_session(engine, &write_config(engine.home(), KEPT)?, &url),
+        Session::Own => own(engine, run, &url),
     };
     let theirs = |_| {
         time_ms(|| {
@@ -59,7 +54,7 @@ pub(super) fn overhead(
     };
     let (ours, theirs) = pairs(runs, ours, theirs)?;
     if session == Session::Another {
-        destroy(engine, &id(0))?;
+        destroy(engine, KEPT)?;
     }
     let over = median(&ours) - median(&theirs);
     let row = timed(name, &ours, "the bare command", &theirs).value(over);
@@ -70,6 +65,28 @@ pub(super) fn overhead(
     Ok(row
         .goal("<= 25 ms over the bare command", over <= 25.0)
         .note(branch))
+}
+
+/// A session with a branch that was made of a clone that lay warm. The first run copies the source.
+fn own(engine: &Engine, run: u32, url: &str) -> Result<f64> {
+    for miss in 0..MISSES_MAX {
+        let id = format!("exec-{run}-{miss}");
+        let config = write_config(engine.home(), &id)?;
+        let warm = match run {
+            0 => Vec::new(),
+            _ => engine.wait_until_warm()?,
+        };
+        let time = time_session(engine, &config, url)?;
+        let branches = engine.api.branches()?;
+        destroy(engine, &id)?;
+        let mut identities = branches
+            .iter()
+            .filter_map(|branch| branch.identity.as_ref());
+        if run == 0 || identities.any(|identity| warm.contains(identity)) {
+            return Ok(time);
+        }
+    }
+    anyhow::bail!("{MISSES_MAX} sessions in turn got no warm clone though there was one")
 }
 
 fn write_config(directory: &Path, id: &str) -> Result<PathBuf> {

@@ -66,7 +66,7 @@ pub(super) fn logical(stage: &mut Stage, data: Data, name: &str, runs: u32) -> R
     })
 }
 
-/// Against a base backup.
+/// Against a base backup that is as safe as ours: synchronised to its disk, which is the program's default.
 pub(super) fn physical(stage: &mut Stage, data: Data, name: &str, runs: u32) -> Result<Row> {
     let place = best_place(stage, data)?;
     let directory = stage.files.path().join("basebackup");
@@ -75,12 +75,7 @@ pub(super) fn physical(stage: &mut Stage, data: Data, name: &str, runs: u32) -> 
     let theirs = |_| {
         let mut backup = Command::new(tool(MAJOR, "pg_basebackup")?);
         backup
-            .args([
-                "--checkpoint=fast",
-                "--no-sync",
-                "--wal-method=stream",
-                "--pgdata",
-            ])
+            .args(["--checkpoint=fast", "--wal-method=stream", "--pgdata"])
             .arg(&directory)
             .arg("--dbname")
             .arg(format!(
