@@ -66,12 +66,7 @@ fn an_administrator_installs_watches_and_takes_away_what_makes_branches() -> Res
         Ok((are_ready && leaders == 1).then_some(()))
     })?;
     let namespace = cluster.namespace("administrator")?;
-    let who = cluster.ask(&[
-        "auth",
-        "whoami",
-        "-o",
-        "jsonpath={.status.userInfo.username}",
-    ])?;
+    let who = cluster.who()?;
     namespace.create(&json!({
         "apiVersion": "bough.dev/v1alpha1", "kind": "Branch", "metadata": {"name": "story"},
         "spec": {"id": "story", "source": "db:5432/x", "version": 16, "requester": who},

@@ -20,9 +20,7 @@ fn a_branch_in_a_cluster_is_made_and_opened_from_here() -> Result<()> {
     let namespace = shop.namespace().name();
     shop.wait_until_it_answers()?;
     let _branches = Branches(shop.namespace());
-    // The file with the shop's Secret says so.
-    let source = format!("postgresql://inventory:change-me@postgres.{namespace}:5432/inventory");
-    user.set("BOUGH_SOURCE_URL", source);
+    user.set("BOUGH_SOURCE_URL", shop.source());
     let branches = |words: &[&str]| {
         let words = [&["db-branches", "-n", namespace], words].concat();
         user.run(words, LIMIT)

@@ -52,12 +52,7 @@ fn wait_for_policies(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()>
             .map(drop))
     })?;
     // The other policy waits for the definition of sources.
-    let who = cluster.ask(&[
-        "auth",
-        "whoami",
-        "-o",
-        "jsonpath={.status.userInfo.username}",
-    ])?;
+    let who = cluster.who()?;
     let own = wish(&who).to_string();
     eventually("the policy of limits", LIMIT, || {
         let ask = ["create", "--dry-run=server", "-f", "-"];

@@ -90,6 +90,12 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Who the administrator's kubeconfig is, as the API server knows him.
+    pub(crate) fn who(&self) -> Result<String> {
+        let name = "jsonpath={.status.userInfo.username}";
+        self.ask(&["auth", "whoami", "-o", name])
+    }
+
     /// A new namespace, gone with what this gives.
     pub(crate) fn namespace(&self, story: &str) -> Result<Namespace<'_>> {
         let name = format!("story-{story}-{:08x}", rand::random::<u32>());

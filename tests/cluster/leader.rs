@@ -30,12 +30,7 @@ fn holder(cluster: &Cluster) -> Result<String> {
 
 /// Has the operators make a branch of this name, as far as they do: its host answers.
 fn branch(cluster: &Cluster, namespace: &Namespace<'_>, name: &str) -> Result<()> {
-    let who = cluster.ask(&[
-        "auth",
-        "whoami",
-        "-o",
-        "jsonpath={.status.userInfo.username}",
-    ])?;
+    let who = cluster.who()?;
     namespace.create(&json!({
         "apiVersion": "bough.dev/v1alpha1", "kind": "Branch", "metadata": {"name": name},
         "spec": {"id": name, "source": "db:5432/x", "version": 16, "requester": who},

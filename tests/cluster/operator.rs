@@ -31,17 +31,32 @@ pub(crate) struct Operator<'a> {
 impl<'a> Operator<'a> {
     /// All of it.
     pub(crate) fn install(cluster: &'a Cluster, user: &TestEnv) -> Result<Self> {
-        Self::apply(cluster, user, |_| true)
+        Self::install_with(cluster, user, &[])
+    }
+
+    /// All of it, with these flags of `manifests`.
+    pub(crate) fn install_with(
+        cluster: &'a Cluster,
+        user: &TestEnv,
+        flags: &[&str],
+    ) -> Result<Self> {
+        Self::apply(cluster, user, flags, |_| true)
     }
 
     /// What the API server holds by itself: definitions and policies, and nobody who acts on them.
     pub(crate) fn install_rules(cluster: &'a Cluster, user: &TestEnv) -> Result<Self> {
-        Self::apply(cluster, user, |object| object["kind"] != "Deployment")
+        Self::apply(cluster, user, &[], |object| object["kind"] != "Deployment")
     }
 
-    fn apply(cluster: &'a Cluster, user: &TestEnv, which: fn(&Value) -> bool) -> Result<Self> {
+    fn apply(
+        cluster: &'a Cluster,
+        user: &TestEnv,
+        flags: &[&str],
+        which: fn(&Value) -> bool,
+    ) -> Result<Self> {
         let turn = turn();
-        let written = user.run(["operator", "manifests", "--image", IMAGE], LIMIT)?;
+        let words = ["operator", "manifests", "--image", IMAGE];
+        let written = user.run([&words[..], flags].concat(), LIMIT)?;
         let mut list: Value = serde_json::from_str(&written.success()?)?;
         let items = list["items"].as_array_mut().context("a list")?;
         items.retain(which);

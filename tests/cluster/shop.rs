@@ -48,6 +48,12 @@ impl<'a> Shop<'a> {
         &self.namespace
     }
 
+    /// Its database, as pods of the cluster reach it; the file with the shop's Secret says so.
+    pub(crate) fn source(&self) -> String {
+        let namespace = self.namespace.name();
+        format!("postgresql://inventory:change-me@postgres.{namespace}:5432/inventory")
+    }
+
     /// Where the API server passes requests on to the shop's service.
     fn path(&self, of: &str) -> String {
         let namespace = self.namespace.name();

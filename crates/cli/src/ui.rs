@@ -212,19 +212,37 @@ pub(crate) fn start_log(settings: &Settings) {
         1 => "warn,bough=debug,config=debug,supervisor=debug",
         2.. => "warn,bough=trace,config=trace,supervisor=trace,tokio_postgres=debug",
     };
-    start_log_of(settings.rust_log.as_deref().unwrap_or(by_count));
+    start_log_of(
+        settings.rust_log.as_deref().unwrap_or(by_count),
+        LogForm::Text,
+    );
 }
 
 /// The same for a program that serves in the background, whose records are in a file.
-pub(crate) fn start_log_of(wanted: &str) {
+pub(crate) fn start_log_of(wanted: &str, form: LogForm) {
     let filter = tracing_subscriber::EnvFilter::new(wanted);
     let records = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(false)
-        .finish();
+        .with_ansi(false);
     // Only a second call fails, and the first one's records are the same.
-    let _ = tracing::subscriber::set_global_default(records);
+    let _ = match form {
+        LogForm::Text => tracing::subscriber::set_global_default(records.finish()),
+        LogForm::Json => {
+            let records = records.json().flatten_event(true).finish();
+            tracing::subscriber::set_global_default(records)
+        }
+    };
+}
+
+/// How the records of a log are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogForm {
+    /// A line each, for people
+    #[default]
+    Text,
+    /// A JSON object each, a line, for programs
+    Json,
 }
 
 fn lock(stream: &Stream) -> MutexGuard<'_, Box<dyn Write + Send>> {

@@ -6,8 +6,12 @@ mod plan;
 
 use jiff::Timestamp;
 use kube::Client;
+use tokio::time::Instant;
 
 use crate::Settings;
+use crate::observed::{HostState, Loop, Observed, Seen};
+use fetch::Group;
+use plan::Host;
 
 pub(crate) use fetch::{ask, unready};
 pub use plan::ASKED_ANNOTATION;
@@ -34,36 +38,77 @@ pub(crate) enum StepError {
     },
 }
 
+impl StepError {
+    /// Whose answer was missing, in a word.
+    fn of(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "api",
+            Self::Engine { .. } => "engine",
+        }
+    }
+}
+
 /// Looks at everything once.
-pub(crate) async fn look(client: &Client, settings: &Settings, now: Timestamp) {
+pub(crate) async fn look(
+    client: &Client,
+    settings: &Settings,
+    observed: &Observed,
+    now: Timestamp,
+) {
+    let began = Instant::now();
+    observed.turns(Loop::Branches);
     let groups = match fetch::groups(client, &settings.namespaces).await {
         Ok(groups) => groups,
-        Err(error) => return tell(&error),
+        Err(error) => return tell(observed, &error),
     };
-    for group in groups {
-        if let Err(error) = apply::host(client, &group, &settings.host).await {
-            tell(&error);
-            continue;
-        }
-        let host = match fetch::host(client, &group).await {
-            Ok(host) => host,
-            Err(error) => {
-                tell(&error);
-                continue;
-            }
-        };
-        for branch in &group.branches {
-            for action in plan::plan(branch, &host, now) {
-                if let Err(error) = apply::action(client, branch, action).await {
-                    tell(&error);
-                    break;
-                }
+    observed.answered();
+    let mut seen = Seen::default();
+    for group in &groups {
+        observed.turns(Loop::Branches);
+        look_at(client, settings, observed, group, &mut seen, now).await;
+    }
+    observed.figures.looked(&seen, began.elapsed());
+}
+
+/// Looks at the branches of one host, and at it.
+async fn look_at(
+    client: &Client,
+    settings: &Settings,
+    observed: &Observed,
+    group: &Group,
+    seen: &mut Seen,
+    now: Timestamp,
+) {
+    for branch in &group.branches {
+        let status = branch.status.clone().unwrap_or_default();
+        seen.branch(&group.namespace, status.phase, status.sessions);
+    }
+    let host = match apply::host(client, group, &settings.host).await {
+        Ok(()) => fetch::host(client, group).await,
+        Err(error) => Err(error),
+    };
+    let state = match &host {
+        Ok(Host::Answers { .. }) => HostState::Answers,
+        Ok(Host::Starting(_)) => HostState::Starting,
+        Err(_) => HostState::Failing,
+    };
+    seen.host(&group.namespace, group.version, state);
+    let host = match host {
+        Ok(host) => host,
+        Err(error) => return tell(observed, &error),
+    };
+    for branch in &group.branches {
+        for action in plan::plan(branch, &host, now) {
+            if let Err(error) = apply::action(client, branch, action, now).await {
+                tell(observed, &error);
+                break;
             }
         }
     }
 }
 
-fn tell(error: &StepError) {
+fn tell(observed: &Observed, error: &StepError) {
+    observed.figures.failed(error.of());
     let cause = std::error::Error::source(error).map(ToString::to_string);
     tracing::warn!(cause, "{error}");
 }

@@ -17,8 +17,11 @@ mod host;
 mod install;
 mod leader;
 mod manifests;
+mod observed;
 mod standing;
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +35,7 @@ pub use host::{DATA_DIR, HOST_LABEL, HostSettings, PROGRAM};
 pub use install::{Change, InstallError, apply, remove, title};
 pub use leader::{Candidate, LEASE_NAME};
 pub use manifests::{NAME, Wish, manifests, policies};
+use observed::{Loop, Observed};
 pub use standing::{
     AgentStanding, HostStanding, OperatorStanding, Standing, StandingError, standing,
 };
@@ -47,24 +51,67 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// As whom it stands for the lead; none where it is the only one.
     pub candidate: Option<Candidate>,
+    /// The port that probes and metrics are answered on; none where nobody asks.
+    pub port: Option<u16>,
     /// How branch hosts look.
     pub host: HostSettings,
+}
+
+/// The port of probes and metrics cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on port {port} for probes and metrics")]
+pub struct ListenError {
+    /// The port.
+    pub port: u16,
+    #[source]
+    source: io::Error,
 }
 
 /// How long a lead may take to be given back.
 const RELEASE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Looks after branches until `shutdown` ends, while it leads. What fails is logged and tried again at the next look.
+///
+/// # Errors
+/// [`ListenError`] when the port is not to be had, before anything is looked at.
 pub async fn run(
     client: Client,
     settings: Settings,
     now: fn() -> Timestamp,
     shutdown: impl Future<Output = ()>,
+) -> Result<(), ListenError> {
+    let observed = Arc::new(Observed::default());
+    let answers = match settings.port {
+        Some(port) => {
+            let listener = observed::listen(port).await;
+            let listener = listener.map_err(|source| ListenError { port, source })?;
+            tracing::info!(port, "probes and metrics are answered");
+            Some(observed::serve(listener, Arc::clone(&observed)))
+        }
+        None => None,
+    };
+    let work = work(client, &settings, now, &observed, shutdown);
+    match answers {
+        Some(answers) => tokio::select! {
+            () = work => {}
+            () = async { answers.await; std::future::pending().await } => {}
+        },
+        None => work.await,
+    }
+    Ok(())
+}
+
+async fn work(
+    client: Client,
+    settings: &Settings,
+    now: fn() -> Timestamp,
+    observed: &Observed,
+    shutdown: impl Future<Output = ()>,
 ) {
     let Some(candidate) = &settings.candidate else {
         tokio::select! {
             () = shutdown => {}
-            () = look_after(&client, &settings, now) => {}
+            () = look_after(&client, settings, now, observed) => {}
         }
         return;
     };
@@ -80,14 +127,16 @@ pub async fn run(
             // Cut off anywhere, the next operator goes on.
             tokio::select! {
                 () = lost(&mut leads) => tracing::warn!("this operator does not lead any more"),
-                () = look_after(&client, &settings, now) => {}
+                () = look_after(&client, settings, now, observed) => {}
             }
+            observed.rests(Loop::Branches);
+            observed.figures.leads(false);
         }
     };
     tracing::info!(name = candidate.name, "standing for the lead");
     tokio::select! {
         () = shutdown => {}
-        () = leader::keep(client.clone(), candidate.clone(), now, tell) => {}
+        () = leader::keep(client.clone(), candidate.clone(), now, tell, observed) => {}
         () = lead => {}
     }
     let released = leader::release(client.clone(), candidate);
@@ -117,12 +166,18 @@ async fn lost(leads: &mut watch::Receiver<Option<Instant>>) {
     }
 }
 
-async fn look_after(client: &Client, settings: &Settings, now: fn() -> Timestamp) {
+async fn look_after(
+    client: &Client,
+    settings: &Settings,
+    now: fn() -> Timestamp,
+    observed: &Observed,
+) {
+    observed.figures.leads(true);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tracing::info!(namespaces = ?settings.namespaces, "looking after branches");
     loop {
         looks.tick().await;
-        branch::look(client, settings, now()).await;
+        branch::look(client, settings, observed, now()).await;
     }
 }

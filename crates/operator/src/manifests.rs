@@ -28,7 +28,12 @@ pub struct Wish {
     pub storage_class: Option<String>,
     /// The size of each host's volume.
     pub storage_size: String,
+    /// Whether its log is JSON.
+    pub logs_json: bool,
 }
+
+/// The port of its probes and metrics, in its pod.
+const PORT: u16 = 8080;
 
 /// What the API server refuses by itself, which belongs to the cluster.
 pub fn policies() -> Vec<Value> {
@@ -92,6 +97,9 @@ fn deployment(wish: &Wish) -> Value {
     command.extend(["--lease-namespace", NAME]);
     command.extend(["--postgres-image", &wish.postgres_image]);
     command.extend(["--storage-size", &wish.storage_size]);
+    let port = PORT.to_string();
+    command.extend(["--port", &port]);
+    command.extend(["--log-format", if wish.logs_json { "json" } else { "text" }]);
     if let Some(class) = &wish.storage_class {
         command.extend(["--storage-class", class]);
     }
@@ -107,6 +115,10 @@ fn deployment(wish: &Wish) -> Value {
             {"name": "BOUGH_DATA_DIR", "value": "/nonexistent"},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         ],
+        "ports": [{"name": "metrics", "containerPort": PORT}],
+        // A restart is for one that hangs, not for one that waits for the API server.
+        "livenessProbe": {"httpGet": {"path": "/livez", "port": "metrics"}, "periodSeconds": 10, "failureThreshold": 3},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "metrics"}, "periodSeconds": 5},
         // It keeps nothing between two looks.
         "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": {
@@ -118,6 +130,8 @@ fn deployment(wish: &Wish) -> Value {
         },
     });
     let pod = json!({"serviceAccountName": NAME, "containers": [container]});
+    // As Prometheus's usual configuration finds pods.
+    let annotations = json!({"prometheus.io/scrape": "true", "prometheus.io/port": port});
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": NAME, "namespace": NAME, "labels": labels},
@@ -125,7 +139,7 @@ fn deployment(wish: &Wish) -> Value {
             // One works, the other takes over.
             "replicas": 2,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod},
         },
     })
 }
@@ -141,6 +155,7 @@ mod tests {
             postgres_image: "postgres".to_owned(),
             storage_class: None,
             storage_size: "10Gi".to_owned(),
+            logs_json: false,
         }
     }
 

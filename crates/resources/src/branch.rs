@@ -136,6 +136,41 @@ pub enum BranchPhase {
     Deleting,
 }
 
+impl BranchPhase {
+    /// The phase in a word, as its resource has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Making => "Making",
+            Self::Ready => "Ready",
+            Self::Failed => "Failed",
+            Self::Deleting => "Deleting",
+        }
+    }
+}
+
+/// A statement about a branch, as `kubectl describe` and `kubectl wait` read them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BranchCondition {
+    /// What it is about: `Ready`.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub type_: String,
+    /// `True` or `False`.
+    #[schemars(length(min = 1, max = 7))]
+    pub status: String,
+    /// Why, in a word.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+    /// Why, for a person.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+    /// Since when the status is this.
+    #[schemars(extend("format" = "date-time"))]
+    pub last_transition_time: String,
+}
+
 /// What became of a branch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -165,6 +200,10 @@ pub struct BranchStatus {
     /// Sessions that hold it.
     #[serde(default)]
     pub sessions: u32,
+    /// What is true of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<BranchCondition>,
     /// Bytes that are its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,

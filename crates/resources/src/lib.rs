@@ -22,7 +22,10 @@ mod workload;
 pub use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-pub use branch::{Branch, BranchCopy, BranchPhase, BranchSpec, BranchStatus, CopyModeName, RowsOf};
+pub use branch::{
+    Branch, BranchCondition, BranchCopy, BranchPhase, BranchSpec, BranchStatus, CopyModeName,
+    RowsOf,
+};
 pub use session::{
     IncomingWish, NetworkWish, Session, SessionAgent, SessionPhase, SessionSpec, SessionStatus,
 };

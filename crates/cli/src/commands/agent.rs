@@ -37,7 +37,7 @@ enum Verb {
 
 /// Serves until the target ends. Must be called while this process has one thread.
 pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, CommandError> {
-    ui::start_log_of(LOG_FILTER);
+    ui::start_log_of(LOG_FILTER, ui::LogForm::Text);
     match &args.verb {
         Verb::Run(args) => run::run(args)?,
         Verb::Relay(args) => relay::run(args)?,

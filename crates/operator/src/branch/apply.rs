@@ -1,16 +1,22 @@
 //! One step done: a host made or removed, a resource held, told of, released or deleted.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use resources::{Branch, BranchStatus};
 use serde_json::json;
 
 use super::StepError;
 use super::fetch::{Group, ask};
-use super::plan::{Action, FINALIZER};
+use super::plan::{Action, FINALIZER, Note};
 use crate::host::{self, HostSettings};
+
+/// What the API server takes of an event's text, in bytes, a fourth of it.
+const NOTE_CHARS_MAX: usize = 256;
 
 /// Makes the host of `group`. It stays with its bases, for the next branch, until the namespace's last branch of its
 /// version is gone and somebody deletes it.
@@ -51,6 +57,7 @@ pub(super) async fn action(
     client: &Client,
     branch: &Branch,
     action: Action,
+    now: Timestamp,
 ) -> Result<(), StepError> {
     let namespace = branch.namespace().unwrap_or_default();
     let name = branch.name_any();
@@ -70,6 +77,17 @@ pub(super) async fn action(
             let patch = Patch::Merge(json!({"status": whole(&status)}));
             let told = api.patch_status(&name, &params, &patch).await;
             told.map(drop).map_err(|source| failed("tell of", source))
+        }
+        Action::Note(note) => {
+            let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+            let made = events
+                .create(&PostParams::default(), &event(branch, note, now))
+                .await;
+            // What it says stands in the status as well: nothing waits for it.
+            if let Err(error) = made {
+                tracing::warn!(%error, namespace, name, "cannot write an event");
+            }
+            Ok(())
         }
         Action::Destroy { pod } => {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
@@ -111,10 +129,28 @@ pub(super) async fn action(
     }
 }
 
+/// The event that says so, as `kubectl describe` lists it.
+fn event(branch: &Branch, note: Note, now: Timestamp) -> Event {
+    let mut event = Event {
+        action: Some("Follow".to_owned()),
+        event_time: Some(MicroTime(now)),
+        note: Some(note.message.chars().take(NOTE_CHARS_MAX).collect()),
+        reason: Some(note.reason.to_owned()),
+        regarding: Some(branch.object_ref(&())),
+        reporting_controller: Some("bough.dev/operator".to_owned()),
+        reporting_instance: Some(crate::NAME.to_owned()),
+        type_: Some(if note.warns { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    };
+    event.metadata.generate_name = Some(format!("{}-", branch.name_any()));
+    event.metadata.namespace = branch.namespace();
+    event
+}
+
 /// A status whose absent fields are `null`, which removes what an earlier one said.
 fn whole(status: &BranchStatus) -> serde_json::Value {
     let mut whole = json!({
-        "message": null, "host": null, "port": null, "position": null, "expiresAt": null, "sizeBytes": null,
+        "conditions": [], "message": null, "host": null, "port": null, "position": null, "expiresAt": null, "sizeBytes": null,
     });
     let told = json!(status);
     if let (Some(whole), Some(told)) = (whole.as_object_mut(), told.as_object()) {
@@ -154,6 +190,7 @@ mod tests {
         assert_eq!(
             fields,
             [
+                "conditions",
                 "expiresAt",
                 "host",
                 "message",

@@ -1,6 +1,7 @@
 //! What there is: branches by namespace and version, and how the host of each stands.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, ListParams};
@@ -15,6 +16,9 @@ use crate::host;
 
 /// Most bytes of an engine's answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// How long an engine may take to answer: one host that hangs keeps the others waiting for so long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The branches of one namespace and version, which have a host together.
 #[derive(Debug)]
@@ -125,8 +129,18 @@ pub(crate) fn unready(pod: &Pod) -> Option<String> {
     )
 }
 
-/// Has the host's own program ask its engine; answers with what it prints.
+/// Has the host's own program ask its engine; answers with what it prints, within [`ANSWER_WITHIN`].
 pub(crate) async fn ask(pods: &Api<Pod>, pod: &str, words: &[&str]) -> Result<String, StepError> {
+    let asked = tokio::time::timeout(ANSWER_WITHIN, ask_in(pods, pod, words));
+    asked.await.unwrap_or_else(|_| {
+        Err(StepError::Engine {
+            pod: pod.to_owned(),
+            words: format!("nothing within {} s", ANSWER_WITHIN.as_secs()),
+        })
+    })
+}
+
+async fn ask_in(pods: &Api<Pod>, pod: &str, words: &[&str]) -> Result<String, StepError> {
     let command = [&[host::PROGRAM], words].concat();
     let params = AttachParams::default().container(host::CONTAINER);
     let process = pods.exec(pod, command, &params).await;

@@ -9,7 +9,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use model::engine_api::{BranchPhase as EnginePhase, BranchView};
-use resources::{Branch, BranchPhase, BranchStatus};
+use resources::{Branch, BranchCondition, BranchPhase, BranchStatus};
 
 /// Keeps a deleted resource until its branch is deleted as well.
 pub(super) const FINALIZER: &str = "bough.dev/branch-host";
@@ -34,6 +34,17 @@ pub(super) enum Host {
     },
 }
 
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Note {
+    /// Why it is written, in a word: a phase, or what happened.
+    pub(super) reason: &'static str,
+    /// Whether somebody should look.
+    pub(super) warns: bool,
+    /// For a person.
+    pub(super) message: String,
+}
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -41,6 +52,8 @@ pub(super) enum Action {
     Hold,
     /// The resource says this.
     Tell(Box<BranchStatus>),
+    /// Something happened that is worth an event.
+    Note(Note),
     /// The engine in this pod deletes the branch.
     Destroy {
         /// The host's pod.
@@ -65,8 +78,9 @@ pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
         return match (is_held, host, view) {
             (false, _, _) => Vec::new(),
             (true, Host::Answers { pod, .. }, Some(_)) => {
+                let note = note("Deleted", format!("it was deleted in {pod}, with its data"));
                 let pod = pod.clone();
-                vec![Action::Destroy { pod }, Action::Release]
+                vec![Action::Destroy { pod }, note, Action::Release]
             }
             (true, Host::Answers { .. }, None) => vec![Action::Release],
             // It may have the branch: only the engine says that it has not.
@@ -75,17 +89,26 @@ pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
     }
     let mut actions = Vec::new();
     if !is_held {
-        actions.push(Action::Hold);
+        actions.extend([Action::Hold, note("Asked", who_asked(branch))]);
     }
-    if let (None, Host::Answers { .. }) = (view, host)
+    if let (None, Host::Answers { pod, .. }) = (view, host)
         && now.duration_since(asked_at(branch)) > ASKING_MAX
     {
-        actions.push(Action::Forget);
+        actions.extend([farewell(branch, pod), Action::Forget]);
         return actions;
     }
-    let wanted = status(branch, host, view);
-    if branch.status.as_ref() != Some(&wanted) {
+    let mut wanted = status(branch, host, view);
+    wanted.conditions = vec![ready(branch, &wanted, now)];
+    let before = branch.status.as_ref();
+    if before != Some(&wanted) {
+        let phase = wanted.phase;
+        let note = (before.map(|it| it.phase) != Some(phase)).then(|| Note {
+            reason: phase.word(),
+            warns: phase == BranchPhase::Failed,
+            message: explain(&wanted),
+        });
         actions.push(Action::Tell(Box::new(wanted)));
+        actions.extend(note.map(Action::Note));
     }
     actions
 }
@@ -96,6 +119,71 @@ fn asked_at(branch: &Branch) -> Timestamp {
     let created = branch.creation_timestamp().map(|time| time.0);
     // Of two times the later one, so that nobody's clock makes a fresh branch old.
     annotated.max(created).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn note(reason: &'static str, message: String) -> Action {
+    Action::Note(Note {
+        reason,
+        warns: false,
+        message,
+    })
+}
+
+/// Who wants what, for whoever asks later.
+fn who_asked(branch: &Branch) -> String {
+    let spec = &branch.spec;
+    let who = spec.requester.as_deref().unwrap_or("somebody");
+    format!(
+        "{who} asked for a branch of {} that outlives its last session by {} s",
+        spec.source, spec.ttl_seconds
+    )
+}
+
+/// Why a resource goes that nobody deleted.
+fn farewell(branch: &Branch, pod: &str) -> Action {
+    let was_there = branch.status.as_ref().is_some_and(|it| it.port.is_some());
+    if was_there {
+        let message =
+            format!("{pod} has it no more: its TTL is over, or somebody deleted it there");
+        note("Expired", message)
+    } else {
+        let within = ASKING_MAX.as_secs();
+        let message = format!("nobody asked {pod} for it within {within} s");
+        note("Unclaimed", message)
+    }
+}
+
+/// Whether it takes connections, and since when that is so.
+fn ready(branch: &Branch, wanted: &BranchStatus, now: Timestamp) -> BranchCondition {
+    let is_ready = wanted.phase == BranchPhase::Ready;
+    let status = if is_ready { "True" } else { "False" };
+    let before = branch.status.as_ref().and_then(|it| it.conditions.first());
+    let since = before.filter(|it| it.status == status);
+    BranchCondition {
+        type_: "Ready".to_owned(),
+        status: status.to_owned(),
+        reason: wanted.phase.word().to_owned(),
+        message: explain(wanted),
+        last_transition_time: since
+            .map_or_else(|| now.to_string(), |it| it.last_transition_time.clone()),
+    }
+}
+
+/// A phase for a person.
+fn explain(status: &BranchStatus) -> String {
+    let host = status.host.as_deref().unwrap_or("its host");
+    if let Some(message) = &status.message {
+        return message.clone();
+    }
+    match status.phase {
+        BranchPhase::Pending => "nothing was done yet".to_owned(),
+        BranchPhase::Making => {
+            format!("{host} answers; whoever asks for the branch has it made there")
+        }
+        BranchPhase::Ready => format!("it takes connections in {host}"),
+        BranchPhase::Failed => format!("{host} cannot make it"),
+        BranchPhase::Deleting => format!("{host} deletes it"),
+    }
 }
 
 fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStatus {
@@ -134,6 +222,7 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
         expires_at: view.expires_at.map(|at| at.to_string()),
         sessions: u32::try_from(view.sessions.len()).unwrap_or(u32::MAX),
         size_bytes: view.disk_bytes.and_then(|size| i64::try_from(size.0).ok()),
+        conditions: Vec::new(),
     }
 }
 
@@ -154,7 +243,10 @@ mod tests {
                 "creationTimestamp": "2026-01-01T00:00:00Z",
                 "annotations": { ASKED_ANNOTATION: asked },
             },
-            "spec": {"id": "x", "source": "db:5432/d", "version": 16, "copy": {"mode": "all"}},
+            "spec": {
+                "id": "x", "source": "db:5432/d", "version": 16, "copy": {"mode": "all"},
+                "requester": "alice",
+            },
         }))
         .expect("a branch");
         if held {
@@ -197,25 +289,43 @@ mod tests {
         let mut asked = branch(false, false, JUST_NOW);
         let starting = Host::Starting("its pod is Pending".to_owned());
         let planned = plan(&asked, &starting, now());
-        let [Action::Hold, Action::Tell(status)] = planned.as_slice() else {
+        let [
+            Action::Hold,
+            Action::Note(asked_by),
+            Action::Tell(status),
+            Action::Note(_),
+        ] = planned.as_slice()
+        else {
             panic!("{planned:?}");
         };
+        let told = "alice asked for a branch of db:5432/d that outlives its last session by 300 s";
+        assert_eq!(
+            (asked_by.reason, asked_by.message.as_str()),
+            ("Asked", told)
+        );
         assert_eq!(
             (status.phase, status.host.as_deref()),
             (BranchPhase::Making, None)
         );
         asked.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
         let planned = plan(&asked, &answers(vec![view("y", "ready")]), now());
-        let [Action::Tell(status)] = planned.as_slice() else {
+        let [Action::Tell(status), Action::Note(_)] = planned.as_slice() else {
             panic!("{planned:?}");
         };
         assert_eq!(status.host.as_deref(), Some("bough-host-16-0"));
         assert_eq!(status.phase, BranchPhase::Making);
         let host = answers(vec![view("y", "failed"), view("x", "ready")]);
         let planned = plan(&asked, &host, now());
-        let [Action::Tell(status)] = planned.as_slice() else {
+        let [Action::Tell(status), Action::Note(note)] = planned.as_slice() else {
             panic!("{planned:?}");
         };
+        assert_eq!(note.message, "it takes connections in bough-host-16-0");
+        let condition = &status.conditions[0];
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str()),
+            ("True", "Ready")
+        );
+        assert_eq!(condition.last_transition_time, "2026-01-02T12:00:00Z");
         assert_eq!(
             (status.phase, status.port),
             (BranchPhase::Ready, Some(20432))
@@ -223,22 +333,43 @@ mod tests {
         assert_eq!(status.expires_at.as_deref(), Some("2026-01-02T12:05:00Z"));
         asked.status = Some((**status).clone());
         assert_eq!(plan(&asked, &host, now()), []);
+        // Neither an event nor another time where only a figure changes.
+        let later = "2026-01-02T12:00:10Z".parse().expect("a time");
+        asked.status.as_mut().expect("told").sessions = 3;
+        let planned = plan(&asked, &host, later);
+        let [Action::Tell(status)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        let since = &status.conditions[0].last_transition_time;
+        assert_eq!(since, "2026-01-02T12:00:00Z");
     }
 
     #[test]
     fn a_resource_goes_when_its_branch_has_gone_and_not_while_somebody_asks() {
         let gone = answers(Vec::new());
-        assert_eq!(
-            plan(&branch(true, false, LONG_AGO), &gone, now()),
-            [Action::Forget]
-        );
+        let mut left = branch(true, false, LONG_AGO);
+        let reason = |planned: &[Action]| {
+            let [Action::Note(note), Action::Forget] = planned else {
+                panic!("{planned:?}");
+            };
+            note.reason
+        };
+        assert_eq!(reason(&plan(&left, &gone, now())), "Unclaimed");
+        left.status = Some(BranchStatus {
+            port: Some(20432),
+            ..BranchStatus::default()
+        });
+        assert_eq!(reason(&plan(&left, &gone, now())), "Expired");
         let asked = plan(&branch(true, false, JUST_NOW), &gone, now());
-        assert!(matches!(asked.as_slice(), [Action::Tell(_)]), "{asked:?}");
+        assert!(
+            matches!(asked.as_slice(), [Action::Tell(_), Action::Note(_)]),
+            "{asked:?}"
+        );
         // An engine that does not answer may have it.
         let starting = Host::Starting("why".to_owned());
         let waiting = plan(&branch(true, false, LONG_AGO), &starting, now());
         assert!(
-            matches!(waiting.as_slice(), [Action::Tell(_)]),
+            matches!(waiting.as_slice(), [Action::Tell(_), Action::Note(_)]),
             "{waiting:?}"
         );
     }
@@ -247,12 +378,13 @@ mod tests {
     fn a_deleted_resource_takes_its_branch_along() {
         let deleted = branch(true, true, JUST_NOW);
         let has = answers(vec![view("x", "ready")]);
+        let pod = "bough-host-16-0".to_owned();
+        let told = "it was deleted in bough-host-16-0, with its data".to_owned();
         assert_eq!(
             plan(&deleted, &has, now()),
             [
-                Action::Destroy {
-                    pod: "bough-host-16-0".to_owned()
-                },
+                Action::Destroy { pod },
+                note("Deleted", told),
                 Action::Release
             ]
         );

@@ -10,6 +10,8 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::observed::{Loop, Observed};
+
 use super::{Action, Event, LEASE, LOOK_EVERY, RENEW_WITHIN, Record, State, step};
 
 /// The name of the record.
@@ -30,6 +32,7 @@ pub(crate) async fn keep(
     candidate: Candidate,
     now: fn() -> Timestamp,
     leads: watch::Sender<Option<Instant>>,
+    observed: &Observed,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &candidate.namespace);
     let start = Instant::now();
@@ -38,10 +41,14 @@ pub(crate) async fn keep(
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
+        observed.turns(Loop::Lead);
         // An answer that does not come is none, long before a leader has to stop.
         let found = tokio::time::timeout(LOOK_EVERY, api.get_opt(LEASE_NAME)).await;
         let (event, found) = match found {
-            Ok(Ok(found)) => (Event::Looked(found.as_ref().map(record)), found),
+            Ok(Ok(found)) => {
+                observed.answered();
+                (Event::Looked(found.as_ref().map(record)), found)
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot look at the lease {LEASE_NAME}");
                 (Event::Failed, None)

@@ -22,6 +22,7 @@ const OF_BRANCHES: &[Row] = &[
         &["statefulsets"],
         &["get", "list", "create", "delete"],
     ),
+    ("events.k8s.io", &["events"], &["create"]),
     ("", &["pods"], &["get"]),
     // An engine is asked in its own pod; `get` is what WebSockets take where `create` is for others.
     ("", &["pods/exec"], &["create", "get"]),

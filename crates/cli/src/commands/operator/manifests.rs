@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::CommandError;
 use crate::settings::Settings;
-use crate::ui::{Format, Page, Report, Ui};
+use crate::ui::{Format, LogForm, Page, Report, Ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +60,10 @@ pub(super) struct WishArgs {
     /// The size of each host's volume
     #[arg(long, value_name = "QUANTITY", default_value = "10Gi")]
     storage_size: String,
+
+    /// How the records of the operator's log are written
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogForm,
 }
 
 #[derive(Serialize)]
@@ -99,6 +103,7 @@ pub(super) fn own(args: &WishArgs, settings: &Settings) -> Vec<Value> {
         postgres_image: args.postgres_image.clone(),
         storage_class: args.storage_class.clone(),
         storage_size: args.storage_size.clone(),
+        logs_json: args.log_format == LogForm::Json,
     })
 }
 

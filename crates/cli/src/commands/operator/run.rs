@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::contexts;
 use crate::error::CommandError;
 use crate::settings::Settings;
+use crate::ui::LogForm;
 use crate::{clock, ui};
 
 /// Records of the operator's log unless RUST_LOG says otherwise.
@@ -46,6 +47,14 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "NS", requires = "identity")]
     lease_namespace: Option<String>,
 
+    /// The port of /livez, /readyz and /metrics, on every address of the pod [default: none is open]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+
+    /// How the records of the log are written
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogForm,
+
     /// The kubeconfig's context [default: its current one; without a kubeconfig the cluster that this runs in]
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
@@ -58,7 +67,10 @@ struct SignalError(#[source] io::Error);
 
 /// Looks after branches until TERM.
 pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), CommandError> {
-    ui::start_log_of(settings.rust_log.as_deref().unwrap_or(LOG_FILTER));
+    ui::start_log_of(
+        settings.rust_log.as_deref().unwrap_or(LOG_FILTER),
+        args.log_format,
+    );
     let context = contexts::choose_context(args.context.as_deref(), None, &settings.kubeconfig)?;
     let client = contexts::client_of(&context).await?;
     let signals = |error| CommandError::new(ExitCode::Internal, SignalError(error));
@@ -68,6 +80,7 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
     let wanted = operator::Settings {
         candidate: candidate.map(|(name, namespace)| Candidate { name, namespace }),
         namespaces: args.namespaces.clone(),
+        port: args.port,
         host: HostSettings {
             image: args.image.clone(),
             postgres_image: args.postgres_image.clone(),
@@ -81,6 +94,6 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
             _ = interrupt.recv() => {}
         }
     };
-    operator::run(client, wanted, clock::now, end).await;
-    Ok(())
+    let ended = operator::run(client, wanted, clock::now, end).await;
+    ended.map_err(|error| CommandError::new(ExitCode::Usage, error))
 }
