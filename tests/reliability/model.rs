@@ -93,6 +93,11 @@ impl Branch {
         self.life == Life::Present && self.safe_until.is_none_or(|until| now < until)
     }
 
+    /// Whether a session may hold it at `now`.
+    fn may_be_held(&self, now: Duration) -> bool {
+        self.safe_until.is_none_or(|until| now < until)
+    }
+
     /// Whether it must be gone.
     pub(crate) fn must_be_gone(&self) -> bool {
         self.life == Life::Absent
@@ -614,6 +619,8 @@ impl Model {
                 let may_end = ttl < LONG_TTL || !branch.is_ttl_sure;
                 branch.safe_until = may_end.then(|| began + HELD_SURELY);
             }
+            // Who leaves what may be gone by now brings nothing back.
+            Action::Leave { .. } if !branch.may_be_held(began) => {}
             Action::Leave { .. } if branch.is_ttl_sure => branch.live_until(ttl, began),
             Action::Leave { .. } => branch.may_live_until(ttl, began),
             Action::FallSilent { .. } => {
