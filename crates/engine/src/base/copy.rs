@@ -10,12 +10,13 @@
 //! Owns the order, and that nothing is left running when it fails or is dropped. At most two connections to the source at
 //! a time and `readers_max` that read rows, all read-only, for a bounded time. Each step is a file: `plan` refuses
 //! what cannot work before anything is made, `cluster` runs the base's server, `roles` and `database` write statements,
-//! `content` goes through structure and rows: `dump` runs `pg_dump`, `script` takes what it writes apart, `load` runs
+//! `content` goes through structure and rows, `collations` compares how text sorts: `dump` runs `pg_dump`, `script` takes what it writes apart, `load` runs
 //! that, `bulk` and `relay` move rows, `rows` copies them through filters, `late` builds indexes. Leaves the directory,
 //! and giving it its name, to `store`.
 
 mod bulk;
 mod cluster;
+mod collations;
 mod content;
 mod database;
 mod dump;
@@ -45,6 +46,7 @@ use model::{ByteSize, CopyMode, CopySpec, PgMajor, PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use collations::Versions;
 pub(super) use dump_args::copied_relations;
 pub use dump_args::{SpecError, check_spec};
 pub use error::CopyError;
@@ -215,6 +217,10 @@ async fn copy_all(
         base: &base,
     };
     content.copy(&mut notes, progress).await?;
+    if request.copy.mode != CopyMode::Empty {
+        let there = Versions::of_source(&source).await?;
+        notes.extend(Versions::of_copy(&base).await?.note(&there));
+    }
     // The source is needed no more.
     drop(source);
     if let Some(sql) = request.prepare {

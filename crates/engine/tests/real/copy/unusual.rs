@@ -319,3 +319,26 @@ async fn rows_come_frozen_so_that_reading_writes_nothing() {
     assert_eq!(branch.value(visible).await, "87, 5000");
     branch.stop().await;
 }
+
+#[tokio::test]
+async fn text_that_sorts_otherwise_here_is_told() {
+    let source = source(16);
+    source
+        .execute(
+            "postgres",
+            "CREATE DATABASE words TEMPLATE template0 LOCALE 'C'",
+        )
+        .unwrap();
+    let statements = "CREATE COLLATION german (provider = icu, locale = 'de'); \
+         CREATE COLLATION unused (provider = icu, locale = 'fr'); \
+         CREATE TABLE word (w text COLLATE german PRIMARY KEY); INSERT INTO word VALUES ('Zorn'); \
+         UPDATE pg_collation SET collversion = '1.2.3' WHERE collname IN ('german', 'unused')";
+    source.execute("words", statements).unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.superuser_url("words")).await;
+    let told = notes.iter().filter(|note| note.contains("sort otherwise"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 1, "{notes:?}");
+    assert!(told[0].contains("(ICU 1.2.3 there, "), "{told:?}");
+    branch.stop().await;
+}
