@@ -13,9 +13,6 @@ use wire::{DATAGRAM_MAX, Endpoint, Errno, Opened};
 use crate::dns::Resolver;
 use crate::server::Inner;
 
-/// Bytes that a relay holds in each direction, next to the stream's own: as many as a stream's first window.
-const RELAY_BUFFER: usize = 32 * 1024;
-
 /// A TCP connection.
 pub(crate) async fn tcp(agent: &Inner, offer: Offer, destination: Endpoint) {
     let connected = tokio::select! {
@@ -32,8 +29,8 @@ pub(crate) async fn tcp(agent: &Inner, offer: Offer, destination: Endpoint) {
         local: socket.local_addr().ok(),
         peer: socket.peer_addr().ok(),
     };
-    let mut stream = offer.accept(opened);
-    if !relay(&mut stream, &mut socket).await {
+    let stream = offer.accept(opened);
+    if !relay(&stream, &mut socket).await {
         // The other side sees a cut connection, not an orderly end.
         socket.set_zero_linger().ok();
     }
@@ -66,8 +63,8 @@ pub(crate) async fn unix(agent: &Inner, offer: Offer, path: &Bytes) {
     };
     match connected {
         Ok(mut socket) => {
-            let mut stream = offer.accept(Opened::default());
-            relay(&mut stream, &mut socket).await;
+            let stream = offer.accept(Opened::default());
+            relay(&stream, &mut socket).await;
         }
         Err(error) => offer.refuse((&error).into()),
     }
@@ -95,12 +92,11 @@ async fn connect_unix(agent: &Inner, path: &Bytes) -> io::Result<UnixStream> {
 }
 
 /// Carries bytes both ways until both ends are over; whether they ended in order.
-async fn relay<S>(stream: &mut Stream, socket: &mut S) -> bool
+async fn relay<S>(stream: &Stream, socket: &mut S) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let outcome =
-        tokio::io::copy_bidirectional_with_sizes(stream, socket, RELAY_BUFFER, RELAY_BUFFER).await;
+    let outcome = wire::pump::relay(stream, socket).await;
     if let Err(error) = &outcome {
         stream.reset(error.into());
     }

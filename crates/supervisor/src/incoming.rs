@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use wire::pump::{Inbound, Inbox, Offer};
@@ -310,10 +310,7 @@ async fn deliver(session: &Session, offer: Offer) -> io::Result<()> {
     let carried = if copy {
         carry_copy(&mut stream, &mut program).await
     } else {
-        let both = (BUFFER_BYTES, BUFFER_BYTES);
-        copy_bidirectional_with_sizes(&mut stream, &mut program, both.0, both.1)
-            .await
-            .map(|_| ())
+        wire::pump::relay(&stream, &mut program).await
     };
     session.subscriptions.lock().peers.remove(&end);
     if let Err(error) = &carried {

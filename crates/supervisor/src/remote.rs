@@ -5,6 +5,7 @@
 
 mod target_agent;
 mod target_network;
+mod upstream;
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 pub use target_agent::TargetAgent;
 pub use target_network::TargetNetwork;
+pub use upstream::Upstream;
 
 use crate::network::Side;
 
@@ -52,7 +54,7 @@ impl fmt::Display for Destination {
 /// A connection that stands.
 pub struct Dialled {
     /// Its bytes.
-    pub stream: Box<dyn Stream>,
+    pub stream: Upstream,
     /// Where it was made.
     pub side: Side,
     /// The address that it has where it was made, if that is another place than this machine.
@@ -71,7 +73,7 @@ impl fmt::Debug for Dialled {
 impl Dialled {
     fn here(stream: impl Stream + 'static) -> Self {
         Self {
-            stream: Box::new(stream),
+            stream: Upstream::Socket(Box::new(stream)),
             side: Side::Here,
             local: None,
         }

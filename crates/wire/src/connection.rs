@@ -16,6 +16,7 @@
 
 mod ledger;
 mod liveness;
+mod pieces;
 mod stream;
 mod streams;
 
@@ -218,6 +219,8 @@ pub struct Connection {
     /// Calls, answers and notices, in the order in which they were said; at most [`CALLS_MAX`] and [`NOTICES_MAX`].
     words: VecDeque<Frame>,
     waiting_notices: usize,
+    /// The rest of the frame whose beginning went to the link last.
+    rest: Option<Bytes>,
     /// A close that is still to be sent on the link.
     farewell: Option<CloseReason>,
     events: VecDeque<Event>,
@@ -238,6 +241,7 @@ impl Connection {
             answered_calls: BTreeSet::new(),
             words: VecDeque::new(),
             waiting_notices: 0,
+            rest: None,
             farewell: None,
             events: VecDeque::new(),
         }
@@ -285,6 +289,7 @@ impl Connection {
             self.break_off(&violation);
             return Err(violation);
         }
+        self.rest = None;
         self.state = State::Linked(Liveness::new(now));
         Ok(())
     }
@@ -294,6 +299,7 @@ impl Connection {
         if self.is_linked() {
             self.state = State::Apart { since: now };
         }
+        self.rest = None;
         self.farewell = None;
     }
 
@@ -357,9 +363,12 @@ impl Connection {
         }
     }
 
-    /// The next bytes for the link: whole frames, one at a time, chosen as late as possible. Nothing while there is
-    /// nothing to say, no link, or too much that the other side has not acknowledged.
+    /// The next bytes for the link: one frame at a time, chosen as late as possible, a large one as its beginning and its
+    /// rest. Nothing while there is nothing to say, no link, or too much that the other side has not acknowledged.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        if let Some(rest) = self.rest.take() {
+            return Some(rest);
+        }
         if let Some(reason) = self.farewell.take() {
             return Some(Frame::Close(reason).encode(0));
         }
@@ -379,7 +388,7 @@ impl Connection {
             return Some(frame.encode(0));
         }
         if let Some(again) = self.ledger.repeat() {
-            return Some(again);
+            return Some(self.begin(again));
         }
         if self.ledger.is_full() {
             return None;
@@ -394,9 +403,15 @@ impl Connection {
             }
             None => self.streams.next_frame(&mut self.events)?,
         };
-        let bytes = frame.encode(self.ledger.next_number());
+        let bytes = frame.encode_apart(self.ledger.next_number());
         self.ledger.record(bytes.clone());
-        Some(bytes)
+        Some(self.begin(bytes))
+    }
+
+    /// The beginning of a frame, whose rest goes next.
+    fn begin(&mut self, (beginning, rest): ledger::Frame) -> Bytes {
+        self.rest = Some(rest).filter(|rest| !rest.is_empty());
+        beginning
     }
 
     /// Takes all whole frames off the front of `input`; what is left is the beginning of the next.
@@ -553,6 +568,23 @@ impl Connection {
         self.streams.write(stream, bytes)
     }
 
+    /// How many bytes `write` and `write_piece` take; after none of them, `Event::Writable` follows.
+    ///
+    /// # Errors
+    /// Why nothing more can be sent on this stream.
+    pub fn room(&mut self, stream: StreamId) -> Result<usize, Errno> {
+        self.streams.room(stream)
+    }
+
+    /// Sends as many bytes off the front of `bytes` as there is room for, without a copy of more than a few; their
+    /// memory, however much it is, is held until the other side has them. `Event::Writable` follows if that was not all.
+    ///
+    /// # Errors
+    /// Why nothing more can be sent on this stream.
+    pub fn write_piece(&mut self, stream: StreamId, bytes: &mut Bytes) -> Result<(), Errno> {
+        self.streams.write_piece(stream, bytes)
+    }
+
     /// Sends one datagram of at most [`DATAGRAM_MAX`] bytes; whether there was room for it.
     ///
     /// # Errors
@@ -577,6 +609,11 @@ impl Connection {
     /// Why nothing more comes.
     pub fn read(&mut self, stream: StreamId, limit: usize) -> Result<Read, Errno> {
         self.streams.read(stream, limit)
+    }
+
+    /// Whether something about a stream is to be said at once, as credit is for what was read.
+    pub fn owes_credit(&self) -> bool {
+        self.streams.has_control()
     }
 
     /// Why nothing more comes on a stream, unless it may still; `Event::Readable` tells of it.

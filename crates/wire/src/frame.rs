@@ -28,6 +28,10 @@ pub const DATAGRAM_MAX: usize = 65_507;
 /// A reader keeps at most one such frame that is not whole yet.
 pub const PAYLOAD_MAX: usize = 72 * 1024;
 
+/// Bytes of a stream that are not copied behind their header: more than a copy of them costs is what one more piece of
+/// a write does.
+const APART_MIN: usize = 2048;
+
 /// A stream's name on both sides. The client's are odd, the agent's even; each side's grow and are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u32);
@@ -141,12 +145,24 @@ pub(crate) fn build(
     capacity: usize,
     put: impl FnOnce(&mut BytesMut),
 ) -> Bytes {
+    build_before(kind, number, 0, capacity, put)
+}
+
+/// The beginning of a frame whose payload goes on with `behind` bytes that stand elsewhere.
+fn build_before(
+    kind: u8,
+    number: u64,
+    behind: usize,
+    capacity: usize,
+    put: impl FnOnce(&mut BytesMut),
+) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_BYTES + capacity);
     out.put_u32(0);
     out.put_u8(kind);
     out.put_u64(number);
     put(&mut out);
-    let length = u32::try_from(out.len() - HEADER_BYTES).expect("payloads are limited");
+    let length = out.len() - HEADER_BYTES + behind;
+    let length = u32::try_from(length).expect("payloads are limited");
     out[..4].copy_from_slice(&length.to_be_bytes());
     out.freeze()
 }
@@ -221,6 +237,19 @@ impl Frame {
             }),
             Self::Notice(notice) => build(kind::NOTICE, number, 32, |out| notice.put(out)),
         }
+    }
+
+    /// The frame in bytes, under its number: its beginning, and the bytes of a stream where they are worth being left
+    /// where they are.
+    pub(crate) fn encode_apart(&self, number: u64) -> (Bytes, Bytes) {
+        if let Self::Data { stream, bytes } = self
+            && bytes.len() >= APART_MIN
+        {
+            let put = |out: &mut BytesMut| stream.put(out);
+            let beginning = build_before(kind::DATA, number, bytes.len(), 4, put);
+            return (beginning, bytes.clone());
+        }
+        (self.encode(number), Bytes::new())
     }
 
     /// The frame of `kind` with this payload.

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use wire::pump::{
-    ConnectError, Guest, Inbound, Inbox, OpenFailure, Session, Stream, connect, greet,
+    ConnectError, Guest, Inbound, Inbox, OpenFailure, Session, Stream, connect, greet, relay,
 };
 use wire::{
     AgentKey, Answer, CallError, CloseReason, DnsFailure, DnsQuery, Endpoint, Errno, GreetingError,
@@ -19,6 +19,9 @@ const GRACE: Duration = Duration::from_secs(60);
 
 /// What no step of these tests takes as long as.
 const SOON: Duration = Duration::from_secs(20);
+
+/// What one side holds at most for a stream that nobody reads, with what is not acknowledged yet.
+const HELD_BY_STALLED_MAX: usize = 512 * 1024;
 
 fn key() -> AgentKey {
     AgentKey::new([5; 32])
@@ -115,7 +118,7 @@ async fn echo(stream: Stream) {
 }
 
 /// Sends `length` bytes through the echo and checks what comes back.
-async fn bounce(stream: Stream, length: usize) {
+async fn bounce(stream: impl AsyncRead + AsyncWrite, length: usize) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let sent: Vec<u8> = (0..length).map(|at| (at * 7 + at / 251) as u8).collect();
     let expected = sent.clone();
@@ -198,6 +201,7 @@ async fn two_hundred_streams_with_one_stalled_all_but_it_arrive() {
         outcome.await.expect_err("a stream that nobody reads stops");
         stalled
     });
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..200 {
         let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
@@ -206,6 +210,9 @@ async fn two_hundred_streams_with_one_stalled_all_but_it_arrive() {
     soon(tasks.join_all()).await;
     let stalled = soon(stuffing).await.unwrap();
     assert_eq!(session.streams(), 1);
+    // Send buffers and first windows of both ways, and nothing that grows.
+    assert!(session.held() <= HELD_BY_STALLED_MAX, "{}", session.held());
+    assert!(theirs.held() <= HELD_BY_STALLED_MAX, "{}", theirs.held());
     drop(stalled);
     soon(async {
         while session.streams() > 0 {
@@ -213,6 +220,56 @@ async fn two_hundred_streams_with_one_stalled_all_but_it_arrive() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_joined_to_streams_get_every_byte_whatever_becomes_of_the_link() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for length in [0, 1, 5_000, 70_000, 1_000_000, 5_000_000] {
+        let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+        let (program, mut socket) = tokio::io::duplex(100_000);
+        tasks.spawn(bounce(program, length));
+        tasks.spawn(async move { relay(&stream, &mut socket).await.unwrap() });
+    }
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        agent.cut.notify_waiters();
+    }
+    soon(tasks.join_all()).await;
+    let drained = async {
+        while session.held() > 0 || session.streams() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(drained).await;
+}
+
+#[tokio::test]
+async fn a_relay_ends_with_its_socket_and_with_its_session() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    let (program, mut socket) = tokio::io::duplex(100);
+    let both = async {
+        tokio::join!(relay(&stream, &mut socket), async {
+            let mut program = program;
+            program.write_all(&[1; 1000]).await.unwrap();
+        })
+    };
+    let broken = soon(both).await.0.unwrap_err();
+    assert_eq!(broken.kind(), io::ErrorKind::BrokenPipe, "nobody reads");
+
+    let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    let (_program, mut socket) = tokio::io::duplex(100);
+    let ending = async {
+        tokio::join!(relay(&stream, &mut socket), async {
+            session.close(CloseReason::Done);
+        })
+    };
+    let reset = soon(ending).await.0.unwrap_err();
+    assert_eq!(reset.raw_os_error(), Some(Errno::ECONNRESET.0.into()));
 }
 
 #[tokio::test]

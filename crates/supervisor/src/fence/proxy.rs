@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getpeername, listen, socket_with,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use super::conversation;
@@ -35,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// waits for an answer, does not speak PostgreSQL.
 const JUDGE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes that wait in each direction of a watched connection.
+/// Bytes that are read of a server at once while its connection is watched.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Where the proxy listens.
@@ -252,8 +252,7 @@ async fn watch(
     count(session, place, side);
     server.write_all(&first).await?;
     server.flush().await?;
-    copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await?;
-    Ok(())
+    server.carry(client).await
 }
 
 fn count(session: &Session, place: &Destination, side: Side) {

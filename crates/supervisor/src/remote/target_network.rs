@@ -20,7 +20,7 @@ use wire::{
 };
 
 use super::target_agent::{Agents, Joining, TargetAgent};
-use super::{Destination, Dialled, Pending, Remote, ThisMachine};
+use super::{Destination, Dialled, Pending, Remote, ThisMachine, Upstream};
 use crate::network::{NameBook, NetworkPlan, Protocol, Side};
 
 /// Any port: what is asked is how the kernel would go to an address.
@@ -170,7 +170,7 @@ impl TargetNetwork {
         };
         let (stream, opened) = self.open(request).await?;
         Ok(Dialled {
-            stream: Box::new(stream),
+            stream: Upstream::Agent(stream),
             side: Side::Target,
             local: opened.local,
         })

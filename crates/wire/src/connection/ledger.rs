@@ -13,12 +13,15 @@ pub(super) const UNACKED_MAX: usize = 8 * 1024 * 1024;
 /// Unacknowledged frames after which nothing new is sent: a frame of a few bytes costs its bookkeeping as well.
 pub(super) const UNACKED_FRAMES_MAX: usize = 64 * 1024;
 
+/// A frame in bytes: its beginning, and the rest of it, which is empty for most.
+pub(super) type Frame = (Bytes, Bytes);
+
 /// The frames sent and not acknowledged, in order.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// The number of the last frame that was recorded.
     last: u64,
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Frame>,
     bytes: usize,
     /// How many of `frames` went out on this link.
     sent: usize,
@@ -36,16 +39,16 @@ impl Ledger {
     }
 
     /// Keeps a new frame, which has the next number and goes out at once.
-    pub(super) fn record(&mut self, frame: Bytes) {
+    pub(super) fn record(&mut self, frame: Frame) {
         debug_assert_eq!(self.sent, self.frames.len(), "old frames go first");
         self.last += 1;
-        self.bytes += frame.len();
+        self.bytes += length(&frame);
         self.frames.push_back(frame);
         self.sent += 1;
     }
 
     /// The next frame that this link has not carried yet though an earlier one did.
-    pub(super) fn repeat(&mut self) -> Option<Bytes> {
+    pub(super) fn repeat(&mut self) -> Option<Frame> {
         let frame = self.frames.get(self.sent)?.clone();
         self.sent += 1;
         Some(frame)
@@ -60,7 +63,7 @@ impl Ledger {
         }
         let gone = usize::try_from(through - acknowledged).expect("no more than are kept");
         for frame in self.frames.drain(..gone) {
-            self.bytes -= frame.len();
+            self.bytes -= length(&frame);
         }
         self.sent -= gone;
         Ok(())
@@ -85,15 +88,26 @@ impl Ledger {
     }
 }
 
+fn length((beginning, rest): &Frame) -> usize {
+    beginning.len() + rest.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn frame(number: u8) -> Frame {
+        (
+            Bytes::copy_from_slice(&[number]),
+            Bytes::from_static(&[0; 9]),
+        )
+    }
 
     fn ledger_of(count: u8) -> Ledger {
         let mut ledger = Ledger::default();
         for number in 1..=count {
             assert_eq!(ledger.next_number(), number.into());
-            ledger.record(Bytes::copy_from_slice(&[number]));
+            ledger.record(frame(number));
         }
         ledger
     }
@@ -103,7 +117,7 @@ mod tests {
         let mut ledger = ledger_of(5);
         ledger.acknowledge(3).unwrap();
         ledger.acknowledge(3).unwrap();
-        assert_eq!(ledger.bytes(), 2);
+        assert_eq!(ledger.bytes(), 20);
         assert_eq!(
             ledger.repeat(),
             None,
@@ -116,12 +130,12 @@ mod tests {
         let mut ledger = ledger_of(5);
         ledger.acknowledge(1).unwrap();
         ledger.resume(3).unwrap();
-        assert_eq!(ledger.repeat().as_deref(), Some(&[4][..]));
+        assert_eq!(ledger.repeat(), Some(frame(4)));
         assert!(
             ledger.acknowledge(5).is_err(),
             "the link has not carried it yet"
         );
-        assert_eq!(ledger.repeat().as_deref(), Some(&[5][..]));
+        assert_eq!(ledger.repeat(), Some(frame(5)));
         assert_eq!(ledger.repeat(), None);
         assert_eq!(ledger.next_number(), 6);
         ledger.acknowledge(5).unwrap();

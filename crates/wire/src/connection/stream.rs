@@ -13,9 +13,10 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::Violation;
+use super::pieces::Pieces;
 use crate::frame::{DATA_MAX, DATAGRAM_MAX};
 use crate::message::{Errno, OpenRequest, Opened};
 
@@ -34,9 +35,6 @@ pub(super) const DATAGRAM_COST: usize = 64;
 
 /// The window of a stream of datagrams, which never grows: two of the largest.
 pub(super) const DATAGRAM_WINDOW: usize = 2 * (DATAGRAM_MAX + DATAGRAM_COST);
-
-/// Received pieces below this are copied together, so that a byte never holds a whole read's memory.
-const PIECE_MIN: usize = 2048;
 
 /// One stream of a connection.
 #[derive(Debug)]
@@ -82,7 +80,7 @@ pub(super) enum Finish {
 /// What goes out.
 #[derive(Debug)]
 pub(super) struct SendHalf {
-    bytes: BytesMut,
+    bytes: Pieces,
     datagrams: VecDeque<(SocketAddr, Bytes)>,
     buffered: usize,
     credit: usize,
@@ -104,7 +102,7 @@ impl SendHalf {
     /// A half that may send `credit` bytes at first.
     pub(super) fn new(credit: usize) -> Self {
         Self {
-            bytes: BytesMut::new(),
+            bytes: Pieces::default(),
             datagrams: VecDeque::new(),
             buffered: 0,
             credit,
@@ -114,14 +112,30 @@ impl SendHalf {
         }
     }
 
+    /// How many bytes there is room for; a writer who finds none waits.
+    pub(super) fn room(&mut self) -> Result<usize, Errno> {
+        self.check()?;
+        let room = SEND_BUFFER_MAX - self.buffered;
+        self.writer_waits = room == 0;
+        Ok(room)
+    }
+
     /// Takes as many of `bytes` as there is room for.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        self.check()?;
-        let taken = bytes.len().min(SEND_BUFFER_MAX - self.buffered);
-        self.bytes.extend_from_slice(&bytes[..taken]);
+        let taken = bytes.len().min(self.room()?);
+        self.bytes.copy(&bytes[..taken]);
         self.buffered += taken;
         self.writer_waits = taken < bytes.len();
         Ok(taken)
+    }
+
+    /// Takes as many off the front of `bytes` as there is room for, with their memory.
+    pub(super) fn write_piece(&mut self, bytes: &mut Bytes) -> Result<(), Errno> {
+        let taken = bytes.len().min(self.room()?);
+        self.bytes.push(bytes.split_to(taken));
+        self.buffered += taken;
+        self.writer_waits = !bytes.is_empty();
+        Ok(())
     }
 
     /// Takes one datagram, or drops it where there is no room; whether it was taken.
@@ -170,15 +184,9 @@ impl SendHalf {
             self.buffered -= cost;
             return Some(Outgoing::Datagram(address, datagram));
         }
-        if !self.bytes.is_empty() {
-            let length = self.bytes.len().min(DATA_MAX).min(self.credit);
-            let bytes = self.bytes.split_to(length).freeze();
-            if self.bytes.is_empty() {
-                // An idle stream keeps no memory.
-                self.bytes = BytesMut::new();
-            }
-            self.credit -= length;
-            self.buffered -= length;
+        if let Some(bytes) = self.bytes.take(DATA_MAX.min(self.credit)) {
+            self.credit -= bytes.len();
+            self.buffered -= bytes.len();
             return Some(Outgoing::Data(bytes));
         }
         self.finish = Finish::Said;
@@ -208,7 +216,7 @@ impl SendHalf {
         if self.finish != Finish::Said {
             self.dead.get_or_insert(errno);
         }
-        self.bytes = BytesMut::new();
+        self.bytes = Pieces::default();
         self.datagrams = VecDeque::new();
         self.buffered = 0;
     }
@@ -240,9 +248,7 @@ pub enum Read {
 /// What came in.
 #[derive(Debug)]
 pub(super) struct ReceiveHalf {
-    chunks: VecDeque<Bytes>,
-    /// Small pieces, copied together; they follow `chunks`.
-    tail: BytesMut,
+    bytes: Pieces,
     datagrams: VecDeque<(SocketAddr, Bytes)>,
     buffered: usize,
     /// What the other side may still send.
@@ -263,8 +269,7 @@ impl ReceiveHalf {
     /// A half whose other side may send `window` bytes at first.
     pub(super) fn new(window: usize) -> Self {
         Self {
-            chunks: VecDeque::new(),
-            tail: BytesMut::new(),
+            bytes: Pieces::default(),
             datagrams: VecDeque::new(),
             buffered: 0,
             credit: window,
@@ -285,14 +290,7 @@ impl ReceiveHalf {
             return Ok(());
         }
         self.buffered += bytes.len();
-        if bytes.len() < PIECE_MIN {
-            self.tail.extend_from_slice(&bytes);
-        } else {
-            if !self.tail.is_empty() {
-                self.chunks.push_back(self.tail.split().freeze());
-            }
-            self.chunks.push_back(bytes);
-        }
+        self.bytes.push(bytes);
         Ok(())
     }
 
@@ -329,21 +327,12 @@ impl ReceiveHalf {
             self.consume(datagram.len() + DATAGRAM_COST);
             return Ok(Read::Datagram(from, datagram));
         }
-        if self.chunks.is_empty() && !self.tail.is_empty() {
-            self.chunks.push_back(self.tail.split().freeze());
-            self.tail = BytesMut::new();
-        }
-        let Some(chunk) = self.chunks.front_mut() else {
+        let Some(bytes) = self.bytes.take(limit) else {
             if self.finished {
                 return Ok(Read::End);
             }
             self.reader_waits = true;
             return Ok(Read::Nothing);
-        };
-        let bytes = if chunk.len() <= limit {
-            self.chunks.pop_front().expect("it is there")
-        } else {
-            chunk.split_to(limit)
         };
         self.consume(bytes.len());
         Ok(Read::Data(bytes))
@@ -394,9 +383,8 @@ impl ReceiveHalf {
     /// Nothing more is read.
     pub(super) fn kill(&mut self, errno: Errno) {
         self.dead.get_or_insert(errno);
-        self.chunks = VecDeque::new();
+        self.bytes = Pieces::default();
         self.datagrams = VecDeque::new();
-        self.tail = BytesMut::new();
         self.buffered = 0;
     }
 

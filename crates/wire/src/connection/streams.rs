@@ -55,6 +55,11 @@ impl Streams {
         self.table.len()
     }
 
+    /// Whether a control frame waits.
+    pub(super) fn has_control(&self) -> bool {
+        !self.control_queue.is_empty()
+    }
+
     /// Bytes held for all of them.
     pub(super) fn held(&self) -> usize {
         let held = |stream: &Stream| stream.send.held() + stream.receive.held();
@@ -103,6 +108,18 @@ impl Streams {
         let taken = stream.send.write(bytes)?;
         self.queue(id);
         Ok(taken)
+    }
+
+    pub(super) fn room(&mut self, id: StreamId) -> Result<usize, Errno> {
+        let stream = self.table.get_mut(&id).ok_or(Errno::ECONNRESET)?;
+        stream.send.room()
+    }
+
+    pub(super) fn write_piece(&mut self, id: StreamId, bytes: &mut Bytes) -> Result<(), Errno> {
+        let stream = self.table.get_mut(&id).ok_or(Errno::ECONNRESET)?;
+        stream.send.write_piece(bytes)?;
+        self.queue(id);
+        Ok(())
     }
 
     pub(super) fn write_datagram(

@@ -357,3 +357,19 @@ fn filters_nest_only_so_deep() {
     assert!(nested(crate::FILTER_DEPTH_MAX));
     assert!(!nested(crate::FILTER_DEPTH_MAX + 1));
 }
+
+#[test]
+fn bytes_of_a_stream_are_left_where_they_are_and_the_frame_is_the_same() {
+    for length in [1, APART_MIN - 1, APART_MIN, DATA_MAX] {
+        let bytes = Bytes::from(vec![7; length]);
+        let frame = Frame::Data {
+            stream: StreamId(9),
+            bytes: bytes.clone(),
+        };
+        let whole = frame.encode(3);
+        let (beginning, rest) = frame.encode_apart(3);
+        assert_eq!([&beginning[..], &rest].concat(), whole, "{length}");
+        let is_left = rest.as_ptr() == bytes.as_ptr();
+        assert_eq!(is_left, length >= APART_MIN, "{length}");
+    }
+}

@@ -101,10 +101,48 @@ impl Stream {
             }
             return Poll::Pending;
         }
-        drop(inner);
         // What was read may be worth new credit.
-        self.shared.speak.notify_one();
+        let is_owed = inner.connection.owes_credit();
+        drop(inner);
+        if is_owed {
+            self.shared.speak.notify_one();
+        }
         Poll::Ready(read)
+    }
+
+    /// The next bytes, as they came; none after the end.
+    pub(super) fn poll_bytes(&self, context: &Context<'_>) -> Poll<Result<Option<Bytes>, Errno>> {
+        match self.poll_next(context, usize::MAX) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Read::Data(bytes))) => Poll::Ready(Ok(Some(bytes))),
+            Poll::Ready(Ok(Read::End | Read::Nothing)) => Poll::Ready(Ok(None)),
+            Poll::Ready(Ok(Read::Datagram(..))) => Poll::Ready(Err(Errno::EOPNOTSUPP)),
+            Poll::Ready(Err(errno)) => Poll::Ready(Err(errno)),
+        }
+    }
+
+    /// How many bytes can be written, at least one.
+    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<Result<usize, Errno>> {
+        let mut inner = self.shared.lock();
+        let room = inner.connection.room(self.id);
+        if room == Ok(0) {
+            if let Some(waiting) = inner.streams.get_mut(&self.id) {
+                waiting.writer = Some(context.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(room)
+    }
+
+    /// Writes bytes that there is room for, with their memory.
+    pub(super) fn write_piece(&self, mut bytes: Bytes) -> Result<(), Errno> {
+        self.shared
+            .step(|inner| inner.connection.write_piece(self.id, &mut bytes))
+    }
+
+    /// Sends nothing more after what was written.
+    pub(super) fn finish(&self) {
+        self.shared.step(|inner| inner.connection.finish(self.id));
     }
 }
 
@@ -168,7 +206,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.step(|inner| inner.connection.finish(self.id));
+        self.finish();
         Poll::Ready(Ok(()))
     }
 }

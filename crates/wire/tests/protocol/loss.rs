@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use wire::{
     Answer, CloseReason, DnsFailure, DnsQuery, Endpoint, Errno, Event, IncomingMode, Notice,
     OpenRequest, Opened, Read, Request, StreamId, Subscribed, Subscription,
@@ -228,6 +229,36 @@ fn a_session_survives_a_second_cut_at_every_byte_after_the_first() {
 #[test]
 fn bytes_arrive_one_by_one_as_well() {
     tell(&[], 1);
+}
+
+#[test]
+fn a_large_frame_is_said_again_whole_wherever_its_link_was_cut() {
+    let sent: Vec<u8> = (0..5000_usize).map(|at| (at % 251) as u8).collect();
+    for cut in (1..100).chain((100..5000).step_by(97)) {
+        let mut world = World::new();
+        // Less than the frame's beginning, so that the cut comes between it and the rest as well.
+        world.width = 1;
+        world.cut_after = Some(cut);
+        let stream = world.client.connection.open(tcp(80)).unwrap();
+        let mut piece = Bytes::from(sent.clone());
+        assert_eq!(
+            world.client.connection.write_piece(stream, &mut piece),
+            Ok(())
+        );
+        assert!(piece.is_empty(), "there is room");
+        let mut got = Vec::new();
+        world.run_until(Duration::from_secs(60), |world| {
+            if !world.client.connection.is_linked() {
+                world.link();
+            }
+            while let Ok(Read::Data(bytes)) = world.agent.connection.read(stream, 1000) {
+                got.extend(bytes);
+            }
+            got.len() >= sent.len()
+        });
+        assert_eq!(world.cuts, 1, "cut after {cut}");
+        assert!(got == sent, "cut after {cut}");
+    }
 }
 
 #[test]

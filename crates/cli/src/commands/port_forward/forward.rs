@@ -5,10 +5,10 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, copy, copy_bidirectional};
+use tokio::io::{AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use wire::pump::{Inbound, Inbox, Offer, Session, Stream};
+use wire::pump::{Inbound, Inbox, Offer, Session, Stream, relay};
 use wire::{
     Answer, CallError, IncomingMode, Notice, OnConcurrentSteal, OpenRequest, Opened, Request,
     SubscribeFailure, Subscription,
@@ -247,8 +247,8 @@ async fn lead_out(session: Session, mut client: TcpStream, to: To) -> Option<Str
     client.set_nodelay(true).ok();
     let destination = to.endpoint();
     match session.open(OpenRequest::Tcp { destination }).await {
-        Ok((mut stream, _)) => {
-            if copy_bidirectional(&mut client, &mut stream).await.is_err() {
+        Ok((stream, _)) => {
+            if relay(&stream, &mut client).await.is_err() {
                 client.set_zero_linger().ok();
             }
             None
@@ -279,11 +279,11 @@ async fn lead_here(offer: Offer, from: HashMap<u32, From>) -> Option<String> {
     match TcpStream::connect((Ipv4Addr::LOCALHOST, local)).await {
         Ok(mut server) => {
             server.set_nodelay(true).ok();
-            let mut stream = offer.accept(Opened::default());
+            let stream = offer.accept(Opened::default());
             let carried = if is_copy {
                 deliver(stream, &mut server).await
             } else {
-                copy_bidirectional(&mut stream, &mut server).await.map(drop)
+                relay(&stream, &mut server).await
             };
             if carried.is_err() {
                 server.set_zero_linger().ok();
