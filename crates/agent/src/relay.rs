@@ -15,6 +15,7 @@
 //!
 //! The relay is no agent: it lives exactly as long as its target, and sessions never touch it.
 
+mod carry;
 mod datagrams;
 mod interfaces;
 mod inward;

@@ -12,19 +12,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::carry::carry;
 use super::outward::unspecified;
 use super::{Published, RelayError, SOCKET_NAME, Settings};
 use crate::marks::INWARD_MARK;
-
-/// Bytes that a relay holds in each direction: what makes a copy cheap next to its two calls.
-const BUFFER: usize = 64 * 1024;
 
 /// How long a visitor may take to say the port.
 const WORD_WITHIN: Duration = Duration::from_secs(10);
@@ -113,13 +109,13 @@ async fn serve_published(listener: TcpListener, port: u16) {
     }
 }
 
-async fn lead_in(mut client: TcpStream, port: u16) {
+async fn lead_in(client: TcpStream, port: u16) {
     client.set_nodelay(true).ok();
     // As a forwarded port of a cluster: the target's own loopback.
     let places = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let whole = match connect_inside(&places, port).await {
-        Ok(mut stream) => {
-            let whole = carry(&mut client, &mut stream).await;
+        Ok(stream) => {
+            let whole = carry(&client, &stream).await;
             if !whole {
                 stream.set_zero_linger().ok();
             }
@@ -166,8 +162,8 @@ async fn receive(mut visitor: UnixStream, address: Ipv4Addr) {
         Ipv6Addr::LOCALHOST.into(),
     ];
     match connect_inside(&places, port).await {
-        Ok(mut stream) => {
-            if visitor.write_i32(0).await.is_ok() && !carry(&mut visitor, &mut stream).await {
+        Ok(stream) => {
+            if visitor.write_i32(0).await.is_ok() && !carry(&visitor, &stream).await {
                 stream.set_zero_linger().ok();
             }
         }
@@ -215,15 +211,4 @@ async fn connect_marked(address: SocketAddr) -> io::Result<TcpStream> {
         .await?;
     stream.set_nodelay(true)?;
     Ok(stream)
-}
-
-/// Carries both directions to their ends; false where one broke.
-pub(super) async fn carry<A, B>(one: &mut A, other: &mut B) -> bool
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    copy_bidirectional_with_sizes(one, other, BUFFER, BUFFER)
-        .await
-        .is_ok()
 }

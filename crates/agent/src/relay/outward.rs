@@ -20,7 +20,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::inward::{carry, visit};
+use super::carry::carry;
+use super::inward::visit;
 use super::outside::Outside;
 use super::packet::Ends;
 use super::queue::{Fate, Packet, Queue};
@@ -262,16 +263,16 @@ impl Shared {
     }
 }
 
-async fn join(mut client: TcpStream, upstream: Upstream) {
+async fn join(client: TcpStream, upstream: Upstream) {
     let whole = match upstream {
-        Upstream::Outside(mut stream) => {
-            let whole = carry(&mut client, &mut stream).await;
+        Upstream::Outside(stream) => {
+            let whole = carry(&client, &stream).await;
             if !whole {
                 stream.set_zero_linger().ok();
             }
             whole
         }
-        Upstream::Target(mut stream) => carry(&mut client, &mut stream).await,
+        Upstream::Target(stream) => carry(&client, &stream).await,
     };
     if !whole {
         // The other side sees a cut connection, not an orderly end.
