@@ -274,7 +274,12 @@ pub async fn run_server(
     if let Some(server) = adopt(&data).await? {
         return Ok(server);
     }
-    sweep(&data).await?;
+    let log = machine.layout.clone_dir(name).join("server.log");
+    // A server's log is there before the server: without one nothing has ever run here, and looking at every process
+    // of the machine would take longer the more branches there are.
+    if log.exists() {
+        sweep(&data).await?;
+    }
     let mut semantic = image.settings.clone();
     let connections_max = machine
         .limits
@@ -291,7 +296,7 @@ pub async fn run_server(
         installation: machine.installations.server(image.major)?,
         account: &machine.account,
         data: &data,
-        log: &machine.layout.clone_dir(name).join("server.log"),
+        log: &log,
         settings: &settings,
     };
     Ok(start(&launch).await?)

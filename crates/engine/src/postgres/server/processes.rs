@@ -114,14 +114,8 @@ fn stat_field(pid: u32, field: usize) -> Option<i64> {
 
 /// Kills whatever works in the directory and waits until it is gone.
 pub(super) async fn kill_all(data: &DataDir) -> Result<(), ServerError> {
-    let look = || {
-        of(data).map_err(|source| ServerError::Look {
-            data: data.path().to_owned(),
-            source,
-        })
-    };
     for _ in 0..ROUNDS_MAX {
-        let found = look()?;
+        let found = look(data).await?;
         if found.is_empty() {
             return Ok(());
         }
@@ -129,13 +123,24 @@ pub(super) async fn kill_all(data: &DataDir) -> Result<(), ServerError> {
             kill(pid, data).await?;
         }
     }
-    let pids = look()?;
+    let pids = look(data).await?;
     if pids.is_empty() {
         return Ok(());
     }
     Err(ServerError::Unkillable {
         data: data.path().to_owned(),
         pids,
+    })
+}
+
+/// [`of`] on a thread that may block: it takes some milliseconds for every hundred processes of the machine.
+async fn look(data: &DataDir) -> Result<Vec<u32>, ServerError> {
+    let home = data.clone();
+    let found = tokio::task::spawn_blocking(move || of(&home)).await;
+    let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
+    found.map_err(|source| ServerError::Look {
+        data: data.path().to_owned(),
+        source,
     })
 }
 
