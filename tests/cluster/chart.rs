@@ -108,6 +108,21 @@ fn the_chart_and_the_manifests_are_the_same_objects() -> Result<()> {
         "fast",
     ];
     let values = ["--set", "rules=false,namespaces={shop},storageClass=fast"];
+    same(&cluster, &user, &flags, &values)?;
+    let flags = [
+        "--branches-per-user=2",
+        "--branches-per-namespace=20",
+        "--ttl-max=600",
+        "--versions=16,17",
+        "--agent-images=a:1,b:2",
+    ];
+    let numbers = "branchesPerUser=2,limits.branchesPerNamespace=20,limits.ttlSecondsMax=600";
+    let values = [
+        "--set",
+        &format!("limits.{numbers}"),
+        "--set",
+        "limits.versions={16,17},limits.agentImages={a:1,b:2}",
+    ];
     same(&cluster, &user, &flags, &values)
 }
 

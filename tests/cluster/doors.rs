@@ -14,14 +14,14 @@ const FILE: &str = r#"{"feature": {"db_branches": [{
     "type": "pg", "id": "my-debug-session", "version": "16", "connection": {"url": "DATABASE_URL"}
 }]}}"#;
 
-const BRANCHES: Right<'_> = (
+pub(crate) const BRANCHES: Right<'_> = (
     "bough.dev",
     &["branches"],
     &["get", "list", "create", "patch", "delete"],
 );
-const SESSIONS: Right<'_> = ("bough.dev", &["sessions"], &["create"]);
-const EXEC: Right<'_> = ("", &["pods/exec"], &["create", "get"]);
-const PODS: Right<'_> = ("", &["pods"], &["get", "list"]);
+pub(crate) const SESSIONS: Right<'_> = ("bough.dev", &["sessions"], &["create"]);
+pub(crate) const EXEC: Right<'_> = ("", &["pods/exec"], &["create", "get"]);
+pub(crate) const PODS: Right<'_> = ("", &["pods"], &["get", "list"]);
 
 /// What somebody wants of a branch, in the name of `requester`.
 fn wish(requester: &str) -> Value {

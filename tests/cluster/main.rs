@@ -17,6 +17,7 @@ mod doors;
 mod events;
 mod images;
 mod leader;
+mod limits;
 mod observed;
 mod pod_security;
 mod pods;

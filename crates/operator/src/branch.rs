@@ -3,6 +3,7 @@
 mod apply;
 mod fetch;
 mod plan;
+mod quota;
 
 use jiff::Timestamp;
 use kube::Client;
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 use crate::Settings;
 use crate::observed::{HostState, Loop, Observed, Seen};
 use fetch::Group;
-use plan::Host;
+use plan::{Action, Host};
+use resources::{Branch, BranchPhase};
 
 pub(crate) use fetch::{ask, unready};
 pub use plan::ASKED_ANNOTATION;
@@ -61,11 +63,35 @@ pub(crate) async fn look(
         Ok(groups) => groups,
         Err(error) => return tell(observed, &error),
     };
+    let quotas = match fetch::quotas(client, settings).await {
+        Ok(quotas) => quotas,
+        Err(error) => return tell(observed, &error),
+    };
     observed.answered();
+    let all = groups.iter().flat_map(|group| &group.branches);
+    let refused = quota::refusals(all, &quotas);
     let mut seen = Seen::default();
     for group in &groups {
         observed.turns(Loop::Branches);
-        look_at(client, settings, observed, group, &mut seen, now).await;
+        let branches = &group.branches;
+        let (out, within): (Vec<&Branch>, Vec<&Branch>) = branches
+            .iter()
+            .partition(|branch| refused.contains_key(&quota::key(branch)));
+        for branch in out {
+            seen.branch(&group.namespace, BranchPhase::Failed, 0);
+            let why = &refused[&quota::key(branch)];
+            perform(
+                client,
+                observed,
+                branch,
+                plan::refuse(branch, why, now),
+                now,
+            )
+            .await;
+        }
+        if !within.is_empty() {
+            look_at(client, settings, observed, (group, &within), &mut seen, now).await;
+        }
     }
     observed.figures.looked(&seen, began.elapsed());
 }
@@ -75,11 +101,11 @@ async fn look_at(
     client: &Client,
     settings: &Settings,
     observed: &Observed,
-    group: &Group,
+    (group, branches): (&Group, &[&Branch]),
     seen: &mut Seen,
     now: Timestamp,
 ) {
-    for branch in &group.branches {
+    for branch in branches {
         let status = branch.status.clone().unwrap_or_default();
         seen.branch(&group.namespace, status.phase, status.sessions);
     }
@@ -97,12 +123,29 @@ async fn look_at(
         Ok(host) => host,
         Err(error) => return tell(observed, &error),
     };
-    for branch in &group.branches {
-        for action in plan::plan(branch, &host, now) {
-            if let Err(error) = apply::action(client, branch, action, now).await {
-                tell(observed, &error);
-                break;
-            }
+    for branch in branches {
+        perform(
+            client,
+            observed,
+            branch,
+            plan::plan(branch, &host, now),
+            now,
+        )
+        .await;
+    }
+}
+
+/// Does what is to be done about one branch, up to the first step that fails.
+async fn perform(
+    client: &Client,
+    observed: &Observed,
+    branch: &Branch,
+    actions: Vec<Action>,
+    now: Timestamp,
+) {
+    for action in actions {
+        if let Err(error) = apply::action(client, branch, action, now).await {
+            return tell(observed, &error);
         }
     }
 }

@@ -16,6 +16,7 @@ mod clear;
 mod host;
 mod install;
 mod leader;
+mod limits;
 mod manifests;
 mod observed;
 mod standing;
@@ -34,6 +35,7 @@ pub use clear::{ClearError, Cleared, clear};
 pub use host::{DATA_DIR, HOST_LABEL, HostSettings, PROGRAM};
 pub use install::{Change, InstallError, apply, remove, title};
 pub use leader::{Candidate, LEASE_NAME};
+pub use limits::{LIMITS_NAME, Limits};
 pub use manifests::{NAME, Wish, manifests, policies};
 use observed::{Loop, Observed};
 pub use standing::{

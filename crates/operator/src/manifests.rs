@@ -6,6 +6,8 @@ mod rights;
 
 use serde_json::{Value, json};
 
+use crate::limits::{LIMITS_NAME, Limits};
+
 /// The name of all of them, and of their namespace.
 pub const NAME: &str = "bough-operator";
 
@@ -30,6 +32,8 @@ pub struct Wish {
     pub storage_size: String,
     /// Whether its log is JSON.
     pub logs_json: bool,
+    /// What everybody is allowed.
+    pub limits: Limits,
 }
 
 /// The port of its probes and metrics, in its pod.
@@ -52,6 +56,7 @@ pub fn manifests(wish: &Wish) -> Vec<Value> {
             "metadata": {"name": NAME, "namespace": NAME},
         }),
     ];
+    objects.push(limits(&wish.limits));
     objects.extend(granted(
         "Role",
         NAME,
@@ -71,6 +76,19 @@ pub fn manifests(wish: &Wish) -> Vec<Value> {
     }
     objects.push(deployment(wish));
     objects
+}
+
+/// Where an administrator writes what everybody is allowed.
+fn limits(limits: &Limits) -> Value {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": LIMITS_NAME, "namespace": NAME},
+    });
+    let data = limits.data();
+    if !data.is_empty() {
+        object["data"] = json!(data);
+    }
+    object
 }
 
 /// A role and the binding that gives it to the operator.
@@ -156,6 +174,7 @@ mod tests {
             storage_class: None,
             storage_size: "10Gi".to_owned(),
             logs_json: false,
+            limits: Limits::default(),
         }
     }
 

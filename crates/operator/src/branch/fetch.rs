@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{AttachParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use model::engine_api::BranchView;
@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::StepError;
 use super::plan::Host;
-use crate::host;
+use crate::limits::{LIMITS_NAME, LimitError, Quotas};
+use crate::{Settings, host};
 
 /// Most bytes of an engine's answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -68,6 +69,27 @@ pub(super) async fn groups(
             branches,
         });
     Ok(groups.collect())
+}
+
+/// The limits of the administrator; none where the operator stands for no lead, and so has no namespace of its own.
+pub(super) async fn quotas(
+    client: &Client,
+    settings: &Settings,
+) -> Result<Result<Quotas, LimitError>, StepError> {
+    let Some(candidate) = &settings.candidate else {
+        return Ok(Ok(Quotas::default()));
+    };
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &candidate.namespace);
+    let found = api.get_opt(LIMITS_NAME).await;
+    let found = found.map_err(|source| StepError::Api {
+        tried: format!(
+            "read the configmap {LIMITS_NAME} in namespace {}",
+            candidate.namespace
+        ),
+        source: Box::new(source),
+    })?;
+    let data = found.and_then(|it| it.data).unwrap_or_default();
+    Ok(Quotas::read(&data))
 }
 
 /// How the host of `group` stands.

@@ -3,6 +3,7 @@
 //! ```text
 //!   asked for ──host answers──> Making ──engine has it──> Ready <──> Failed ...
 //!       └── nobody asks the engine for it, or the engine let it expire ──> the resource goes
+//!   refused ──another one goes──> asked for          (quota)
 //!   deleted ──> the engine deletes it ──> the finalizer goes
 //! ```
 
@@ -33,6 +34,9 @@ pub(super) enum Host {
         branches: Vec<BranchView>,
     },
 }
+
+/// Why a branch is not made that there is no room for, in a word.
+const REFUSED: &str = "Refused";
 
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,19 +102,42 @@ pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
         return actions;
     }
     let mut wanted = status(branch, host, view);
-    wanted.conditions = vec![ready(branch, &wanted, now)];
-    let before = branch.status.as_ref();
-    if before != Some(&wanted) {
-        let phase = wanted.phase;
-        let note = (before.map(|it| it.phase) != Some(phase)).then(|| Note {
-            reason: phase.word(),
-            warns: phase == BranchPhase::Failed,
-            message: explain(&wanted),
-        });
-        actions.push(Action::Tell(Box::new(wanted)));
-        actions.extend(note.map(Action::Note));
-    }
+    let reason = wanted.phase.word();
+    wanted.conditions = vec![ready(branch, &wanted, reason, now)];
+    actions.extend(news(branch, wanted, reason));
     actions
+}
+
+/// What is to be done about one that there is no room for, and why there is none.
+pub(super) fn refuse(branch: &Branch, why: &str, now: Timestamp) -> Vec<Action> {
+    // Whoever asked for it has been told, and gone.
+    if now.duration_since(asked_at(branch)) > ASKING_MAX {
+        return vec![Action::Forget];
+    }
+    let mut wanted = BranchStatus {
+        observed_generation: branch.metadata.generation.unwrap_or_default(),
+        phase: BranchPhase::Failed,
+        message: Some(why.to_owned()),
+        ..BranchStatus::default()
+    };
+    wanted.conditions = vec![ready(branch, &wanted, REFUSED, now)];
+    news(branch, wanted, REFUSED)
+}
+
+/// What is told where it is new, with an event where it has come to another phase.
+fn news(branch: &Branch, wanted: BranchStatus, reason: &'static str) -> Vec<Action> {
+    let before = branch.status.as_ref();
+    if before == Some(&wanted) {
+        return Vec::new();
+    }
+    let phase = wanted.phase;
+    let note = (before.map(|it| it.phase) != Some(phase)).then(|| Note {
+        reason,
+        warns: phase == BranchPhase::Failed,
+        message: explain(&wanted),
+    });
+    let told = Action::Tell(Box::new(wanted));
+    [told].into_iter().chain(note.map(Action::Note)).collect()
 }
 
 fn asked_at(branch: &Branch) -> Timestamp {
@@ -154,7 +181,7 @@ fn farewell(branch: &Branch, pod: &str) -> Action {
 }
 
 /// Whether it takes connections, and since when that is so.
-fn ready(branch: &Branch, wanted: &BranchStatus, now: Timestamp) -> BranchCondition {
+fn ready(branch: &Branch, wanted: &BranchStatus, reason: &str, now: Timestamp) -> BranchCondition {
     let is_ready = wanted.phase == BranchPhase::Ready;
     let status = if is_ready { "True" } else { "False" };
     let before = branch.status.as_ref().and_then(|it| it.conditions.first());
@@ -162,7 +189,7 @@ fn ready(branch: &Branch, wanted: &BranchStatus, now: Timestamp) -> BranchCondit
     BranchCondition {
         type_: "Ready".to_owned(),
         status: status.to_owned(),
-        reason: wanted.phase.word().to_owned(),
+        reason: reason.to_owned(),
         message: explain(wanted),
         last_transition_time: since
             .map_or_else(|| now.to_string(), |it| it.last_transition_time.clone()),
@@ -372,6 +399,26 @@ mod tests {
             matches!(waiting.as_slice(), [Action::Tell(_), Action::Note(_)]),
             "{waiting:?}"
         );
+    }
+
+    #[test]
+    fn what_is_refused_is_told_once_and_goes_when_nobody_asks_any_more() {
+        let mut asked = branch(false, false, JUST_NOW);
+        let planned = refuse(&asked, "refused: too many", now());
+        let [Action::Tell(status), Action::Note(note)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!((note.reason, note.warns), ("Refused", true));
+        assert_eq!(status.phase, BranchPhase::Failed);
+        assert_eq!(status.conditions[0].reason, "Refused");
+        asked.status = Some((**status).clone());
+        assert_eq!(refuse(&asked, "refused: too many", now()), []);
+        // Let in, it is as any other.
+        let starting = Host::Starting("why".to_owned());
+        let planned = plan(&asked, &starting, now());
+        assert!(matches!(planned.first(), Some(Action::Hold)), "{planned:?}");
+        let left = branch(false, false, LONG_AGO);
+        assert_eq!(refuse(&left, "refused: too many", now()), [Action::Forget]);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //!   bough-requester  who makes a Branch or a Session stands in it under his own name;
 //!                    who makes, changes or asks for one may run programs in the namespace's pods
 //!   bough-limits     no branch of a Source lives longer than the Source says
+//!   bough-bounds     no branch lives longer, or has another version, than the administrator allows everybody
+//!   bough-agents     no agent runs from another image than he allows
 //! ```
 //!
 //! Rules over one resource and its past alone are in its definition (`resources`). Nobody is exempt: the operator changes
@@ -11,13 +13,24 @@
 
 use serde_json::{Value, json};
 
+use super::NAME;
 use crate::ASKED_ANNOTATION;
+use crate::limits::{AGENT_IMAGES, LIMITS_NAME, TTL_SECONDS_MAX, VERSIONS};
 
 /// The policy about who asks.
 const REQUESTER: &str = "bough-requester";
 
 /// The policy about how long.
 const LIMITS: &str = "bough-limits";
+
+/// The policy about what everybody is allowed of branches.
+const BOUNDS: &str = "bough-bounds";
+
+/// The policy about images of agents.
+const AGENTS: &str = "bough-agents";
+
+/// How the names of agents' containers begin.
+const AGENT_PREFIX: &str = "bough-agent-";
 
 /// Whether the request is about what a person wants, unlike one that holds, releases or labels.
 fn wants() -> String {
@@ -78,7 +91,86 @@ pub(super) fn policies() -> Vec<Value> {
         binding(REQUESTER, None),
         policy(LIMITS, &limits),
         binding(LIMITS, Some(sources)),
+        policy(BOUNDS, &bounds()),
+        binding(BOUNDS, Some(of_everybody())),
+        policy(AGENTS, &agents()),
+        binding(AGENTS, Some(of_everybody())),
     ]
+}
+
+/// The ConfigMap of the administrator's limits; without it, anything goes.
+fn of_everybody() -> Value {
+    json!({"name": LIMITS_NAME, "namespace": NAME, "parameterNotFoundAction": "Allow"})
+}
+
+/// A key of that ConfigMap; nothing where it has none.
+fn limit(key: &str) -> String {
+    format!("params.?data[?'{key}'].orValue('').trim()")
+}
+
+fn bounds() -> Value {
+    json!({
+        "failurePolicy": "Fail",
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConstraints": matching(json!(["branches"])),
+        "variables": [
+            {"name": "ttl", "expression": limit(TTL_SECONDS_MAX)},
+            {"name": "versions", "expression": limit(VERSIONS)},
+        ],
+        "validations": [
+            {
+                "expression": "variables.ttl == '' || object.spec.ttlSeconds <= int(variables.ttl)",
+                "messageExpression": format!(
+                    "'branches of this cluster live for at most ' + variables.ttl + ' s (configmap {LIMITS_NAME})'"
+                ),
+                "message": "branches of this cluster do not live for so long",
+                "reason": "Invalid",
+            },
+            {
+                // What is there already may go on.
+                "expression": "oldObject != null || variables.versions == '' \
+                               || variables.versions.split(',').exists(it, it.trim() == string(object.spec.version))",
+                "messageExpression": format!(
+                    "'branches of this cluster have the versions ' + variables.versions + ' alone (configmap {LIMITS_NAME})'"
+                ),
+                "message": "branches of this cluster have other versions",
+                "reason": "Invalid",
+            },
+        ],
+    })
+}
+
+fn agents() -> Value {
+    json!({
+        "failurePolicy": "Fail",
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConstraints": {
+            "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"],
+                "operations": ["UPDATE"], "resources": ["pods/ephemeralcontainers"],
+            }],
+        },
+        "variables": [
+            {"name": "images", "expression": limit(AGENT_IMAGES)},
+            {
+                "name": "old",
+                "expression": "oldObject.spec.?ephemeralContainers.orValue([]).map(it, it.name)",
+            },
+        ],
+        "validations": [{
+            // Anybody else's containers are none of our business.
+            "expression": format!(
+                "variables.images == '' || object.spec.?ephemeralContainers.orValue([]).all(it, \
+                 !it.name.startsWith('{AGENT_PREFIX}') || it.name in variables.old \
+                 || variables.images.split(',').exists(image, image.trim() == it.image))"
+            ),
+            "messageExpression": format!(
+                "'agents of this cluster run from ' + variables.images + ' alone (configmap {LIMITS_NAME})'"
+            ),
+            "message": "agents of this cluster run from other images",
+            "reason": "Forbidden",
+        }],
+    })
 }
 
 fn matching(resources: Value) -> Value {

@@ -29,11 +29,15 @@ const OF_BRANCHES: &[Row] = &[
 ];
 
 /// In the operator's own namespace.
-const OF_OWN_NAMESPACE: &[Row] = &[(
-    "coordination.k8s.io",
-    &["leases"],
-    &["get", "create", "update"],
-)];
+const OF_OWN_NAMESPACE: &[Row] = &[
+    (
+        "coordination.k8s.io",
+        &["leases"],
+        &["get", "create", "update"],
+    ),
+    // What everybody is allowed.
+    ("", &["configmaps"], &["get"]),
+];
 
 /// In its own namespace, as Kubernetes has rules.
 pub(super) fn of_own_namespace() -> Value {
@@ -63,8 +67,11 @@ mod tests {
             .split_once("## The operator's rights")
             .expect("a part")
             .1;
-        let rows = after.lines().filter(|line| line.starts_with("| `"));
-        let told: Vec<&str> = rows.take_while(|line| line.contains('|')).collect();
+        let part = after.split("\n## ").next().expect("a part");
+        let told: Vec<&str> = part
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
         let quoted = |words: &[&str]| {
             let words = words.iter().map(|word| format!("`{word}`"));
             words.collect::<Vec<_>>().join(", ")

@@ -159,7 +159,8 @@ async fn request_host(
         target: None,
     };
     contexts::require_operator(kubeconfig, namespace).await?;
-    Ok(BranchHost::request(kubeconfig, namespace, &[wish], settings).await?)
+    let host = BranchHost::request(kubeconfig, namespace, &[wish], settings).await;
+    host.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
 }
 
 fn copy_of(args: &CreateArgs) -> CopySpec {

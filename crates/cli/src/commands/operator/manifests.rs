@@ -61,6 +61,26 @@ pub(super) struct WishArgs {
     #[arg(long, value_name = "QUANTITY", default_value = "10Gi")]
     storage_size: String,
 
+    /// Branches that one user may have at a time, in all namespaces together [default: any number]
+    #[arg(long, value_name = "COUNT")]
+    branches_per_user: Option<u32>,
+
+    /// Branches that one namespace may have at a time [default: any number]
+    #[arg(long, value_name = "COUNT")]
+    branches_per_namespace: Option<u32>,
+
+    /// The longest TTL of a branch; the engine of each host has no longer one than 900 [default: 900]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u32).range(1..=900))]
+    ttl_max: Option<u32>,
+
+    /// The major versions that branches may have [default: all]
+    #[arg(long, value_name = "MAJOR", value_delimiter = ',')]
+    versions: Vec<u16>,
+
+    /// The images that agents may run from [default: any]
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
+    agent_images: Vec<String>,
+
     /// How the records of the operator's log are written
     #[arg(long, value_enum, default_value_t)]
     log_format: LogForm,
@@ -103,6 +123,13 @@ pub(super) fn own(args: &WishArgs, settings: &Settings) -> Vec<Value> {
         postgres_image: args.postgres_image.clone(),
         storage_class: args.storage_class.clone(),
         storage_size: args.storage_size.clone(),
+        limits: operator::Limits {
+            branches_per_user: args.branches_per_user,
+            branches_per_namespace: args.branches_per_namespace,
+            ttl_seconds_max: args.ttl_max,
+            versions: args.versions.clone(),
+            agent_images: args.agent_images.clone(),
+        },
         logs_json: args.log_format == LogForm::Json,
     })
 }

@@ -24,8 +24,11 @@ use kube::{Api, Client, ResourceExt};
 use model::{
     BranchId, BranchName, CopyMode, CopySpec, Namespace, PgMajor, TargetKind, TargetRef, Ttl,
 };
-use resources::{Branch, BranchCopy, BranchSpec, CopyModeName, RowsOf, Workload, WorkloadKind};
+use resources::{
+    Branch, BranchCopy, BranchPhase, BranchSpec, CopyModeName, RowsOf, Workload, WorkloadKind,
+};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::error::{ApiFailure, ClusterError};
 use super::kubeconfig::Kubeconfig;
@@ -38,6 +41,9 @@ const HOST_WITHIN: Duration = Duration::from_secs(180);
 
 /// How often the resource is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// How long a refusal may be an earlier one: the operator looks again every two seconds.
+const REFUSAL_STALE: Duration = Duration::from_secs(6);
 
 /// A branch as its resource asks for it.
 pub(crate) struct BranchWish {
@@ -115,12 +121,19 @@ impl BranchHost {
             requester: who_asks(&client).await?,
         };
         let waited = tokio::time::timeout(HOST_WITHIN, async {
+            let mut believed_from = Vec::with_capacity(wishes.len());
             for wish in wishes {
-                asking.ask(wish).await?;
+                let is_new = asking.ask(wish).await?;
+                let after = if is_new {
+                    Duration::ZERO
+                } else {
+                    REFUSAL_STALE
+                };
+                believed_from.push(Instant::now() + after);
             }
             let mut pod = String::new();
-            for wish in wishes {
-                pod = asking.wait_for_host(wish).await?;
+            for (wish, from) in wishes.iter().zip(believed_from) {
+                pod = asking.wait_for_host(wish, from).await?;
             }
             Ok(pod)
         });
@@ -214,8 +227,8 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Makes the resource, or says on the one that is there that it is wanted.
-    async fn ask(&self, wish: &BranchWish) -> Result<(), ClusterError> {
+    /// Makes the resource, or says on the one that is there that it is wanted. Whether it was made.
+    async fn ask(&self, wish: &BranchWish) -> Result<bool, ClusterError> {
         let name = BranchName::of(self.namespace, &wish.id);
         loop {
             let asked = json!({"metadata": {"annotations": asked_at(clock::now())}});
@@ -228,13 +241,13 @@ impl Asking<'_> {
                 Ok(branch) if branch.metadata.deletion_timestamp.is_some() => {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(false),
                 Err(failure) if failure.is_not_found() => {
                     let requester = self.requester.clone();
                     let branch = resource(self.namespace, wish, requester, clock::now());
                     let made = self.api.create(&PostParams::default(), &branch).await;
                     match made.map_err(ApiFailure::from) {
-                        Ok(_) => return Ok(()),
+                        Ok(_) => return Ok(true),
                         Err(failure) if failure.is_conflict() => {}
                         Err(source) => return Err(self.failure("create", wish, source)),
                     }
@@ -244,14 +257,28 @@ impl Asking<'_> {
         }
     }
 
-    /// The pod that the operator names.
-    async fn wait_for_host(&self, wish: &BranchWish) -> Result<String, ClusterError> {
+    /// The pod that the operator names. A refusal is one from `believed_from` on.
+    async fn wait_for_host(
+        &self,
+        wish: &BranchWish,
+        believed_from: Instant,
+    ) -> Result<String, ClusterError> {
         let name = BranchName::of(self.namespace, &wish.id);
         loop {
             let found = self.api.get(name.as_str()).await;
             let found = found.map_err(|error| self.failure("get", wish, error.into()))?;
-            if let Some(pod) = found.status.and_then(|status| status.host) {
+            let status = found.status.unwrap_or_default();
+            if let Some(pod) = status.host {
                 return Ok(pod);
+            }
+            if let (BranchPhase::Failed, Some(why)) = (status.phase, status.message)
+                && Instant::now() >= believed_from
+            {
+                return Err(ClusterError::NoRoom {
+                    id: wish.id.to_string(),
+                    namespace: self.namespace.clone(),
+                    why,
+                });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

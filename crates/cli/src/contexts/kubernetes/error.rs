@@ -97,6 +97,16 @@ pub(crate) enum ClusterError {
         /// Why.
         why: String,
     },
+    /// The operator does not make this branch.
+    #[error("no branch {id} in namespace {namespace}: {why}")]
+    NoRoom {
+        /// The branch.
+        id: String,
+        /// Its namespace.
+        namespace: Namespace,
+        /// The operator's words.
+        why: String,
+    },
     /// Nothing of this machine leads to a pod.
     #[error("cannot lead to the pod {pod}")]
     Tunnel {
@@ -191,6 +201,7 @@ impl ClusterError {
             | Self::Api { .. }
             | Self::NoOperator
             | Self::NoHost { .. }
+            | Self::NoRoom { .. }
             | Self::Tunnel { .. }
             | Self::NotFound { .. }
             | Self::NoPod { .. }
@@ -224,6 +235,10 @@ impl ClusterError {
                 "`kubectl -n {namespace} get branches,pods -l {}` and `kubectl -n bough-operator logs deploy/bough-operator` \
                  show what there is",
                 operator::HOST_LABEL
+            )),
+            Self::NoRoom { namespace, .. } => Some(format!(
+                "`bough db-branches -n {namespace} destroy ID` makes room; how much there is the cluster's \
+                 administrator says"
             )),
             Self::Tunnel { .. } => None,
             Self::NotFound { namespace, .. } => Some(format!(

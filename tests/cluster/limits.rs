@@ -1,0 +1,130 @@
+//! What an administrator allows everybody: two users and their quotas, a namespace's, TTL, versions, images of agents.
+
+use anyhow::{Result, ensure};
+use fixtures::{Outcome, eventually};
+use serde_json::{Value, json};
+
+use crate::doors::{BRANCHES, EXEC, PODS};
+use crate::kubernetes::{Cluster, LIMIT, Namespace};
+use crate::operator::{IMAGE, Operator};
+use crate::shop::Shop;
+use crate::users::User;
+use crate::walk_through::Branches;
+
+/// An image that no pod here has.
+const OTHER_IMAGE: &str = "registry.example/bough:1";
+
+/// Asks for a branch, as this user.
+fn create(user: &User<'_>, namespace: &Namespace<'_>, words: &[&str]) -> Result<Outcome> {
+    let create = ["db-branches", "-n", namespace.name(), "create"];
+    user.env.run([&create[..], words].concat(), LIMIT)
+}
+
+/// Checks that a branch was refused, in these words.
+fn refused(outcome: Outcome, words: &str) -> Result<()> {
+    let told = outcome.exit_code(4)?.stderr;
+    ensure!(told.contains(words), "{told}\nhas no {words:?}");
+    Ok(())
+}
+
+/// Somebody who may have branches here.
+fn user<'a>(cluster: &'a Cluster, shop: &Shop<'_>, name: &str) -> Result<User<'a>> {
+    let mut user = User::new(cluster, shop.namespace(), name, &[BRANCHES, EXEC, PODS])?;
+    user.env.set("BOUGH_AGENT_IMAGE", IMAGE);
+    user.env.set("BOUGH_SOURCE_URL", shop.source());
+    Ok(user)
+}
+
+#[test]
+fn quotas_of_users_and_namespaces_and_all_other_limits_hold_and_are_told() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let administrator = cluster.user()?;
+    let flags = ["--branches-per-user=1", "--branches-per-namespace=2"];
+    let flags = [&flags[..], &["--ttl-max=600", "--versions=16"]].concat();
+    let flags = [&flags[..], &["--agent-images", OTHER_IMAGE]].concat();
+    let _operator = Operator::install_with(&cluster, &administrator, &flags)?;
+    let shop = Shop::open(&cluster)?;
+    let namespace = shop.namespace();
+    shop.wait_until_it_answers()?;
+    let _branches = Branches(namespace);
+    let alice = user(&cluster, &shop, "alice")?;
+    let bob = user(&cluster, &shop, "bob")?;
+    let carol = user(&cluster, &shop, "carol")?;
+
+    let version = ["--version", "16"];
+    let ask = |user: &User<'_>, id: &str| create(user, namespace, &[&[id][..], &version].concat());
+    ask(&alice, "hers")?.success()?;
+    let words = format!(
+        "{} has 1 branches, and 1 for each user are allowed",
+        alice.name
+    );
+    refused(ask(&alice, "second")?, &words)?;
+    told_to_everybody(namespace, &words)?;
+    ask(&bob, "his")?.success()?;
+    let words = format!(
+        "{} has 2 branches, and 2 for each namespace are allowed",
+        namespace.name()
+    );
+    refused(ask(&carol, "too-many")?, &words)?;
+    // Who is in stays in, and what goes makes room.
+    ask(&alice, "hers")?.success()?;
+    let destroy = ["db-branches", "-n", namespace.name(), "destroy", "hers"];
+    alice.env.run(destroy, LIMIT)?.success()?;
+    namespace.ask(&[
+        "delete",
+        "branches.bough.dev",
+        "--field-selector=spec.id=hers",
+        "--timeout=60s",
+    ])?;
+    ask(&alice, "second")?.success()?;
+
+    let long = [&["long", "--ttl", "601"][..], &version].concat();
+    let words = "branches of this cluster live for at most 600 s (configmap bough-limits)";
+    refused(create(&bob, namespace, &long)?, words)?;
+    let words = "branches of this cluster have the versions 16 alone";
+    refused(create(&bob, namespace, &["new", "--version", "17"])?, words)?;
+    images_of_agents(&cluster, namespace)
+}
+
+/// What was refused stands where everybody looks.
+fn told_to_everybody(namespace: &Namespace<'_>, words: &str) -> Result<()> {
+    let all = namespace.ask(&["get", "branches.bough.dev", "-o", "json"])?;
+    let all: Value = serde_json::from_str(&all)?;
+    let all = all["items"].as_array().cloned().unwrap_or_default();
+    let one = all.iter().find(|it| it["spec"]["id"] == "second");
+    let status = one.map(|it| it["status"].clone()).unwrap_or_default();
+    let condition = &status["conditions"][0];
+    ensure!(
+        condition["reason"] == "Refused" && condition["status"] == "False",
+        "{status}"
+    );
+    ensure!(status["host"].is_null(), "{status}");
+    eventually("the event of the refusal", LIMIT, || {
+        let events = namespace.ask(&["get", "events", "--field-selector=reason=Refused"])?;
+        Ok((events.contains(words) && events.contains("Warning")).then_some(()))
+    })
+}
+
+/// An administrator changes his mind while everything runs.
+fn images_of_agents(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
+    let mut user = cluster.user()?;
+    user.set("BOUGH_AGENT_IMAGE", IMAGE);
+    let exec = [
+        "exec",
+        "-t",
+        "deployment/inventory",
+        "-n",
+        namespace.name(),
+        "--",
+        "true",
+    ];
+    let told = user.run(exec, LIMIT)?.exit_code(3)?.stderr;
+    let words = format!("agents of this cluster run from {OTHER_IMAGE} alone");
+    ensure!(told.contains(&words), "{told}\nhas no {words:?}");
+    let patch = json!({"data": {"agentImages": format!("{OTHER_IMAGE}, {IMAGE}")}}).to_string();
+    let words = ["-n", "bough-operator", "patch", "configmap", "bough-limits"];
+    cluster.ask(&[&words[..], &["-p", &patch]].concat())?;
+    eventually("an agent from an image that is allowed", LIMIT, || {
+        Ok(user.run(exec, LIMIT)?.status.success().then_some(()))
+    })
+}
