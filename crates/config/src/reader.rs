@@ -47,7 +47,7 @@ pub struct Surroundings {
     /// The caller's environment: for `get_env`, for the variables that win over the file, and for
     /// `MIRRORD_BRANCH_NAME`, which wins over git's branch.
     pub environment: Arc<Environment>,
-    /// The branch that git has checked out; see [`git_branch`].
+    /// The branch that git has checked out; see [`git_branch()`].
     pub git_branch: Option<String>,
     /// The session's key, from `--key` or `MIRRORD_KEY`: wins over the file's.
     pub key: Option<String>,

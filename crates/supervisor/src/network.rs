@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Owns the decisions, pure, in the supervisor's own types ([`NetworkPlan`]), and the names that addresses go by
-//! ([`NameBook`]). Leaves reading them from a file to the caller, and carrying them out to `remote` and `intercept`.
+//! (`NameBook`). Leaves reading them from a file to the caller, and carrying them out to `remote` and `intercept`.
 
 mod dns;
 mod filter;

@@ -63,6 +63,22 @@ const LINTS: [Stage; 5] = [
     },
 ];
 
+/// Not a part of `check`: what it finds is seldom, and it takes as long as all lints.
+const DOCUMENTATION: Stage = Stage {
+    name: "documentation",
+    run: |_| {
+        let mut command = tools::cargo();
+        command.args([
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]);
+        command.env("RUSTDOCFLAGS", "--deny warnings");
+        command::run(command.current_dir(workspace()))
+    },
+};
+
 const UNIT_TESTS: [Stage; 2] = [
     Stage {
         name: "repository rules",
@@ -91,6 +107,14 @@ pub(crate) fn run(places: &Places) -> Result<()> {
 /// When a stage fails: its name, after its own output.
 pub(crate) fn lints(places: &Places) -> Result<()> {
     run_all(&LINTS, places)
+}
+
+/// Whether the documentation of every item is whole: no link in it leads nowhere.
+///
+/// # Errors
+/// With what rustdoc warned of, after its own output.
+pub(crate) fn documentation(places: &Places) -> Result<()> {
+    run_all(&[DOCUMENTATION], places)
 }
 
 fn run_all(stages: &[Stage], places: &Places) -> Result<()> {

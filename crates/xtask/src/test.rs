@@ -29,6 +29,7 @@ pub(crate) fn run(places: &Places, only: Option<&str>) -> Result<()> {
     let path = postgres::search_path(root, std::env::var_os(postgres::PATH_VARIABLE))?;
     if only.is_none() {
         check::lints(places)?;
+        check::documentation(places)?;
     }
     if rustix::process::geteuid().is_root() {
         // Only root's tests mount filesystems.

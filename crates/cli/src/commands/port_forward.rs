@@ -46,8 +46,8 @@ runs until Ctrl-C.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PortForwardArgs {
-    /// A port of this machine that leads to a host and port as the target reaches them: [LOCAL_PORT:]HOST:PORT; may be
-    /// given several times
+    /// A port of this machine that leads to a host and port as the target reaches them: HOST:PORT, or LOCAL_PORT:HOST:PORT
+    /// where it is not the same; may be given several times
     #[arg(
         short = 'L',
         long = "local",
@@ -56,8 +56,8 @@ pub(crate) struct PortForwardArgs {
     )]
     to: Vec<To>,
 
-    /// A port of the target that leads to one of this machine's 127.0.0.1: [TARGET_PORT:]LOCAL_PORT; may be given several
-    /// times
+    /// A port of the target that leads to one of this machine's 127.0.0.1: LOCAL_PORT, or TARGET_PORT:LOCAL_PORT where it is
+    /// not the same; may be given several times
     #[arg(short = 'R', long = "reverse", value_name = "[PORT:]PORT")]
     from: Vec<From>,
 

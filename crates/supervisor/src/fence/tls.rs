@@ -97,7 +97,7 @@ impl Authority {
     /// The server's side of TLS with a program.
     ///
     /// # Errors
-    /// As the handshake fails; [`refusal`] tells a program that did not believe the certificate.
+    /// As the handshake fails; [`is_disbelief`] tells a program that did not believe the certificate.
     pub(super) async fn accept(&self, client: Box<dyn Stream>) -> io::Result<Box<dyn Stream>> {
         Ok(Box::new(self.acceptor.accept(client).await?))
     }

@@ -47,8 +47,8 @@ pub(super) struct RunArgs {
     #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
 
-    /// A port of this machine that leads to one of the target's: [ADDRESS:]HOST_PORT:PORT, with 127.0.0.1 as ADDRESS
-    /// unless it is given; may be given several times
+    /// A port of this machine that leads to one of the target's: HOST_PORT:PORT on 127.0.0.1, or ADDRESS:HOST_PORT:PORT;
+    /// may be given several times
     #[arg(long, value_name = "HOST_PORT:PORT", value_parser = parse_published)]
     publish: Vec<PublishedPort>,
 
