@@ -19,6 +19,9 @@ use crate::clock;
 use crate::contexts::{PodFollower, PodId};
 use crate::ui::{Ui, words};
 
+/// Words that wait to be heard, whose tasks wait with them: a pod that joins and one that strays at every place.
+const WORDS_MAX: usize = 2 * REPLICAS_MAX;
+
 /// What a task of the following says.
 enum Word {
     Event(Event),
@@ -65,8 +68,8 @@ struct Followed<'a> {
     ui: &'a Ui,
     following: Following,
     agents: HashMap<PodId, Arc<TargetAgent>>,
-    words_tx: mpsc::UnboundedSender<Word>,
-    words_rx: mpsc::UnboundedReceiver<Word>,
+    words_tx: mpsc::Sender<Word>,
+    words_rx: mpsc::Receiver<Word>,
     /// Whoever joins a pod or watches a session; they end with this.
     tasks: JoinSet<()>,
 }
@@ -80,7 +83,7 @@ impl<'a> Followed<'a> {
         } else {
             Reach::One
         };
-        let (words_tx, words_rx) = mpsc::unbounded_channel();
+        let (words_tx, words_rx) = mpsc::channel(WORDS_MAX);
         let mut followed = Self {
             network,
             follower,
@@ -145,7 +148,7 @@ impl<'a> Followed<'a> {
                         Err(why) => Word::Event(Event::NotJoined(pod, why)),
                     };
                     // Nobody hears it once the session is over.
-                    let _over = words_tx.send(word);
+                    let _over = words_tx.send(word).await;
                 });
             }
             Action::Retire(pod) => {
@@ -178,7 +181,8 @@ impl<'a> Followed<'a> {
             let reason = tokio::select! {
                 reason = session.closed() => reason,
                 () = strayed(&session) => {
-                    let _over = words_tx.send(Word::Event(Event::Strayed(pod.clone())));
+                    let strayed = Word::Event(Event::Strayed(pod.clone()));
+                    let _over = words_tx.send(strayed).await;
                     session.closed().await
                 }
             };
@@ -189,7 +193,7 @@ impl<'a> Followed<'a> {
                 | CloseReason::Violation { .. }
                 | CloseReason::Lost => Event::Over(pod),
             };
-            let _over = words_tx.send(Word::Event(event));
+            let _over = words_tx.send(Word::Event(event)).await;
         });
     }
 
