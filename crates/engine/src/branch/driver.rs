@@ -177,7 +177,13 @@ impl Driver {
         let is_asleep = matches!(self.record.state, State::Asleep { .. });
         let mut working = Box::pin(work::perform(work, brief, Arc::clone(&self.shared)));
         loop {
-            let deadline = earliest(self.record.hold.next_deadline(), self.quiet.deadline());
+            // What is being deleted expires no more: begun again each time, its removal would never end.
+            let expiry = if self.is_going() {
+                None
+            } else {
+                self.record.hold.next_deadline()
+            };
+            let deadline = earliest(expiry, self.quiet.deadline());
             let changed = tokio::select! {
                 outcome = &mut working, if !self.stopped => self.take(outcome).await,
                 request = self.requests_rx.recv() => match request {
@@ -483,6 +489,10 @@ impl Driver {
                 let changed = stepped.is_ok();
                 let _ = reply.send(stepped.map(|()| self.view()));
                 changed
+            }
+            Request::Delete { reply } if self.is_going() => {
+                let _ = reply.send(());
+                false
             }
             Request::Delete { reply } => {
                 let stepped = self.step(Event::DeleteAsked).await;

@@ -262,3 +262,27 @@ async fn deletion_and_reset_survive_a_crash_at_every_step() {
         }
     }
 }
+
+/// Its TTL has passed and somebody deletes it as well: neither has the removal begun again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_removal_of_a_branch_that_has_expired_goes_on_to_its_end() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let (mut driver, handle) = idle_driver(&app, &request(&source, "expired")).await;
+    for _ in 0..STEPS_TO_READY {
+        driver.drive_one_state().await;
+    }
+    let long_ago = Timestamp::UNIX_EPOCH;
+    driver.record.hold = Hold::new(Ttl(1));
+    driver.record.hold.settle(long_ago);
+    driver.step(Event::Expired).await.unwrap();
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    handle
+        .requests_tx
+        .send(Request::Delete { reply })
+        .await
+        .unwrap();
+    driver.drive_one_state().await;
+    assert_eq!(driver.record.state, State::Gone);
+}
