@@ -32,6 +32,10 @@ fn a_branch_in_a_cluster_is_made_and_opened_from_here() -> Result<()> {
     ensure!(created.contains("psql try-it"), "{created}");
     ensure!(!created.contains("127.0.0.1"), "{created}");
 
+    // The host asks the source from now on.
+    branches(&["create", "second"])?.success()?;
+    branches(&["destroy", "second"])?.success()?;
+
     let less = "UPDATE products SET stock_quantity = 7 WHERE product_id = '1'";
     branches(&["psql", "try-it", "--", "-c", less])?.success()?;
     let stock = branches(&["psql", "try-it", "--", "-Atc", STOCK])?.success()?;

@@ -25,5 +25,6 @@ mod replaced_pods;
 mod replicas;
 mod shop;
 mod targetless;
+mod versions;
 mod volumes;
 mod walk_through;

@@ -93,6 +93,15 @@ impl SourceAccess {
         connect_by(&self.url, self.database.as_deref(), settings, gateway).await
     }
 
+    /// Asks for its major version alone.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn version(&self) -> Result<PgMajor, SourceError> {
+        let session = self.connect().await?;
+        Facts::read_version(&session).await.map(|(major, _)| major)
+    }
+
     /// Asks who and where the source really is.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub const PROGRAM: &str = "/opt/bough/bough";
 pub const DATA_DIR: &str = "/var/lib/bough/engine";
 
 /// The container that the engine runs in.
-pub(crate) const CONTAINER: &str = "engine";
+pub const CONTAINER: &str = "engine";
 
 /// The account that the stock image has for PostgreSQL.
 const ACCOUNT: i64 = 999;

@@ -7,6 +7,7 @@ mod invite;
 mod pod;
 mod relay;
 mod run;
+mod source_version;
 
 use std::io::{self, Write};
 
@@ -33,6 +34,7 @@ enum Verb {
     Relay(relay::RelayArgs),
     Pod(pod::PodArgs),
     Invite(invite::InviteArgs),
+    SourceVersion(source_version::SourceVersionArgs),
 }
 
 /// Serves until the target ends. Must be called while this process has one thread.
@@ -43,6 +45,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<ExitCode, CommandError> {
         Verb::Relay(args) => relay::run(args)?,
         Verb::Pod(args) => pod::run(args)?,
         Verb::Invite(args) => invite::run(args)?,
+        Verb::SourceVersion(args) => source_version::run(args)?,
     }
     Ok(ExitCode::Success)
 }

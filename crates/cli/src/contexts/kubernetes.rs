@@ -23,6 +23,7 @@ mod own_pod;
 mod pod_agent;
 mod pod_environment;
 mod pod_follower;
+mod source_version;
 mod workload;
 
 use std::collections::BTreeMap;

@@ -39,7 +39,8 @@ enum PlanError {
     OperatorForbidden(String),
     /// In a cluster the version says which image a branch's host runs.
     #[error(
-        "branch {id} ({path}) says no version, which in a cluster says whose PostgreSQL it gets"
+        "branch {id} ({path}) says no version, and neither a target nor a branch host is there that its source could be \
+         asked from"
     )]
     NoVersion {
         /// The branch.
@@ -209,6 +210,7 @@ pub(super) async fn prepare(
         config,
     };
     plan.branches = locate_branches(&plan)?;
+    learn_versions(&mut plan).await?;
     plan.host = request_host(&plan, settings).await?;
     // The last, so that nothing that fails before leaves it behind.
     make_own_pod(&mut plan, settings).await?;
@@ -244,34 +246,58 @@ async fn require_operator(
         return Ok(());
     };
     let branch = |error| CommandError::new(ExitCode::Branch, error);
-    let Some(first) = config.branches.first() else {
+    if config.branches.is_empty() {
         return if config.operator == Some(true) {
             Ok(contexts::require_operator(kubeconfig, namespace).await?)
         } else {
             Ok(())
         };
-    };
+    }
     if config.operator == Some(false) {
         let error = PlanError::OperatorForbidden(context.to_string());
         return Err(branch(error).with_hint("remove \"operator\", or write true"));
     }
-    for wanted in &config.branches {
-        match (wanted.version, first.version) {
-            (None, _) => {
-                let error = PlanError::NoVersion {
-                    id: wanted.id.to_string(),
-                    path: wanted.path.clone(),
-                };
-                return Err(branch(error).with_hint("\"version\": \"16\", as its source has it"));
-            }
-            (Some(one), Some(other)) if one != other => {
-                return Err(branch(PlanError::Versions(other, one)));
-            }
-            (Some(_), _) => {}
-        }
-    }
     let required = contexts::require_operator(kubeconfig, namespace).await;
     required.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
+}
+
+/// Learns in a cluster which version each branch has that the file says none of, from its source as the target reaches it;
+/// all have to be of one.
+async fn learn_versions(plan: &mut Plan) -> Result<(), CommandError> {
+    let Some(kubeconfig) = &plan.context.kubeconfig else {
+        return Ok(());
+    };
+    let failed = |error| CommandError::from(error).with_exit(ExitCode::Branch);
+    for planned in &mut plan.branches {
+        if planned.wanted.version.is_some() {
+            continue;
+        }
+        let url = &planned.source.url;
+        let learnt = match &plan.agent {
+            Some(AgentLink::Pod(agent)) => agent.source_version(url).await.map(Some),
+            Some(AgentLink::Socket { .. }) | None => {
+                BranchHost::source_version(kubeconfig, &plan.namespace, url).await
+            }
+        };
+        planned.wanted.version = learnt.map_err(failed)?;
+        if planned.wanted.version.is_none() {
+            let error = PlanError::NoVersion {
+                id: planned.wanted.id.to_string(),
+                path: planned.wanted.path.clone(),
+            };
+            let error = CommandError::new(ExitCode::Branch, error);
+            return Err(error.with_hint("\"version\": \"16\", as its source has it"));
+        }
+    }
+    let mut versions = plan.branches.iter().filter_map(|it| it.wanted.version);
+    let first = versions.next();
+    match versions.find(|version| Some(*version) != first).zip(first) {
+        Some((other, first)) => {
+            let error = PlanError::Versions(first, other);
+            Err(CommandError::new(ExitCode::Branch, error))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The host of the branches in a cluster; none on this machine, or without branches.

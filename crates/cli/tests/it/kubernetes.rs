@@ -63,16 +63,7 @@ fn the_kubeconfigs_current_context_is_taken_and_told_unless_another_is_named() {
 fn branches_that_no_operator_makes_are_refused_before_anything_is_asked() {
     let env = with_kubeconfig();
     let file = env.home().join("x.json");
-    std::fs::write(&file, BRANCHED).unwrap();
-    insta::assert_snapshot!(show(&env, &run(&env, "exec -f x.json -- echo never")), @r#"
-    exit 4
-    --- stdout
-    --- stderr
-    error: branch x (feature.db_branches[0]) says no version, which in a cluster says whose PostgreSQL it gets
-    hint: "version": "16", as its source has it
-    "#);
-    let versioned = BRANCHED.replace(r#""id": "x""#, r#""id": "x", "version": "16""#);
-    let forbidden = versioned.replacen('{', r#"{"operator": false, "#, 1);
+    let forbidden = BRANCHED.replacen('{', r#"{"operator": false, "#, 1);
     std::fs::write(&file, forbidden).unwrap();
     let outcome = run(&env, "exec -f x.json -- echo never");
     assert_eq!(
@@ -85,7 +76,7 @@ fn branches_that_no_operator_makes_are_refused_before_anything_is_asked() {
         outcome.stderr
     );
     // Whether there is an operator, only the cluster says.
-    std::fs::write(&file, versioned).unwrap();
+    std::fs::write(&file, BRANCHED).unwrap();
     insta::assert_snapshot!(show(&env, &run(&env, "exec -f x.json -- echo never")), @r#"
     exit 4
     --- stdout
@@ -110,7 +101,6 @@ fn what_a_cluster_is_not_asked_yet_is_refused_by_name() {
     assert!(outcome.stderr.starts_with(told), "{}", outcome.stderr);
     let source = "--source postgres://db/shop";
     for (line, word) in [
-        (format!("db-branches create x {source}"), "--version"),
         (
             format!("db-branches create x {source} --version 16 -o env"),
             "-o env",

@@ -156,17 +156,26 @@ const DROPPED: &str = "SELECT 'SCHEMA public' WHERE NOT EXISTS (SELECT FROM pg_n
      UNION ALL SELECT 'EXTENSION plpgsql' WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'plpgsql')";
 
 impl Facts {
-    /// Reads them in the session's transaction.
+    /// Reads the version, as major and `server_version_num`.
     ///
     /// # Errors
-    /// [`SourceError`].
-    pub async fn read(session: &Session) -> Result<Self, SourceError> {
+    /// [`SourceError`], also for one that is too old.
+    pub(super) async fn read_version(session: &Session) -> Result<(PgMajor, u32), SourceError> {
         let asked = "SELECT current_setting('server_version_num')";
         let version_num = row(session, "version", asked).await?.number(0)?;
         let major = PgMajor::from_server_version_num(version_num);
         if major < PgMajor(PG_MAJOR_MIN) {
             return Err(SourceError::TooOld { major });
         }
+        Ok((major, version_num))
+    }
+
+    /// Reads them in the session's transaction.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn read(session: &Session) -> Result<Self, SourceError> {
+        let (major, version_num) = Self::read_version(session).await?;
         let head = row(session, "locale", HEAD).await?;
         let system_identifier = if head.is(4) {
             let asked = "SELECT system_identifier FROM pg_control_system()";

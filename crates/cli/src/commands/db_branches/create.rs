@@ -100,7 +100,10 @@ enum CreateFormat {
 #[derive(Debug, thiserror::Error)]
 enum ThereError {
     /// The version says which image its host runs.
-    #[error("`db-branches create` in a cluster needs --version: whose PostgreSQL the branch gets")]
+    #[error(
+        "`db-branches create` in a cluster needs --version where the namespace has no branch host yet that could ask the \
+         source"
+    )]
     Version,
     /// Names are an engine's own.
     #[error("`db-branches create` in a cluster takes a source by its URL, and knows no names yet")]
@@ -124,24 +127,21 @@ async fn request_host(
     settings: &Settings,
 ) -> Result<BranchHost, CommandError> {
     let refuse = |error, hint: &str| Err(CommandError::new(ExitCode::Usage, error).with_hint(hint));
-    let version = match (args.output, args.version) {
-        (CreateFormat::Env, _) => {
+    match args.output {
+        CreateFormat::Env => {
             return refuse(
                 ThereError::Output("env"),
                 "`bough db-branches url` leads there",
             );
         }
-        (CreateFormat::Json, _) => {
+        CreateFormat::Json => {
             return refuse(
                 ThereError::Output("json"),
                 "`bough db-branches url` leads there",
             );
         }
-        (CreateFormat::Text, None) => {
-            return refuse(ThereError::Version, "--version 16, as its source has it");
-        }
-        (CreateFormat::Text, Some(version)) => version,
-    };
+        CreateFormat::Text => {}
+    }
     let SourceRef::Url(url) = source else {
         return refuse(
             ThereError::Name,
@@ -149,6 +149,14 @@ async fn request_host(
         );
     };
     let url = PgUrl::parse(url.reveal()).map_err(SourceArgError::Url)?;
+    contexts::require_operator(kubeconfig, namespace).await?;
+    let version = match args.version {
+        Some(version) => Some(version),
+        None => BranchHost::source_version(kubeconfig, namespace, &url).await?,
+    };
+    let Some(version) = version else {
+        return refuse(ThereError::Version, "--version 16, as its source has it");
+    };
     let database = args.database.clone().or_else(|| url.database());
     let wish = BranchWish {
         id: args.id.clone(),
@@ -158,7 +166,6 @@ async fn request_host(
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
         target: None,
     };
-    contexts::require_operator(kubeconfig, namespace).await?;
     let host = BranchHost::request(kubeconfig, namespace, &[wish], settings).await;
     host.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
 }

@@ -212,7 +212,7 @@ impl AgentContainer {
     }
 }
 
-async fn read_text(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
+pub(super) async fn read_text(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
     let mut text = Vec::new();
     if let Some(stream) = stream {
         // A piece is no invitation, which the caller sees.

@@ -22,7 +22,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use model::{
-    BranchId, BranchName, CopyMode, CopySpec, Namespace, PgMajor, TargetKind, TargetRef, Ttl,
+    BranchId, BranchName, CopyMode, CopySpec, Namespace, PgMajor, PgUrl, TargetKind, TargetRef, Ttl,
 };
 use resources::{
     Branch, BranchCopy, BranchPhase, BranchSpec, CopyModeName, RowsOf, Workload, WorkloadKind,
@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use super::error::{ApiFailure, ClusterError};
 use super::kubeconfig::Kubeconfig;
+use super::source_version;
 use crate::clock;
 use crate::settings::Settings;
 use tunnel::EngineTunnel;
@@ -157,15 +158,7 @@ impl BranchHost {
     ) -> Result<Self, ClusterError> {
         let client = kubeconfig.client().await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-        let listed = pods
-            .list(&ListParams::default().labels(operator::HOST_LABEL))
-            .await;
-        let listed = listed.map_err(|error| ClusterError::Api {
-            tried: format!("look for branch hosts in namespace {namespace}"),
-            right: format!("list pods -n {namespace}"),
-            source: error.into(),
-        })?;
-        let mut names = listed.items.iter().map(ResourceExt::name_any);
+        let mut names = hosts(&pods, namespace).await?.into_iter();
         match (names.next(), names.next()) {
             (Some(pod), None) => Self::open(client, namespace, pod, settings),
             (None, _) => Err(ClusterError::NoHost {
@@ -178,6 +171,26 @@ impl BranchHost {
                     .to_owned(),
             }),
         }
+    }
+
+    /// Which PostgreSQL the branch hosts of a namespace reach by `url`; none where it has no host that could be asked.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when the user may not ask, or the source does not answer.
+    pub(crate) async fn source_version(
+        kubeconfig: &Kubeconfig,
+        namespace: &Namespace,
+        url: &PgUrl,
+    ) -> Result<Option<PgMajor>, ClusterError> {
+        let client = kubeconfig.client().await?;
+        let pods: Api<Pod> = Api::namespaced(client, namespace.as_str());
+        let hosts = hosts(&pods, namespace).await?;
+        let Some(pod) = hosts.first() else {
+            return Ok(None);
+        };
+        let (container, program) = (operator::HOST_CONTAINER, operator::PROGRAM);
+        let asked = source_version::ask(&pods, pod, container, program, url).await;
+        asked.map(Some)
     }
 
     fn open(
@@ -216,6 +229,18 @@ impl BranchHost {
             source,
         })
     }
+}
+
+/// The pods of a namespace's branch hosts.
+async fn hosts(pods: &Api<Pod>, namespace: &Namespace) -> Result<Vec<String>, ClusterError> {
+    let which = ListParams::default().labels(operator::HOST_LABEL);
+    let listed = pods.list(&which).await;
+    let listed = listed.map_err(|error| ClusterError::Api {
+        tried: format!("look for branch hosts in namespace {namespace}"),
+        right: format!("list pods -n {namespace}"),
+        source: error.into(),
+    })?;
+    Ok(listed.items.iter().map(ResourceExt::name_any).collect())
 }
 
 /// Requests of one namespace.

@@ -97,6 +97,14 @@ pub(crate) enum ClusterError {
         /// Why.
         why: String,
     },
+    /// The source does not say which PostgreSQL it is.
+    #[error("cannot ask the source for its version from the pod {pod}: {why}")]
+    NoVersion {
+        /// The pod.
+        pod: String,
+        /// Why.
+        why: String,
+    },
     /// The operator does not make this branch.
     #[error("no branch {id} in namespace {namespace}: {why}")]
     NoRoom {
@@ -202,6 +210,7 @@ impl ClusterError {
             | Self::NoOperator
             | Self::NoHost { .. }
             | Self::NoRoom { .. }
+            | Self::NoVersion { .. }
             | Self::Tunnel { .. }
             | Self::NotFound { .. }
             | Self::NoPod { .. }
@@ -236,6 +245,10 @@ impl ClusterError {
                  show what there is",
                 operator::HOST_LABEL
             )),
+            Self::NoVersion { .. } => Some(
+                "a version that is named is not asked for: \"version\": \"16\" in the file, --version 16 for `create`"
+                    .to_owned(),
+            ),
             Self::NoRoom { namespace, .. } => Some(format!(
                 "`bough db-branches -n {namespace} destroy ID` makes room; how much there is the cluster's \
                  administrator says"

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use model::{PgMajor, PgUrl};
 use tokio::io::DuplexStream;
 use wire::pump::{self, ConnectError, Inbox, Session};
 use wire::{SessionId, SessionKey};
 
-use super::agent_container::AgentContainer;
-use super::error::ApiFailure;
+use super::agent_container::{AgentContainer, PROGRAM};
+use super::error::{ApiFailure, ClusterError};
 use super::invitation::SessionCredential;
+use super::source_version;
 
 /// How one session comes to an agent.
 #[derive(Clone)]
@@ -54,6 +56,14 @@ impl PodAgent {
         let (pod, container) = (&self.pod, &self.container);
         let namespace = self.pods.namespace().unwrap_or("default");
         format!("kubectl -n {namespace} logs {pod} -c {container}")
+    }
+
+    /// Which PostgreSQL the target reaches by `url`.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when nobody there tells.
+    pub(crate) async fn source_version(&self, url: &PgUrl) -> Result<PgMajor, ClusterError> {
+        source_version::ask(&self.pods, &self.pod, &self.container, PROGRAM, url).await
     }
 
     /// Opens the session.
