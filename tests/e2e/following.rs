@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::story::{PASSWORD, ROLE, Story, assert_says, stock};
-use crate::traces::entries;
+use crate::traces::{entries, working_in};
 
 /// A seed, a snapshot, a reconnection, on a busy machine.
 const BACKGROUND_LIMIT: Duration = Duration::from_secs(120);
@@ -224,6 +224,39 @@ fn a_source_that_never_rests_gives_branches_of_this_moment() -> Result<()> {
         sql::execute(branch, "UPDATE products SET stock_quantity = 1")?;
     }
     ensure!(stock(&story.source_url())?.0 == 43);
+    story.end()
+}
+
+/// One that is dead would be taken by the next request, in vain, and its files would stay for as long as it was to wait.
+#[test]
+fn a_follower_that_was_killed_is_replaced() -> Result<()> {
+    let story = granting()?;
+    follow(&story, &[])?;
+    let load = Load::on(&story)?;
+    story.create("first", &[])?;
+    let clones = story.data().join("volume/clones");
+    let of_first = story.branch("first")?["identity"].clone();
+    let of_first = of_first.as_str().context("an identity")?.to_owned();
+    let waiting = wait(&story, "a follower that waits", || {
+        let count = story.json(&["engine", "status"])?["engine"]["followers"].as_u64();
+        let nameless = entries(&clones)?
+            .into_iter()
+            .find(|clone| !of_first.ends_with(clone.as_str()));
+        Ok(nameless.filter(|_| count.is_some_and(|count| count > 0)))
+    })?;
+    let servers = working_in(&clones.join(&waiting))?;
+    ensure!(!servers.is_empty(), "nobody works in {waiting}");
+    for (pid, _) in servers {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        // Some end by themselves when the first one does.
+        let _ = kill_process(pid.context("a pid")?, Signal::KILL);
+    }
+    wait(&story, "the end of what it left", || {
+        Ok((!entries(&clones)?.contains(&waiting)).then_some(()))
+    })?;
+    story.create("second", &[])?;
+    ensure!(freshness(&story, "second")? == "replayed");
+    drop(load);
     story.end()
 }
 

@@ -634,8 +634,8 @@ impl Model {
             }
             Action::Reset { .. } => {
                 branch.doubt();
-                branch.excuse = None;
                 if is_done {
+                    branch.excuse = None;
                     branch.life = Life::Present;
                     branch.maybe.clear();
                     branch.floor = fresh_floor(branch.any_age, outcome);

@@ -109,6 +109,12 @@ struct Nameless {
     made_at: Timestamp,
 }
 
+impl Nameless {
+    fn has_ended(&self) -> bool {
+        self.follower.as_ref().is_none_or(Follower::has_ended)
+    }
+}
+
 impl Drop for Nameless {
     fn drop(&mut self) {
         let Some(follower) = self.follower.take() else {
@@ -250,7 +256,9 @@ impl Followers {
 
     fn pop(&self, base: &BaseName) -> Option<Nameless> {
         let mut shelves = self.shelves();
-        let taken = shelves.get_mut(base)?.ready.pop();
+        let ready = &mut shelves.get_mut(base)?.ready;
+        ready.retain(|waiting| !waiting.has_ended());
+        let taken = ready.pop();
         self.0.changed.notify_one();
         taken
     }
@@ -287,9 +295,9 @@ impl Followers {
         let mut shelves = self.shelves();
         shelves.retain(|_, shelf| {
             let wanted = if may_keep { self.wanted(shelf, now) } else { 0 };
-            shelf
-                .ready
-                .retain(|waiting| now.duration_since(waiting.made_at) < age_max);
+            shelf.ready.retain(|waiting| {
+                now.duration_since(waiting.made_at) < age_max && !waiting.has_ended()
+            });
             shelf.ready.truncate(wanted);
             !shelf.living.is_retired() && (shelf.always > 0 || self.wanted(shelf, now) > 0)
         });

@@ -16,6 +16,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use model::{ByteSize, Secret};
 
 use super::backup::{self, BackupError};
@@ -248,6 +249,11 @@ impl Follower {
     /// Its identity.
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Whether its server has ended: it is of no more use then.
+    pub fn has_ended(&self) -> bool {
+        self.server.server().exited().now_or_never().is_some()
     }
 
     /// How far it is.
