@@ -18,6 +18,7 @@ mod events;
 mod images;
 mod leader;
 mod limits;
+mod listing;
 mod observed;
 mod pod_security;
 mod pods;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
-    agent, alias, completions, db_branches, doctor, engine, exec, local, operator, port_forward,
-    probe, schema, source, verify_config, watch_session,
+    agent, alias, completions, db_branches, doctor, engine, exec, local, ls, operator,
+    port_forward, probe, schema, source, verify_config, watch_session,
 };
 
 const EXAMPLES: &str = "\
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     DbBranches(db_branches::DbBranchesArgs),
     Source(source::SourceArgs),
     Local(local::LocalArgs),
+    Ls(ls::LsArgs),
     PortForward(port_forward::PortForwardArgs),
     Engine(engine::EngineArgs),
     Operator(operator::OperatorArgs),

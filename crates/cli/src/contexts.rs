@@ -66,6 +66,72 @@ pub(crate) async fn find(
     }
 }
 
+/// Lists what a session could take the place of.
+///
+/// # Errors
+/// [`FindError`] when the context cannot be asked.
+pub(crate) async fn list(
+    context: &ContextChoice,
+    namespace: &Namespace,
+    kinds: &[TargetKind],
+    settings: &Settings,
+) -> Result<Listing, FindError> {
+    match &context.kubeconfig {
+        None => {
+            let found = local::list(&settings.data_dir, Some(namespace))?;
+            let found = found.into_iter().map(TargetEntry::from);
+            let targets = found.filter(|entry| kinds.contains(&entry.kind)).collect();
+            Ok(Listing {
+                targets,
+                ..Listing::default()
+            })
+        }
+        Some(kubeconfig) => {
+            let client = kubeconfig.client().await.map_err(ClusterError::from)?;
+            Ok(kubernetes::list_targets(&client, namespace, kinds).await?)
+        }
+    }
+}
+
+/// The targets of a namespace.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// By kind in the order that was asked for.
+    pub(crate) targets: Vec<TargetEntry>,
+    /// Rights that the user lacks, as `kubectl auth can-i` names them: what they are for is not listed.
+    pub(crate) forbidden: Vec<String>,
+    /// Kinds of which there are more than were listed.
+    pub(crate) cut: Vec<String>,
+}
+
+/// One target as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetEntry {
+    /// Its kind.
+    pub(crate) kind: TargetKind,
+    /// Its name.
+    pub(crate) name: String,
+    /// Pods of it that run, or 1 for a process that does.
+    pub(crate) running: u32,
+    /// Pods of it that have not ended, or 1 for a process.
+    pub(crate) all: u32,
+    /// Containers that a session may name, the first pod's first.
+    pub(crate) containers: Vec<String>,
+}
+
+impl From<local::TargetReport> for TargetEntry {
+    fn from(report: local::TargetReport) -> Self {
+        let kind = TargetKind::from_word(report.kind).unwrap_or(TargetKind::Pod);
+        Self {
+            kind,
+            name: report.name,
+            running: u32::from(report.state.runs()),
+            all: 1,
+            containers: report.container.into_iter().collect(),
+        }
+    }
+}
+
 /// A client of the cluster of `context`; of the one that this program runs in where the context is none of a kubeconfig.
 ///
 /// # Errors

@@ -8,10 +8,6 @@ use crate::error::CommandError;
 /// A command of mirrord, and what to use instead.
 const FOREIGN: &[(&str, &str)] = &[
     (
-        "ls",
-        "`bough local ls` lists the targets of this machine, `kubectl get deployments,pods` those of a cluster",
-    ),
-    (
         "session",
         "a session ends with its program; `bough db-branches status` shows which hold a branch",
     ),
@@ -21,7 +17,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ),
     (
         "ui",
-        "`bough db-branches status` and `bough local ls` show what there is",
+        "`bough db-branches status` and `bough ls` show what there is",
     ),
     (
         "wizard",
@@ -114,7 +110,7 @@ mod tests {
             .get_subcommands()
             .map(|command| command.get_name().to_owned())
             .collect();
-        for name in ["exec", "db-branches", "verify-config", "completions"] {
+        for name in ["exec", "ls", "db-branches", "verify-config", "completions"] {
             assert!(own.iter().any(|own| own == name), "{name}");
         }
         for (name, _) in FOREIGN {

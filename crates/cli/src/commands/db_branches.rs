@@ -18,10 +18,8 @@ use model::engine_api::BranchView;
 use model::{ExitCode, Namespace};
 
 use crate::contexts::{self, BranchHost, ContextChoice, Kubeconfig};
-use crate::diagnostics;
 use crate::engine_start::RunningEngine;
 use crate::error::CommandError;
-use crate::session::surroundings;
 use crate::settings::Settings;
 use crate::ui::Ui;
 use select::Scope;
@@ -78,7 +76,7 @@ pub(crate) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let file = read_file(args, settings)?;
+    let file = super::read_file(args.config_file.as_ref(), settings)?;
     let named = file
         .as_ref()
         .and_then(|config| config.kube_context.as_deref());
@@ -120,19 +118,6 @@ fn choose_scope(
     let named = args.namespace.clone().or(named);
     let namespace = settings.choose_namespace_of(named.as_ref(), context.namespace())?;
     Ok(Scope::Namespace(namespace))
-}
-
-/// The file whose namespace and context are meant; none where none is named.
-fn read_file(args: &DbBranchesArgs, settings: &Settings) -> Result<Option<Config>, CommandError> {
-    let named = args.config_file.as_ref();
-    let Some(file) = named.or(settings.session.config_file.as_ref()) else {
-        return Ok(None);
-    };
-    let mut surroundings = surroundings(settings)?;
-    surroundings.is_target_final = false;
-    config::read(file, &surroundings)
-        .map(Some)
-        .map_err(|error| diagnostics::rejection(file, error))
 }
 
 /// What a cluster's branches cannot be asked yet.

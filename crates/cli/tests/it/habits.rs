@@ -233,6 +233,7 @@ fn called_as_mirrord_it_answers_as_scripts_expect() {
     let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(document["type"], "Success");
     assert_eq!(document["config"]["namespace"], "metalmart");
+    assert_eq!(run(&env, "ls").success().unwrap(), "[]\n");
     let script = run(&env, "completions bash").success().unwrap();
     assert!(
         script.contains("complete -F _mirrord") && script.contains(" mirrord\n"),

@@ -17,6 +17,7 @@ fn the_overview_names_every_command() {
       db-branches    List, make and delete branches
       source         Name databases that branches are made of
       local          Run targets on this machine, for sessions without a cluster
+      ls             List what a session could take the place of
       port-forward   Lead ports of this machine through a target's network, or a target's ports to this
                      machine
       engine         Look at the engine that owns the branches, or stop it
@@ -82,6 +83,7 @@ fn every_command_has_examples() {
         "operator",
         "operator manifests",
         "local",
+        "ls",
         "local run",
         "port-forward",
         "local ls",

@@ -51,6 +51,14 @@ fn a_target_is_found_with_its_own_environment() {
         run(&env, "local ls -n other -o json").success().unwrap(),
         "[]\n"
     );
+    let targets = run(&env, "ls -n metalmart -o json").success().unwrap();
+    let targets: serde_json::Value = serde_json::from_str(&targets).unwrap();
+    assert_eq!(targets, serde_json::json!([TARGET]));
+    let none = run(&env, "ls -n metalmart -t pod").success().unwrap();
+    assert_eq!(
+        none,
+        "No target in namespace metalmart, context local (embedded default: no kubeconfig names one).\n"
+    );
 
     env.unset("FROM_CALLER");
     env.unset("BOUGH_SOURCE_URL");

@@ -334,7 +334,8 @@ fn id_of(pod: &Pod) -> PodId {
     }
 }
 
-fn state_of(pod: &Pod) -> PodState {
+/// How far a pod is.
+pub(super) fn state_of(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     match status.and_then(|status| status.phase.as_deref()) {
         Some("Succeeded" | "Failed") => PodState::Ended,
@@ -375,6 +376,11 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
         let sidecars = sidecars.filter(|it| it.restart_policy.as_deref() == Some("Always"));
         spec.containers.iter().chain(sidecars)
     })
+}
+
+/// Its containers but for those of a service mesh.
+pub(super) fn own_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    containers(pod).filter(|container| !MESH_CONTAINERS.contains(&container.name.as_str()))
 }
 
 fn choose_container<'a>(pod: &'a Pod, asked: Option<&str>) -> Option<&'a Container> {
