@@ -36,6 +36,9 @@ use watcher::{Watcher, WatcherError, WatcherProgram};
 /// The variable by which processes of a session are known again; its value is the session's id.
 pub const SESSION_VARIABLE: &str = "BOUGH_SESSION";
 
+/// How long the end of a session waits for connections that its programs left open.
+const LAST_EVENTS_WAIT_MAX: Duration = Duration::from_millis(200);
+
 /// How often names are looked up again: those of databases that fail over live for 5 to 60 seconds.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -254,6 +257,17 @@ impl Guard {
     /// What was counted so far.
     pub fn report(&self) -> Report {
         self.interceptor.session.ledger.report()
+    }
+
+    /// What the last connections of programs that have ended came to: a program that is refused and ends at once is
+    /// faster than whoever looks at its connection. Waits at most [`LAST_EVENTS_WAIT_MAX`], and not at all where no
+    /// connection is open.
+    pub async fn last_events(&mut self) -> Vec<Event> {
+        let conversations = &self.interceptor.session.conversations;
+        conversations.close();
+        // Those that go on have nothing more to tell in time.
+        let _open = tokio::time::timeout(LAST_EVENTS_WAIT_MAX, conversations.wait()).await;
+        std::iter::from_fn(|| self.events_rx.try_recv().ok()).collect()
     }
 
     /// Ends the guard: what is left of the session gets no further into the network.

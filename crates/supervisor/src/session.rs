@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use wire::SubscribeFailure;
 
 use crate::datagrams::Datagrams;
@@ -71,6 +72,8 @@ pub(crate) struct Session {
     pub(crate) names: Names,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) datagrams: Datagrams,
+    /// What the proxy is busy with, a task each.
+    pub(crate) conversations: TaskTracker,
     events_tx: mpsc::Sender<Event>,
 }
 
@@ -93,6 +96,7 @@ impl Session {
             names: Names::default(),
             subscriptions: Subscriptions::default(),
             datagrams: Datagrams::default(),
+            conversations: TaskTracker::new(),
             events_tx,
         };
         (session, events_rx)

@@ -167,6 +167,11 @@ impl Running {
             // What cannot be ended gets no further into the network: its calls have nobody left to ask.
             let _stuck = self.child.end_remains(signals, STOP_GRACE).await;
         }
+        let incoming = self.network.as_ref().map(|network| network.plan());
+        for event in self.guard.last_events().await {
+            // The session is over: none of them ends it.
+            let _loss = tell(&event, incoming, ui);
+        }
         (self.fence, self.guard.finish())
     }
 }

@@ -147,8 +147,9 @@ async fn pause(error: &io::Error) {
 
 /// Serves a connection of the session from `peer`, in a task of its own.
 pub(crate) fn begin(session: &Arc<Session>, peer: Peer, client: Box<dyn Stream>) {
+    let conversations = session.conversations.clone();
     let session = Arc::clone(session);
-    tokio::spawn(async move {
+    conversations.spawn(async move {
         let Some(arrival) = session.arrivals.take(&peer).await else {
             tracing::debug!(?peer, "a stranger at the fence");
             return;

@@ -55,7 +55,7 @@ fn source(major: u16, web: &Web) -> TestPostgres {
          CREATE FOREIGN TABLE far (id bigint, name text) SERVER remote OPTIONS (table_name 'item'); \
          CREATE TABLE hooked (n int); \
          CREATE FUNCTION call_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-           COPY (SELECT 1) TO PROGRAM 'curl --silent --fail --max-time 20 http://127.0.0.1:{web}/'; \
+           COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; curl --silent --fail --max-time 20 http://127.0.0.1:{web}/'; \
            RETURN NEW; END $$; \
          CREATE TRIGGER hook AFTER INSERT ON hooked FOR EACH ROW EXECUTE FUNCTION call_out()",
         web = web.port
