@@ -282,6 +282,13 @@ impl Engine {
         })
     }
 
+    /// Waits until more clones lie warm than the `left` ones, which may be other sources'.
+    pub(super) fn wait_until_refilled(&self, left: u32) -> Result<()> {
+        eventually("one more warm clone", WARM_WAIT_MAX, || {
+            Ok((self.api.status()?.warm_clones > left).then_some(()))
+        })
+    }
+
     /// Waits until a follower waits for a request.
     pub(super) fn wait_until_followed(&self) -> Result<()> {
         eventually("a follower", WARM_WAIT_MAX, || {

@@ -152,14 +152,21 @@ fn filesystem() -> Result<String> {
     Ok(name.trim().to_owned())
 }
 
-/// The commit, with a mark where the tree differs from it; an unpacked archive has none.
+/// The commit, with a mark where the tree differs from it but for what the bench itself writes; an unpacked archive has
+/// none.
 fn commit() -> String {
-    let described = capture(
-        Command::new("git")
-            .args(["describe", "--always", "--dirty", "--abbrev=12"])
-            .current_dir(workspace()),
-    );
-    described.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        capture(git.args(arguments).current_dir(workspace()))
+    };
+    let Ok(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
+    let written = [":!docs/benchmarks.md", ":!docs/benchmarks"];
+    let changed = git(&[&["status", "--porcelain", "--", "."], &written[..]].concat());
+    let is_dirty = changed.is_ok_and(|changed| !changed.trim().is_empty());
+    let mark = if is_dirty { "-dirty" } else { "" };
+    format!("{}{mark}", commit.trim())
 }
 
 fn command(args: &BenchArgs) -> String {

@@ -77,8 +77,10 @@ fn own(engine: &Engine, run: u32, url: &str) -> Result<f64> {
             _ => engine.wait_until_warm()?,
         };
         let time = time_session(engine, &config, url)?;
+        let left = engine.api.status()?.warm_clones;
         let branches = engine.api.branches()?;
         destroy(engine, &id)?;
+        engine.wait_until_refilled(left)?;
         let mut identities = branches
             .iter()
             .filter_map(|branch| branch.identity.as_ref());
