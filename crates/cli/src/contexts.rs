@@ -121,7 +121,8 @@ pub(crate) struct TargetEntry {
 
 impl From<local::TargetReport> for TargetEntry {
     fn from(report: local::TargetReport) -> Self {
-        let kind = TargetKind::from_word(report.kind).unwrap_or(TargetKind::Pod);
+        let kind = TargetKind::from_word(report.kind);
+        let kind = kind.expect("a report has a kind's own word");
         Self {
             kind,
             name: report.name,

@@ -9,13 +9,15 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ListMeta};
 use k8s_openapi::serde::de::DeserializeOwned;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::ListParams;
 use kube::core::{Selector, SelectorExt as _};
 use kube::{Api, Client, Resource, ResourceExt};
 use model::{Namespace, TargetKind};
 
 use super::error::{ApiFailure, ClusterError};
-use super::workload::{PodState, own_containers, state_of};
+use super::workload::{
+    PodState, newest_job, own_containers, rollouts, selector_of_service, state_of,
+};
 use crate::contexts::{Listing, TargetEntry};
 
 /// Objects of one kind that are asked for; of a namespace with more the rest is told to be missing.
@@ -85,11 +87,7 @@ impl Asking<'_> {
             TargetKind::Service => {
                 let found: Vec<Service> = self.all("services").await?;
                 for service in found {
-                    let labels = service.spec.as_ref().and_then(|spec| spec.selector.clone());
-                    let selector = labels.map(|labels| LabelSelector {
-                        match_labels: Some(labels),
-                        match_expressions: None,
-                    });
+                    let selector = selector_of_service(&service);
                     self.put(kind, service.name_any(), selector.as_ref());
                 }
             }
@@ -138,24 +136,16 @@ impl Asking<'_> {
         }
         let jobs: Vec<Job> = self.all("jobs.batch").await?;
         for cron in found {
-            let owner = cron.uid().unwrap_or_default();
-            let own = jobs.iter().filter(|job| {
-                let mut owners = job.owner_references().iter();
-                owners.any(|reference| reference.uid == owner)
-            });
-            let newest = own.max_by_key(|job| job.creation_timestamp().map(|time| time.0));
+            let newest = newest_job(&cron, &jobs);
             let selector = newest.and_then(|job| job.spec.as_ref()?.selector.as_ref());
             self.put(TargetKind::CronJob, cron.name_any(), selector);
         }
         Ok(())
     }
 
-    /// Argo Rollouts, whose types no client library has; none where the cluster does not know them.
+    /// Argo Rollouts; none where the cluster does not know them.
     async fn list_rollouts(&mut self) -> Result<(), ClusterError> {
-        let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout");
-        let resource = ApiResource::from_gvk(&kind);
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), self.namespace.as_str(), &resource);
+        let api = rollouts(self.client, self.namespace);
         let found = self.ask(&api, "rollouts.argoproj.io").await?;
         for rollout in found {
             let selector = rollout.data["spec"]["selector"].clone();

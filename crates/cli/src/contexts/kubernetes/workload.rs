@@ -208,11 +208,7 @@ async fn list_pods(
         }
         TargetKind::Service => {
             let found: Service = lookup.get("services").await?;
-            let labels = found.spec.and_then(|spec| spec.selector);
-            lookup.text(labels.map(|labels| LabelSelector {
-                match_labels: Some(labels),
-                match_expressions: None,
-            }))?
+            lookup.text(selector_of_service(&found))?
         }
         TargetKind::Rollout => lookup.selector_of_rollout().await?,
     };
@@ -280,36 +276,53 @@ impl Lookup<'_> {
     /// The pods of the newest job that a cron job began.
     async fn pods_of_cron_job(&self) -> Result<Vec<Pod>, ClusterError> {
         let cron: CronJob = self.get("cronjobs.batch").await?;
-        let owner = cron.uid().unwrap_or_default();
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), self.namespace.as_str());
         let listed = jobs.list(&ListParams::default()).await;
         let listed = listed.map_err(|error| self.failure("list", "jobs.batch", error))?;
-        let own = listed.items.into_iter().filter(|job| {
-            let mut owners = job.owner_references().iter();
-            owners.any(|reference| reference.uid == owner)
-        });
-        let newest = own.max_by_key(|job| job.creation_timestamp().map(|time| time.0));
-        match newest {
+        match newest_job(&cron, &listed.items) {
             Some(job) => {
-                let selector = self.text(job.spec.and_then(|spec| spec.selector))?;
+                let selector = job.spec.as_ref().and_then(|spec| spec.selector.clone());
+                let selector = self.text(selector)?;
                 self.pods_by(&selector).await
             }
             None => Ok(Vec::new()),
         }
     }
 
-    /// The selector of an Argo Rollout, whose types no client library has.
+    /// The selector of an Argo Rollout.
     async fn selector_of_rollout(&self) -> Result<String, ClusterError> {
-        let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout");
-        let resource = ApiResource::from_gvk(&kind);
-        let namespace = self.namespace.as_str();
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let api = rollouts(self.client, self.namespace);
         let found = api.get(&self.target.name).await;
         let found = found.map_err(|error| self.failure("get", "rollouts.argoproj.io", error))?;
         let selector = found.data["spec"]["selector"].clone();
         self.text(serde_json::from_value(selector).ok())
     }
+}
+
+/// The pods behind a service; none where it has no selector.
+pub(super) fn selector_of_service(service: &Service) -> Option<LabelSelector> {
+    let labels = service.spec.as_ref()?.selector.clone()?;
+    Some(LabelSelector {
+        match_labels: Some(labels),
+        match_expressions: None,
+    })
+}
+
+/// The newest of `jobs` that a cron job began.
+pub(super) fn newest_job<'a>(cron: &CronJob, jobs: &'a [Job]) -> Option<&'a Job> {
+    let owner = cron.uid().unwrap_or_default();
+    let own = jobs.iter().filter(|job| {
+        let mut owners = job.owner_references().iter();
+        owners.any(|reference| reference.uid == owner)
+    });
+    own.max_by_key(|job| job.creation_timestamp().map(|time| time.0))
+}
+
+/// Argo Rollouts, whose types no client library has.
+pub(super) fn rollouts(client: &Client, namespace: &Namespace) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout");
+    let resource = ApiResource::from_gvk(&kind);
+    Api::namespaced_with(client.clone(), namespace.as_str(), &resource)
 }
 
 /// The best of them; none where none runs.
