@@ -260,8 +260,8 @@ impl Guard {
     }
 
     /// What the last connections of programs that have ended came to: a program that is refused and ends at once is
-    /// faster than whoever looks at its connection. Waits at most [`LAST_EVENTS_WAIT_MAX`], and not at all where no
-    /// connection is open.
+    /// faster than whoever looks at its connection. Waits at most 200 ms, and not at all where no connection
+    /// is open.
     pub async fn last_events(&mut self) -> Vec<Event> {
         let conversations = &self.interceptor.session.conversations;
         conversations.close();
