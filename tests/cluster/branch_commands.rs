@@ -4,23 +4,18 @@ use anyhow::{Result, ensure};
 use fixtures::{Signal, eventually, sql};
 
 use crate::kubernetes::{Cluster, LIMIT};
-use crate::operator::{IMAGE, Operator};
-use crate::shop::Shop;
-use crate::walk_through::Branches;
+use crate::stage::Stage;
 
 const STOCK: &str = "SELECT stock_quantity FROM products WHERE product_id = '1'";
 
 #[test]
 fn a_branch_in_a_cluster_is_made_and_opened_from_here() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = cluster.user()?;
-    user.set("BOUGH_AGENT_IMAGE", IMAGE);
-    let _operator = Operator::install(&cluster, &user)?;
-    let shop = Shop::open(&cluster)?;
+    let mut stage = Stage::open(&cluster)?;
+    let source = stage.shop.source();
+    stage.user.set("BOUGH_SOURCE_URL", source);
+    let Stage { user, shop, .. } = &stage;
     let namespace = shop.namespace().name();
-    shop.wait_until_it_answers()?;
-    let _branches = Branches(shop.namespace());
-    user.set("BOUGH_SOURCE_URL", shop.source());
     let branches = |words: &[&str]| {
         let words = [&["db-branches", "-n", namespace], words].concat();
         user.run(words, LIMIT)

@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::operator::{IMAGE, turn};
 use crate::shop::Shop;
-use crate::walk_through::{Branches, ORDER, product, session_file, start_session};
+use crate::stage::{Branches, count_branches};
+use crate::walk_through::{ORDER, product, session_file, start_session};
 
 const NAMESPACE: &str = "bough-operator";
 
@@ -174,7 +175,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace();
     shop.wait_until_it_answers()?;
-    let branches = Branches(namespace);
+    let _branches = Branches(namespace);
     let file = session_file(&user, "inventory-db-branch.json", namespace.name())?;
     let (mut session, port) = start_session(&user, &file)?;
     let reserved = http::post(port, "/api/inventory/reserve", ORDER)?;
@@ -192,7 +193,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     ensure!(product(port)? == (1.into(), 99.into()));
     session.signal(Signal::TERM)?;
     drop(session.finish(LIMIT)?);
-    ensure!(branches.count()? == 1);
+    ensure!(count_branches(namespace)? == 1);
 
     takes_all_away(helm, &cluster, namespace)
 }

@@ -5,21 +5,15 @@ use fixtures::eventually;
 use serde_json::Value;
 
 use crate::kubernetes::{Cluster, LIMIT};
-use crate::operator::{IMAGE, Operator};
-use crate::shop::Shop;
-use crate::walk_through::Branches;
+use crate::stage::Stage;
 
 #[test]
 fn what_becomes_of_a_branch_is_read_and_waited_for_with_kubectl() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = cluster.user()?;
-    user.set("BOUGH_AGENT_IMAGE", IMAGE);
-    let _operator = Operator::install(&cluster, &user)?;
-    let shop = Shop::open(&cluster)?;
-    let namespace = shop.namespace();
-    shop.wait_until_it_answers()?;
-    let _branches = Branches(namespace);
-    user.set("BOUGH_SOURCE_URL", shop.source());
+    let mut stage = Stage::open(&cluster)?;
+    let source = stage.shop.source();
+    stage.user.set("BOUGH_SOURCE_URL", source);
+    let (user, namespace) = (&stage.user, stage.namespace());
     let create = ["db-branches", "-n", namespace.name(), "create", "try-it"];
     let create = [&create[..], &["--version", "16"]].concat();
     user.run(create, LIMIT)?.success()?;

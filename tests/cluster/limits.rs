@@ -6,10 +6,13 @@ use serde_json::{Value, json};
 
 use crate::doors::{BRANCHES, EXEC, PODS};
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::operator::{IMAGE, Operator};
+use crate::operator::IMAGE;
 use crate::shop::Shop;
+use crate::stage::Stage;
 use crate::users::User;
-use crate::walk_through::Branches;
+
+/// The label of the namespace whose agents are limited: other stories have theirs at the same time.
+const MARK: &str = "bough.dev/story=limits";
 
 /// An image that no pod here has.
 const OTHER_IMAGE: &str = "registry.example/bough:1";
@@ -38,18 +41,17 @@ fn user<'a>(cluster: &'a Cluster, shop: &Shop<'_>, name: &str) -> Result<User<'a
 #[test]
 fn quotas_of_users_and_namespaces_and_all_other_limits_hold_and_are_told() -> Result<()> {
     let cluster = Cluster::given()?;
-    let administrator = cluster.user()?;
     let flags = ["--branches-per-user=1", "--branches-per-namespace=2"];
     let flags = [&flags[..], &["--ttl-max=600", "--versions=16"]].concat();
     let flags = [&flags[..], &["--agent-images", OTHER_IMAGE]].concat();
-    let _operator = Operator::install_with(&cluster, &administrator, &flags)?;
-    let shop = Shop::open(&cluster)?;
+    let stage = Stage::set(&cluster, &flags)?;
+    let Stage { shop, .. } = &stage;
     let namespace = shop.namespace();
+    cluster.ask(&["label", "namespace", namespace.name(), MARK])?;
     shop.wait_until_it_answers()?;
-    let _branches = Branches(namespace);
-    let alice = user(&cluster, &shop, "alice")?;
-    let bob = user(&cluster, &shop, "bob")?;
-    let carol = user(&cluster, &shop, "carol")?;
+    let alice = user(&cluster, shop, "alice")?;
+    let bob = user(&cluster, shop, "bob")?;
+    let carol = user(&cluster, shop, "carol")?;
 
     let version = ["--version", "16"];
     let ask = |user: &User<'_>, id: &str| create(user, namespace, &[&[id][..], &version].concat());
@@ -83,7 +85,51 @@ fn quotas_of_users_and_namespaces_and_all_other_limits_hold_and_are_told() -> Re
     refused(create(&bob, namespace, &long)?, words)?;
     let words = "branches of this cluster have the versions 16 alone";
     refused(create(&bob, namespace, &["new", "--version", "17"])?, words)?;
-    images_of_agents(&cluster, namespace)
+    images_of_agents(&cluster, namespace)?;
+    the_operator_looks_again(&cluster, namespace, &carol)
+}
+
+/// What the API server lets pass, as it does until a policy is in force.
+fn the_operator_looks_again(
+    cluster: &Cluster,
+    namespace: &Namespace<'_>,
+    user: &User<'_>,
+) -> Result<()> {
+    let bounds = "validatingadmissionpolicybindings/bough-bounds";
+    cluster.ask(&["delete", bounds])?;
+    namespace.ask(&["delete", "branches.bough.dev", "--all", "--timeout=60s"])?;
+    let of_operator = ["-n", "bough-operator"];
+    let limits = ["configmap", "bough-limits"];
+    let words = "refused: branches of this cluster live for at most 600 s (configmap bough-limits)";
+    eventually("the operator's own word about the TTL", LIMIT, || {
+        let long = ["long", "--ttl", "601", "--version", "16"];
+        let told = create(user, namespace, &long)?.exit_code(4)?.stderr;
+        Ok(told.contains(words).then_some(()))
+    })?;
+    let words = "refused: branches of this cluster have the versions 16 alone";
+    refused(create(user, namespace, &["new", "--version", "17"])?, words)?;
+    cluster.ask(&[&of_operator[..], &["delete"], &limits].concat())?;
+    let words = "refused: the configmap bough-limits in namespace bough-operator is gone";
+    refused(create(user, namespace, &["any", "--version", "16"])?, words)?;
+    let hosts = namespace.ask(&["get", "branches.bough.dev", "-o", "json"])?;
+    let all: Value = serde_json::from_str(&hosts)?;
+    let all = all["items"].as_array().cloned().unwrap_or_default();
+    ensure!(all.len() == 3, "{all:?}");
+    for branch in all {
+        let status = &branch["status"];
+        ensure!(status["conditions"][0]["reason"] == "Refused", "{status}");
+        ensure!(
+            status["host"].is_null() && status["port"].is_null(),
+            "{status}"
+        );
+    }
+    let versions = namespace.ask(&["get", "statefulsets", "-o", "name"])?;
+    ensure!(!versions.contains("bough-host-17"), "{versions}");
+    // An empty one allows everything.
+    cluster.ask(&[&of_operator[..], &["create"], &limits].concat())?;
+    create(user, namespace, &["any", "--version", "16"])?
+        .success()
+        .map(drop)
 }
 
 /// What was refused stands where everybody looks.

@@ -2,11 +2,12 @@
 //! loads the images of this tree into it, and runs these.
 //!
 //! `kubernetes` is the cluster as a story uses it: by kubectl alone, in a namespace of its own; `operator` is ours in it,
-//! for one story at a time; `users` are people with few rights. Beside this file lies
+//! for one story at a time; `stage` is both with the shop, as most stories begin; `users` are people with few rights. Beside this file lies
 //! what the node is made of: `node/`, `coredns.yaml`, `pause.c`, `postgres-entrypoint.sh`.
 
 mod kubernetes;
 mod operator;
+mod stage;
 mod users;
 
 mod administrator;

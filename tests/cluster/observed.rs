@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT};
 use crate::operator::Operator;
-use crate::walk_through::Branches;
+use crate::stage::Branches;
 
 /// The pods of the operator.
 const PODS: [&str; 6] = [
@@ -28,7 +28,7 @@ fn ask(cluster: &Cluster, pod: &str, path: &str) -> Result<String> {
 fn an_operator_is_probed_scraped_and_its_log_is_read_by_programs() -> Result<()> {
     let cluster = Cluster::given()?;
     let user = cluster.user()?;
-    let _operator = Operator::install_with(&cluster, &user, &["--log-format", "json"])?;
+    let _operator = Operator::install(&cluster, &user, &["--log-format", "json"])?;
     let namespace = cluster.namespace("observed")?;
     let _branches = Branches(&namespace);
     let ready = r#"jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;

@@ -6,9 +6,9 @@ use fixtures::{Signal, TestEnv, http};
 use serde_json::json;
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::operator::{IMAGE, Operator};
 use crate::shop::Shop;
-use crate::walk_through::{Branches, ORDER, product, session_file, start_session};
+use crate::stage::Stage;
+use crate::walk_through::{ORDER, product, session_file, start_session};
 
 /// A session with connections, names and a branch; ephemeral containers there are none before.
 fn outgoing_and_branches_work(
@@ -72,19 +72,16 @@ fn incoming_is_refused(user: &TestEnv, namespace: &Namespace<'_>, mode: &str) ->
 
 fn under(standard: &str) -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = cluster.user()?;
-    user.set("BOUGH_AGENT_IMAGE", IMAGE);
-    let _operator = Operator::install(&cluster, &user)?;
-    let shop = Shop::open(&cluster)?;
+    let stage = Stage::set(&cluster, &[])?;
+    let Stage { user, shop, .. } = &stage;
     let namespace = shop.namespace();
     let label = format!("pod-security.kubernetes.io/enforce={standard}");
     cluster.ask(&["label", "namespace", namespace.name(), &label])?;
     shop.wait_until_it_answers()?;
-    let _branches = Branches(namespace);
     for mode in ["mirror", "steal"] {
-        incoming_is_refused(&user, namespace, mode)?;
+        incoming_is_refused(user, namespace, mode)?;
     }
-    outgoing_and_branches_work(&user, &shop, namespace)
+    outgoing_and_branches_work(user, shop, namespace)
 }
 
 #[test]

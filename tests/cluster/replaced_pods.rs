@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{Program, Signal, TestEnv, eventually, http};
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::operator::{IMAGE, Operator};
-use crate::shop::Shop;
-use crate::walk_through::{Branches, ORDER, product, session_file, start_session};
+use crate::stage::Stage;
+use crate::walk_through::{ORDER, product, session_file, start_session};
 
 /// Goes out by the target again and again: nobody but the cluster's resolver knows the name, and nobody but its network the
 /// address.
@@ -89,18 +88,14 @@ fn wait_for_pod(session: &mut Program, pod: &str) -> Result<()> {
 #[test]
 fn a_session_goes_along_when_its_pod_is_replaced() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = cluster.user()?;
-    user.set("BOUGH_AGENT_IMAGE", IMAGE);
-    let _operator = Operator::install(&cluster, &user)?;
-    let shop = Shop::open(&cluster)?;
+    let stage = Stage::open(&cluster)?;
+    let Stage { user, shop, .. } = &stage;
     let namespace = shop.namespace();
-    shop.wait_until_it_answers()?;
-    let _branches = Branches(namespace);
-    let file = session_file(&user, "inventory-db-branch.json", namespace.name())?;
-    let (mut branched, port) = start_session(&user, &file)?;
+    let file = session_file(user, "inventory-db-branch.json", namespace.name())?;
+    let (mut branched, port) = start_session(user, &file)?;
     let reserved = http::post(port, "/api/inventory/reserve", ORDER)?;
     ensure!(reserved.status == 200, "{}", reserved.body);
-    let mut going_out = start_going_out(&user, namespace.name())?;
+    let mut going_out = start_going_out(user, namespace.name())?;
 
     // The new pod is there before the old one goes.
     let first = next_pod(namespace, "")?;

@@ -10,6 +10,14 @@ use crate::kubernetes::{Cluster, LIMIT, Namespace, restricted_pod};
 use crate::operator::IMAGE;
 use crate::shop::Shop;
 
+/// Connects to the service. A node's rules lead to a pod that has left until its proxy has heard of it: nobody has the
+/// address then, and nothing was sent. Any other failure is one.
+const CONNECT: &str = r#"for try in $(seq 50); do
+                if { exec 3<>/dev/tcp/inventory/80; } 2>/dev/shm/why; then break; fi
+                grep -q 'No route to host' /dev/shm/why || { cat /dev/shm/why >&2; exit 1; }
+                [ "$try" -lt 50 ] || exit 1; sleep 0.2
+              done"#;
+
 /// What stands in the place of three replicas, or beside them.
 struct Story<'a> {
     namespace: &'a Namespace<'a>,
@@ -24,7 +32,7 @@ impl Story<'_> {
         // All of the answer: who leaves before its end resets the connection, and the copy of it.
         let script = format!(
             r#"set -e; for i in $(seq {first} {last}); do
-              exec 3<>/dev/tcp/inventory/80
+              {CONNECT}
               printf 'GET /api/inventory/probe-%s- HTTP/1.0\r\nHost: inventory\r\n\r\n' "$i" >&3
               mapfile -t answer <&3; echo "${{answer[0]}}"; exec 3>&-
             done"#
@@ -79,8 +87,8 @@ impl Story<'_> {
         waited.with_context(|| self.session.stderr().unwrap_or_default())
     }
 
-    fn scale(&self, replicas: usize) -> Result<()> {
-        let replicas = format!("--replicas={replicas}");
+    fn scale(&self, count: usize) -> Result<()> {
+        let replicas = format!("--replicas={count}");
         self.namespace
             .ask(&["scale", "deployment/inventory", &replicas])?;
         let words = [
@@ -89,7 +97,23 @@ impl Story<'_> {
             "deployment/inventory",
             "--timeout=120s",
         ];
-        self.namespace.ask(&words).map(drop)
+        self.namespace.ask(&words)?;
+        self.wait_for_endpoints(count)
+    }
+
+    /// Waits until pods that leave have left, and the service has those that stay.
+    fn wait_for_endpoints(&self, count: usize) -> Result<()> {
+        eventually("the service's endpoints", LIMIT, || {
+            let pods = ["get", "pods", "-l", "app=inventory", "-o", "name"];
+            let pods = self.namespace.ask(&pods)?.lines().count();
+            let ready =
+                "jsonpath={.items[*].endpoints[?(@.conditions.serving==true)].addresses[0]}";
+            let slices = ["get", "endpointslices", "-l"];
+            let of_service = ["kubernetes.io/service-name=inventory", "-o", ready];
+            let served = self.namespace.ask(&[&slices[..], &of_service].concat())?;
+            let served = served.split_whitespace().count();
+            Ok((pods == count && served == count).then_some(()))
+        })
     }
 }
 

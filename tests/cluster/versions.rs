@@ -4,27 +4,20 @@ use anyhow::{Result, ensure};
 use fixtures::Signal;
 
 use crate::kubernetes::{Cluster, LIMIT};
-use crate::operator::{IMAGE, Operator};
-use crate::shop::Shop;
-use crate::walk_through::{Branches, product, session_file, start_session};
+use crate::stage::Stage;
+use crate::walk_through::{product, session_file, start_session};
 
 #[test]
 fn a_file_without_a_version_gets_its_sources_own() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = cluster.user()?;
-    user.set("BOUGH_AGENT_IMAGE", IMAGE);
-    let _operator = Operator::install(&cluster, &user)?;
-    let shop = Shop::open(&cluster)?;
-    let namespace = shop.namespace();
-    shop.wait_until_it_answers()?;
-    let _branches = Branches(namespace);
-
-    let file = session_file(&user, "inventory-db-branch.json", namespace.name())?;
+    let stage = Stage::open(&cluster)?;
+    let (user, namespace) = (&stage.user, stage.namespace());
+    let file = session_file(user, "inventory-db-branch.json", namespace.name())?;
     let text = std::fs::read_to_string(&file)?;
     let without = text.replace(r#""version": "16","#, "");
     ensure!(without.len() < text.len(), "{text}");
     std::fs::write(&file, without)?;
-    let (mut session, port) = start_session(&user, &file)?;
+    let (mut session, port) = start_session(user, &file)?;
     ensure!(product(port)? == (100.into(), 0.into()));
     let version = "jsonpath={.items[*].spec.version}";
     let version = namespace.ask(&["get", "branches.bough.dev", "-o", version])?;

@@ -8,30 +8,11 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{Program, Signal, TestEnv, built_binary, eventually, http};
 use serde_json::Value;
 
-use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::operator::{IMAGE, Operator};
-use crate::shop::Shop;
+use crate::kubernetes::{Cluster, LIMIT};
+use crate::stage::{Stage, count_branches};
 
 /// The order that leaves one of the product.
 pub(crate) const ORDER: &str = r#"{"items":[{"productId":"1","quantity":99}]}"#;
-
-/// The branches of a namespace, ended before their operator is.
-pub(crate) struct Branches<'a>(pub(crate) &'a Namespace<'a>);
-
-impl Branches<'_> {
-    pub(crate) fn count(&self) -> Result<usize> {
-        let listed = self.0.ask(&["get", "branches.bough.dev", "-o", "name"])?;
-        Ok(listed.lines().count())
-    }
-}
-
-impl Drop for Branches<'_> {
-    fn drop(&mut self) {
-        let _deleted = self
-            .0
-            .ask(&["delete", "branches.bough.dev", "--all", "--timeout=60s"]);
-    }
-}
 
 /// The shop's file of this name, byte for byte but for the namespace.
 pub(crate) fn session_file(user: &TestEnv, name: &str, namespace: &str) -> Result<String> {
@@ -79,17 +60,12 @@ pub(crate) fn product(port: u16) -> Result<(Value, Value)> {
 #[test]
 fn a_branch_is_broken_and_the_shared_database_answers_what_it_answered_before() -> Result<()> {
     let cluster = Cluster::given()?;
-    let mut user = cluster.user()?;
-    user.set("BOUGH_AGENT_IMAGE", IMAGE);
-    // It goes last: nobody else ends what holds a branch's resource.
-    let _operator = Operator::install(&cluster, &user)?;
-    let shop = Shop::open(&cluster)?;
+    let stage = Stage::open(&cluster)?;
+    let Stage { user, shop, .. } = &stage;
     let namespace = shop.namespace().name();
-    shop.wait_until_it_answers()?;
-    let branches = Branches(shop.namespace());
 
-    let file = session_file(&user, "inventory-db-branch.json", namespace)?;
-    let (mut session, port) = start_session(&user, &file)?;
+    let file = session_file(user, "inventory-db-branch.json", namespace)?;
+    let (mut session, port) = start_session(user, &file)?;
     ensure!(product(port)? == (100.into(), 0.into()));
     let reserved = http::post(port, "/api/inventory/reserve", ORDER)?;
     ensure!(reserved.status == 200, "{}", reserved.body);
@@ -101,15 +77,15 @@ fn a_branch_is_broken_and_the_shared_database_answers_what_it_answered_before() 
     ensure!(said.contains("my-debug-session"), "{said}");
 
     // The same id is the same branch.
-    let (mut session, port) = start_session(&user, &file)?;
+    let (mut session, port) = start_session(user, &file)?;
     ensure!(product(port)? == (1.into(), 99.into()));
     session.signal(Signal::TERM)?;
     drop(session.finish(LIMIT)?);
-    ensure!(branches.count()? == 1);
+    ensure!(count_branches(shop.namespace())? == 1);
     let destroy = ["db-branches", "-n", namespace, "destroy"];
     user.run([&destroy[..], &["my-debug-session"]].concat(), LIMIT)?
         .success()?;
     eventually("the end of the branch's resource", LIMIT, || {
-        Ok((branches.count()? == 0).then_some(()))
+        Ok((count_branches(shop.namespace())? == 0).then_some(()))
     })
 }

@@ -3,7 +3,7 @@
 mod apply;
 mod fetch;
 mod plan;
-mod quota;
+mod refusal;
 
 use jiff::Timestamp;
 use kube::Client;
@@ -63,23 +63,23 @@ pub(crate) async fn look(
         Ok(groups) => groups,
         Err(error) => return tell(observed, &error),
     };
-    let quotas = match fetch::quotas(client, settings).await {
-        Ok(quotas) => quotas,
+    let allowed = match fetch::allowed(client, settings).await {
+        Ok(allowed) => allowed,
         Err(error) => return tell(observed, &error),
     };
     observed.answered();
     let all = groups.iter().flat_map(|group| &group.branches);
-    let refused = quota::refusals(all, &quotas);
+    let refused = refusal::refusals(all, &allowed);
     let mut seen = Seen::default();
     for group in &groups {
         observed.turns(Loop::Branches);
         let branches = &group.branches;
         let (out, within): (Vec<&Branch>, Vec<&Branch>) = branches
             .iter()
-            .partition(|branch| refused.contains_key(&quota::key(branch)));
+            .partition(|branch| refused.contains_key(&refusal::key(branch)));
         for branch in out {
             seen.branch(&group.namespace, BranchPhase::Failed, 0);
-            let why = &refused[&quota::key(branch)];
+            let why = &refused[&refusal::key(branch)];
             perform(
                 client,
                 observed,

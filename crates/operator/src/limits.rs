@@ -1,10 +1,12 @@
 //! What an administrator allows everybody: numbers of branches, their TTL, versions, images of agents.
 //!
 //! All stand in one ConfigMap of the operator's namespace, which may be edited while everything runs; a key that is not
-//! there limits nothing. The API server compares one wish with it by itself (`manifests::admission`); what has to be
-//! counted is the operator's, before a host is made (`branch::quota`).
+//! there limits nothing. The API server compares one wish with it by itself (`manifests::admission`), which takes a moment
+//! to come into force. The operator counts, and compares again, before a host is made (`branch::refusal`); what agents run
+//! from is the API server's alone.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// The ConfigMap's name.
 pub const LIMITS_NAME: &str = "bough-limits";
@@ -50,43 +52,72 @@ impl Limits {
     }
 }
 
-/// What has to be counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Quotas {
+/// What the operator lets in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
     /// Branches of one user.
     pub(crate) per_user: Option<usize>,
     /// Branches of one namespace.
     pub(crate) per_namespace: Option<usize>,
+    /// The longest TTL, in seconds.
+    pub(crate) ttl_seconds_max: Option<u32>,
+    /// The major versions.
+    pub(crate) versions: Option<Vec<u16>>,
 }
 
-/// A limit that is none.
+/// Why nobody knows what is allowed, so that nobody new is let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the administrator's {key} is {value:?}, which is no number (configmap {LIMITS_NAME})")]
-pub(crate) struct LimitError {
-    key: &'static str,
-    value: String,
+pub(crate) enum LimitError {
+    /// A limit that is none.
+    #[error("the administrator's {key} is {value:?}, which is no number (configmap {LIMITS_NAME})")]
+    NoNumber {
+        /// Which one.
+        key: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// Nothing says what is allowed, not even that all is.
+    #[error(
+        "the configmap {LIMITS_NAME} in namespace {namespace} is gone, which says what is allowed; an empty one allows everything"
+    )]
+    Gone {
+        /// Where it should be.
+        namespace: String,
+    },
 }
 
-impl Quotas {
+impl Allowed {
     /// Reads the ConfigMap's data.
     ///
     /// # Errors
-    /// [`LimitError`] for what is no number: then nobody knows what is allowed.
+    /// [`LimitError::NoNumber`] for what is none.
     pub(crate) fn read(data: &BTreeMap<String, String>) -> Result<Self, LimitError> {
-        let number = |key: &'static str| {
-            let written = data.get(key).map(|text| text.trim());
-            let written = written.filter(|text| !text.is_empty());
-            let read = written.map(|text| {
-                let value = text.to_owned();
-                text.parse().map_err(|_| LimitError { key, value })
-            });
-            read.transpose()
-        };
+        let written = |key: &str| data.get(key).map_or("", |text| text.trim());
         Ok(Self {
-            per_user: number(BRANCHES_PER_USER)?,
-            per_namespace: number(BRANCHES_PER_NAMESPACE)?,
+            per_user: number(BRANCHES_PER_USER, written(BRANCHES_PER_USER))?,
+            per_namespace: number(BRANCHES_PER_NAMESPACE, written(BRANCHES_PER_NAMESPACE))?,
+            ttl_seconds_max: number(TTL_SECONDS_MAX, written(TTL_SECONDS_MAX))?,
+            versions: match written(VERSIONS) {
+                "" => None,
+                list => Some(
+                    list.split(',')
+                        .filter_map(|word| number(VERSIONS, word.trim()).transpose())
+                        .collect::<Result<_, _>>()?,
+                ),
+            },
         })
     }
+}
+
+/// The number of a key; none where nothing is written.
+fn number<N: FromStr>(key: &'static str, text: &str) -> Result<Option<N>, LimitError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let value = text.to_owned();
+    let read = text.parse();
+    read.map(Some)
+        .map_err(|_| LimitError::NoNumber { key, value })
 }
 
 #[cfg(test)]
@@ -112,18 +143,25 @@ mod tests {
         );
         let owned = data.into_iter().map(|(key, value)| (key.to_owned(), value));
         let mut owned: BTreeMap<_, _> = owned.collect();
-        let quotas = Quotas {
+        let mut allowed = Allowed {
             per_user: Some(2),
             per_namespace: None,
+            ttl_seconds_max: Some(600),
+            versions: Some(vec![16, 17]),
         };
-        assert_eq!(Quotas::read(&owned), Ok(quotas));
-        owned.insert(BRANCHES_PER_NAMESPACE.to_owned(), "many".to_owned());
-        let error = Quotas::read(&owned).expect_err("no number");
-        assert!(
-            error
-                .to_string()
-                .contains("branchesPerNamespace is \"many\""),
-            "{error}"
-        );
+        assert_eq!(Allowed::read(&owned), Ok(allowed.clone()));
+        owned.insert(VERSIONS.to_owned(), " 16, 18 ,".to_owned());
+        allowed.versions = Some(vec![16, 18]);
+        assert_eq!(Allowed::read(&owned), Ok(allowed));
+        for (key, value) in [
+            (BRANCHES_PER_NAMESPACE, "many"),
+            (TTL_SECONDS_MAX, "-1"),
+            (VERSIONS, "16,new"),
+        ] {
+            let data = [(key.to_owned(), value.to_owned())].into();
+            let error = Allowed::read(&data).expect_err("no number").to_string();
+            let wrong = value.rsplit(',').next().expect("a word");
+            assert!(error.contains(&format!("{key} is {wrong:?}")), "{error}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::StepError;
 use super::plan::Host;
-use crate::limits::{LIMITS_NAME, LimitError, Quotas};
+use crate::limits::{Allowed, LIMITS_NAME, LimitError};
 use crate::{Settings, host};
 
 /// Most bytes of an engine's answer.
@@ -72,12 +72,12 @@ pub(super) async fn groups(
 }
 
 /// The limits of the administrator; none where the operator stands for no lead, and so has no namespace of its own.
-pub(super) async fn quotas(
+pub(super) async fn allowed(
     client: &Client,
     settings: &Settings,
-) -> Result<Result<Quotas, LimitError>, StepError> {
+) -> Result<Result<Allowed, LimitError>, StepError> {
     let Some(candidate) = &settings.candidate else {
-        return Ok(Ok(Quotas::default()));
+        return Ok(Ok(Allowed::default()));
     };
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &candidate.namespace);
     let found = api.get_opt(LIMITS_NAME).await;
@@ -88,8 +88,13 @@ pub(super) async fn quotas(
         ),
         source: Box::new(source),
     })?;
-    let data = found.and_then(|it| it.data).unwrap_or_default();
-    Ok(Quotas::read(&data))
+    // Every way of installing makes one, an empty one where nothing is limited.
+    Ok(match found {
+        Some(found) => Allowed::read(&found.data.unwrap_or_default()),
+        None => Err(LimitError::Gone {
+            namespace: candidate.namespace.clone(),
+        }),
+    })
 }
 
 /// How the host of `group` stands.

@@ -3,7 +3,7 @@
 //! ```text
 //!   asked for ──host answers──> Making ──engine has it──> Ready <──> Failed ...
 //!       └── nobody asks the engine for it, or the engine let it expire ──> the resource goes
-//!   refused ──another one goes──> asked for          (quota)
+//!   refused ──another one goes──> asked for          (refusal)
 //!   deleted ──> the engine deletes it ──> the finalizer goes
 //! ```
 
@@ -35,7 +35,7 @@ pub(super) enum Host {
     },
 }
 
-/// Why a branch is not made that there is no room for, in a word.
+/// Why a branch is not made that is not allowed, in a word.
 const REFUSED: &str = "Refused";
 
 /// What an event says.
@@ -108,7 +108,7 @@ pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
     actions
 }
 
-/// What is to be done about one that there is no room for, and why there is none.
+/// What is to be done about one that is not allowed, and why it is not.
 pub(super) fn refuse(branch: &Branch, why: &str, now: Timestamp) -> Vec<Action> {
     // Whoever asked for it has been told, and gone.
     if now.duration_since(asked_at(branch)) > ASKING_MAX {

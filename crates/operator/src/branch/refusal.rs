@@ -1,4 +1,4 @@
-//! Which branches are refused because there are too many, as a pure function of all of them.
+//! Which branches are refused because they are not allowed, or too many, as a pure function of all of them.
 //!
 //! Whoever has a host already keeps it, whatever the limits have become; of the others the oldest come first. What is
 //! refused is looked at again at every look, and let in when another one has gone.
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use resources::Branch;
 
-use crate::limits::{LIMITS_NAME, LimitError, Quotas};
+use crate::limits::{Allowed, LIMITS_NAME, LimitError};
 
 use super::plan::FINALIZER;
 
@@ -23,7 +23,7 @@ pub(super) fn key(branch: &Branch) -> Key {
 /// The branches that are refused, each with why, for a person.
 pub(super) fn refusals<'a>(
     branches: impl Iterator<Item = &'a Branch>,
-    quotas: &Result<Quotas, LimitError>,
+    allowed: &Result<Allowed, LimitError>,
 ) -> BTreeMap<Key, String> {
     // One that goes makes room.
     let mut standing: Vec<&Branch> = branches
@@ -40,28 +40,18 @@ pub(super) fn refusals<'a>(
         let namespace = branch.namespace().unwrap_or_default();
         let own: &mut usize = of_users.entry(user.to_owned()).or_default();
         let there: &mut usize = of_namespaces.entry(namespace.clone()).or_default();
-        let why = match quotas {
+        let why = match allowed {
             _ if is_in(branch) => None,
             Err(error) => Some(error.to_string()),
-            Ok(Quotas {
-                per_user,
-                per_namespace,
-            }) => {
-                let is_full = |limit: &Option<usize>, count: usize| limit.filter(|it| count >= *it);
-                let full = is_full(per_user, *own).map(|limit| (user, *own, limit, "user"));
-                let full = full.or_else(|| {
-                    let limit = is_full(per_namespace, *there)?;
-                    Some((namespace.as_str(), *there, limit, "namespace"))
-                });
-                full.map(|(who, count, limit, each)| {
-                    format!(
-                        "refused: {who} has {count} branches, and {limit} for each {each} are allowed (configmap {LIMITS_NAME})"
-                    )
-                })
-            }
+            Ok(allowed) => beyond(branch, allowed)
+                .or_else(|| full(allowed.per_user, *own, user, "user"))
+                .or_else(|| full(allowed.per_namespace, *there, &namespace, "namespace")),
         };
         match why {
-            Some(why) => drop(refused.insert(key(branch), why)),
+            Some(why) => {
+                let told = format!("refused: {why}");
+                drop(refused.insert(key(branch), told));
+            }
             None => {
                 *own += 1;
                 *there += 1;
@@ -69,6 +59,36 @@ pub(super) fn refusals<'a>(
         }
     }
     refused
+}
+
+/// What a branch wants that nobody may have, in the words of the API server's own policy: it looks first, but only once
+/// it is in force.
+fn beyond(branch: &Branch, allowed: &Allowed) -> Option<String> {
+    let Branch { spec, .. } = branch;
+    if let Some(most) = allowed.ttl_seconds_max
+        && spec.ttl_seconds > most
+    {
+        return Some(format!(
+            "branches of this cluster live for at most {most} s (configmap {LIMITS_NAME})"
+        ));
+    }
+    let versions = allowed.versions.as_ref()?;
+    if versions.contains(&spec.version) {
+        return None;
+    }
+    let versions: Vec<_> = versions.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "branches of this cluster have the versions {} alone (configmap {LIMITS_NAME})",
+        versions.join(",")
+    ))
+}
+
+/// Why there is no room for one more.
+fn full(limit: Option<usize>, count: usize, who: &str, each: &str) -> Option<String> {
+    let limit = limit.filter(|it| count >= *it)?;
+    Some(format!(
+        "{who} has {count} branches, and {limit} for each {each} are allowed (configmap {LIMITS_NAME})"
+    ))
 }
 
 /// Whether it was let in.
@@ -102,11 +122,12 @@ mod tests {
         per_user: Option<usize>,
         per_namespace: Option<usize>,
     ) -> Vec<String> {
-        let quotas = Ok(Quotas {
+        let allowed = Ok(Allowed {
             per_user,
             per_namespace,
+            ..Allowed::default()
         });
-        let refused = refusals(branches.iter(), &quotas);
+        let refused = refusals(branches.iter(), &allowed);
         refused.into_keys().map(|(_, name)| name).collect()
     }
 
@@ -134,11 +155,11 @@ mod tests {
             branch("shop", "first", "alice", 1, true),
             branch("shop", "second", "alice", 2, false),
         ];
-        let quotas = Ok(Quotas {
+        let allowed = Ok(Allowed {
             per_user: Some(1),
-            per_namespace: None,
+            ..Allowed::default()
         });
-        let told = refusals(all.iter(), &quotas);
+        let told = refusals(all.iter(), &allowed);
         let told: Vec<_> = told.values().collect();
         assert_eq!(
             told,
@@ -147,7 +168,57 @@ mod tests {
             ]
         );
         let data = [("branchesPerUser".to_owned(), "x".to_owned())].into();
-        let told = refusals(all.iter(), &Quotas::read(&data));
-        assert_eq!(told.len(), 1);
+        let gone = Err(LimitError::Gone {
+            namespace: "bough-operator".to_owned(),
+        });
+        for unknown in [Allowed::read(&data), gone] {
+            let told = refusals(all.iter(), &unknown);
+            let told: Vec<_> = told.iter().map(|((_, name), why)| (name, why)).collect();
+            let [(name, why)] = told.as_slice() else {
+                panic!("{told:?}");
+            };
+            assert!(
+                *name == "second" && why.starts_with("refused: the "),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_nobody_may_have_is_refused_whoever_lets_it_pass_and_counts_for_nothing() {
+        let mut all = [
+            branch("shop", "long", "alice", 1, false),
+            branch("shop", "new", "alice", 2, false),
+            branch("shop", "fits", "alice", 3, false),
+            branch("shop", "is-in", "bob", 4, true),
+        ];
+        all[0].spec.ttl_seconds = 601;
+        all[1].spec.version = 18;
+        all[2].spec.ttl_seconds = 600;
+        all[3].spec.ttl_seconds = 900;
+        let allowed = Ok(Allowed {
+            per_user: Some(1),
+            ttl_seconds_max: Some(600),
+            versions: Some(vec![16, 17]),
+            ..Allowed::default()
+        });
+        let told = refusals(all.iter(), &allowed);
+        let told: Vec<_> = told
+            .iter()
+            .map(|((_, name), why)| (name.as_str(), why.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (
+                    "long",
+                    "refused: branches of this cluster live for at most 600 s (configmap bough-limits)"
+                ),
+                (
+                    "new",
+                    "refused: branches of this cluster have the versions 16,17 alone (configmap bough-limits)"
+                ),
+            ]
+        );
     }
 }
