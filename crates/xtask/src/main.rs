@@ -1,6 +1,7 @@
 //! `cargo xtask check|demo|test|reliability|bench|cluster|image`: everything a developer runs here, in one place and one language.
 //!
-//! - `check` (`check.rs`): format, spelling, licences, lints, repository rules, unit tests; needs no server.
+//! - `check` (`check.rs`): format, spelling, licences, lints, repository rules, unit tests; needs no server, so that
+//!   those in a module `on_a_server` are left to `test`.
 //! - `demo` (`demo.rs`): the walk-through of the README, from nothing.
 //! - `test` (`test.rs`): gets the real PostgreSQL servers that tests need, then lints and every test.
 //! - `reliability` (`reliability.rs`): random schedules of what clients do and what goes wrong.

@@ -82,7 +82,7 @@ pub(crate) fn run(places: &Places, args: &ReliabilityArgs) -> Result<()> {
     let bough = build("bough", "bough", Profile::Debug)?;
     let mut command = tools::cargo();
     command
-        .args(["test", "--package", "tests", "--test", "reliability", "--"])
+        .args(["test", "--workspace", "--test", "reliability", "--"])
         .arg("every_answer_stays_true_whatever_goes_wrong")
         .current_dir(workspace())
         .env(postgres::PATH_VARIABLE, path)

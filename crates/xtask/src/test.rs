@@ -67,7 +67,7 @@ pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> 
         for (variable, package, program) in BINARIES {
             environment.push((variable, build(package, program, Profile::Debug)?.into()));
         }
-        let stories = ["--package", "tests", "--test", "cluster"];
+        let stories = ["--workspace", "--test", "cluster"];
         run_tests(&stories, &environment, only)
     });
     let ended = if ready.is_new {
@@ -108,19 +108,13 @@ pub(crate) enum Profile {
 /// When it does not build.
 pub(crate) fn build(package: &str, program: &str, profile: Profile) -> Result<PathBuf> {
     let mut command = tools::cargo();
-    command.args([
-        "build",
-        "--package",
-        package,
-        "--bin",
-        program,
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
+    command.args(["build", "--bin", program]);
+    command.args(["--message-format", "json-render-diagnostics"]);
     match profile {
-        Profile::Debug => {}
-        Profile::Release => drop(command.arg("--release")),
-    }
+        // With a test beside it, and all packages, features resolve as for `cargo test`: nothing is built twice.
+        Profile::Debug => command.args(["--workspace", "--test", "tidy"]),
+        Profile::Release => command.args(["--release", "--package", package]),
+    };
     let output = command
         .current_dir(workspace())
         .stdin(Stdio::null())

@@ -679,4 +679,4 @@ pub(super) async fn open_door(wanted: Option<u16>, name: &BranchName) -> Result<
 }
 
 #[cfg(test)]
-mod tests;
+mod on_a_server;
