@@ -1,10 +1,10 @@
 //! The target's network: what a session's program connects to, looks up and listens on is the target's.
 
 mod clients;
-mod drivers;
 mod families;
 mod incoming;
 mod load;
+mod matrix;
 mod own_source;
 
 use std::fs;
@@ -66,10 +66,15 @@ fn is_not_possible(started: &Outcome) -> Result<bool> {
 
 /// Runs a session to its end.
 fn run(story: &Story, file: &Path, program: &[&str]) -> Result<Session> {
+    run_with(story, file, &[], program)
+}
+
+/// The same with these flags.
+fn run_with(story: &Story, file: &Path, flags: &[&str], program: &[&str]) -> Result<Session> {
     let report = story.env.home().join("report.json");
     let mut command = story.env.command(["exec", "-f"]);
     command.arg(file).arg("--report").arg(&report);
-    command.arg("--").args(program);
+    command.args(flags).arg("--").args(program);
     let outcome = story.env.start(command)?.finish(LIMIT)?;
     let written = fs::read(&report).with_context(|| format!("a report of {outcome:?}"))?;
     Ok(Session {

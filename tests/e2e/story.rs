@@ -93,6 +93,12 @@ impl Story {
         self.source.url(ROLE, PASSWORD, ROLE)
     }
 
+    /// Gives product 1 a stock that many clients can take from.
+    pub(crate) fn fill_up(&self, stock: i64) -> Result<()> {
+        let filled = format!("UPDATE products SET stock_quantity = {stock} WHERE product_id = '1'");
+        sql::execute(&self.source_url(), &filled)
+    }
+
     /// The engine's data directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.env.data_directory()

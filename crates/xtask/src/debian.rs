@@ -18,6 +18,8 @@ pub(crate) enum Requirement {
     Go,
     /// Java 11 or newer with its compiler, and Maven, for client programs.
     Java,
+    /// PHP 8 with its PostgreSQL extension, for client programs.
+    Php,
     /// `tar` with gzip, for npm's packages.
     Tar,
     /// Debian's PostgreSQL 15 with its client programs.
@@ -41,6 +43,7 @@ impl Requirement {
             Self::Python => "python3 python3-venv",
             Self::Go => "golang-go",
             Self::Java => "default-jdk-headless maven",
+            Self::Php => "php-cli php-pgsql",
             Self::Tar => "tar gzip",
             Self::Postgresql15 => "postgresql-15",
             Self::Xfs => "xfsprogs",
@@ -61,6 +64,10 @@ impl Requirement {
             Self::Python => runs("python3", &["-c", "import venv, ensurepip"]),
             Self::Go => command::succeeds(go().arg("version")),
             Self::Java => runs("javac", &["-version"]) && runs("mvn", &["--version"]),
+            Self::Php => runs(
+                "php",
+                &["-r", "exit(function_exists('pg_connect') ? 0 : 1);"],
+            ),
             Self::Tar => runs("tar", &["--version"]) && runs("gzip", &["--version"]),
             Self::Postgresql15 => {
                 let bin = Path::new("/usr/lib/postgresql/15/bin");

@@ -1,4 +1,4 @@
-//! The usual PostgreSQL drivers of Node, Python, Go and Java, for the stories of clients in `tests/e2e/clients/`.
+//! The usual PostgreSQL drivers of Node, Python, Go, Java and PHP, for the stories of clients in `tests/e2e/clients/`.
 //!
 //! Versions and hashes are pinned there, in each language's own lock file. What is installed goes into
 //! `<cache>/drivers/<language>/` beside a copy of that lock file: another lock file is another installation.
@@ -70,7 +70,10 @@ pub(crate) fn ensure(places: &Places) -> Result<Vec<(&'static str, OsString)>> {
     let root = places.cache.join("drivers");
     create_public_dir(&root)?;
     let _lock = Lock::take(&root.join(".lock"))?;
-    let requirements: Vec<Requirement> = DRIVERS.iter().map(|driver| driver.requirement).collect();
+    let mut requirements: Vec<Requirement> =
+        DRIVERS.iter().map(|driver| driver.requirement).collect();
+    // PHP's driver is a package of the system's, found by PHP itself.
+    requirements.push(Requirement::Php);
     debian::require(&requirements)?;
     let mut variables = Vec::new();
     for driver in &DRIVERS {

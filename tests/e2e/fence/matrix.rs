@@ -15,6 +15,9 @@ use crate::story::{BRANCH, PASSWORD, ROLE, Story, free_port, stock};
 /// What one client takes from the stock.
 const TAKEN: i64 = 7;
 
+/// What there is for all of them.
+const STOCK: i64 = 1000;
+
 /// What a client is told that begins with TLS.
 const DIRECT: &str = "direct";
 
@@ -40,6 +43,10 @@ fn clients() -> Result<Vec<Client>> {
         source_of("java", "Client.java"),
     );
     let require = Some("sslmode=require");
+    let go = built_binary("BOUGH_TEST_GO_CLIENT")?;
+    // This driver insists on TLS unless it is told otherwise.
+    let [env, plain, pq] = ["env", "PGSSLMODE=disable", "pq"].map(Path::new);
+    let lib_pq = [env, plain, &go, pq];
     let mut all = vec![
         client(
             "Node pg",
@@ -61,14 +68,16 @@ fn clients() -> Result<Vec<Client>> {
             &[&python, &script("asyncpg_client.py")],
             require,
         )?,
-        client(
-            "Go pgx, static",
-            &[&built_binary("BOUGH_TEST_GO_CLIENT")?],
-            require,
-        )?,
+        client("Go pgx, static", &[&go], require)?,
+        client("Go lib/pq, static", &lib_pq, require)?,
         client(
             "Java JDBC",
             &[Path::new("java"), Path::new("-cp"), &jdbc, &java],
+            require,
+        )?,
+        client(
+            "PHP pgsql",
+            &[Path::new("php"), &source_of("php", "client.php")],
             require,
         )?,
     ];
@@ -118,7 +127,8 @@ fn every_driver_that_is_told_the_source_ends_in_the_branch() -> Result<()> {
         .env
         .set("NODE_PATH", installed("BOUGH_TEST_NODE_MODULES")?);
     let file = story.branch_file(|_| {})?;
-    let mut left = 100;
+    story.fill_up(STOCK)?;
+    let mut left = STOCK;
     println!("{:<30} {:<8} TLS", "driver", "plain");
     for client in clients()? {
         let mut cells = Vec::new();
@@ -148,7 +158,7 @@ fn every_driver_that_is_told_the_source_ends_in_the_branch() -> Result<()> {
     }
     assert_eq!(
         stock(&story.source_url())?,
-        (100, 0),
+        (STOCK, 0),
         "the source is untouched"
     );
     story.end()

@@ -2,55 +2,51 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use fixtures::{Program, Signal, eventually, http};
 use serde_json::{Value, json};
 
 use super::network_file;
+use crate::clients::source_of;
 use crate::story::{LIMIT, Story, free_port};
 
 /// The target's port, which its clients know.
-const PORT: u16 = 8082;
+pub(super) const PORT: u16 = 8082;
 
 /// A target takes its port back within this.
 const STEP: Duration = Duration::from_secs(30);
 
-/// Answers each request with its own name and the path, and says the path.
-const SERVER: &str = r"
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = f'{sys.argv[1]} {self.path}'.encode()
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-        print(self.path, flush=True)
-    def log_message(self, *args): pass
-ThreadingHTTPServer(('0.0.0.0', int(sys.argv[2])), Handler).serve_forever()
-";
+/// A server that answers each request with `name` and the path, and says the path.
+pub(super) fn server(name: &str, port: u16) -> Result<Vec<String>> {
+    let script = source_of("python", "serve.py");
+    let script = script.to_str().context("a path is text")?;
+    let words = ["python3", script, name, &port.to_string()];
+    Ok(words.map(str::to_owned).to_vec())
+}
 
-/// A target that serves, and the port of this machine that leads to it.
-fn deploy(story: &Story) -> Result<u16> {
+/// A target that serves, started with these further words, and the port of this machine that leads to it.
+pub(super) fn deploy_with(story: &Story, words: &[&str]) -> Result<u16> {
     let published = free_port()?;
     let (publish, port) = (format!("{published}:{PORT}"), PORT.to_string());
-    let server = ["--", "python3", "-c", SERVER, "target", &port];
-    story.deploy(
-        &[
-            &["--network", "own", "--publish", &publish, "--port", &port],
-            &server[..],
-        ]
-        .concat(),
-    )?;
+    let network = ["--network", "own", "--publish", &publish, "--port", &port];
+    let server = server("target", PORT)?;
+    let server: Vec<&str> = server.iter().map(String::as_str).collect();
+    story.deploy(&[&network[..], words, &["--"], &server].concat())?;
     Ok(published)
 }
 
-/// A session that serves on the target's port, from when its connections come to it.
+fn deploy(story: &Story) -> Result<u16> {
+    deploy_with(story, &[])
+}
+
 fn serve(story: &Story, network: &Value) -> Result<Program> {
+    serve_by(story, network, &server("session", PORT)?)
+}
+
+/// A session whose program serves on the target's port, from when its connections come to it.
+pub(super) fn serve_by(story: &Story, network: &Value, program: &[String]) -> Result<Program> {
     let file = network_file(story, network)?;
-    let port = PORT.to_string();
-    let program = ["python3", "-c", SERVER, "session", &port];
+    let program: Vec<&str> = program.iter().map(String::as_str).collect();
     let mut session = story.env.start(story.exec(&file, &program))?;
     session.wait_for(LIMIT, |_, stderr| {
         stderr.contains(&format!("connections to port {PORT} of the target come to"))
@@ -58,7 +54,7 @@ fn serve(story: &Story, network: &Value) -> Result<Program> {
     Ok(session)
 }
 
-fn ask(port: u16, path: &str) -> Result<String> {
+pub(super) fn ask(port: u16, path: &str) -> Result<String> {
     let answer = http::get(port, path)?;
     ensure!(answer.status == 200, "{}", answer.status);
     Ok(answer.body)
@@ -68,6 +64,11 @@ fn end(mut session: Program, published: u16) -> Result<()> {
     session.signal(Signal::TERM)?;
     let ended = session.finish(LIMIT)?;
     let _ended = ended.exit_code(128 + Signal::TERM.as_raw())?;
+    wait_for_target(published)
+}
+
+/// Waits until the target answers its clients itself.
+pub(super) fn wait_for_target(published: u16) -> Result<()> {
     eventually("the target's own answer", STEP, || {
         let answer = ask(published, "/after").ok();
         Ok(answer
@@ -113,12 +114,7 @@ fn a_session_that_is_killed_leaves_the_target_serving_and_its_port_to_the_next()
     let mut session = serve(&story, &json!({"incoming": "steal"}))?;
     assert_eq!(ask(published, "/before")?, "session /before");
     session.signal(Signal::KILL)?;
-    eventually("the target's own answer", STEP, || {
-        let answer = ask(published, "/after").ok();
-        Ok(answer
-            .filter(|answer| answer == "target /after")
-            .map(|_| ()))
-    })?;
+    wait_for_target(published)?;
     let session = serve(&story, &json!({"incoming": "steal"}))?;
     assert_eq!(ask(published, "/next")?, "session /next");
     end(session, published)?;

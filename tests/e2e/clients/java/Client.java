@@ -1,5 +1,7 @@
-// A Java service in small: connects by DATABASE_URL with JDBC, changes a row, and says what it then sees, and where.
+// A Java service in small: connects by DATABASE_URL with JDBC, changes a row, and says what it then sees, and where; on
+// stderr, which address its host has.
 
+import java.net.InetAddress;
 import java.net.URI;
 import java.sql.DriverManager;
 import java.util.Properties;
@@ -7,6 +9,7 @@ import java.util.Properties;
 public class Client {
     public static void main(String[] arguments) throws Exception {
         URI url = new URI(System.getenv("DATABASE_URL"));
+        System.err.println(url.getHost() + " is " + InetAddress.getByName(url.getHost()).getHostAddress());
         String[] login = url.getUserInfo().split(":", 2);
         Properties properties = new Properties();
         properties.setProperty("user", login[0]);

@@ -1,6 +1,8 @@
 // Fetches the URL in its first argument and prints the body: with java.net.http, whose sockets do not block; or, by its
 // second argument, with HttpURLConnection (`url`) or a SocketChannel and its Selector (`nio`).
+// Which address the host has is said on stderr.
 
+import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -15,6 +17,7 @@ import java.nio.charset.StandardCharsets;
 public class Fetch {
     public static void main(String[] arguments) throws Exception {
         var uri = new URI(arguments[0]);
+        System.err.println(uri.getHost() + " is " + InetAddress.getByName(uri.getHost()).getHostAddress());
         var way = arguments.length > 1 ? arguments[1] : "client";
         System.out.println(switch (way) {
             case "url" -> new String(uri.toURL().openConnection().getInputStream().readAllBytes(), StandardCharsets.UTF_8);
@@ -36,7 +39,7 @@ public class Fetch {
             while (!channel.finishConnect()) {
                 selector.select();
             }
-            var request = "GET / HTTP/1.1\r\nHost: " + uri.getHost() + "\r\n\r\n";
+            var request = "GET " + uri.getRawPath() + " HTTP/1.1\r\nHost: " + uri.getHost() + "\r\n\r\n";
             channel.write(ByteBuffer.wrap(request.getBytes(StandardCharsets.US_ASCII)));
             key.interestOps(SelectionKey.OP_READ);
             var told = ByteBuffer.allocate(65536);

@@ -1,9 +1,12 @@
-// A Node service in small: connects by DATABASE_URL with pg, changes a row, and says what it then sees, and where.
+// A Node service in small: connects by DATABASE_URL with pg, changes a row, and says what it then sees, and where; on
+// stderr, which address its host has.
 'use strict';
+const dns = require('dns');
 const { Client } = require('pg');
 
 async function run() {
   const client = new Client({ connectionString: process.env.DATABASE_URL, connectionTimeoutMillis: 60_000 });
+  console.error(`${client.host} is ${(await dns.promises.lookup(client.host)).address}`);
   await client.connect();
   try {
     await client.query('UPDATE products SET stock_quantity = stock_quantity - $1 WHERE product_id = $2', [7, '1']);

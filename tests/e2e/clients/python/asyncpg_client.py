@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import socket
 import ssl
 import sys
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -16,6 +18,9 @@ async def main():
         trusting.check_hostname = False
         trusting.verify_mode = ssl.CERT_NONE
         options = {"ssl": trusting, "direct_tls": True}
+    host = urlsplit(os.environ["DATABASE_URL"]).hostname
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
+    print(host, "is", found[0][4][0], file=sys.stderr)
     connection = await asyncpg.connect(os.environ["DATABASE_URL"], timeout=60, **options)
     await connection.execute(
         "UPDATE products SET stock_quantity = stock_quantity - $1 WHERE product_id = $2", 7, "1"

@@ -2,9 +2,14 @@
 
 import json
 import os
+import socket
+import sys
+from urllib.parse import urlsplit
 
 import psycopg2
 
+host = urlsplit(os.environ["DATABASE_URL"]).hostname
+print(host, "is", socket.gethostbyname(host), file=sys.stderr)
 connection = psycopg2.connect(os.environ["DATABASE_URL"], connect_timeout=60)
 with connection, connection.cursor() as cursor:
     cursor.execute(
