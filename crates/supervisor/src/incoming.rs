@@ -240,6 +240,8 @@ pub(crate) async fn serve(session: Arc<Session>, network: Arc<TargetNetwork>, in
         served.spawn(serve_agent(Arc::clone(&session), first, inbox));
     }
     while let Some((agent, inbox)) = joining.recv().await {
+        // Those that have parted are let go.
+        while served.try_join_next().is_some() {}
         let session = Arc::clone(&session);
         served.spawn(async move {
             let asked = async {

@@ -43,7 +43,9 @@ pub use namespaces::Namespaces;
 pub use network::NetworkPlan;
 pub use ports::{Holder, PortTaken};
 pub use process::Process;
-pub use remote::{Destination, Dialled, Remote, TargetAgent, TargetNetwork, ThisMachine, Upstream};
+pub use remote::{
+    Destination, Dialled, JoinError, Remote, TargetAgent, TargetNetwork, ThisMachine, Upstream,
+};
 pub use seccomp::InstallError;
 pub use session::{Event, remote_of};
 pub use signals::{Signals, SignalsError};

@@ -19,7 +19,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-pub use target_agent::TargetAgent;
+pub use target_agent::{JoinError, TargetAgent};
 pub use target_network::TargetNetwork;
 pub use upstream::Upstream;
 

@@ -223,6 +223,7 @@ pub struct Connection {
     rest: Option<Bytes>,
     /// A close that is still to be sent on the link.
     farewell: Option<CloseReason>,
+    /// What happened in the last step; whoever drives the connection takes all of it before the next.
     events: VecDeque<Event>,
 }
 

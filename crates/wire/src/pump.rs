@@ -47,7 +47,8 @@ pub struct Session {
 /// What the other side asks for and tells, in order.
 #[derive(Debug)]
 pub struct Inbox {
-    // A stream or call that waits here is counted by the connection, whose limits bound the channel.
+    // A stream or call that waits here is counted by the connection until it is taken and dropped, though the other side
+    // may have given it up: the connection's limits bound the channel.
     asked_rx: mpsc::UnboundedReceiver<Inbound>,
     noticed_rx: mpsc::Receiver<Notice>,
 }

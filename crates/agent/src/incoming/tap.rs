@@ -15,6 +15,9 @@ use super::ports::Subscriber;
 /// Bytes of one connection that wait to be copied before its copy is given up.
 const COPY_MAX: usize = 4 * 1024 * 1024;
 
+/// What one piece in the queue takes beside its own bytes, counted as bytes too: a client may send them one by one.
+const PIECE_BYTES: usize = 128;
+
 /// Bytes of all connections that wait to be copied: the agent lives in the target's memory limits.
 const COPIES_MAX: usize = 32 * 1024 * 1024;
 
@@ -35,6 +38,7 @@ pub(super) struct Taps {
 
 #[derive(Debug)]
 struct Tap {
+    /// Bounded by the backlog, which is asked before anything is put in: a queue of pieces knows nothing of their sizes.
     queue_tx: mpsc::UnboundedSender<Bytes>,
     backlog: Arc<Backlog>,
     subscriber: Arc<Subscriber>,
@@ -112,7 +116,7 @@ impl Taps {
         }
         let bytes = Bytes::copy_from_slice(bytes);
         self.taps.retain(|tap| {
-            if !tap.backlog.add(bytes.len()) {
+            if !tap.backlog.add(bytes.len() + PIECE_BYTES) {
                 tap.subscriber.count_dropped();
                 tap.backlog.given_up.notify_one();
                 return false;
@@ -134,7 +138,7 @@ async fn deliver(
             if stream.write_all(&bytes).await.is_err() {
                 return;
             }
-            backlog.subtract(bytes.len());
+            backlog.subtract(bytes.len() + PIECE_BYTES);
         }
         // A session that has gone misses nothing.
         stream.shutdown().await.ok();
@@ -158,17 +162,31 @@ mod tests {
 
     use super::*;
 
+    /// A copy for a session without a link, by which nothing is ever read.
+    fn open(session: &Session, held: &Arc<Held>) -> Taps {
+        let subscriber = Arc::new(Subscriber::new(SessionId([1; 16]), 1, session.clone()));
+        let address = ([127, 0, 0, 1], 80).into();
+        Taps::open(vec![subscriber], address, address, held)
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_single_bytes_is_given_up_before_their_queue_is_large() {
+        let (session, _inbox) = Session::new(Role::Agent, Duration::from_secs(60));
+        let mut taps = open(&session, &Arc::new(Held::default()));
+        for _ in 0..=COPY_MAX / PIECE_BYTES {
+            taps.copy(&[0]);
+        }
+        assert!(taps.taps.is_empty());
+    }
+
     #[tokio::test]
     async fn a_copy_that_nobody_reads_is_given_up_and_holds_nothing() {
-        // Without a link, nothing is ever read.
         let (session, _inbox) = Session::new(Role::Agent, Duration::from_secs(60));
-        let subscriber = Arc::new(Subscriber::new(SessionId([1; 16]), 1, session.clone()));
         let held = Arc::new(Held::default());
-        let address = ([127, 0, 0, 1], 80).into();
-        let mut taps = Taps::open(vec![subscriber], address, address, &held);
+        let mut taps = open(&session, &held);
         for _ in 0..100 {
             taps.copy(&[0; 100_000]);
-            assert!(held.bytes.load(Ordering::Relaxed) <= COPY_MAX + 100_000);
+            assert!(held.bytes.load(Ordering::Relaxed) <= COPY_MAX + 100_000 + PIECE_BYTES);
             tokio::task::yield_now().await;
         }
         assert!(taps.taps.is_empty());

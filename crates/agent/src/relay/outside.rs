@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 /// Makes sockets in the network namespace that this process was started in.
 #[derive(Debug)]
 pub(super) struct Outside {
+    /// No longer than there are who wait for a socket, and the dials and flows at once have limits of their own.
     orders_tx: mpsc::Sender<Order>,
 }
 

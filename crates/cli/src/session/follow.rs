@@ -108,9 +108,13 @@ impl<'a> Followed<'a> {
                 Some(word) = self.words_rx.recv() => match word {
                     Word::Event(event) => event,
                     Word::Answers(pod, session, inbox) => {
-                        let agent = self.network.join(session, inbox);
-                        self.watch(pod.clone(), agent);
-                        Event::Joined(pod)
+                        match self.network.join(session, inbox) {
+                            Ok(agent) => {
+                                self.watch(pod.clone(), agent);
+                                Event::Joined(pod)
+                            }
+                            Err(error) => Event::NotJoined(pod, error.to_string()),
+                        }
                     }
                 },
                 seen = async {

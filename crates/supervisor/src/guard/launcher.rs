@@ -14,6 +14,7 @@ use crate::seccomp::{self, InstallError, Listener, Scope};
 /// A thread that waits for what it is to start.
 #[derive(Debug)]
 pub(super) struct Launcher {
+    // One order and one answer, ever: launching takes the launcher.
     order_tx: mpsc::Sender<(Command, Rlimit)>,
     started_rx: mpsc::Receiver<Result<Process, SpawnError>>,
 }

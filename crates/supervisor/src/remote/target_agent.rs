@@ -14,9 +14,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use wire::CloseReason;
 use wire::pump::{Inbox, Session};
+
+/// Agents that have joined and that nobody serves yet: more than a session takes part in at once.
+const JOINING_MAX: usize = 32;
+
+/// Why an agent did not join. The session with it is closed then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// There are 32 already.
+    #[error("{JOINING_MAX} agents have joined that nobody serves yet")]
+    TooMany,
+    /// Nobody takes part in anything any more.
+    #[error("the program's session is over")]
+    Over,
+}
 
 /// One agent, with the session that it was joined by.
 pub struct TargetAgent {
@@ -81,15 +96,15 @@ pub(crate) type Joining = (Arc<TargetAgent>, Inbox);
 #[derive(Debug)]
 pub(crate) struct Agents {
     list: watch::Sender<Vec<Arc<TargetAgent>>>,
-    joining_tx: mpsc::UnboundedSender<Joining>,
-    joining_rx: Mutex<Option<mpsc::UnboundedReceiver<Joining>>>,
+    joining_tx: mpsc::Sender<Joining>,
+    joining_rx: Mutex<Option<mpsc::Receiver<Joining>>>,
     /// How long anybody waits for an agent while there is none.
     patience: Duration,
 }
 
 impl Agents {
     pub(crate) fn new(first: Session, patience: Duration) -> Self {
-        let (joining_tx, joining_rx) = mpsc::unbounded_channel();
+        let (joining_tx, joining_rx) = mpsc::channel(JOINING_MAX);
         Self {
             list: watch::Sender::new(vec![TargetAgent::new(first)]),
             joining_tx,
@@ -108,13 +123,25 @@ impl Agents {
         self.list.borrow().clone()
     }
 
-    pub(crate) fn join(&self, session: Session, inbox: Inbox) -> Arc<TargetAgent> {
+    /// One more. An agent that would not be served is not asked either: it would take connections that go nowhere.
+    pub(crate) fn join(
+        &self,
+        session: Session,
+        inbox: Inbox,
+    ) -> Result<Arc<TargetAgent>, JoinError> {
+        let place = self.joining_tx.try_reserve().map_err(|error| {
+            session.close(CloseReason::Done);
+            match error {
+                TrySendError::Full(()) => JoinError::TooMany,
+                TrySendError::Closed(()) => JoinError::Over,
+            }
+        })?;
         let agent = TargetAgent::new(session);
         let joined = Arc::clone(&agent);
+        // Listed first: whoever subscribes from here on asks it too, and who serves it asks for what was there before.
         self.list.send_modify(|list| list.push(joined));
-        // Nobody takes part in a session that is over.
-        let _over = self.joining_tx.send((Arc::clone(&agent), inbox));
-        agent
+        place.send((Arc::clone(&agent), inbox));
+        Ok(agent)
     }
 
     /// Another one is asked from here on, where there is one.
@@ -130,7 +157,7 @@ impl Agents {
     }
 
     /// Those that join from now on, for the one who serves them.
-    pub(crate) fn joining(&self) -> Option<mpsc::UnboundedReceiver<Joining>> {
+    pub(crate) fn joining(&self) -> Option<mpsc::Receiver<Joining>> {
         let mut joining_rx = self.joining_rx.lock();
         joining_rx.as_mut().map_or(None, |receiver| receiver.take())
     }
@@ -179,7 +206,7 @@ mod tests {
         Agents::retire(&first);
         assert!(is_picked(agents.pick().await.as_ref(), &first));
         let (second, inbox) = session();
-        let second = agents.join(second, inbox);
+        let second = agents.join(second, inbox).unwrap();
         assert!(is_picked(agents.pick().await.as_ref(), &second));
         second.session().close(CloseReason::ShuttingDown);
         assert!(is_picked(agents.pick().await.as_ref(), &first));
@@ -196,10 +223,33 @@ mod tests {
         let asked = tokio::spawn(async move { asking.pick().await });
         tokio::task::yield_now().await;
         let (next, inbox) = session();
-        let next = agents.join(next, inbox);
+        let next = agents.join(next, inbox).unwrap();
         assert!(is_picked(asked.await.unwrap().as_ref(), &next));
         let mut joining = agents.joining().expect("nobody has taken them");
         assert!(Arc::ptr_eq(&joining.recv().await.unwrap().0, &next));
         assert!(agents.joining().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_nobody_would_serve_is_refused_and_its_session_closed() {
+        let agents = Agents::new(session().0, Duration::from_secs(5));
+        let join = || {
+            let (session, inbox) = session();
+            (session.clone(), agents.join(session, inbox))
+        };
+        for _ in 0..JOINING_MAX {
+            assert!(join().1.is_ok());
+        }
+        let (refused, why) = join();
+        assert_eq!(why.unwrap_err(), JoinError::TooMany);
+        assert!(refused.is_closed());
+        assert_eq!(agents.all().len(), 1 + JOINING_MAX, "it is not asked");
+        let mut joining = agents.joining().expect("nobody has taken them");
+        joining.recv().await.expect("they wait");
+        assert!(join().1.is_ok(), "there is a place again");
+        drop(joining);
+        let (refused, why) = join();
+        assert_eq!(why.unwrap_err(), JoinError::Over);
+        assert!(refused.is_closed());
     }
 }

@@ -19,7 +19,7 @@ use wire::{
     Request,
 };
 
-use super::target_agent::{Agents, Joining, TargetAgent};
+use super::target_agent::{Agents, JoinError, Joining, TargetAgent};
 use super::{Destination, Dialled, Pending, Remote, ThisMachine, Upstream};
 use crate::network::{NameBook, NetworkPlan, Protocol, Side};
 
@@ -71,7 +71,10 @@ impl TargetNetwork {
     }
 
     /// One more agent, with what comes from it: what the program listens on is asked of it as well.
-    pub fn join(&self, session: Session, inbox: Inbox) -> Arc<TargetAgent> {
+    ///
+    /// # Errors
+    /// [`JoinError`]; `session` is closed, and nothing goes by it.
+    pub fn join(&self, session: Session, inbox: Inbox) -> Result<Arc<TargetAgent>, JoinError> {
         self.agents.join(session, inbox)
     }
 
@@ -86,7 +89,7 @@ impl TargetNetwork {
     }
 
     /// Agents that join, for the one who serves them.
-    pub(crate) fn joining(&self) -> Option<mpsc::UnboundedReceiver<Joining>> {
+    pub(crate) fn joining(&self) -> Option<mpsc::Receiver<Joining>> {
         self.agents.joining()
     }
 
