@@ -4,6 +4,7 @@
 //! `queues` have the keys that are read and not used: `support` says what becomes of them. Leaves what the other keys
 //! hold to the folder of each concern, and what must hold between them to `check`.
 
+mod address;
 mod agent;
 mod container;
 mod experimental;

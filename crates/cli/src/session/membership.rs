@@ -79,12 +79,7 @@ impl<'a> Membership<'a> {
     /// something to leave.
     pub(crate) fn holder(&self) -> Holder {
         self.joined.set(true);
-        Holder {
-            id: self.id.clone(),
-            owner: self.join.owner.clone(),
-            pid: self.join.pid,
-            program: self.join.program.clone(),
-        }
+        self.join.holder(&self.id)
     }
 
     /// Notes which branches the requests came to: those that heartbeats are about.

@@ -41,14 +41,14 @@ record! {
         /// The database within the source; without it the one that the connection names.
         /// Example: `"inventory"`
         name: Option<NotEmpty>,
-        /// Lifetime that the branch outlives its last session; 300 without it. At most 900, unless an administrator has
+        /// Seconds that the branch outlives its last session; 300 without it. At most 900, unless an administrator has
         /// raised the maximum.
         /// Example: `600`
         ttl_secs: Option<Lifetime>,
         /// The same in minutes. Not beside `ttl_secs`.
         /// Example: `10`
         ttl_mins: Option<Lifetime>,
-        /// Lifetime that the session waits for the branch.
+        /// Seconds that the session waits for the branch.
         /// Example: `120`
         creation_timeout_secs: NotNull<u64> = NotNull(CREATION_TIMEOUT_SECS),
         /// The version of PostgreSQL, as an image tag; without it the source's. Not beside `image`.

@@ -7,6 +7,7 @@ use crate::decode::{
     Anything, Decode, Record, Render, Report, Shape, defaults, record, report_kind, words,
 };
 use crate::json::Json;
+use crate::root::address::Address;
 use crate::tree::{Node, Value};
 
 words! {
@@ -114,37 +115,6 @@ impl Render for AgentImage {
     }
 }
 
-/// An address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Listen(SocketAddr);
-
-impl Decode for Listen {
-    const EXPECTED: &'static str = "an address and a port, such as \"0.0.0.0:9000\"";
-
-    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        let Some(text) = node.text() else {
-            return report_kind(node, Self::EXPECTED, report);
-        };
-        match text.parse() {
-            Ok(address) => Some(Self(address)),
-            Err(_) => {
-                report.problem(node, format!("expected {}", Self::EXPECTED));
-                None
-            }
-        }
-    }
-
-    fn shape() -> Shape {
-        Shape::text("address and port")
-    }
-}
-
-impl Render for Listen {
-    fn render(&self) -> Json {
-        Json::text(self.0.to_string())
-    }
-}
-
 record! {
     /// The pod that mirrord puts beside a target.
     pub(crate) struct Agent {
@@ -213,7 +183,7 @@ record! {
         service_account: Option<String>,
         /// Where it serves metrics.
         /// Example: `"0.0.0.0:9000"`
-        metrics: Option<Listen>,
+        metrics: Option<Address<SocketAddr>>,
         /// Whether its port stays out of a service mesh.
         exclude_from_mesh: bool = false,
         /// The priority class of its pod.

@@ -3,40 +3,9 @@
 
 use std::net::IpAddr;
 
-use crate::decode::{Decode, Render, Report, Shape, record, report_kind};
-use crate::json::Json;
+use crate::decode::{Report, record};
+use crate::root::address::Address;
 use crate::tree::Node;
-
-/// An IP address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ip(IpAddr);
-
-impl Decode for Ip {
-    const EXPECTED: &'static str = "an IP address";
-
-    fn decode(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        let Some(text) = node.text() else {
-            return report_kind(node, Self::EXPECTED, report);
-        };
-        match text.parse() {
-            Ok(address) => Some(Self(address)),
-            Err(_) => {
-                report.problem(node, format!("expected {}", Self::EXPECTED));
-                None
-            }
-        }
-    }
-
-    fn shape() -> Shape {
-        Shape::text("IP address")
-    }
-}
-
-impl Render for Ip {
-    fn render(&self) -> Json {
-        Json::text(self.0.to_string())
-    }
-}
 
 record! {
     /// How `mirrord container` runs.
@@ -54,7 +23,7 @@ record! {
         cli_image_lib_path: Option<String>,
         /// The address of this machine as containers see it.
         /// Example: `"172.17.0.1"`
-        override_host_ip: Option<Ip>,
+        override_host_ip: Option<Address<IpAddr>>,
         /// Whether that address is looked for.
         host_gateway_detection: bool = true,
         /// Where in the container the certificate is.
@@ -116,7 +85,7 @@ record! {
         json_log: bool = true,
         /// The address that it listens on.
         /// Example: `"0.0.0.0"`
-        host_ip: Option<Ip>,
+        host_ip: Option<Address<IpAddr>>,
     }
 }
 

@@ -13,6 +13,7 @@
 //! is a module beside `physical` and one variant in each of [`Way`], [`SeededBase`] and [`FollowedBase`]. A moment of a
 //! source and what a copy holds of it are the same for all ways (`physical::moment`): they follow the same WAL.
 
+pub mod cause;
 pub mod patience;
 
 use std::time::Duration;

@@ -420,12 +420,7 @@ fn holder_of(id: &SessionId, join: &JoinSession) -> Result<Holder, Problem> {
         );
         return Err(Problem::new(ProblemKind::BadRequest, detail));
     }
-    let holder = Holder {
-        id: id.clone(),
-        owner: join.owner.clone(),
-        pid: join.pid,
-        program: join.program.clone(),
-    };
+    let holder = join.holder(id);
     check_holder(&holder)?;
     Ok(holder)
 }

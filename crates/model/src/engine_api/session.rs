@@ -55,6 +55,18 @@ pub struct Holder {
     pub program: String,
 }
 
+impl JoinSession {
+    /// Who joins by it, under `id`.
+    pub fn holder(&self, id: &SessionId) -> Holder {
+        Holder {
+            id: id.clone(),
+            owner: self.owner.clone(),
+            pid: self.pid,
+            program: self.program.clone(),
+        }
+    }
+}
+
 /// Everything told of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {

@@ -60,7 +60,16 @@ struct What {
 }
 
 impl What {
-    /// The objects, in the order in which they are applied.
+    /// The objects, in the order in which they are applied, and who brings them.
+    async fn prepare(
+        &self,
+        settings: &Settings,
+        ui: &Ui,
+    ) -> Result<(Vec<Value>, Client), CommandError> {
+        let objects = self.objects(settings)?;
+        Ok((objects, self.client(settings, ui).await?))
+    }
+
     fn objects(&self, settings: &Settings) -> Result<Vec<Value>, CommandError> {
         let mut objects = if self.without_rules {
             Vec::new()
@@ -98,8 +107,7 @@ pub(super) async fn install(
     ui: &Ui,
 ) -> Result<(), CommandError> {
     let what = &args.what;
-    let objects = what.objects(settings)?;
-    let client = what.client(settings, ui).await?;
+    let (objects, client) = what.prepare(settings, ui).await?;
     for object in &objects {
         let applied = operator::apply(&client, object, what.dry_run).await;
         what.tell(ui, object, applied.map_err(refused)?);
@@ -114,8 +122,7 @@ pub(super) async fn uninstall(
     ui: &Ui,
 ) -> Result<(), CommandError> {
     let what = &args.what;
-    let objects = what.objects(settings)?;
-    let client = what.client(settings, ui).await?;
+    let (objects, client) = what.prepare(settings, ui).await?;
     if what.dry_run {
         ui.note("all branches and their hosts would end");
     } else {

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::cause::Cause;
+
 /// How long a base gets by itself before it is told anew how its source is reached: it tries twice a second.
 const RECONNECT_AFTER: Duration = Duration::from_secs(10);
 
@@ -80,15 +82,6 @@ impl<P, C> Tended<P, C> {
     }
 }
 
-/// A cause to seed again that patience finds by itself.
-pub trait GivenUp {
-    /// The base's files are at fault, because of what is said.
-    fn broken(said: String) -> Self;
-
-    /// The source answers and sends nothing; what was said last.
-    fn refused(said: String) -> Self;
-}
-
 /// What is remembered between two looks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patience {
@@ -129,17 +122,17 @@ impl Patience {
     }
 
     /// Its server has ended, or must be started again.
-    pub fn ended<C: GivenUp>(&mut self) -> Action<C> {
+    pub fn ended<O>(&mut self) -> Action<Cause<O>> {
         if self.restarts >= RESTARTS_MAX {
             let said = format!("it ended {RESTARTS_MAX} times in a row");
-            return Action::SeedAgain(C::broken(said));
+            return Action::SeedAgain(Cause::Broken { said });
         }
         self.restarts += 1;
         Action::Restart
     }
 
     /// Its server runs and does not answer.
-    pub fn mute<C: GivenUp>(&mut self, now: Timestamp) -> Action<C> {
+    pub fn mute<O>(&mut self, now: Timestamp) -> Action<Cause<O>> {
         let since = *self.mute_since.get_or_insert(now);
         if has_passed(since, now, MUTE_MAX) {
             self.mute_since = None;
@@ -154,7 +147,7 @@ impl Patience {
     }
 
     /// Nothing arrives.
-    pub fn wait<C: GivenUp>(&mut self, source: Answering<'_>, now: Timestamp) -> Action<C> {
+    pub fn wait<O>(&mut self, source: Answering<'_>, now: Timestamp) -> Action<Cause<O>> {
         let since = *self.waiting_since.get_or_insert(now);
         match source {
             Answering::NotAsked => {}
@@ -167,7 +160,7 @@ impl Patience {
                 let answers_since = *self.answers_since.get_or_insert(now);
                 if has_passed(answers_since, now, REFUSED_MAX) {
                     let said = self.said.clone().unwrap_or_default();
-                    return Action::SeedAgain(C::refused(said));
+                    return Action::SeedAgain(Cause::Refused { said });
                 }
             }
         }

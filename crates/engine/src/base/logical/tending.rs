@@ -27,7 +27,8 @@ use super::seed::fingerprint_of;
 use super::slot::SlotState;
 use super::snapshot::ways;
 use super::subscriber::{Progress, Sight, Subscriber, SubscriberError};
-use crate::base::followed::patience::{self, Answering, GivenUp, Patience, has_passed};
+use crate::base::followed::cause::{self, Identity};
+use crate::base::followed::patience::{self, Answering, Patience, has_passed};
 use crate::postgres::server::StopMode;
 use crate::source::{SourceError, row};
 
@@ -64,23 +65,14 @@ pub enum SourceSight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The cluster.
-    pub system_identifier: u64,
-    /// Its version.
-    pub major: PgMajor,
+    pub identity: Identity,
     /// Its definitions.
     pub fingerprint: Fingerprint,
 }
 
-/// Why a subscriber is of no more use.
+/// Why a subscriber alone is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// Another cluster answers at the source's address.
-    OtherCluster,
-    /// The source was upgraded.
-    NewMajor {
-        /// To this version.
-        major: PgMajor,
-    },
+pub enum OwnCause {
     /// Something was defined otherwise.
     Definitions,
     /// The slot is not there any more.
@@ -94,23 +86,11 @@ pub enum Cause {
         /// What was said.
         said: String,
     },
-    /// The files here are broken.
-    Broken {
-        /// What was said.
-        said: String,
-    },
-    /// The source answers, and sends nothing.
-    Refused {
-        /// What was said last.
-        said: String,
-    },
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for OwnCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OtherCluster => f.write_str("another cluster answers at the source's address"),
-            Self::NewMajor { major } => write!(f, "the source is PostgreSQL {major} by now"),
             Self::Definitions => f.write_str("the source's definitions have changed"),
             Self::SlotGone => f.write_str("somebody dropped the base's replication slot"),
             Self::SlotLost => f.write_str(
@@ -118,23 +98,12 @@ impl fmt::Display for Cause {
             ),
             Self::Disabled => f.write_str("the base's subscription was disabled"),
             Self::Conflict { said } => write!(f, "a change could not be applied: {said}"),
-            Self::Broken { said } => write!(f, "the base is broken: {said}"),
-            Self::Refused { said } => {
-                write!(f, "the source answers, and sends nothing to the base: {said}")
-            }
         }
     }
 }
 
-impl GivenUp for Cause {
-    fn broken(said: String) -> Self {
-        Self::Broken { said }
-    }
-
-    fn refused(said: String) -> Self {
-        Self::Refused { said }
-    }
-}
+/// Why a subscriber is of no more use.
+pub type Cause = cause::Cause<OwnCause>;
 
 /// What to do.
 pub type Action = patience::Action<Cause>;
@@ -172,7 +141,7 @@ pub fn step(
     };
     state.patience.answered();
     if !progress.is_enabled {
-        return (state, Action::SeedAgain(Cause::Disabled));
+        return (state, Action::SeedAgain(Cause::Own(OwnCause::Disabled)));
     }
     let got_on = *state.got_on.get_or_insert(progress);
     let has_got_on = progress.applied > got_on.applied || progress.errors < got_on.errors;
@@ -182,7 +151,10 @@ pub fn step(
         // Errors of a connection count as well: only a source that answers makes them a change's.
         if matches!(source, SourceSight::Answers { .. }) {
             let said = state.patience.said.clone().unwrap_or_default();
-            return (state, Action::SeedAgain(Cause::Conflict { said }));
+            return (
+                state,
+                Action::SeedAgain(Cause::Own(OwnCause::Conflict { said })),
+            );
         }
     }
     if progress.follows {
@@ -217,18 +189,15 @@ fn judge_source(origin: &Origin, source: &SourceSight) -> Option<Cause> {
     else {
         return None;
     };
-    if *major != origin.major {
-        return Some(Cause::NewMajor { major: *major });
-    }
-    if system_identifier.is_some_and(|theirs| theirs != origin.system_identifier) {
-        return Some(Cause::OtherCluster);
+    if let Some(other) = origin.identity.judge(*system_identifier, *major) {
+        return Some(other);
     }
     match slot {
-        SlotState::Gone => return Some(Cause::SlotGone),
-        SlotState::Lost => return Some(Cause::SlotLost),
+        SlotState::Gone => return Some(Cause::Own(OwnCause::SlotGone)),
+        SlotState::Lost => return Some(Cause::Own(OwnCause::SlotLost)),
         SlotState::There { .. } => {}
     }
-    (*fingerprint != origin.fingerprint).then_some(Cause::Definitions)
+    (*fingerprint != origin.fingerprint).then_some(Cause::Own(OwnCause::Definitions))
 }
 
 /// How a subscriber is after a look.
@@ -280,8 +249,10 @@ impl Keeper {
         };
         let seeded = subscriber.seeded();
         let origin = Origin {
-            system_identifier: seeded.system_identifier,
-            major: seeded.copied.source_major,
+            identity: Identity {
+                system_identifier: seeded.system_identifier,
+                major: seeded.copied.source_major,
+            },
             fingerprint: seeded.fingerprint.clone(),
         };
         let state = std::mem::take(&mut self.state);

@@ -28,7 +28,8 @@ pub use keeper::{Keeper, Tended};
 
 use super::lsn::Lsn;
 use super::standby::{Sight, Trouble};
-use crate::base::followed::patience::{self, Answering, GivenUp, Patience};
+use crate::base::followed::cause::{self, Identity};
+use crate::base::followed::patience::{self, Answering, Patience};
 
 /// Looks in a row that find the source's history apart from ours: a source that starts may say so for a moment, and
 /// so may a standby at the end of what it has.
@@ -59,25 +60,9 @@ pub enum SourceSight {
     },
 }
 
-/// What the standby is a copy of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
-    /// The cluster.
-    pub system_identifier: u64,
-    /// Its version.
-    pub major: PgMajor,
-}
-
-/// Why a standby is of no more use.
+/// Why a standby alone is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// Another cluster answers at the source's address.
-    OtherCluster,
-    /// The source was upgraded.
-    NewMajor {
-        /// To this version.
-        major: PgMajor,
-    },
+pub enum OwnCause {
     /// A tablespace was made.
     Tablespace,
     /// The source's commits would wait for us.
@@ -86,53 +71,25 @@ pub enum Cause {
     WalRemoved,
     /// The source's history left ours: it failed over to a server that was behind us, or was restored.
     Diverged,
-    /// The files here are broken.
-    Broken {
-        /// What was said.
-        said: String,
-    },
-    /// The source answers, and sends nothing.
-    Refused {
-        /// What was said last.
-        said: String,
-    },
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for OwnCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OtherCluster => f.write_str("another cluster answers at the source's address"),
-            Self::NewMajor { major } => write!(f, "the source is PostgreSQL {major} by now"),
-            Self::Tablespace => f.write_str("the source has a tablespace by now"),
-            Self::WaitsForUs => f.write_str(
-                "the source's synchronous_standby_names would let its commits wait for us",
-            ),
-            Self::WalRemoved => {
-                f.write_str("the source has removed WAL that the base did not have yet")
+        f.write_str(match self {
+            Self::Tablespace => "the source has a tablespace by now",
+            Self::WaitsForUs => {
+                "the source's synchronous_standby_names would let its commits wait for us"
             }
-            Self::Diverged => f.write_str(
-                "the source failed over to a server that was behind the base, or was restored",
-            ),
-            Self::Broken { said } => write!(f, "the base is broken: {said}"),
-            Self::Refused { said } => {
-                write!(
-                    f,
-                    "the source answers, and sends nothing to the base: {said}"
-                )
+            Self::WalRemoved => "the source has removed WAL that the base did not have yet",
+            Self::Diverged => {
+                "the source failed over to a server that was behind the base, or was restored"
             }
-        }
+        })
     }
 }
 
-impl GivenUp for Cause {
-    fn broken(said: String) -> Self {
-        Self::Broken { said }
-    }
-
-    fn refused(said: String) -> Self {
-        Self::Refused { said }
-    }
-}
+/// Why a standby is of no more use.
+pub type Cause = cause::Cause<OwnCause>;
 
 /// What to do.
 pub type Action = patience::Action<Cause>;
@@ -148,7 +105,7 @@ pub struct State {
 /// One look.
 pub fn step(
     mut state: State,
-    origin: Origin,
+    origin: Identity,
     sight: &Sight,
     source: &SourceSight,
     now: Timestamp,
@@ -191,7 +148,7 @@ pub fn step(
 }
 
 /// What the source says of itself that ends everything.
-fn judge_source(origin: Origin, sight: &Sight, source: &SourceSight) -> Option<Cause> {
+fn judge_source(origin: Identity, sight: &Sight, source: &SourceSight) -> Option<Cause> {
     let SourceSight::Answers {
         system_identifier,
         major,
@@ -202,36 +159,33 @@ fn judge_source(origin: Origin, sight: &Sight, source: &SourceSight) -> Option<C
     else {
         return None;
     };
-    if *major != origin.major {
-        return Some(Cause::NewMajor { major: *major });
-    }
-    if system_identifier.is_some_and(|theirs| theirs != origin.system_identifier) {
-        return Some(Cause::OtherCluster);
+    if let Some(other) = origin.judge(*system_identifier, *major) {
+        return Some(other);
     }
     if *has_tablespaces {
-        return Some(Cause::Tablespace);
+        return Some(Cause::Own(OwnCause::Tablespace));
     }
     if *waits_for_us {
-        return Some(Cause::WaitsForUs);
+        return Some(Cause::Own(OwnCause::WaitsForUs));
     }
     // A source sends nothing that it could lose: it was restored, or another server took its place.
     let went_back = sight
         .progress
         .zip(*flushed)
         .is_some_and(|(progress, flushed)| flushed < progress.replayed);
-    went_back.then_some(Cause::Diverged)
+    went_back.then_some(Cause::Own(OwnCause::Diverged))
 }
 
 /// What the standby says that ends everything.
 fn judge_trouble(state: &mut State, trouble: Option<&Trouble>) -> Option<Cause> {
     match trouble? {
-        Trouble::Tablespace => Some(Cause::Tablespace),
+        Trouble::Tablespace => Some(Cause::Own(OwnCause::Tablespace)),
         Trouble::OtherCluster => Some(Cause::OtherCluster),
-        Trouble::WalRemoved => Some(Cause::WalRemoved),
+        Trouble::WalRemoved => Some(Cause::Own(OwnCause::WalRemoved)),
         Trouble::Broken { said } => Some(Cause::Broken { said: said.clone() }),
         Trouble::Diverged => {
             state.diverged_looks += 1;
-            (state.diverged_looks >= DIVERGED_LOOKS).then_some(Cause::Diverged)
+            (state.diverged_looks >= DIVERGED_LOOKS).then_some(Cause::Own(OwnCause::Diverged))
         }
         Trouble::Refused { said } => {
             state.patience.said = Some(said.clone());

@@ -1,7 +1,7 @@
 //! What a subscription does not carry, or cannot apply, is noticed, and the base is copied again.
 
 use engine::base::logical::snapshot::SnapshotError;
-use engine::base::logical::tending::Cause;
+use engine::base::logical::tending::{Cause, OwnCause};
 
 use super::ground::{Ground, follows, source};
 
@@ -97,7 +97,10 @@ async fn a_new_column_ends_a_base_before_anything_is_made_of_it() {
         matches!(refused, Err(SnapshotError::Changed)),
         "{refused:?}"
     );
-    assert_eq!(ground.cause(&subscriber).await, Cause::Definitions);
+    assert_eq!(
+        ground.cause(&subscriber).await,
+        Cause::Own(OwnCause::Definitions)
+    );
 }
 
 #[tokio::test]
@@ -110,7 +113,10 @@ async fn a_slot_that_somebody_dropped_is_told() {
     engine::base::logical::slot::drop_slot(&session, &subscriber.seeded().slot)
         .await
         .unwrap();
-    assert_eq!(ground.cause(&subscriber).await, Cause::SlotGone);
+    assert_eq!(
+        ground.cause(&subscriber).await,
+        Cause::Own(OwnCause::SlotGone)
+    );
 }
 
 #[tokio::test]
@@ -137,7 +143,7 @@ async fn a_change_that_cannot_be_applied_is_told_with_its_reason() {
         .execute("shop", "INSERT INTO item (name) VALUES ('the source''s')")
         .unwrap();
     let cause = ground.cause(&subscriber).await;
-    let Cause::Conflict { said } = cause else {
+    let Cause::Own(OwnCause::Conflict { said }) = cause else {
         panic!("{cause:?}");
     };
     assert!(said.contains("item_pkey"), "{said}");

@@ -3,7 +3,7 @@
 use engine::base::physical::Upstream;
 use engine::base::physical::replication::Reach;
 use engine::base::physical::standby::Standby;
-use engine::base::physical::tending::{Cause, Keeper, Tended};
+use engine::base::physical::tending::{Cause, Keeper, OwnCause, Tended};
 use engine::postgres::server::StopMode;
 use fixtures::Options;
 
@@ -148,7 +148,10 @@ async fn a_tablespace_that_appears_ends_the_base_before_a_file_of_it_is_touched(
             "CREATE TABLE t TABLESPACE fast AS SELECT n FROM generate_series(1, 1000) n",
         )
         .unwrap();
-    assert_eq!(ground.cause(&standby).await, Cause::Tablespace);
+    assert_eq!(
+        ground.cause(&standby).await,
+        Cause::Own(OwnCause::Tablespace)
+    );
     assert_eq!(working_in(&standby.place().directory), [] as [u32; 0]);
     let links = std::fs::read_dir(standby.place().data().join("pg_tblspc")).unwrap();
     assert_eq!(links.count(), 0, "nothing leads to the source's files");
@@ -182,7 +185,10 @@ async fn wal_that_the_source_has_removed_is_not_waited_for() {
     }
     let standby = Standby::start(ground.host.clone(), place, seeded, fit.reach).await;
     let standby = standby.unwrap_or_else(|error| panic!("{}", chain(&error)));
-    assert_eq!(ground.cause(&standby).await, Cause::WalRemoved);
+    assert_eq!(
+        ground.cause(&standby).await,
+        Cause::Own(OwnCause::WalRemoved)
+    );
 }
 
 #[tokio::test]
@@ -197,7 +203,10 @@ async fn commits_that_would_wait_for_us_end_the_base() {
         Ok((now == "*").then_some(()))
     });
     set.unwrap();
-    assert_eq!(ground.cause(&standby).await, Cause::WaitsForUs);
+    assert_eq!(
+        ground.cause(&standby).await,
+        Cause::Own(OwnCause::WaitsForUs)
+    );
 }
 
 #[tokio::test]
@@ -298,7 +307,7 @@ async fn a_failover_to_a_server_that_was_behind_us_seeds_again() {
         .unwrap();
     let ends = |tended: &Tended| matches!(tended, Tended::SeedAgain(_));
     let ended = ground.tend_until(&standby, &failed_over, ends).await;
-    assert_eq!(ended, Tended::SeedAgain(Cause::Diverged));
+    assert_eq!(ended, Tended::SeedAgain(Cause::Own(OwnCause::Diverged)));
     second.stop(StopMode::Immediate).await.unwrap();
 }
 

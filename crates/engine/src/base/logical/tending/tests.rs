@@ -14,8 +14,10 @@ fn fingerprint(text: &str) -> Fingerprint {
 
 fn origin() -> Origin {
     Origin {
-        system_identifier: 7,
-        major: PgMajor(16),
+        identity: Identity {
+            system_identifier: 7,
+            major: PgMajor(16),
+        },
         fingerprint: fingerprint("a"),
     }
 }
@@ -66,15 +68,15 @@ fn a_changed_definition_is_copied_again() {
     let changed = answers("b", SlotState::There { is_active: true });
     assert_eq!(
         decide(&sight(progress(10, true, 0)), &changed),
-        Action::SeedAgain(Cause::Definitions)
+        Action::SeedAgain(Cause::Own(OwnCause::Definitions))
     );
 }
 
 #[test]
 fn a_slot_that_is_gone_or_lost_is_made_anew() {
     for (slot, cause) in [
-        (SlotState::Gone, Cause::SlotGone),
-        (SlotState::Lost, Cause::SlotLost),
+        (SlotState::Gone, Cause::Own(OwnCause::SlotGone)),
+        (SlotState::Lost, Cause::Own(OwnCause::SlotLost)),
     ] {
         let decided = decide(&sight(progress(10, false, 0)), &answers("a", slot));
         assert_eq!(decided, Action::SeedAgain(cause));
@@ -124,7 +126,10 @@ fn a_change_that_fails_each_time_is_a_conflict() {
         (state, decided) = step(state, &origin(), &failing, &in_order(), at(second));
     }
     let said = "duplicate key".to_owned();
-    assert_eq!(decided, Action::SeedAgain(Cause::Conflict { said }));
+    assert_eq!(
+        decided,
+        Action::SeedAgain(Cause::Own(OwnCause::Conflict { said }))
+    );
 }
 
 #[test]
@@ -144,7 +149,7 @@ fn a_disabled_subscription_and_another_cluster_end_it() {
     let mut disabled = progress(10, false, 0);
     disabled.is_enabled = false;
     let decided = decide(&sight(disabled), &SourceSight::NotAsked);
-    assert_eq!(decided, Action::SeedAgain(Cause::Disabled));
+    assert_eq!(decided, Action::SeedAgain(Cause::Own(OwnCause::Disabled)));
     let other = SourceSight::Answers {
         system_identifier: Some(8),
         major: PgMajor(16),

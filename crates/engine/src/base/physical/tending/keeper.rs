@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{PgMajor, chain};
 
-use super::{Action, Cause, Origin, SourceSight, State, step};
+use super::{Action, Cause, SourceSight, State, step};
+use crate::base::followed::cause::Identity;
 use crate::base::followed::patience::{self, has_passed};
 use crate::base::physical::Upstream;
 use crate::base::physical::fitness::takes_us_for_synchronous;
@@ -46,7 +47,7 @@ impl Keeper {
             SourceSight::NotAsked
         };
         let seeded = standby.seeded();
-        let origin = Origin {
+        let origin = Identity {
             system_identifier: seeded.system_identifier,
             major: seeded.major,
         };

@@ -7,7 +7,7 @@ use super::*;
 use crate::base::followed::patience::RESTARTS_MAX;
 use crate::base::physical::standby::Progress;
 
-const ORIGIN: Origin = Origin {
+const ORIGIN: Identity = Identity {
     system_identifier: 7,
     major: PgMajor(16),
 };
@@ -146,8 +146,8 @@ fn a_server_that_recovers_for_long_is_not_disturbed_at_once() {
 #[test]
 fn what_ends_a_base_ends_it_at_once() {
     let cases = [
-        (Trouble::WalRemoved, Cause::WalRemoved),
-        (Trouble::Tablespace, Cause::Tablespace),
+        (Trouble::WalRemoved, Cause::Own(OwnCause::WalRemoved)),
+        (Trouble::Tablespace, Cause::Own(OwnCause::Tablespace)),
         (Trouble::OtherCluster, Cause::OtherCluster),
     ];
     for (trouble, cause) in cases {
@@ -189,7 +189,7 @@ fn what_the_source_has_become_counts_even_while_it_streams() {
             *waits_for_us = true;
         }
     });
-    assert_eq!(waits, Action::SeedAgain(Cause::WaitsForUs));
+    assert_eq!(waits, Action::SeedAgain(Cause::Own(OwnCause::WaitsForUs)));
 }
 
 #[test]
@@ -200,7 +200,10 @@ fn a_history_that_is_apart_for_a_moment_is_not_believed() {
     };
     let actions = watch(3, &apart, &answers());
     assert_eq!(actions[..2], [Action::Nothing, Action::Nothing]);
-    assert_eq!(actions[2], Action::SeedAgain(Cause::Diverged));
+    assert_eq!(
+        actions[2],
+        Action::SeedAgain(Cause::Own(OwnCause::Diverged))
+    );
 }
 
 #[test]
@@ -211,7 +214,10 @@ fn a_history_that_is_apart_is_not_followed_though_it_streams() {
     };
     assert_eq!(watch(1, &apart, &answers()), [Action::Nothing]);
     let actions = watch(3, &apart, &answers());
-    assert_eq!(actions[2], Action::SeedAgain(Cause::Diverged));
+    assert_eq!(
+        actions[2],
+        Action::SeedAgain(Cause::Own(OwnCause::Diverged))
+    );
 }
 
 #[test]
@@ -222,7 +228,7 @@ fn a_source_that_went_back_is_not_followed() {
     }
     assert_eq!(watch(1, &streaming(), &answers()), [Action::Nothing]);
     let actions = watch(1, &streaming(), &source);
-    assert_eq!(actions, [Action::SeedAgain(Cause::Diverged)]);
+    assert_eq!(actions, [Action::SeedAgain(Cause::Own(OwnCause::Diverged))]);
 }
 
 fn sights() -> impl Strategy<Value = Sight> {
