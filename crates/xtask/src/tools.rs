@@ -1,5 +1,6 @@
 //! Tools that Rust's own distribution does not have, at pinned versions in the cache directory.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,8 +40,23 @@ const BUILD_VARIABLES: [&str; 5] = [
 pub(crate) const ERROR_BACKTRACES: &str = "RUST_LIB_BACKTRACE";
 
 /// Cargo itself: the one that runs us, so that the pinned toolchain is used everywhere.
+///
+/// What `cargo run` says of us (<https://doc.rust-lang.org/cargo/reference/environment-variables.html>) goes no further:
+/// build scripts that look at it, ring's is one, would run again whenever a developer's own cargo ran between.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if is_ours(&name) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// Whether a variable says which package runs.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"CARGO_PKG_") || name.starts_with(b"CARGO_MANIFEST_")
 }
 
 /// The program `typos`, installed where it is missing.
@@ -116,6 +132,20 @@ fn has_version(program: &Path, version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_is_not_told_which_package_runs_it() {
+        let cargo = cargo();
+        let taken: Vec<_> = cargo
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .filter_map(|(name, _)| name.to_str())
+            .collect();
+        // Cargo sets both for tests as well.
+        assert!(taken.contains(&"CARGO_PKG_NAME"), "{taken:?}");
+        assert!(taken.contains(&"CARGO_MANIFEST_DIR"), "{taken:?}");
+        assert!(!taken.contains(&"CARGO_HOME"), "{taken:?}");
+    }
 
     #[test]
     fn a_version_is_a_whole_word() {
