@@ -281,7 +281,7 @@ fn a_source_limits_its_branches(namespace: &Namespace<'_>, alice: &User) -> Resu
     namespace.create(&json!({
         "apiVersion": "bough.dev/v1alpha1", "kind": "Source", "metadata": {"name": "inventory"},
         "spec": {
-            "connection": {"name": "s", "key": "url"}, "ttlSecondsMax": 60,
+            "connection": {"name": "s", "key": "url"}, "version": 16, "ttlSecondsMax": 60,
             "addresses": [{"host": "db", "port": 5432}],
         },
     }))?;

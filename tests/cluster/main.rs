@@ -26,6 +26,7 @@ mod pods;
 mod replaced_pods;
 mod replicas;
 mod shop;
+mod sources;
 mod targetless;
 mod versions;
 mod volumes;

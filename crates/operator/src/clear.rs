@@ -1,18 +1,23 @@
-//! The end of all branches and their hosts, before their operator goes: without it nobody ends what holds a branch's
-//! resource.
+//! The end of all sources, branches and their hosts, before their operator goes: without it nobody ends what holds a
+//! branch's resource.
 //!
 //! ```text
-//!   branches deleted ──an operator ends each in its engine──> resources gone ──> hosts deleted, with their volumes
+//!   sources, branches deleted ──an operator ends each in its engine──> resources gone ──> hosts deleted, with their volumes
 //! ```
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client, ResourceExt};
-use resources::Branch;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt};
+use resources::{Branch, Source};
+use serde::de::DeserializeOwned;
 
 use crate::HOST_LABEL;
+use crate::host::Home;
+use crate::source;
 
 /// How long branches may take to end, each of which its host's engine deletes.
 const END_WITHIN: Duration = Duration::from_secs(120);
@@ -60,7 +65,12 @@ pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, Cl
     };
     let mut cleared = Cleared::default();
     for place in &places {
-        for branch in branches(client, *place).await? {
+        // Before its host goes, which it would have made again.
+        for source in list::<Source>(client, *place, "sources").await? {
+            let api = Api::namespaced(client.clone(), &namespace(&source));
+            delete(&api, &source).await?;
+        }
+        for branch in list::<Branch>(client, *place, "branches").await? {
             cleared.branches += 1;
             delete(
                 &Api::<Branch>::namespaced(client.clone(), &namespace(&branch)),
@@ -75,6 +85,11 @@ pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, Cl
     for place in &places {
         for host in hosts(client, *place).await? {
             cleared.hosts += 1;
+            if let Some(home) = Home::of(&host)
+                && let Err(error) = source::release(client, &namespace(&host), &home).await
+            {
+                tracing::warn!("{error}");
+            }
             delete(
                 &Api::<StatefulSet>::namespaced(client.clone(), &namespace(&host)),
                 &host,
@@ -96,16 +111,20 @@ fn failed(tried: &str, source: kube::Error) -> ClearError {
     }
 }
 
-/// None where the cluster does not know branches.
-async fn branches(client: &Client, place: Option<&str>) -> Result<Vec<Branch>, ClearError> {
-    let api: Api<Branch> = match place {
+/// None where the cluster does not know such a resource.
+async fn list<K>(client: &Client, place: Option<&str>, what: &str) -> Result<Vec<K>, ClearError>
+where
+    K: Clone + Debug + DeserializeOwned + Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    let api: Api<K> = match place {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
     match api.list(&ListParams::default()).await {
         Ok(listed) => Ok(listed.items),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
-        Err(source) => Err(failed("list branches", source)),
+        Err(source) => Err(failed(&format!("list {what}"), source)),
     }
 }
 
@@ -121,7 +140,7 @@ async fn hosts(client: &Client, place: Option<&str>) -> Result<Vec<StatefulSet>,
 
 async fn delete<K>(api: &Api<K>, object: &K) -> Result<(), ClearError>
 where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + ResourceExt,
+    K: Clone + Debug + DeserializeOwned + ResourceExt,
 {
     let name = object.name_any();
     match api.delete(&name, &DeleteParams::default()).await {
@@ -136,7 +155,7 @@ async fn wait_until_none(client: &Client, place: Option<&str>) -> Result<(), Cle
     let mut left = Vec::new();
     let waited = tokio::time::timeout(END_WITHIN, async {
         loop {
-            let found = branches(client, place).await?;
+            let found: Vec<Branch> = list(client, place, "branches").await?;
             if found.is_empty() {
                 return Ok(());
             }

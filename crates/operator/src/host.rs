@@ -1,14 +1,41 @@
-//! A branch host: one pod with an engine, for the branches of one namespace and major version, in the stock PostgreSQL
-//! image.
+//! A branch host: one pod with an engine in the stock PostgreSQL image, for the branches of one namespace that come from
+//! one `Source`, or for all others of one major version.
 //!
 //! An init container copies our static program in. Nothing listens but on the pod's loopback: the engine is asked through
-//! `pods/exec`, a branch is reached through `pods/portforward`.
+//! `pods/exec` (`engine`), a branch is reached through `pods/portforward`. A source's connection strings come as files of
+//! its Secret, which the kubelet lays there: the operator reads none.
+
+mod engine;
+mod presence;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use resources::{SecretKey, SourceSpec};
 use serde_json::{Value, json};
+
+pub(crate) use engine::{Answering, ask, ask_with, look, unready};
+pub(crate) use presence::{delete, make};
 
 /// The label of every host, with its version.
 pub const HOST_LABEL: &str = "bough.dev/host";
+
+/// The label of a source's host, with the source's name.
+pub(crate) const SOURCE_LABEL: &str = "bough.dev/source";
+
+/// Where a source's host has its connection strings.
+pub(crate) const SOURCE_DIR: &str = "/etc/bough/source";
+
+/// The file of a source's connection string there.
+pub(crate) const URL_FILE: &str = "url";
+
+/// The file of the one for replication, where the source has one.
+pub(crate) const REPLICATION_FILE: &str = "replication";
+
+/// What the name of a source's host begins with.
+const OF_SOURCE: &str = "bough-source-";
+
+/// The longest name of a source: Kubernetes labels a stateful set's pods with its name and eleven characters more, of 63
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/>).
+pub(crate) const SOURCE_NAME_MAX: usize = 63 - 11 - OF_SOURCE.len();
 
 /// The program in a host.
 pub const PROGRAM: &str = "/opt/bough/bough";
@@ -35,22 +62,73 @@ pub struct HostSettings {
     pub storage_size: String,
 }
 
-/// The name of the host of one version.
-pub(crate) fn name(version: u16) -> String {
-    format!("bough-host-{version}")
+/// Which host of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Home {
+    /// The major version.
+    pub(crate) version: u16,
+    /// The source whose branches alone it has; none for those of no source.
+    pub(crate) source: Option<String>,
 }
 
-/// The name of its pod.
-pub(crate) fn pod_name(version: u16) -> String {
-    format!("{}-0", name(version))
+impl Home {
+    /// The one that has this pod.
+    pub(crate) fn of_pod(version: u16, pod: &str) -> Self {
+        let source = pod
+            .strip_prefix(OF_SOURCE)
+            .and_then(|it| it.strip_suffix("-0"));
+        let source = source.map(ToOwned::to_owned);
+        Self { version, source }
+    }
+
+    /// The one of a stateful set; none where that is no host.
+    pub(crate) fn of(host: &StatefulSet) -> Option<Self> {
+        let labels = host.metadata.labels.as_ref()?;
+        Some(Self {
+            version: labels.get(HOST_LABEL)?.parse().ok()?,
+            source: labels.get(SOURCE_LABEL).cloned(),
+        })
+    }
+
+    /// Its stateful set.
+    pub(crate) fn name(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{OF_SOURCE}{source}"),
+            None => format!("bough-host-{}", self.version),
+        }
+    }
+
+    /// Its pod.
+    pub(crate) fn pod(&self) -> String {
+        format!("{}-0", self.name())
+    }
 }
 
-/// The host of one namespace and version. It fits Pod Security `restricted`.
-pub(crate) fn build(namespace: &str, version: u16, settings: &HostSettings) -> StatefulSet {
-    let name = name(version);
-    let labels =
+/// A host of `namespace`, as its source wants it where that is there. It fits Pod Security `restricted`.
+pub(crate) fn build(
+    namespace: &str,
+    home: &Home,
+    source: Option<&SourceSpec>,
+    settings: &HostSettings,
+) -> StatefulSet {
+    let (name, version) = (home.name(), home.version);
+    let mut labels =
         json!({ HOST_LABEL: version.to_string(), "app.kubernetes.io/managed-by": "bough" });
-    let containers = Containers::build(version, settings);
+    if let Some(source) = &home.source {
+        labels[SOURCE_LABEL] = json!(source);
+    }
+    let containers = Containers::build(version, source, settings);
+    let mut volumes = vec![
+        json!({"name": "program", "emptyDir": {}}),
+        json!({"name": "tmp", "emptyDir": {}}),
+        json!({"name": "shm", "emptyDir": {"medium": "Memory"}}),
+    ];
+    volumes.extend(source.map(connections));
+    let storage = source.and_then(|it| it.storage.as_ref());
+    let class = storage
+        .and_then(|it| it.class.as_ref())
+        .or(settings.storage_class.as_ref());
+    let size = storage.map_or(&settings.storage_size, |it| &it.size);
     let pod = json!({
         "automountServiceAccountToken": false,
         // Its first process takes in what the engine's servers leave behind.
@@ -61,11 +139,7 @@ pub(crate) fn build(namespace: &str, version: u16, settings: &HostSettings) -> S
         },
         "initContainers": [containers.program],
         "containers": [containers.engine],
-        "volumes": [
-            {"name": "program", "emptyDir": {}},
-            {"name": "tmp", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory"}},
-        ],
+        "volumes": volumes,
     });
     let written = json!({
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
@@ -79,13 +153,27 @@ pub(crate) fn build(namespace: &str, version: u16, settings: &HostSettings) -> S
                 "metadata": {"name": "data"},
                 "spec": {
                     "accessModes": ["ReadWriteOnce"],
-                    "storageClassName": settings.storage_class,
-                    "resources": {"requests": {"storage": settings.storage_size}},
+                    "storageClassName": class,
+                    "resources": {"requests": {"storage": size}},
                 },
             }],
         },
     });
     serde_json::from_value(written).expect("what stands above is a stateful set")
+}
+
+/// The volume with a source's connection strings, which the host's account alone reads.
+fn connections(source: &SourceSpec) -> Value {
+    let file = |of: &SecretKey, path: &str| {
+        let item = json!({"key": of.key, "path": path});
+        json!({"secret": {"name": of.name, "items": [item]}})
+    };
+    let replication = source.replication.as_ref();
+    let files: Vec<Value> = [file(&source.connection, URL_FILE)]
+        .into_iter()
+        .chain(replication.map(|of| file(of, REPLICATION_FILE)))
+        .collect();
+    json!({"name": "source", "projected": {"defaultMode": 0o440, "sources": files}})
 }
 
 /// The containers of a host's pod, in the order in which they run.
@@ -97,7 +185,7 @@ struct Containers {
 }
 
 impl Containers {
-    fn build(version: u16, settings: &HostSettings) -> Self {
+    fn build(version: u16, source: Option<&SourceSpec>, settings: &HostSettings) -> Self {
         let least = json!({
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
@@ -114,9 +202,19 @@ impl Containers {
             "securityContext": least,
             "volumeMounts": [bin],
         });
+        let image = source.and_then(|it| it.image.clone());
+        let image = image.unwrap_or_else(|| format!("{}:{version}", settings.postgres_image));
+        let mut mounts = vec![
+            bin_of_engine,
+            json!({"name": "data", "mountPath": "/var/lib/bough"}),
+            json!({"name": "tmp", "mountPath": "/tmp"}),
+            json!({"name": "shm", "mountPath": "/dev/shm"}),
+        ];
+        let connections = json!({"name": "source", "mountPath": SOURCE_DIR, "readOnly": true});
+        mounts.extend(source.map(|_| connections));
         let engine = json!({
             "name": CONTAINER,
-            "image": format!("{}:{version}", settings.postgres_image),
+            "image": image,
             "imagePullPolicy": "IfNotPresent",
             "command": [PROGRAM, "engine", "run"],
             "env": [
@@ -128,12 +226,7 @@ impl Containers {
                 "exec": {"command": [PROGRAM, "db-branches", "status", "--output", "json"]},
                 "periodSeconds": 5, "timeoutSeconds": 10, "failureThreshold": 6,
             },
-            "volumeMounts": [
-                bin_of_engine,
-                {"name": "data", "mountPath": "/var/lib/bough"},
-                {"name": "tmp", "mountPath": "/tmp"},
-                {"name": "shm", "mountPath": "/dev/shm"},
-            ],
+            "volumeMounts": mounts,
         });
         Self { program, engine }
     }
@@ -151,7 +244,11 @@ mod tests {
             storage_class: None,
             storage_size: "10Gi".to_owned(),
         };
-        let built = build("metalmart", 16, &settings);
+        let home = Home {
+            version: 16,
+            source: None,
+        };
+        let built = build("metalmart", &home, None, &settings);
         let spec = built.spec.expect("a spec").template.spec.expect("a pod");
         let all = spec
             .init_containers

@@ -1,8 +1,9 @@
-//! Turns `Branch` resources into branch hosts, and keeps what the resources say in step with what the hosts' engines say.
+//! Turns `Branch` and `Source` resources into branch hosts, and keeps what the resources say in step with what the hosts'
+//! engines say.
 //!
 //! ```text
-//!   every LOOK_EVERY:  fetch     the branches, and of each namespace and version the host and what its engine has
-//!                      plan      what is missing or wrong, as a pure function   (branch::plan)
+//!   every LOOK_EVERY:  fetch     branches and sources, by the host that they share, and what its engine has   (look)
+//!                      plan      what is missing or wrong, as pure functions   (branch::plan, source::plan)
 //!                      apply     the host made or removed, the resource's status, finalizer, end
 //! ```
 //!
@@ -17,9 +18,12 @@ mod host;
 mod install;
 mod leader;
 mod limits;
+mod look;
 mod manifests;
 mod observed;
+mod source;
 mod standing;
+mod step;
 
 use std::io;
 use std::sync::Arc;
@@ -180,6 +184,6 @@ async fn look_after(
     tracing::info!(namespaces = ?settings.namespaces, "looking after branches");
     loop {
         looks.tick().await;
-        branch::look(client, settings, observed, now()).await;
+        look::look(client, settings, observed, now()).await;
     }
 }

@@ -16,7 +16,7 @@ use resources::{Branch, BranchPhase};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::branch::{ask, unready};
+use crate::host::{ask, unready};
 use crate::leader::LEASE_NAME;
 use crate::{HOST_LABEL, NAME};
 
@@ -56,7 +56,7 @@ pub struct HostStanding {
     pub pod: String,
     /// The major version that it is for.
     pub version: Option<u16>,
-    /// The branches that resources ask for.
+    /// The branches that resources have there.
     pub branches: usize,
     /// Those of them that take connections.
     pub branches_ready: usize,
@@ -185,7 +185,11 @@ async fn host(client: &Client, pod: &Pod, branches: &[Branch]) -> HostStanding {
     let own: Vec<&Branch> = branches
         .iter()
         .filter(|it| it.namespace().as_deref() == Some(&namespace))
-        .filter(|it| Some(it.spec.version) == version)
+        .filter(|it| {
+            it.status
+                .as_ref()
+                .is_some_and(|status| status.host.as_deref() == Some(&pod.name_any()))
+        })
         .collect();
     let is_ready = |it: &&&Branch| {
         let phase = it.status.as_ref().map(|status| status.phase);

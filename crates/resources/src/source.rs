@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
     category = "bough",
     derive = "PartialEq",
     doc = "A shared database that branches are made of",
-    printcolumn(name = "Follow", type_ = "string", json_path = ".spec.follow"),
+    printcolumn(name = "Version", type_ = "integer", json_path = ".spec.version"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Position", type_ = "string", json_path = ".status.position"),
+    printcolumn(name = "Host", type_ = "string", json_path = ".status.host"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
     printcolumn(
         name = "Age",
@@ -31,18 +33,21 @@ pub struct SourceSpec {
     /// The same for replication, where another role has that right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<SecretKey>,
-    /// Further names by which programs reach the same server.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    /// The major version of PostgreSQL that it runs, which says whose image its branch host does.
+    #[schemars(range(min = 15, max = 18))]
+    pub version: u16,
+    /// The names by which programs of the namespace reach it: branches of these are made from its base.
+    #[schemars(length(min = 1, max = 64))]
     pub addresses: Vec<SourceAddress>,
     /// How its base is kept fresh.
     #[serde(default)]
     pub follow: FollowMode,
-    /// The image that its branch hosts run, with the digest that says exactly which.
+    /// The image that its branch host runs instead of the operator's choice for the version, with the digest that says
+    /// exactly which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[^\s@]+@sha256:[0-9a-f]{64}$"))]
     pub image: Option<String>,
-    /// Where its branch hosts keep their data.
+    /// Where its branch host keeps its data, instead of the operator's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<SourceStorage>,
     /// How many clones wait for whoever comes next.
@@ -52,10 +57,6 @@ pub struct SourceSpec {
     #[serde(default = "ttl_max_default")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub ttl_seconds_max: u32,
-    /// Namespaces whose people may branch it; its own may always.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
-    pub namespaces: Vec<String>,
 }
 
 /// As the engine has it where nobody raised it.
@@ -137,10 +138,19 @@ pub struct SourceStatus {
     /// The generation of the spec that this is about.
     #[serde(default)]
     pub observed_generation: i64,
-    /// The position that its base has.
+    /// What its base is doing: looking, seeding, following, waiting, dumping; or starting and failed, of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The position that its base has, as it was told last: at most every 30 seconds while nothing else changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
+    /// The pod of its branch host, once that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// How it stands, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// When this was written, as RFC 3339 has times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
 }

@@ -63,8 +63,20 @@ fn the_schema_refuses_nonsense() {
         bad[pointer] = wrong;
         assert!(!fits("Branch", &bad), "{bad}");
     }
-    let source = json!({"connection": {"name": "s", "key": "url"}, "image": "postgres:16"});
-    assert!(!fits("Source", &source), "an image without digest");
+    let source = json!({
+        "connection": {"name": "s", "key": "url"}, "version": 16, "addresses": [{"host": "db", "port": 5432}],
+    });
+    assert!(fits("Source", &source));
+    for (pointer, wrong) in [
+        ("image", json!("postgres:16")),
+        ("addresses", json!([])),
+        ("version", json!(9)),
+        ("follow", json!("always")),
+    ] {
+        let mut bad = source.clone();
+        bad[pointer] = wrong;
+        assert!(!fits("Source", &bad), "{bad}");
+    }
 }
 
 /// The rules in CEL below `value`, at their places.

@@ -1,7 +1,6 @@
-//! One step done: a host made or removed, a resource held, told of, released or deleted.
+//! One step done: a resource held, told of, released or deleted.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -10,50 +9,15 @@ use kube::{Api, Client, Resource, ResourceExt};
 use resources::{Branch, BranchStatus};
 use serde_json::json;
 
-use super::StepError;
-use super::fetch::{Group, ask};
 use super::plan::{Action, FINALIZER, Note};
-use crate::host::{self, HostSettings};
+use crate::host::ask;
+use crate::step::StepError;
 
 /// What the API server takes of an event's text, in bytes, a fourth of it.
 const NOTE_CHARS_MAX: usize = 256;
 
-/// Makes the host of `group`. It stays with its bases, for the next branch, until the namespace's last branch of its
-/// version is gone and somebody deletes it.
-pub(super) async fn host(
-    client: &Client,
-    group: &Group,
-    settings: &HostSettings,
-) -> Result<(), StepError> {
-    let api: Api<StatefulSet> = Api::namespaced(client.clone(), &group.namespace);
-    let name = host::name(group.version);
-    let failed = |verb: &str, source| StepError::Api {
-        tried: format!(
-            "{verb} the branch host {name} in namespace {}",
-            group.namespace
-        ),
-        source: Box::new(source),
-    };
-    let found = api
-        .get_opt(&name)
-        .await
-        .map_err(|source| failed("look at", source))?;
-    if found.is_some() {
-        return Ok(());
-    }
-    let built = host::build(&group.namespace, group.version, settings);
-    match api.create(&PostParams::default(), &built).await {
-        Ok(_) => {
-            tracing::info!(namespace = group.namespace, name, "a branch host was made");
-            Ok(())
-        }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(source) => Err(failed("make", source)),
-    }
-}
-
 /// Does one step about `branch`.
-pub(super) async fn action(
+pub(crate) async fn action(
     client: &Client,
     branch: &Branch,
     action: Action,

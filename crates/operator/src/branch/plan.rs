@@ -23,7 +23,7 @@ const ASKING_MAX: SignedDuration = SignedDuration::from_secs(120);
 
 /// How a branch's host stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Host {
+pub(crate) enum Host {
     /// Its engine does not answer yet; with a word why, for people.
     Starting(String),
     /// Its engine answers, and has these branches.
@@ -40,7 +40,7 @@ const REFUSED: &str = "Refused";
 
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Note {
+pub(crate) struct Note {
     /// Why it is written, in a word: a phase, or what happened.
     pub(super) reason: &'static str,
     /// Whether somebody should look.
@@ -51,7 +51,7 @@ pub(super) struct Note {
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// The resource stays until its branch is deleted.
     Hold,
     /// The resource says this.
@@ -70,7 +70,7 @@ pub(super) enum Action {
 }
 
 /// What is to be done, in this order.
-pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> {
+pub(crate) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> {
     let is_held = branch.finalizers().iter().any(|name| name == FINALIZER);
     let view = match host {
         Host::Answers { branches, .. } => branches
@@ -109,7 +109,7 @@ pub(super) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
 }
 
 /// What is to be done about one that is not allowed, and why it is not.
-pub(super) fn refuse(branch: &Branch, why: &str, now: Timestamp) -> Vec<Action> {
+pub(crate) fn refuse(branch: &Branch, why: &str, now: Timestamp) -> Vec<Action> {
     // Whoever asked for it has been told, and gone.
     if now.duration_since(asked_at(branch)) > ASKING_MAX {
         return vec![Action::Forget];

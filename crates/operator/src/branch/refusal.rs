@@ -13,15 +13,15 @@ use crate::limits::{Allowed, LIMITS_NAME, LimitError};
 use super::plan::FINALIZER;
 
 /// A branch's namespace and name.
-pub(super) type Key = (String, String);
+pub(crate) type Key = (String, String);
 
 /// By which a branch is known.
-pub(super) fn key(branch: &Branch) -> Key {
+pub(crate) fn key(branch: &Branch) -> Key {
     (branch.namespace().unwrap_or_default(), branch.name_any())
 }
 
 /// The branches that are refused, each with why, for a person.
-pub(super) fn refusals<'a>(
+pub(crate) fn refusals<'a>(
     branches: impl Iterator<Item = &'a Branch>,
     allowed: &Result<Allowed, LimitError>,
 ) -> BTreeMap<Key, String> {

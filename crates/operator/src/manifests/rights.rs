@@ -17,6 +17,8 @@ const OF_BRANCHES: &[Row] = &[
         &["get", "list", "patch", "delete"],
     ),
     ("bough.dev", &["branches/status"], &["patch"]),
+    ("bough.dev", &["sources"], &["list", "delete"]),
+    ("bough.dev", &["sources/status"], &["patch"]),
     (
         "apps",
         &["statefulsets"],

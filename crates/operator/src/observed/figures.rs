@@ -188,7 +188,7 @@ impl Figures {
                 version: *version,
                 state: state.word(),
             };
-            self.hosts.get_or_create(&labels).set(1);
+            self.hosts.get_or_create(&labels).inc();
         }
     }
 

@@ -12,6 +12,7 @@
 mod door;
 mod tunnel;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -132,11 +133,11 @@ impl BranchHost {
                 };
                 believed_from.push(Instant::now() + after);
             }
-            let mut pod = String::new();
+            let mut pods = BTreeSet::new();
             for (wish, from) in wishes.iter().zip(believed_from) {
-                pod = asking.wait_for_host(wish, from).await?;
+                pods.insert(asking.wait_for_host(wish, from).await?);
             }
-            Ok(pod)
+            one_of(pods, namespace)
         });
         let pod = waited.await.unwrap_or_else(|_| {
             Err(ClusterError::NoHost {
@@ -158,19 +159,8 @@ impl BranchHost {
     ) -> Result<Self, ClusterError> {
         let client = kubeconfig.client().await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-        let mut names = hosts(&pods, namespace).await?.into_iter();
-        match (names.next(), names.next()) {
-            (Some(pod), None) => Self::open(client, namespace, pod, settings),
-            (None, _) => Err(ClusterError::NoHost {
-                namespace: namespace.clone(),
-                why: "nobody has asked for a branch there yet".to_owned(),
-            }),
-            (Some(_), Some(_)) => Err(ClusterError::NoHost {
-                namespace: namespace.clone(),
-                why: "branches of several versions have several, and this command speaks to one"
-                    .to_owned(),
-            }),
-        }
+        let names = hosts(&pods, namespace).await?.into_iter().collect();
+        Self::open(client, namespace, one_of(names, namespace)?, settings)
     }
 
     /// Which PostgreSQL the branch hosts of a namespace reach by `url`; none where it has no host that could be asked.
@@ -229,6 +219,22 @@ impl BranchHost {
             source,
         })
     }
+}
+
+/// The one host that a session or a command speaks to.
+fn one_of(pods: BTreeSet<String>, namespace: &Namespace) -> Result<String, ClusterError> {
+    let mut pods = pods.into_iter();
+    let why = match (pods.next(), pods.next()) {
+        (Some(pod), None) => return Ok(pod),
+        (None, _) => "nobody has asked for a branch there yet",
+        (Some(_), Some(_)) => {
+            "branches of several versions or sources have several, and this speaks to one"
+        }
+    };
+    Err(ClusterError::NoHost {
+        namespace: namespace.clone(),
+        why: why.to_owned(),
+    })
 }
 
 /// The pods of a namespace's branch hosts.

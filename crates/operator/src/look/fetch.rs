@@ -1,0 +1,88 @@
+//! What there is in the API server: branches, sources, the hosts of sources, and the administrator's limits.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ListParams;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::group::{self, Group};
+use crate::Settings;
+use crate::host::{Home, SOURCE_LABEL};
+use crate::limits::{Allowed, LIMITS_NAME, LimitError};
+use crate::step::StepError;
+
+/// Everything of these namespaces, or of the cluster without any, by who shares a host.
+pub(super) async fn groups(
+    client: &Client,
+    namespaces: &[String],
+) -> Result<Vec<Group>, StepError> {
+    let all = ListParams::default();
+    let branches = list(client, namespaces, &all, "branches").await?;
+    let sources = list(client, namespaces, &all, "sources").await?;
+    let of_sources = ListParams::default().labels(SOURCE_LABEL);
+    let hosts: Vec<StatefulSet> = list(client, namespaces, &of_sources, "branch hosts").await?;
+    let there = hosts
+        .iter()
+        .filter_map(|host| Some((host.namespace()?, Home::of(host)?)));
+    Ok(group::groups(branches, &sources, there.collect()))
+}
+
+async fn list<K>(
+    client: &Client,
+    namespaces: &[String],
+    which: &ListParams,
+    what: &str,
+) -> Result<Vec<K>, StepError>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned + Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    let apis: Vec<Api<K>> = match namespaces {
+        [] => vec![Api::all(client.clone())],
+        some => some
+            .iter()
+            .map(|it| Api::namespaced(client.clone(), it))
+            .collect(),
+    };
+    let mut found = Vec::new();
+    for api in apis {
+        let listed = api.list(which).await;
+        let listed = listed.map_err(|source| StepError::Api {
+            tried: match api.namespace() {
+                Some(namespace) => format!("list {what} in namespace {namespace}"),
+                None => format!("list {what}"),
+            },
+            source: Box::new(source),
+        })?;
+        found.extend(listed.items);
+    }
+    Ok(found)
+}
+
+/// The limits of the administrator; none where the operator stands for no lead, and so has no namespace of its own.
+pub(super) async fn allowed(
+    client: &Client,
+    settings: &Settings,
+) -> Result<Result<Allowed, LimitError>, StepError> {
+    let Some(candidate) = &settings.candidate else {
+        return Ok(Ok(Allowed::default()));
+    };
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &candidate.namespace);
+    let found = api.get_opt(LIMITS_NAME).await;
+    let found = found.map_err(|source| StepError::Api {
+        tried: format!(
+            "read the configmap {LIMITS_NAME} in namespace {}",
+            candidate.namespace
+        ),
+        source: Box::new(source),
+    })?;
+    // Every way of installing makes one, an empty one where nothing is limited.
+    Ok(match found {
+        Some(found) => Allowed::read(&found.data.unwrap_or_default()),
+        None => Err(LimitError::Gone {
+            namespace: candidate.namespace.clone(),
+        }),
+    })
+}

@@ -1,0 +1,199 @@
+//! Who shares a host: a pure function of the branches, the sources and the hosts that are there.
+//!
+//! A branch is at home where its engine has it, else with the source whose address it names, else with all others of its
+//! version.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use resources::{Branch, Source, SourceAddress};
+
+use crate::host::{Home, SOURCE_NAME_MAX};
+
+/// One host, and those it is for.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// The namespace.
+    pub(super) namespace: String,
+    /// The host.
+    pub(super) home: Home,
+    /// The source that it follows; none where its branches have none, or that is gone.
+    pub(super) source: Option<Source>,
+    /// The branches, deleted ones included.
+    pub(super) branches: Vec<Branch>,
+}
+
+impl Group {
+    /// Whether nobody needs the host any more: its source and the last branch of it are gone.
+    pub(super) fn is_left(&self) -> bool {
+        self.home.source.is_some() && self.source.is_none() && self.branches.is_empty()
+    }
+}
+
+/// All of them; `there` are the hosts of sources that there are, each with its namespace.
+pub(super) fn groups(
+    branches: Vec<Branch>,
+    sources: &[Source],
+    there: Vec<(String, Home)>,
+) -> Vec<Group> {
+    let mut groups: BTreeMap<(String, Home), Vec<Branch>> = BTreeMap::new();
+    let wanted = sources.iter().filter(|it| is_wanted(it)).map(|source| {
+        let home = Home {
+            version: source.spec.version,
+            source: Some(source.name_any()),
+        };
+        (source.namespace().unwrap_or_default(), home)
+    });
+    for key in there.into_iter().chain(wanted) {
+        groups.entry(key).or_default();
+    }
+    for branch in branches {
+        let key = (
+            branch.namespace().unwrap_or_default(),
+            home(&branch, sources),
+        );
+        groups.entry(key).or_default().push(branch);
+    }
+    let groups = groups
+        .into_iter()
+        .map(|((namespace, home), branches)| Group {
+            source: of_home(sources, &namespace, &home).cloned(),
+            namespace,
+            home,
+            branches,
+        });
+    groups.collect()
+}
+
+/// Whether a source is one that gets a host.
+fn is_wanted(source: &Source) -> bool {
+    source.metadata.deletion_timestamp.is_none() && source.name_any().len() <= SOURCE_NAME_MAX
+}
+
+fn of_home<'a>(sources: &'a [Source], namespace: &str, home: &Home) -> Option<&'a Source> {
+    sources.iter().find(|source| {
+        is_wanted(source)
+            && source.namespace().as_deref() == Some(namespace)
+            && home.source.as_deref() == Some(source.name_any().as_str())
+            && source.spec.version == home.version
+    })
+}
+
+fn home(branch: &Branch, sources: &[Source]) -> Home {
+    let version = branch.spec.version;
+    if let Some(pod) = branch.status.as_ref().and_then(|it| it.host.as_ref()) {
+        return Home::of_pod(version, pod);
+    }
+    let namespace = branch.namespace().unwrap_or_default();
+    let source = sources.iter().find(|source| {
+        is_wanted(source)
+            && source.namespace().as_ref() == Some(&namespace)
+            && source.spec.version == version
+            && source
+                .spec
+                .addresses
+                .iter()
+                .any(|it| names(it, &branch.spec.source, &namespace))
+    });
+    Home {
+        version,
+        source: source.map(ResourceExt::name_any),
+    }
+}
+
+/// Whether a branch that says `told`, which is HOST:PORT/DATABASE, means the server at `address`.
+fn names(address: &SourceAddress, told: &str, namespace: &str) -> bool {
+    let server = told.split_once('/').map_or(told, |(server, _)| server);
+    let Some((host, port)) = server.rsplit_once(':') else {
+        return false;
+    };
+    port == address.port.to_string() && short(host, namespace) == short(&address.host, namespace)
+}
+
+/// A name without what every name of a service of `namespace` may end with
+/// (<https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/>).
+fn short<'a>(host: &'a str, namespace: &str) -> &'a str {
+    let host = host.trim_end_matches('.');
+    let host = host.strip_suffix(".svc.cluster.local").unwrap_or(host);
+    let host = host.strip_suffix(".svc").unwrap_or(host);
+    host.strip_suffix(namespace)
+        .and_then(|it| it.strip_suffix('.'))
+        .unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn source(name: &str, version: u16, host: &str) -> Source {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {
+                "connection": {"name": "s", "key": "k"}, "version": version,
+                "addresses": [{"host": host, "port": 5432}],
+            },
+        }))
+        .expect("a source")
+    }
+
+    fn branch(id: &str, told: &str, pod: Option<&str>) -> Branch {
+        serde_json::from_value(json!({
+            "metadata": {"name": id, "namespace": "shop"},
+            "spec": {"id": id, "source": told, "version": 16, "copy": {"mode": "all"}},
+            "status": {"host": pod},
+        }))
+        .expect("a branch")
+    }
+
+    fn told(groups: &[Group]) -> Vec<(String, Vec<String>)> {
+        let told = groups.iter().map(|group| {
+            let branches = group.branches.iter().map(ResourceExt::name_any);
+            (group.home.pod(), branches.collect())
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn a_branch_goes_to_its_source_s_host_by_any_of_its_names() {
+        let sources = [
+            source("orders", 16, "postgres.shop.svc.cluster.local"),
+            source("old", 15, "postgres"),
+        ];
+        let branches = ["postgres", "postgres.shop", "postgres.shop.svc", "other"];
+        let branches = branches.map(|host| branch(host, &format!("{host}:5432/d"), None));
+        let found = groups(branches.to_vec(), &sources, Vec::new());
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            told(&found),
+            [
+                ("bough-source-old-0".to_owned(), names(&[])),
+                ("bough-host-16-0".to_owned(), names(&["other"])),
+                (
+                    "bough-source-orders-0".to_owned(),
+                    names(&["postgres", "postgres.shop", "postgres.shop.svc"])
+                ),
+            ]
+        );
+        let elsewhere = branch("b", "postgres:5433/d", None);
+        let found = groups(vec![elsewhere], &sources[..1], Vec::new());
+        assert_eq!(told(&found)[0].0, "bough-host-16-0", "another port");
+    }
+
+    #[test]
+    fn a_branch_stays_where_it_is_and_keeps_that_host() {
+        let source = source("orders", 16, "postgres");
+        let stays = branch("x", "postgres:5432/d", Some("bough-host-16-0"));
+        let found = groups(vec![stays], &[source], Vec::new());
+        assert_eq!(found[0].home.pod(), "bough-host-16-0");
+        let home = || Home::of_pod(16, "bough-source-orders-0");
+        let there = vec![("shop".to_owned(), home())];
+        let last = branch("x", "postgres:5432/d", Some("bough-source-orders-0"));
+        let found = groups(vec![last], &[], there.clone());
+        assert!(!found[0].is_left(), "a branch is on it");
+        let found = groups(Vec::new(), &[], there);
+        assert!(found[0].is_left());
+        assert_eq!(found[0].home, home());
+    }
+}

@@ -1,0 +1,241 @@
+//! What is to be done about a source, as pure functions of the resource, its host and the time.
+//!
+//! ```text
+//!   made ──host answers──> added to the engine ──> looking ──> seeding ──> following <──> waiting
+//!     ^                         │                        └──> dumping, with why nobody follows
+//!     └── changed, or failed ───┘ (again after RETRY_AFTER)
+//! ```
+
+use jiff::{SignedDuration, Timestamp};
+use model::engine_api::{BaseMode, SourceView};
+use resources::{Source, SourceStatus};
+
+/// How long after it failed a source is added again: its Secret may have become another one.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a position may have moved on before it is told.
+const POSITION_STALE: SignedDuration = SignedDuration::from_secs(30);
+
+/// The state of a source whose engine refuses it.
+const FAILED: &str = "failed";
+
+/// How a source stands with the engine of its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The host does not answer yet; why, for people.
+    Starting(String),
+    /// The engine answers.
+    In {
+        /// The host's pod.
+        pod: String,
+        /// What it says of the source; none where it does not know it.
+        known: Option<Box<SourceView>>,
+    },
+    /// The engine was told, and refuses.
+    Refused {
+        /// The host's pod.
+        pod: String,
+        /// What it says.
+        words: String,
+    },
+}
+
+/// Whether the engine is to be told of the source, again where it knows it.
+pub(super) fn is_due(source: &Source, kept: &Kept, now: Timestamp) -> bool {
+    let Kept::In { known, .. } = kept else {
+        return false;
+    };
+    let status = source.status.clone().unwrap_or_default();
+    let generation = source.metadata.generation.unwrap_or_default();
+    let failed = status.state.as_deref() == Some(FAILED)
+        || known.as_ref().is_some_and(|it| it.failure.is_some());
+    if failed && status.observed_generation == generation {
+        return is_past(&status, RETRY_AFTER, now);
+    }
+    known.is_none() || status.observed_generation != generation
+}
+
+/// What the resource is to say; none where it says so already.
+pub(super) fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<SourceStatus> {
+    let before = source.status.clone().unwrap_or_default();
+    let mut wanted = SourceStatus {
+        observed_generation: source.metadata.generation.unwrap_or_default(),
+        updated_at: Some(now.to_string()),
+        ..SourceStatus::default()
+    };
+    match kept {
+        Kept::Starting(why) => {
+            // The engine has not seen what was changed.
+            wanted.observed_generation = before.observed_generation;
+            wanted.state = Some("starting".to_owned());
+            wanted.message = Some(why.clone());
+        }
+        Kept::Refused { pod, words } => {
+            wanted.state = Some(FAILED.to_owned());
+            wanted.host = Some(pod.clone());
+            wanted.message = Some(words.clone());
+            // Told every time, for the time counts from it.
+            return Some(wanted);
+        }
+        Kept::In { pod, known: None } => {
+            wanted.host = Some(pod.clone());
+            wanted.state = before.state.clone();
+            wanted.message = before.message.clone();
+        }
+        Kept::In {
+            pod,
+            known: Some(view),
+        } => {
+            let base = view.base.as_ref();
+            wanted.host = Some(pod.clone());
+            wanted.state = Some(match (base, &view.failure) {
+                (_, Some(_)) => FAILED.to_owned(),
+                (Some(base), None) => base.activity.as_str().to_owned(),
+                (None, None) => "looking".to_owned(),
+            });
+            wanted.position = base.and_then(|it| it.position.clone());
+            wanted.message = explain(view);
+        }
+    }
+    let same = SourceStatus {
+        position: before.position.clone(),
+        updated_at: before.updated_at.clone(),
+        ..wanted.clone()
+    } == before;
+    let moved = wanted.position != before.position && is_past(&before, POSITION_STALE, now);
+    // What failed once more is told once more, for the time counts from it.
+    let failed = wanted.state.as_deref() == Some(FAILED) && is_past(&before, RETRY_AFTER, now);
+    (!same || moved || failed).then_some(wanted)
+}
+
+/// A source for a person: what went wrong, else how it is kept and why not better.
+fn explain(view: &SourceView) -> Option<String> {
+    if let Some(failure) = &view.failure {
+        return Some(failure.clone());
+    }
+    let base = view.base.as_ref()?;
+    let kept = match base.mode {
+        Some(BaseMode::Physical) => "followed by replication",
+        Some(BaseMode::Logical | BaseMode::Auto) => "kept by its own tables",
+        None => "its server is asked what it grants",
+    };
+    let news = base.said.iter().chain(&base.told).chain(&base.reasons);
+    let words: Vec<&str> = std::iter::once(kept)
+        .chain(news.map(String::as_str))
+        .collect();
+    Some(words.join("; "))
+}
+
+/// Whether `after` has gone by since the resource said something.
+fn is_past(status: &SourceStatus, after: SignedDuration, now: Timestamp) -> bool {
+    let told = status
+        .updated_at
+        .as_deref()
+        .and_then(|it| it.parse::<Timestamp>().ok());
+    told.is_none_or(|told| now.duration_since(told) >= after)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TOLD: &str = "2026-01-02T12:00:00Z";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn source(generation: i64, status: Option<SourceStatus>) -> Source {
+        let mut source: Source = serde_json::from_value(json!({
+            "metadata": {"name": "orders", "generation": generation},
+            "spec": {
+                "connection": {"name": "s", "key": "k"}, "version": 16,
+                "addresses": [{"host": "postgres", "port": 5432}],
+            },
+        }))
+        .expect("a source");
+        source.status = status;
+        source
+    }
+
+    fn kept(position: &str, failure: Value) -> Kept {
+        let view = json!({
+            "name": "orders", "url": "postgres://postgres", "database": "d", "user": "u", "version": 16,
+            "system_identifier": "1", "addresses": [], "prepare_sha256": null, "warm": 1,
+            "refresh_seconds": null, "rate_bytes_max": null, "copied_at": null, "looked_at": null,
+            "failure": failure, "progress": null, "added_at": TOLD,
+            "base": {
+                "asked": "auto", "mode": "physical", "activity": "following", "reasons": ["no slot is granted"],
+                "notes": [], "position": position, "waiting_since": null, "said": null, "seeded_at": null,
+                "told": null, "told_at": null,
+            },
+        });
+        Kept::In {
+            pod: "bough-source-orders-0".to_owned(),
+            known: Some(serde_json::from_value(view).expect("a view")),
+        }
+    }
+
+    #[test]
+    fn a_source_is_added_once_and_again_when_it_is_changed() {
+        let unknown = Kept::In {
+            pod: "p".to_owned(),
+            known: None,
+        };
+        let starting = Kept::Starting("its pod is Pending".to_owned());
+        let now = at("2026-01-02T12:00:10Z");
+        assert!(!is_due(&source(1, None), &starting, now));
+        assert!(is_due(&source(1, None), &unknown, now));
+        let known = kept("0/1", Value::Null);
+        let told = status(&source(1, None), &known, at(TOLD)).expect("news");
+        assert!(!is_due(&source(1, Some(told.clone())), &known, now));
+        assert!(is_due(&source(2, Some(told)), &known, now), "changed");
+        // A host that starts anew has not seen the change yet.
+        let told = status(&source(2, None), &starting, at(TOLD)).expect("news");
+        assert!(is_due(&source(2, Some(told)), &known, now));
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_after_a_while_and_not_at_every_look() {
+        let refused = Kept::Refused {
+            pod: "p".to_owned(),
+            words: "password authentication failed".to_owned(),
+        };
+        let told = status(&source(1, None), &refused, at(TOLD)).expect("news");
+        assert_eq!(told.state.as_deref(), Some(FAILED));
+        let unknown = Kept::In {
+            pod: "p".to_owned(),
+            known: None,
+        };
+        let failed = source(1, Some(told.clone()));
+        let soon = at("2026-01-02T12:00:59Z");
+        assert!(!is_due(&failed, &unknown, soon));
+        // What it failed of stands there meanwhile.
+        assert_eq!(status(&failed, &unknown, soon).map(|it| it.message), None);
+        assert!(is_due(&failed, &unknown, at("2026-01-02T12:01:00Z")));
+        assert!(is_due(&source(2, Some(told)), &unknown, soon), "changed");
+        let later = kept("0/1", json!("no space"));
+        let told = status(&source(1, None), &later, at(TOLD)).expect("news");
+        assert_eq!(told.message.as_deref(), Some("no space"));
+        assert!(!is_due(&source(1, Some(told)), &later, soon));
+    }
+
+    #[test]
+    fn a_position_that_moves_is_told_now_and_then() {
+        let told = status(&source(1, None), &kept("0/1", Value::Null), at(TOLD)).expect("news");
+        assert_eq!(told.state.as_deref(), Some("following"));
+        assert_eq!(
+            told.message.as_deref(),
+            Some("followed by replication; no slot is granted")
+        );
+        let source = source(1, Some(told));
+        let moved = kept("0/2", Value::Null);
+        assert_eq!(status(&source, &moved, at("2026-01-02T12:00:29Z")), None);
+        let told = status(&source, &moved, at("2026-01-02T12:00:30Z")).expect("news");
+        assert_eq!(told.position.as_deref(), Some("0/2"));
+        let same = kept("0/1", Value::Null);
+        assert_eq!(status(&source, &same, at("2026-01-02T13:00:00Z")), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! Why a step of the operator failed: what is told of it, and counted.
+
+/// What went wrong with one step.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// The API server refused or did not answer.
+    #[error("cannot {tried}")]
+    Api {
+        /// What was tried, with which object.
+        tried: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A host's engine does not say what it has.
+    #[error("the engine of {pod} does not answer: {words}")]
+    Engine {
+        /// The host's pod.
+        pod: String,
+        /// What it says instead.
+        words: String,
+    },
+}
+
+impl StepError {
+    /// Whose answer was missing, in a word.
+    pub(crate) fn of(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "api",
+            Self::Engine { .. } => "engine",
+        }
+    }
+}
