@@ -10,6 +10,7 @@ pub mod connect;
 pub mod control_data;
 pub mod initdb;
 pub mod password;
+pub(crate) mod said;
 pub mod server;
 pub mod settings;
 pub mod sql;

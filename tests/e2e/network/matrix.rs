@@ -337,7 +337,7 @@ fn every_client_has_every_feature_and_the_table_of_the_guide_is_this_one() -> Re
         return Ok(());
     };
     let mut rows = Vec::new();
-    for client in clients::all()? {
+    for client in clients::all(&ground.story.env.home())? {
         let row = ground.row(&client);
         rows.push((client.name, row));
     }

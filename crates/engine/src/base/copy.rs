@@ -19,6 +19,7 @@ mod cluster;
 mod collations;
 mod content;
 mod database;
+mod dotted;
 mod dump;
 mod dump_args;
 mod error;

@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use super::account::{AccountError, ServerAccount};
 use super::binaries::Installation;
-use super::password;
+use super::{password, said};
 
 /// The role that we administer every cluster of ours as, beside the first superuser, who is the source's. Where a
 /// source has a role of this name (it is a branch itself), the two are one here.
@@ -183,12 +183,5 @@ impl Drop for PasswordFile {
 
 fn last_lines(stderr: &[u8], stdout: &[u8]) -> String {
     let said = if stderr.is_empty() { stdout } else { stderr };
-    let said = String::from_utf8_lossy(said);
-    let lines: Vec<_> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let from = lines.len().saturating_sub(ANSWER_LINES_MAX);
-    lines[from..].join("; ")
+    said::last_lines(said, ANSWER_LINES_MAX, |line| line)
 }

@@ -35,9 +35,7 @@ impl Interceptor {
         }
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let socket = Socket(descriptor.as_fd());
-        let is_ours = socket.is_tcp().map_err(|_| Answer::GoOn)?
-            && socket.network().map_err(|_| Answer::GoOn)? == self.network;
-        if !is_ours {
+        if !self.is_ours(&socket)? {
             return Ok(Answer::GoOn);
         }
         let chosen = self.session.network.as_ref();
@@ -52,6 +50,12 @@ impl Interceptor {
             }
             Err(refused) => Ok(Answer::Fail(refused)),
         }
+    }
+
+    /// Whether this is a TCP socket in the session's own network.
+    fn is_ours(&self, socket: &Socket<'_>) -> Looked<bool> {
+        Ok(socket.is_tcp().map_err(|_| Answer::GoOn)?
+            && socket.network().map_err(|_| Answer::GoOn)? == self.network)
     }
 
     /// Whether this process may have a port that the asker may not: then the kernel is to judge.
@@ -117,9 +121,7 @@ impl Interceptor {
     ) -> Looked<Answer> {
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let socket = Socket(descriptor.as_fd());
-        let is_ours = socket.is_tcp().map_err(|_| Answer::GoOn)?
-            && socket.network().map_err(|_| Answer::GoOn)? == self.network;
-        if !is_ours {
+        if !self.is_ours(&socket)? {
             return Ok(Answer::GoOn);
         }
         if let Err(error) = rustix::net::listen(socket.0, arguments.int(1)) {

@@ -1,8 +1,9 @@
 //! The clients of the matrix: the programs, in the words that a session is given.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fixtures::built_binary;
 
 use crate::clients::{installed, source_of};
@@ -68,21 +69,35 @@ fn page(name: &str, words: &[&str], server: Option<Server>) -> Client {
     }
 }
 
-/// Every client, those of pages first.
-pub(super) fn all() -> Result<Vec<Client>> {
-    let mut clients = of_pages()?;
+/// Every client, those of pages first. What is compiled goes to `scratch`.
+pub(super) fn all(scratch: &Path) -> Result<Vec<Client>> {
+    let mut clients = of_pages(&compile_java(scratch)?)?;
     clients.extend(of_databases()?);
     Ok(clients)
 }
 
-fn of_pages() -> Result<Vec<Client>> {
+/// Compiles the Java programs once, which would be compiled at each start otherwise; gives the directory of their classes.
+fn compile_java(scratch: &Path) -> Result<String> {
+    let classes = text(scratch.join("classes"))?;
+    let mut javac = Command::new("javac");
+    javac.args(["-d", &classes]);
+    javac.args(["Fetch.java", "Serve.java"].map(|name| source_of("java", name)));
+    let outcome = javac.output().context("run javac")?;
+    ensure!(outcome.status.success(), "{outcome:?}");
+    Ok(classes)
+}
+
+fn of_pages(classes: &str) -> Result<Vec<Client>> {
     let python = text(installed("BOUGH_TEST_PYTHON")?.into())?;
     let requests = script("python", "requests_client.py")?;
     let go = text(built_binary("BOUGH_TEST_GO_CLIENT")?)?;
     let (of_python, of_node) = (script("python", "serve.py")?, script("node", "serve.js")?);
-    let (of_java, of_php) = (script("java", "Serve.java")?, script("php", "serve.php")?);
-    let (fetch, node) = (script("java", "Fetch.java")?, script("node", "fetch.js")?);
-    let php = script("php", "client.php")?;
+    let (of_php, php) = (script("php", "serve.php")?, script("php", "client.php")?);
+    let node = script("node", "fetch.js")?;
+    let (fetch, of_java) = (
+        ["java", "-cp", classes, "Fetch"],
+        ["java", "-cp", classes, "Serve"],
+    );
     let everywhere = format!("0.0.0.0:{PORT}");
     let curl_says = "%{stderr}pages.metalmart is %{remote_ip}\n";
     let php_server = Server {
@@ -104,13 +119,13 @@ fn of_pages() -> Result<Vec<Client>> {
         page("Node fetch", &["node", &node, "fetch", "{url}"], None),
         page(
             "Java HttpClient, HttpServer",
-            &["java", &fetch, "{url}"],
-            Some(server_by(&["java", &of_java], &[])),
+            &[&fetch[..], &["{url}"]].concat(),
+            Some(server_by(&of_java, &[])),
         ),
         page(
             "Java NIO",
-            &["java", &fetch, "{url}", "nio"],
-            Some(server_by(&["java", &of_java], &["nio"])),
+            &[&fetch[..], &["{url}", "nio"]].concat(),
+            Some(server_by(&of_java, &["nio"])),
         ),
         page(
             "Go net/http, static",

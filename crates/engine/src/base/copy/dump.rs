@@ -17,6 +17,7 @@ use super::pattern;
 use super::tables::Table;
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::{ConnInfo, LOCK_TIME_MAX};
+use crate::postgres::said;
 
 /// Bytes of its messages that are kept: the last ones say why it failed.
 const MESSAGES_BYTES_MAX: usize = 16 * 1024;
@@ -196,22 +197,13 @@ async fn read_end(mut stderr: impl AsyncRead + Unpin) -> String {
             kept.drain(..kept.len() - MESSAGES_BYTES_MAX);
         }
     }
-    last_lines(&String::from_utf8_lossy(&kept))
+    last_lines(&kept)
 }
 
-fn last_lines(text: &str) -> String {
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let from = lines.len().saturating_sub(LINES_MAX);
-    let line = |line: &str| line.strip_prefix("pg_dump: ").unwrap_or(line).to_owned();
-    lines[from..]
-        .iter()
-        .map(|text| line(text))
-        .collect::<Vec<_>>()
-        .join("; ")
+fn last_lines(said: &[u8]) -> String {
+    said::last_lines(said, LINES_MAX, |line| {
+        line.strip_prefix("pg_dump: ").unwrap_or(line)
+    })
 }
 
 #[cfg(test)]
@@ -223,7 +215,7 @@ mod tests {
         let said =
             "pg_dump: warning: a\npg_dump: error: query failed: ERROR:  b\npg_dump: detail: c\n";
         assert_eq!(
-            last_lines(said),
+            last_lines(said.as_bytes()),
             "warning: a; error: query failed: ERROR:  b; detail: c"
         );
     }

@@ -3,6 +3,7 @@
 //! Owns their reading, so that what cannot be read is known before anything is made. Source: PostgreSQL documentation,
 //! psql, "Patterns", and `patternToSQLRegex` in `src/fe_utils/string_utils.c`.
 
+use super::dotted::{self, Letter};
 use crate::postgres::sql;
 
 /// A pattern: `table`, `schema.table`, `"Quoted".*`.
@@ -17,34 +18,17 @@ pub(super) struct Pattern {
 impl Pattern {
     /// Takes a pattern apart; none when it has more parts than a schema and a name, or an open quote.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut parts = vec![String::new()];
-        let mut is_quoted = false;
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            let part = parts.last_mut().expect("there is always a part");
-            match c {
-                '"' if is_quoted && chars.peek() == Some(&'"') => {
-                    chars.next();
-                    part.push('"');
-                }
-                '"' => is_quoted = !is_quoted,
-                '.' if !is_quoted => parts.push(String::new()),
-                '*' if !is_quoted => part.push_str(".*"),
-                '?' if !is_quoted => part.push('.'),
-                '$' => part.push_str("\\$"),
-                c if is_quoted && "|*+?()[]{}.^\\".contains(c) => {
-                    part.push('\\');
-                    part.push(c);
-                }
-                c if is_quoted => part.push(c),
-                c => part.extend(c.to_lowercase()),
-            }
+        match dotted::parts(text)?.as_slice() {
+            [name] => Some(Self {
+                schema: None,
+                name: expression(name),
+            }),
+            [schema, name] => Some(Self {
+                schema: Some(expression(schema)),
+                name: expression(name),
+            }),
+            _ => None,
         }
-        let mut parts = parts.into_iter().rev();
-        let name = parts.next()?;
-        let schema = parts.next();
-        let is_whole = !is_quoted && parts.next().is_none();
-        is_whole.then_some(Self { schema, name })
     }
 
     /// The condition on a schema `n` that a pattern of `--schema` stands for.
@@ -60,6 +44,26 @@ impl Pattern {
             None => format!("({name} AND pg_catalog.pg_table_is_visible(c.oid))"),
         }
     }
+}
+
+/// The expression for a part: without quotes `*` and `?` are wildcards, and letters small.
+fn expression(part: &[Letter]) -> String {
+    let mut expression = String::new();
+    for Letter { is, is_quoted } in part {
+        match is {
+            '*' if !is_quoted => expression.push_str(".*"),
+            '?' if !is_quoted => expression.push('.'),
+            '$' => expression.push_str("\\$"),
+            _ if *is_quoted => {
+                if "|*+?()[]{}.^\\".contains(*is) {
+                    expression.push('\\');
+                }
+                expression.push(*is);
+            }
+            _ => expression.extend(is.to_lowercase()),
+        }
+    }
+    expression
 }
 
 /// Expressions match whole names, in the order of bytes whatever the database's locale.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use model::{ByteSize, TableFilter};
 
+use super::dotted::{self, Letter};
 use super::error::CopyError;
 use crate::postgres::connect::Session;
 use crate::postgres::sql;
@@ -124,23 +125,18 @@ fn choose<'a>(candidates: &'a [Candidate], name: &str) -> Option<&'a Candidate> 
 
 /// The parts of a name: in lower case, or as quoted.
 fn read_as_sql(name: &str) -> Option<Vec<String>> {
-    let mut parts = vec![String::new()];
-    let mut is_quoted = false;
-    let mut chars = name.chars().peekable();
-    while let Some(c) = chars.next() {
-        let part = parts.last_mut().expect("there is always a part");
-        match c {
-            '"' if is_quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                part.push('"');
+    let read = |part: Vec<Letter>| {
+        let mut text = String::new();
+        for Letter { is, is_quoted } in part {
+            if is_quoted {
+                text.push(is);
+            } else {
+                text.extend(is.to_lowercase());
             }
-            '"' => is_quoted = !is_quoted,
-            '.' if !is_quoted => parts.push(String::new()),
-            c if is_quoted => part.push(c),
-            c => part.extend(c.to_lowercase()),
         }
-    }
-    (!is_quoted).then_some(parts)
+        text
+    };
+    Some(dotted::parts(name)?.into_iter().map(read).collect())
 }
 
 fn similar(candidates: &[Candidate], name: &str) -> Vec<String> {

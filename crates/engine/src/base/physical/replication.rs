@@ -19,6 +19,7 @@ use super::lsn::Lsn;
 use crate::postgres::account::{AccountError, ServerAccount};
 use crate::postgres::binaries::{Installation, Installations};
 use crate::postgres::connect::{ConnInfo, ConnectError, Peer, Session, conninfo};
+use crate::postgres::said;
 
 /// How long the question may take: it is answered in milliseconds, behind a connection that has its own time-out.
 const ASK_TIME_MAX: Duration = Duration::from_secs(60);
@@ -266,19 +267,9 @@ fn read_identity(output: &Output) -> Result<Identity, ReplicationError> {
 
 /// The last lines of what a program of PostgreSQL said, without its name.
 pub(super) fn last_lines(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    let lines: Vec<_> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let from = lines.len().saturating_sub(LINES_MAX);
-    let bare = |line: &&str| {
-        let (_, after) = line.split_once("error: ").unwrap_or(("", line));
-        after.to_owned()
-    };
-    let lines: Vec<_> = lines[from..].iter().map(bare).collect();
-    lines.join("; ")
+    said::last_lines(said, LINES_MAX, |line| {
+        line.split_once("error: ").map_or(line, |(_, after)| after)
+    })
 }
 
 #[cfg(test)]
