@@ -32,8 +32,8 @@ fn operator(user: &TestEnv, words: &[&str]) -> Result<(String, String)> {
 
 #[test]
 fn an_administrator_installs_watches_and_takes_away_what_makes_branches() -> Result<()> {
-    let _turn = turn();
     let cluster = Cluster::given()?;
+    let _turn = turn(&cluster)?;
     let user = cluster.user()?;
     let _installed = Installed(&cluster);
     let install = ["install", "--image", IMAGE];

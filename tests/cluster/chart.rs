@@ -148,7 +148,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let release = Release {
-        _turn: turn(),
+        _turn: turn(&cluster)?,
         helm: Helm {
             cluster: &cluster,
             user: &user,

@@ -17,8 +17,39 @@ pub(crate) const IMAGE: &str = "localhost/bough:dev";
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Waits for the turn of this story. One that failed before left nothing that the next one does not make anew.
-pub(crate) fn turn() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn turn(cluster: &Cluster) -> Result<MutexGuard<'static, ()>> {
+    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    keep_configmaps_watched(cluster)?;
+    Ok(turn)
+}
+
+/// A policy of no effect that stays for the run. When the last binding with ConfigMaps for parameters goes, an API server
+/// stops watching them until it is started again, so that the next story's limits would be the first one's
+/// (<https://github.com/kubernetes/kubernetes/issues/130887>).
+fn keep_configmaps_watched(cluster: &Cluster) -> Result<()> {
+    let (api, name) = (
+        "admissionregistration.k8s.io/v1",
+        "stories-keep-configmaps-watched",
+    );
+    let nothing = json!([{
+        "apiGroups": ["nothing.example"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nothing"],
+    }]);
+    let policy = json!({
+        "apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+        "spec": {
+            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+            "matchConstraints": {"resourceRules": nothing},
+            "validations": [{"expression": "true"}],
+        },
+    });
+    let param = json!({"name": name, "namespace": "default", "parameterNotFoundAction": "Allow"});
+    let binding = json!({
+        "apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+        "spec": {"policyName": name, "paramRef": param, "validationActions": ["Deny"]},
+    });
+    let both = json!({"apiVersion": "v1", "kind": "List", "items": [policy, binding]});
+    let words = ["apply", "--server-side", "-f", "-"];
+    cluster.tell(&words, &both.to_string()).map(drop)
 }
 
 /// The operator; taken away again with this.
@@ -45,7 +76,7 @@ impl<'a> Operator<'a> {
         flags: &[&str],
         which: fn(&Value) -> bool,
     ) -> Result<Self> {
-        let turn = turn();
+        let turn = turn(cluster)?;
         let words = ["operator", "manifests", "--image", IMAGE];
         let written = user.run([&words[..], flags].concat(), LIMIT)?;
         let mut list: Value = serde_json::from_str(&written.success()?)?;

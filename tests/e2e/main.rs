@@ -20,6 +20,7 @@ mod network;
 mod readme;
 mod reuse;
 mod secrets;
+mod sessions;
 mod source_untouched;
 mod sources;
 mod subscribed;

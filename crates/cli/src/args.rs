@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::commands::{
     agent, alias, completions, db_branches, doctor, engine, exec, local, ls, operator,
-    port_forward, probe, schema, source, verify_config, watch_session,
+    port_forward, probe, schema, session, source, verify_config, watch_session,
 };
 
 const EXAMPLES: &str = "\
@@ -53,6 +53,7 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     Exec(Box<exec::ExecArgs>),
     DbBranches(db_branches::DbBranchesArgs),
+    Session(session::SessionArgs),
     Source(source::SourceArgs),
     Local(local::LocalArgs),
     Ls(ls::LsArgs),

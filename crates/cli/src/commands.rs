@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod db_branches;
 pub(crate) mod doctor;
 pub(crate) mod engine;
+mod engines;
 pub(crate) mod exec;
 pub(crate) mod local;
 pub(crate) mod ls;
@@ -16,6 +17,8 @@ pub(crate) mod operator;
 pub(crate) mod port_forward;
 pub(crate) mod probe;
 pub(crate) mod schema;
+mod select;
+pub(crate) mod session;
 pub(crate) mod source;
 pub(crate) mod verify_config;
 pub(crate) mod watch_session;
@@ -63,6 +66,7 @@ pub(crate) async fn run(
     let exit: ExitCode = match command {
         Command::Exec(args) => return exec::run(args, settings, ui).await,
         Command::DbBranches(args) => db_branches::run(args, settings, ui).await?,
+        Command::Session(args) => session::run(args, settings, ui).await?,
         Command::Source(args) => source::run(args, settings, ui).await?,
         Command::Local(args) => local::run(args, settings, ui).await?,
         Command::Ls(args) => {

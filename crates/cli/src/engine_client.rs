@@ -17,7 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::engine_api::{
     AddSource, BranchConnection, BranchView, EngineView, EnsureBranch, EnsuredBranch, ExtendBranch,
-    JoinSession, Problem, ProblemKind, SessionId, SourceName, SourceView, StopEngine,
+    JoinSession, Problem, ProblemKind, SessionId, SourceName, SourceView, StopEngine, StopSession,
 };
 use model::{BranchName, Namespace};
 use serde::Serialize;
@@ -101,6 +101,12 @@ impl ClientError {
     pub(crate) fn is_not_found(&self) -> bool {
         self.problem()
             .is_some_and(|problem| problem.kind == ProblemKind::NotFound)
+    }
+
+    /// What the engine says of a session that somebody stopped.
+    pub(crate) fn stopped(&self) -> Option<&str> {
+        let problem = self.problem()?;
+        (problem.kind == ProblemKind::SessionStopped).then_some(problem.detail.as_str())
     }
 
     /// Whether the engine is not there, or went away before it answered.
@@ -263,6 +269,16 @@ impl EngineClient {
         let call =
             Call::new(Method::DELETE, format!("/v1/sessions/{id}")).within(GREETING_WAIT_MAX);
         self.ask(call).await
+    }
+
+    /// Stops a session; answers with the branches that it holds until its program has ended.
+    pub(crate) async fn stop_session(
+        &self,
+        id: &SessionId,
+        by: String,
+    ) -> Result<Vec<BranchView>, ClientError> {
+        let call = Call::new(Method::POST, format!("/v1/sessions/{id}/stop"));
+        self.ask(call.with(&StopSession { by })?).await
     }
 
     /// Sends `call` and reads an answer of type `T`.

@@ -260,6 +260,7 @@ fn problem_exit(kind: ProblemKind) -> ExitCode {
         ProblemKind::SpecDiffers
         | ProblemKind::Conflict
         | ProblemKind::LimitPassed
+        | ProblemKind::SessionStopped
         | ProblemKind::Source => ExitCode::Branch,
     }
 }

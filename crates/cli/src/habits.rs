@@ -8,12 +8,8 @@ use crate::error::CommandError;
 /// A command of mirrord, and what to use instead.
 const FOREIGN: &[(&str, &str)] = &[
     (
-        "session",
-        "a session ends with its program; `bough db-branches status` shows which hold a branch",
-    ),
-    (
         "kill",
-        "end the program of the session: `bough db-branches status` shows who holds a branch",
+        "`bough session stop ID` ends one that holds a branch; `bough session ls` shows them",
     ),
     (
         "ui",
@@ -29,7 +25,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ),
     (
         "subscribe",
-        "`bough db-branches status -o json` says who holds a branch",
+        "`bough session ls -o json` says who holds which branch",
     ),
     ("queues", "queues are not split in this version"),
     (
@@ -110,7 +106,14 @@ mod tests {
             .get_subcommands()
             .map(|command| command.get_name().to_owned())
             .collect();
-        for name in ["exec", "ls", "db-branches", "verify-config", "completions"] {
+        for name in [
+            "exec",
+            "ls",
+            "session",
+            "db-branches",
+            "verify-config",
+            "completions",
+        ] {
             assert!(own.iter().any(|own| own == name), "{name}");
         }
         for (name, _) in FOREIGN {

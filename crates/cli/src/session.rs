@@ -135,12 +135,11 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<u8, CommandError> {
     let plan = prepare::prepare(request, settings, ui).await?;
-    // In a cluster the engine is the host's, behind a socket of this session's own.
-    let settings = plan.host.as_ref().map_or(settings, |host| &host.settings);
     let mut signals = Signals::install()
         .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
-    let mut membership = Membership::new(settings, program_name(request.command));
-    let ran = live(&plan, request, &mut membership, &mut signals, settings, ui).await;
+    let (owner, engines) = (settings.owner.clone(), plan.engines(settings));
+    let mut membership = Membership::new(owner, engines, program_name(request.command));
+    let ran = live(&plan, request, &mut membership, &mut signals, ui).await;
     // Whatever happened, the session is over: its branches' TTL starts.
     let left = membership.leave().await;
     if let Some(pod) = &plan.own_pod
@@ -179,12 +178,11 @@ async fn live(
     request: &Request<'_>,
     membership: &mut Membership<'_>,
     signals: &mut Signals,
-    settings: &Settings,
     ui: &Ui,
 ) -> Result<Ran, CommandError> {
     let joined = network::join(plan).await?;
     let network = joined.as_ref().map(|joined| joined.network.clone());
-    let ran = live_joined(plan, request, joined, membership, signals, settings, ui).await;
+    let ran = live_joined(plan, request, joined, membership, signals, ui).await;
     if let Some(network) = network {
         network::leave(&network).await;
     }
@@ -197,7 +195,6 @@ async fn live_joined(
     joined: Option<Joined>,
     membership: &mut Membership<'_>,
     signals: &mut Signals,
-    settings: &Settings,
     ui: &Ui,
 ) -> Result<Ran, CommandError> {
     let remote = supervisor::remote_of(joined.as_ref().map(|joined| &joined.network));
@@ -205,7 +202,7 @@ async fn live_joined(
     let made = async {
         // Names are looked up while branches are made.
         let (made, hosts) = tokio::join!(
-            make(plan, membership, settings, ui),
+            make(plan, membership, ui),
             KnownHosts::look_up(&remote, &sources)
         );
         made.map(|made| (made, hosts))
@@ -276,13 +273,8 @@ struct Made {
     environment: Environment,
 }
 
-async fn make(
-    plan: &Plan,
-    membership: &mut Membership<'_>,
-    settings: &Settings,
-    ui: &Ui,
-) -> Result<Made, CommandError> {
-    let branches = branches::obtain(plan, membership, settings, ui).await?;
+async fn make(plan: &Plan, membership: &mut Membership<'_>, ui: &Ui) -> Result<Made, CommandError> {
+    let branches = branches::obtain(plan, membership, ui).await?;
     let environment = environment::make(plan, &branches)?;
     let mut tls = Vec::with_capacity(branches.len());
     for branch in &branches {
@@ -331,6 +323,7 @@ impl From<SessionLoss> for CommandError {
     fn from(loss: SessionLoss) -> Self {
         let hint = match &loss {
             SessionLoss::Deleted(_) => "the same command makes it anew",
+            SessionLoss::Stopped(_) => "its branches are there until their TTL is over",
             SessionLoss::Failed { .. } | SessionLoss::Engine(_) => {
                 "`bough engine logs` shows what the engine did"
             }

@@ -32,6 +32,8 @@ mod kubernetes;
 mod local;
 #[path = "../src/samples.rs"]
 mod samples;
+#[path = "it/session.rs"]
+mod session;
 #[path = "it/source.rs"]
 mod source;
 #[path = "it/targets.rs"]

@@ -48,6 +48,7 @@ const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30);
         sessions::list,
         sessions::join,
         sessions::leave,
+        sessions::stop,
         sources::list,
         sources::add,
         sources::remove,
@@ -87,6 +88,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/sessions/{id}",
             put(sessions::join).delete(sessions::leave),
         )
+        .route("/v1/sessions/{id}/stop", post(sessions::stop))
         .route("/v1/sources", get(sources::list))
         .route(
             "/v1/sources/{name}",

@@ -18,7 +18,7 @@ pub use engine::{
 };
 pub use problem::{Problem, ProblemKind};
 pub use session::{
-    HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, Holder, JoinSession, SessionId, SessionView,
+    HEARTBEAT_GRACE, HEARTBEAT_INTERVAL, Holder, JoinSession, SessionId, SessionView, StopSession,
 };
 pub use source::{
     AddSource, BaseActivity, BaseMode, SOURCE_NAME_BYTES_MAX, SourceBase, SourceCare, SourceName,

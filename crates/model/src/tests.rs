@@ -81,6 +81,7 @@ fn each_kind_of_problem_has_its_status() {
         (ProblemKind::NotFound, 404),
         (ProblemKind::SpecDiffers, 409),
         (ProblemKind::Conflict, 409),
+        (ProblemKind::SessionStopped, 410),
         (ProblemKind::LimitPassed, 422),
         (ProblemKind::Internal, 500),
         (ProblemKind::Source, 502),

@@ -39,61 +39,104 @@ pub(super) struct ReadyBranch {
 pub(super) async fn obtain(
     plan: &Plan,
     membership: &mut Membership<'_>,
-    settings: &Settings,
     ui: &Ui,
 ) -> Result<Vec<ReadyBranch>, CommandError> {
     if plan.branches.is_empty() {
         return Ok(Vec::new());
     }
-    let obtained = obtain_all(plan, membership, settings, ui).await;
+    let obtained = obtain_all(plan, membership, ui).await;
     obtained.map_err(|error| error.with_exit(ExitCode::Branch))
+}
+
+/// What was asked of one engine.
+struct Asked<'a> {
+    settings: &'a Settings,
+    client: EngineClient,
+    /// Which branches of the plan.
+    indexes: Vec<usize>,
+    ensured: Vec<EnsuredBranch>,
 }
 
 async fn obtain_all(
     plan: &Plan,
     membership: &mut Membership<'_>,
-    settings: &Settings,
     ui: &Ui,
 ) -> Result<Vec<ReadyBranch>, CommandError> {
-    let engine = engine_start::connect(settings).await?;
-    if let Some(notice) = engine.version_notice() {
-        ui.warn(&notice);
+    let mut asked = Vec::new();
+    for (number, settings) in membership.engines().into_iter().enumerate() {
+        let one = ask(plan, (number, settings), membership, ui).await?;
+        let views: Vec<BranchView> = one.ensured.iter().map(|it| it.branch.clone()).collect();
+        membership.hold(number, &views);
+        asked.push(one);
     }
-    let client = engine.client;
-    let mut wanted = Vec::with_capacity(plan.branches.len());
-    for planned in &plan.branches {
-        let proxy = source_way::find(plan, planned).await;
-        wanted.push(want(plan, planned, proxy, membership.holder()));
-    }
-    let ensured = ensure_all(&wanted, settings, &client).await?;
-    let reused: Vec<bool> = ensured.iter().map(|ensured| ensured.reused).collect();
-    let views: Vec<BranchView> = ensured.into_iter().map(|ensured| ensured.branch).collect();
-    membership.hold(&views);
     let limits = plan
         .branches
         .iter()
         .map(|branch| branch.wanted.creation_timeout);
     let limit = limits.max().expect("there is at least one branch");
+    let waiting = async {
+        let mut all = Vec::with_capacity(asked.len());
+        for one in &asked {
+            let views = one.ensured.iter().map(|it| it.branch.clone()).collect();
+            all.push(readiness::wait_until_ready(one.settings, ui, views, limit).await?);
+        }
+        Ok::<_, CommandError>(all)
+    };
     let views = tokio::select! {
-        views = readiness::wait_until_ready(settings, ui, views, limit) => views?,
+        views = waiting => views?,
         loss = membership.keep() => return Err(loss.into()),
     };
-    let mut ready = Vec::with_capacity(views.len());
-    for ((planned, view), reused) in plan.branches.iter().zip(views).zip(reused) {
-        let mut connection = client.connection(&view.name).await?;
-        if let Some(host) = &plan.host {
-            let door = host.lead_to_door(connection.port).await?;
-            connection.host = door.ip().to_string();
-            connection.port = door.port();
+    let mut ready = Vec::with_capacity(plan.branches.len());
+    for (number, (one, views)) in asked.iter().zip(views).enumerate() {
+        let reused = one.ensured.iter().map(|it| it.reused);
+        for ((index, view), reused) in one.indexes.iter().zip(views).zip(reused) {
+            let planned = &plan.branches[*index];
+            let mut connection = one.client.connection(&view.name).await?;
+            if let Some(host) = plan.host(number) {
+                let door = host.lead_to_door(connection.port).await?;
+                connection.host = door.ip().to_string();
+                connection.port = door.port();
+            }
+            let branch = ReadyBranch {
+                connection,
+                planned: planned.clone(),
+                reused,
+                view,
+            };
+            ready.push((*index, branch));
         }
-        ready.push(ReadyBranch {
-            connection,
-            planned: planned.clone(),
-            reused,
-            view,
-        });
     }
-    Ok(ready)
+    // As the file has them.
+    ready.sort_by_key(|(index, _)| *index);
+    Ok(ready.into_iter().map(|(_, branch)| branch).collect())
+}
+
+/// Asks one engine for its branches of the plan.
+async fn ask<'a>(
+    plan: &Plan,
+    (number, settings): (usize, &'a Settings),
+    membership: &Membership<'_>,
+    ui: &Ui,
+) -> Result<Asked<'a>, CommandError> {
+    let engine = engine_start::connect(settings).await?;
+    if let Some(notice) = engine.version_notice() {
+        ui.warn(&notice);
+    }
+    let client = engine.client;
+    let indexes = plan.branches_of(number);
+    let mut wanted = Vec::with_capacity(indexes.len());
+    for index in &indexes {
+        let planned = &plan.branches[*index];
+        let proxy = source_way::find(plan, planned).await;
+        wanted.push(want(plan, planned, proxy, membership.holder()));
+    }
+    let ensured = ensure_all(&wanted, settings, &client).await?;
+    Ok(Asked {
+        settings,
+        client,
+        indexes,
+        ensured,
+    })
 }
 
 /// Asks for every branch, which the session holds from then on, so that no TTL runs while they are waited for. Asking

@@ -3,7 +3,7 @@
 //! ```text
 //! new ──asks for branches──▶ joined ──keep──▶ … ──leave──▶ left: the TTL of its branches starts
 //!                 ├── the engine is away: started again, joined again, for ENGINE_AWAY_MAX
-//!                 └── a branch is gone or failed ──▶ SessionLoss
+//!                 └── a branch is gone or failed, or somebody stopped the session ──▶ SessionLoss
 //! ```
 
 use std::cell::Cell;
@@ -40,56 +40,96 @@ pub(crate) enum SessionLoss {
         /// The engine's words.
         message: String,
     },
+    /// Somebody stopped the session.
+    #[error("{0}")]
+    Stopped(String),
     /// No engine tells what became of the branches.
     #[error("no engine answered for {} s", ENGINE_AWAY_MAX.as_secs())]
     Engine(#[source] ClientError),
 }
 
-/// One session's hold.
+/// One session's hold on the branches of all its engines.
 pub(crate) struct Membership<'a> {
-    settings: &'a Settings,
-    client: EngineClient,
     id: SessionId,
-    join: JoinSession,
-    /// The ids of the branches, in the order of `join`.
-    held: Vec<BranchId>,
+    owner: String,
+    program: String,
+    /// One an engine: this machine's, or in a cluster each branch host's.
+    parts: Vec<Part<'a>>,
     /// It has asked for a branch, which it holds as soon as the engine hears of it.
     joined: Cell<bool>,
 }
 
+/// What it holds of one engine.
+struct Part<'a> {
+    settings: &'a Settings,
+    client: EngineClient,
+    branches: Vec<BranchName>,
+    /// The ids of the branches, in their order.
+    held: Vec<BranchId>,
+}
+
 impl<'a> Membership<'a> {
-    /// A hold under a new random id, by somebody who runs `program`. Nothing is held yet.
-    pub(crate) fn new(settings: &'a Settings, program: String) -> Self {
-        Self {
+    /// A hold under a new random id, by somebody who runs `program`, on branches of the engines of these settings. Nothing
+    /// is held yet.
+    pub(crate) fn new(owner: String, engines: Vec<&'a Settings>, program: String) -> Self {
+        let parts = engines.into_iter().map(|settings| Part {
             settings,
             client: EngineClient::new(settings.engine_socket()),
-            id: SessionId(format!("{:016x}", rand::random::<u64>())),
-            join: JoinSession {
-                branches: Vec::new(),
-                owner: settings.owner.clone(),
-                pid: std::process::id(),
-                program,
-            },
+            branches: Vec::new(),
             held: Vec::new(),
+        });
+        Self {
+            id: SessionId(format!("{:016x}", rand::random::<u64>())),
+            owner,
+            program,
+            parts: parts.collect(),
             joined: Cell::new(false),
         }
+    }
+
+    /// The settings of its engines.
+    pub(crate) fn engines(&self) -> Vec<&'a Settings> {
+        self.parts.iter().map(|part| part.settings).collect()
     }
 
     /// What a request for a branch says, so that the session holds it from the first moment on. From here on there is
     /// something to leave.
     pub(crate) fn holder(&self) -> Holder {
         self.joined.set(true);
-        self.join.holder(&self.id)
+        Holder {
+            id: self.id.clone(),
+            owner: self.owner.clone(),
+            pid: std::process::id(),
+            program: self.program.clone(),
+        }
     }
 
-    /// Notes which branches the requests came to: those that heartbeats are about.
-    pub(crate) fn hold(&mut self, branches: &[BranchView]) {
-        self.join.branches = branches.iter().map(|branch| branch.name.clone()).collect();
-        self.held = branches.iter().map(|branch| branch.id.clone()).collect();
+    /// Notes which branches the requests to an engine came to: those that heartbeats are about.
+    pub(crate) fn hold(&mut self, engine: usize, branches: &[BranchView]) {
+        let part = &mut self.parts[engine];
+        part.branches = branches.iter().map(|branch| branch.name.clone()).collect();
+        part.held = branches.iter().map(|branch| branch.id.clone()).collect();
     }
 
     /// Sends heartbeats until something is lost. Cancel-safe.
     pub(crate) async fn keep(&self) -> SessionLoss {
+        // Each by itself: an engine that is away holds up no other's.
+        let parts = self.parts.iter();
+        let keeping = parts.map(|part| Box::pin(self.keep_part(part)));
+        let (loss, _, _) = futures_util::future::select_all(keeping).await;
+        loss
+    }
+
+    async fn keep_part(&self, part: &Part<'_>) -> SessionLoss {
+        if part.branches.is_empty() {
+            return std::future::pending().await;
+        }
+        let join = JoinSession {
+            branches: part.branches.clone(),
+            owner: self.owner.clone(),
+            pid: std::process::id(),
+            program: self.program.clone(),
+        };
         let mut beats = tokio::time::interval(HEARTBEAT_INTERVAL);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once, and asking was a heartbeat.
@@ -97,25 +137,42 @@ impl<'a> Membership<'a> {
         let mut away_since = None;
         loop {
             beats.tick().await;
-            match self.client.join_session(&self.id, &self.join).await {
+            match part.client.join_session(&self.id, &join).await {
                 Ok(branches) => {
                     away_since = None;
                     if let Some(loss) = branches.iter().find_map(loss_of) {
                         return loss;
                     }
                 }
-                Err(error) if error.is_not_found() => return self.find_deleted().await,
+                Err(error) if error.is_not_found() => return part.find_deleted().await,
+                Err(error) if error.stopped().is_some() => {
+                    let words = error.stopped().unwrap_or_default();
+                    return SessionLoss::Stopped(words.to_owned());
+                }
                 Err(error) => {
                     let now = clock::monotonic();
                     if now - *away_since.get_or_insert(now) >= ENGINE_AWAY_MAX {
                         return SessionLoss::Engine(error);
                     }
-                    self.call_back(error).await;
+                    part.call_back(error).await;
                 }
             }
         }
     }
 
+    /// Ends the hold; answers with the branches as they then are, which nobody knows where an engine does not answer.
+    pub(crate) async fn leave(&self) -> Option<Vec<BranchView>> {
+        if !self.joined.replace(false) {
+            return Some(Vec::new());
+        }
+        let parts = self.parts.iter().map(|part| part.leave(&self.id));
+        let left = futures_util::future::join_all(parts).await;
+        let all: Option<Vec<Vec<BranchView>>> = left.into_iter().collect();
+        all.map(|branches| branches.concat())
+    }
+}
+
+impl Part<'_> {
     /// Starts the engine where it is away. That it cannot be is only told once it was away for too long.
     async fn call_back(&self, error: ClientError) {
         tracing::info!(%error, "the engine did not take a heartbeat");
@@ -130,19 +187,15 @@ impl<'a> Membership<'a> {
     async fn find_deleted(&self) -> SessionLoss {
         let living = self.client.branches(None).await.unwrap_or_default();
         let is_living = |name: &BranchName| living.iter().any(|branch| branch.name == *name);
-        let mut held = self.join.branches.iter().zip(&self.held);
+        let mut held = self.branches.iter().zip(&self.held);
         let gone = held.find(|(name, _)| !is_living(name));
         // A branch that was made anew under its old name does not know this session either.
         let id = gone.map(|(_, id)| id).or(self.held.first());
         SessionLoss::Deleted(id.map(ToString::to_string).unwrap_or_default())
     }
 
-    /// Ends the hold; answers with the branches as they then are, which nobody knows where the engine does not answer.
-    pub(crate) async fn leave(&self) -> Option<Vec<BranchView>> {
-        if !self.joined.replace(false) {
-            return Some(Vec::new());
-        }
-        let leaving = self.client.leave_session(&self.id);
+    async fn leave(&self, id: &SessionId) -> Option<Vec<BranchView>> {
+        let leaving = self.client.leave_session(id);
         match tokio::time::timeout(LEAVE_WAIT_MAX, leaving).await {
             Ok(Ok(branches)) => Some(branches),
             Ok(Err(error)) => {

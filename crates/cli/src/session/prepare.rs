@@ -10,7 +10,7 @@ use config::{
     Config, DbBranch, Environment, IncomingMode, LocateError, SourceConnection, Surroundings,
     TargetChoice,
 };
-use model::{ExitCode, Namespace, PgMajor, TargetRef};
+use model::{ExitCode, Namespace, TargetRef};
 
 use super::{Request, network};
 use crate::contexts::local::OwnNetwork;
@@ -48,9 +48,6 @@ enum PlanError {
         /// Where the file asks for it.
         path: String,
     },
-    /// The branches of a session share a host.
-    #[error("cannot make branches of versions {0} and {1} in one session in a cluster yet")]
-    Versions(PgMajor, PgMajor),
     /// A branch's source is not where the file says.
     #[error("cannot find the source of branch {id} ({path})")]
     Source {
@@ -104,14 +101,35 @@ pub(super) struct Plan {
     pub(super) directory: PathBuf,
     /// The branches to be had.
     pub(super) branches: Vec<PlannedBranch>,
-    /// Who has them, where that is not this machine's engine.
-    pub(super) host: Option<BranchHost>,
+    /// Who has which of them, where that is not this machine's engine.
+    pub(super) hosts: Vec<(BranchHost, Vec<usize>)>,
 }
 
 impl Plan {
     /// Where connections are found: the target's environment, or without a target the caller's.
     pub(super) fn source_environment(&self) -> &Environment {
         self.target_environment.as_ref().unwrap_or(&self.caller)
+    }
+
+    /// The engines that have the branches: in a cluster the hosts', each behind a socket of this session's own.
+    pub(super) fn engines<'a>(&'a self, settings: &'a Settings) -> Vec<&'a Settings> {
+        if self.hosts.is_empty() {
+            return vec![settings];
+        }
+        self.hosts.iter().map(|(host, _)| &host.settings).collect()
+    }
+
+    /// Which of the branches each of these engines has.
+    pub(super) fn branches_of(&self, engine: usize) -> Vec<usize> {
+        match self.hosts.get(engine) {
+            Some((_, branches)) => branches.clone(),
+            None => (0..self.branches.len()).collect(),
+        }
+    }
+
+    /// Whose host one of these engines is; nobody's on this machine.
+    pub(super) fn host(&self, engine: usize) -> Option<&BranchHost> {
+        self.hosts.get(engine).map(|(host, _)| host)
     }
 
     /// The file's name for messages.
@@ -206,12 +224,12 @@ pub(super) async fn prepare(
         directory: surroundings.directory,
         own_pod: None,
         branches: Vec::new(),
-        host: None,
+        hosts: Vec::new(),
         config,
     };
     plan.branches = locate_branches(&plan)?;
     learn_versions(&mut plan).await?;
-    plan.host = request_host(&plan, settings).await?;
+    plan.hosts = request_hosts(&plan, settings).await?;
     // The last, so that nothing that fails before leaves it behind.
     make_own_pod(&mut plan, settings).await?;
     Ok(plan)
@@ -261,8 +279,7 @@ async fn require_operator(
     required.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
 }
 
-/// Learns in a cluster which version each branch has that the file says none of, from its source as the target reaches it;
-/// all have to be of one.
+/// Learns in a cluster which version each branch has that the file says none of, from its source as the target reaches it.
 async fn learn_versions(plan: &mut Plan) -> Result<(), CommandError> {
     let Some(kubeconfig) = &plan.context.kubeconfig else {
         return Ok(());
@@ -289,24 +306,16 @@ async fn learn_versions(plan: &mut Plan) -> Result<(), CommandError> {
             return Err(error.with_hint("\"version\": \"16\", as its source has it"));
         }
     }
-    let mut versions = plan.branches.iter().filter_map(|it| it.wanted.version);
-    let first = versions.next();
-    match versions.find(|version| Some(*version) != first).zip(first) {
-        Some((other, first)) => {
-            let error = PlanError::Versions(first, other);
-            Err(CommandError::new(ExitCode::Branch, error))
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-/// The host of the branches in a cluster; none on this machine, or without branches.
-async fn request_host(
+/// The hosts of the branches in a cluster; none on this machine, or without branches.
+async fn request_hosts(
     plan: &Plan,
     settings: &Settings,
-) -> Result<Option<BranchHost>, CommandError> {
+) -> Result<Vec<(BranchHost, Vec<usize>)>, CommandError> {
     let (Some(kubeconfig), false) = (&plan.context.kubeconfig, plan.branches.is_empty()) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let wishes = plan.branches.iter().filter_map(|planned| {
         let url = &planned.source.url;
@@ -314,6 +323,7 @@ async fn request_host(
         Some(BranchWish {
             id: planned.wanted.id.clone(),
             source: format!("{}/{database}", url.address()),
+            // Each has one by now.
             version: planned.wanted.version?,
             copy: planned.wanted.copy.clone(),
             ttl: planned.wanted.ttl,
@@ -321,9 +331,8 @@ async fn request_host(
         })
     });
     let wishes: Vec<_> = wishes.collect();
-    let host = BranchHost::request(kubeconfig, &plan.namespace, &wishes, settings).await;
-    let host = host.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))?;
-    Ok(Some(host))
+    let hosts = BranchHost::request(kubeconfig, &plan.namespace, &wishes, settings).await;
+    hosts.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
 }
 
 fn environment_of(found: &FoundTarget) -> Environment {

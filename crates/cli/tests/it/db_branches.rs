@@ -63,6 +63,7 @@ fn session() -> SessionView {
         pid: 4242,
         program: "inventory".to_owned(),
         joined_at: samples::start(),
+        stopped_by: None,
     }
 }
 

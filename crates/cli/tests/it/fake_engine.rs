@@ -248,6 +248,7 @@ fn router(app: App) -> Router {
         .route("/v1/branches/{name}/reset", post(reset_branch))
         .route("/v1/branches/{name}/extend", post(extend_branch))
         .route("/v1/sessions/{id}", put(join_session).delete(leave_session))
+        .route("/v1/sessions/{id}/stop", post(stop_session))
         .layer(middleware::from_fn_with_state(app.clone(), record))
         .with_state(app)
 }
@@ -496,5 +497,19 @@ async fn leave_session(
         .branches
         .values()
         .map(|sender| sender.borrow().clone());
+    Json(views.collect())
+}
+
+/// Ends it at once, as one whose program heeds the word.
+async fn stop_session(
+    State(app): State<App>,
+    UrlPath(id): UrlPath<SessionId>,
+    Json(_): Json<StopSession>,
+) -> Json<Vec<BranchView>> {
+    let script = app.script.lock().unwrap();
+    let views = script.branches.values().map(|sender| {
+        sender.send_modify(|view| view.sessions.retain(|session| session.id != id));
+        sender.borrow().clone()
+    });
     Json(views.collect())
 }

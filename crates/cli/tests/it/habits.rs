@@ -247,12 +247,12 @@ fn called_as_mirrord_it_answers_as_scripts_expect() {
 #[test]
 fn commands_of_mirrord_that_are_not_there_are_refused_by_name() {
     let env = environment();
-    insta::assert_snapshot!(show(&env, &run(&env, "session ls")), @r#"
+    insta::assert_snapshot!(show(&env, &run(&env, "kill 7")), @r#"
     exit 2
     --- stdout
     --- stderr
-    error: there is no command "session" in bough
-    hint: a session ends with its program; `bough db-branches status` shows which hold a branch
+    error: there is no command "kill" in bough
+    hint: `bough session stop ID` ends one that holds a branch; `bough session ls` shows them
     "#);
 }
 

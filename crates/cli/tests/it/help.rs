@@ -15,6 +15,7 @@ fn the_overview_names_every_command() {
     Commands:
       exec           Run a program as the target, with its own branches of the databases
       db-branches    List, make and delete branches
+      session        List sessions that hold branches, or stop them
       source         Name databases that branches are made of
       local          Run targets on this machine, for sessions without a cluster
       ls             List what a session could take the place of
@@ -66,6 +67,9 @@ fn every_command_has_examples() {
         "db-branches connections",
         "db-branches psql",
         "db-branches url",
+        "session",
+        "session ls",
+        "session stop",
         "source",
         "source add",
         "source ls",

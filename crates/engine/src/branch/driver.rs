@@ -14,7 +14,7 @@ use model::engine_api::{
 use model::{BranchName, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::hold::Joined;
+use super::hold::{JoinError, Joined};
 use super::newborn::Newborn;
 use super::quiet::Quiet;
 use super::record::{ApplicationAccess, BranchRecord, Spec};
@@ -55,6 +55,12 @@ pub(super) enum Request {
     /// A session leaves. Answers none when it was not there.
     Leave {
         id: SessionId,
+        reply: oneshot::Sender<Option<BranchView>>,
+    },
+    /// Nothing that a session asks is done any more. Answers none when it was not there.
+    Stop {
+        id: SessionId,
+        by: String,
         reply: oneshot::Sender<Option<BranchView>>,
     },
     /// A new TTL.
@@ -463,13 +469,11 @@ impl Driver {
                 false
             }
             Request::Leave { id, reply } => {
-                let left = self.record.hold.leave(&id, self.shared.machine.clock.now());
-                self.publish();
-                let _ = reply.send(left.then(|| self.view()));
-                // Nobody waits for the disk: a leaving that is lost costs the grace of a silent session.
-                if left {
-                    self.keep().await;
-                }
+                self.leave(&id, reply).await;
+                false
+            }
+            Request::Stop { id, by, reply } => {
+                let _ = reply.send(self.stop(&id, &by).await);
                 false
             }
             Request::Extend { reply, .. } if self.is_going() => {
@@ -563,7 +567,13 @@ impl Driver {
             .record
             .hold
             .join(holder, self.shared.machine.clock.now());
-        joined.map_err(|error| Problem::new(ProblemKind::LimitPassed, error.to_string()))
+        joined.map_err(|error| {
+            let kind = match error {
+                JoinError::TooMany => ProblemKind::LimitPassed,
+                JoinError::Stopped { .. } => ProblemKind::SessionStopped,
+            };
+            Problem::new(kind, error.to_string())
+        })
     }
 
     async fn join(&mut self, holder: &Holder) -> Result<BranchView, Problem> {
@@ -575,6 +585,26 @@ impl Driver {
             Joined::Again => {}
         }
         Ok(self.view())
+    }
+
+    async fn leave(&mut self, id: &SessionId, reply: oneshot::Sender<Option<BranchView>>) {
+        let left = self.record.hold.leave(id, self.shared.machine.clock.now());
+        self.publish();
+        let _ = reply.send(left.then(|| self.view()));
+        // Nobody waits for the disk: a leaving that is lost costs the grace of a silent session.
+        if left {
+            self.keep().await;
+        }
+    }
+
+    async fn stop(&mut self, id: &SessionId, by: &str) -> Option<BranchView> {
+        let now = self.shared.machine.clock.now();
+        if !self.record.hold.stop(id, by, now) {
+            return None;
+        }
+        // On the disk before anybody is told: an engine that ends here must not let it go on.
+        self.keep().await;
+        Some(self.view())
     }
 
     /// Whether nothing can be asked of it any more.

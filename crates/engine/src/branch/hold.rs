@@ -1,5 +1,13 @@
 //! Who holds a branch, and when it expires once nobody does. Pure: `now` is an argument.
 //!
+//! ```text
+//! nobody ──join──> held <──join── (a heartbeat)
+//!                   │ └──leave, or HEARTBEAT_GRACE of silence──> gone
+//!                 stop
+//!                   v
+//!                stopped: joins are refused ──leave, or the same silence──> gone, and refused all the same
+//! ```
+//!
 //! Owns sessions, their heartbeats and the TTL. Leaves acting on an expiry to `driver`.
 
 use std::collections::BTreeMap;
@@ -12,6 +20,9 @@ use serde::{Deserialize, Serialize};
 
 /// Sessions that may hold one branch at once: a bound on its record, far above a team's size.
 pub const SESSIONS_MAX: usize = 256;
+
+/// Stopped sessions that a branch remembers, the latest: a program that slept may come back after days.
+const STOPPED_MAX: usize = 256;
 
 /// One session's hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +41,33 @@ pub struct Hold {
     sessions: BTreeMap<SessionId, Held>,
     /// Since when the branch has been usable without a session; none while it is held or being made.
     idle_since: Option<Timestamp>,
+    /// Sessions that may not come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    stopped: BTreeMap<SessionId, Stopped>,
 }
 
-/// A session too many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{SESSIONS_MAX} sessions hold this branch already")]
-pub struct TooManySessions;
+/// One session's end by somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stopped {
+    by: String,
+    at: Timestamp,
+}
+
+/// Why a session holds nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// A session too many.
+    #[error("{SESSIONS_MAX} sessions hold this branch already")]
+    TooMany,
+    /// It is over, whatever it thinks.
+    #[error("{by} stopped the session {id}")]
+    Stopped {
+        /// Which one.
+        id: SessionId,
+        /// Who: `user@host`.
+        by: String,
+    },
+}
 
 /// What a session's call changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +85,7 @@ impl Hold {
             ttl,
             sessions: BTreeMap::new(),
             idle_since: None,
+            stopped: BTreeMap::new(),
         }
     }
 
@@ -64,15 +97,21 @@ impl Hold {
     /// A session joins, or says that it lives.
     ///
     /// # Errors
-    /// [`TooManySessions`] beyond [`SESSIONS_MAX`].
-    pub fn join(&mut self, holder: &Holder, now: Timestamp) -> Result<Joined, TooManySessions> {
+    /// [`JoinError`] beyond [`SESSIONS_MAX`], and for one that was stopped.
+    pub fn join(&mut self, holder: &Holder, now: Timestamp) -> Result<Joined, JoinError> {
+        if let Some(stopped) = self.stopped.get(&holder.id) {
+            return Err(JoinError::Stopped {
+                id: holder.id.clone(),
+                by: stopped.by.clone(),
+            });
+        }
         self.idle_since = None;
         if let Some(held) = self.sessions.get_mut(&holder.id) {
             held.last_seen = now;
             return Ok(Joined::Again);
         }
         if self.sessions.len() >= SESSIONS_MAX {
-            return Err(TooManySessions);
+            return Err(JoinError::TooMany);
         }
         let held = Held {
             owner: holder.owner.clone(),
@@ -83,6 +122,24 @@ impl Hold {
         };
         self.sessions.insert(holder.id.clone(), held);
         Ok(Joined::New)
+    }
+
+    /// Refuses what a session asks from now on; true when it holds the branch. It does until it leaves or falls silent:
+    /// its program has yet to end.
+    pub fn stop(&mut self, id: &SessionId, by: &str, now: Timestamp) -> bool {
+        if !self.sessions.contains_key(id) {
+            return false;
+        }
+        let by = by.to_owned();
+        let stopped = || Stopped { by, at: now };
+        self.stopped.entry(id.clone()).or_insert_with(stopped);
+        if self.stopped.len() > STOPPED_MAX {
+            let earliest = self.stopped.iter().min_by_key(|(_, stopped)| stopped.at);
+            if let Some(id) = earliest.map(|(id, _)| id.clone()) {
+                self.stopped.remove(&id);
+            }
+        }
+        true
     }
 
     /// A session leaves; true when it was there. The TTL counts from the last one's leaving.
@@ -156,6 +213,7 @@ impl Hold {
             pid: held.pid,
             program: held.program.clone(),
             joined_at: held.joined_at,
+            stopped_by: self.stopped.get(id).map(|stopped| stopped.by.clone()),
         };
         self.sessions.iter().map(view).collect()
     }
@@ -275,6 +333,49 @@ mod tests {
         for n in 0..SESSIONS_MAX {
             hold.join(&holder(&n.to_string()), at(0)).unwrap();
         }
-        assert_eq!(hold.join(&holder("one more"), at(0)), Err(TooManySessions));
+        assert_eq!(
+            hold.join(&holder("one more"), at(0)),
+            Err(JoinError::TooMany)
+        );
+    }
+
+    #[test]
+    fn a_stopped_session_holds_until_it_leaves_and_never_comes_back() {
+        let mut hold = Hold::new(Ttl(300));
+        hold.join(&holder("a"), at(0)).unwrap();
+        assert!(!hold.stop(&id("b"), "eve@box", at(1)), "nobody");
+        assert!(hold.stop(&id("a"), "eve@box", at(1)));
+        assert!(
+            hold.stop(&id("a"), "mallory@box", at(2)),
+            "the first word counts"
+        );
+        let refused = hold.join(&holder("a"), at(4)).unwrap_err();
+        assert_eq!(refused.to_string(), "eve@box stopped the session a");
+        assert_eq!(hold.sessions()[0].stopped_by.as_deref(), Some("eve@box"));
+        assert_eq!(hold.expires_at(), None, "its program has yet to end");
+        // Refused heartbeats are none: one that does not leave falls silent.
+        assert!(!hold.drop_silent(at(12)));
+        assert!(hold.drop_silent(at(13)));
+        assert_eq!(hold.expires_at(), Some(at(300)));
+        // It is remembered where the engine ended meanwhile.
+        let written = serde_json::to_string(&hold).unwrap();
+        let mut hold: Hold = serde_json::from_str(&written).unwrap();
+        assert!(hold.join(&holder("a"), at(9000)).is_err());
+        assert_eq!(hold.expires_at(), Some(at(300)), "it changed nothing");
+        assert_eq!(hold.join(&holder("c"), at(20)), Ok(Joined::New));
+    }
+
+    #[test]
+    fn the_stopped_sessions_of_a_branch_are_bounded_and_the_latest_remembered() {
+        let mut hold = Hold::new(Ttl(10));
+        for n in 0..=STOPPED_MAX {
+            let (name, now) = (n.to_string(), at(i64::try_from(n).unwrap()));
+            hold.join(&holder(&name), now).unwrap();
+            hold.stop(&id(&name), "eve@box", now);
+            hold.leave(&id(&name), now);
+        }
+        assert_eq!(hold.stopped.len(), STOPPED_MAX);
+        assert_eq!(hold.join(&holder("0"), at(999)), Ok(Joined::New));
+        assert!(hold.join(&holder("1"), at(999)).is_err());
     }
 }

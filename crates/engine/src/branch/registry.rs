@@ -349,6 +349,32 @@ impl Registry {
         left
     }
 
+    /// Stops a session; answers with the branches that it holds. What it asks from now on is refused.
+    ///
+    /// # Errors
+    /// [`Problem`] of kind `NotFound` when it holds none, `BadRequest` for more words than a session has.
+    pub async fn stop(&self, id: &SessionId, by: &str) -> Result<Vec<BranchView>, Problem> {
+        check_said("stopper", by)?;
+        let names: Vec<BranchName> = lock(&self.handles).keys().cloned().collect();
+        let mut held = Vec::new();
+        for name in names {
+            let request = |reply| Request::Stop {
+                id: id.clone(),
+                by: by.to_owned(),
+                reply,
+            };
+            // A branch that went meanwhile holds nobody.
+            if let Ok(Some(view)) = self.ask(&name, request).await {
+                held.push(view);
+            }
+        }
+        if held.is_empty() {
+            let detail = format!("no session {id} holds a branch");
+            return Err(Problem::new(ProblemKind::NotFound, detail));
+        }
+        Ok(held)
+    }
+
     /// Every session, once each.
     pub fn sessions(&self) -> Vec<SessionView> {
         let views = lock(&self.handles)
@@ -432,10 +458,14 @@ fn check_holder(holder: &Holder) -> Result<(), Problem> {
         ("owner", &holder.owner),
         ("program", &holder.program),
     ];
-    let long = said.iter().find(|(_, text)| text.len() > SESSION_BYTES_MAX);
-    let Some((what, text)) = long else {
+    said.iter()
+        .try_for_each(|(what, text)| check_said(what, text))
+}
+
+fn check_said(what: &str, text: &str) -> Result<(), Problem> {
+    if text.len() <= SESSION_BYTES_MAX {
         return Ok(());
-    };
+    }
     let detail = format!(
         "the session's {what} has {} bytes, and may have {SESSION_BYTES_MAX}",
         text.len()

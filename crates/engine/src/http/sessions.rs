@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use model::engine_api::{BranchView, JoinSession, Problem, SessionId, SessionView};
+use model::engine_api::{BranchView, JoinSession, Problem, SessionId, SessionView, StopSession};
 
 use super::{Json, Refusal};
 use crate::app::App;
@@ -16,7 +16,8 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> axum::Json<Vec<SessionV
 
 /// A session joins its branches, or says that it lives: the same request is its heartbeat.
 #[utoipa::path(put, path = "/v1/sessions/{id}", params(("id" = String, Path)), request_body = JoinSession,
-    responses((status = 200, body = Vec<BranchView>), (status = 404, description = "one of the branches is gone", body = Problem)))]
+    responses((status = 200, body = Vec<BranchView>), (status = 404, description = "one of the branches is gone", body = Problem),
+    (status = 410, description = "somebody stopped the session", body = Problem)))]
 pub(super) async fn join(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -35,4 +36,17 @@ pub(super) async fn leave(
     Path(id): Path<String>,
 ) -> axum::Json<Vec<BranchView>> {
     axum::Json(app.branches.leave(&SessionId(id)).await)
+}
+
+/// Stops a session; answers with the branches that it holds until its program has ended. Its heartbeats are refused.
+#[utoipa::path(post, path = "/v1/sessions/{id}/stop", params(("id" = String, Path)), request_body = StopSession,
+    responses((status = 200, body = Vec<BranchView>), (status = 404, description = "no session of this id holds a branch", body = Problem)))]
+pub(super) async fn stop(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Json(request): Json<StopSession>,
+) -> Result<axum::Json<Vec<BranchView>>, Refusal> {
+    Ok(axum::Json(
+        app.branches.stop(&SessionId(id), &request.by).await?,
+    ))
 }

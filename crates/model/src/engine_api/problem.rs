@@ -19,6 +19,8 @@ pub enum ProblemKind {
     Conflict,
     /// A limit of this engine would be passed. 422.
     LimitPassed,
+    /// Somebody stopped the session; it holds nothing from then on. 410.
+    SessionStopped,
     /// The source cannot be reached, read or copied. 502.
     Source,
     /// The engine failed. 500.
@@ -32,6 +34,7 @@ impl ProblemKind {
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::SpecDiffers | Self::Conflict => 409,
+            Self::SessionStopped => 410,
             Self::LimitPassed => 422,
             Self::Internal => 500,
             Self::Source => 502,

@@ -67,6 +67,14 @@ impl JoinSession {
     }
 }
 
+/// Stops a session: its next heartbeat is refused, so that it ends its program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopSession {
+    /// Who wants that: `user@host`.
+    pub by: String,
+}
+
 /// Everything told of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
@@ -81,4 +89,7 @@ pub struct SessionView {
     /// When it joined.
     #[schema(value_type = String, format = DateTime)]
     pub joined_at: Timestamp,
+    /// Who stopped it, while it has not left yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_by: Option<String>,
 }

@@ -33,8 +33,9 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 /// From the signal to the end of a container or its keeper.
 const CONTAINER_END_LIMIT: Duration = Duration::from_secs(20);
 
-/// From the last unmount to the end of what the kernel ends by itself.
-const TRACES_LIMIT: Duration = Duration::from_secs(10);
+/// From the last unmount to the end of what the kernel ends by itself: a mount namespace that somebody made meanwhile has
+/// the mounts until it ends.
+const TRACES_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tells what is done, and how long it took.
 struct Progress(Stopwatch);

@@ -5,7 +5,8 @@ use model::engine_api::{BranchPhase, BranchView, SessionView};
 use model::{BranchId, BranchName, Namespace, PgUrl};
 use serde::Serialize;
 
-use super::select::{self, Scope};
+use crate::commands::engines::{self, Whose};
+use crate::commands::select::{self, Scope};
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Table, Ui, words};
@@ -26,15 +27,15 @@ pub(super) struct ConnectionsArgs {
 
 pub(super) async fn run(
     args: &ConnectionsArgs,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let (engine, branches) = super::connect(settings, ui).await?;
+    let engines = engines::connect(whose, settings, ui).await?;
     let mut rows = Vec::new();
-    for branch in select::within(scope, &branches) {
+    for branch in select::within(&whose.scope, &engines.branches) {
         let url = if branch.phase == BranchPhase::Ready {
-            let connection = engine.client.connection(&branch.name).await?;
+            let connection = engines.of(branch).client().connection(&branch.name).await?;
             PgUrl::parse(connection.url.reveal())
                 .ok()
                 .map(|url| url.redacted())
@@ -43,7 +44,10 @@ pub(super) async fn run(
         };
         rows.push(ConnectionRow::new(branch, url));
     }
-    let report = ConnectionsReport { rows, scope };
+    let report = ConnectionsReport {
+        rows,
+        scope: &whose.scope,
+    };
     ui.report(&report, args.output)?;
     Ok(())
 }

@@ -7,9 +7,11 @@ use model::engine_api::{BranchView, EnsureBranch, SourceRef};
 use model::{BranchId, CopyMode, CopySpec, ExitCode, Namespace, PgMajor, PgUrl, Ttl};
 use serde::Serialize;
 
-use super::select::Scope;
+use super::url::Led;
 use crate::branch_words;
-use crate::contexts::{self, BranchHost, BranchWish, ContextChoice, Kubeconfig};
+use crate::commands::engines::Whose;
+use crate::commands::select::Scope;
+use crate::contexts::{self, BranchHost, BranchWish, Kubeconfig};
 use crate::error::CommandError;
 use crate::readiness;
 use crate::settings::Settings;
@@ -22,7 +24,8 @@ Examples:
   bough db-branches create try-it --source - < url.txt
   eval \"$(bough db-branches create ci-7 --source inventory --copy schema -o env)\"
 
-The URL that `-o env` and `-o json` give holds the password.";
+The URL that `-o env` and `-o json` give holds the password. In a cluster it names a port of this machine that leads to
+the branch until the command is ended.";
 
 /// Make a branch of a source, or find the living one of this id
 #[derive(Debug, Args)]
@@ -108,11 +111,6 @@ enum ThereError {
     /// Names are an engine's own.
     #[error("`db-branches create` in a cluster takes a source by its URL, and knows no names yet")]
     Name,
-    /// The URL leads nowhere once the command has ended.
-    #[error(
-        "`db-branches create -o {0}` is not supported in a cluster: its URL holds while somebody leads there"
-    )]
-    Output(&'static str),
 }
 
 /// The host of a new branch in a cluster.
@@ -127,21 +125,6 @@ async fn request_host(
     settings: &Settings,
 ) -> Result<BranchHost, CommandError> {
     let refuse = |error, hint: &str| Err(CommandError::new(ExitCode::Usage, error).with_hint(hint));
-    match args.output {
-        CreateFormat::Env => {
-            return refuse(
-                ThereError::Output("env"),
-                "`bough db-branches url` leads there",
-            );
-        }
-        CreateFormat::Json => {
-            return refuse(
-                ThereError::Output("json"),
-                "`bough db-branches url` leads there",
-            );
-        }
-        CreateFormat::Text => {}
-    }
     let SourceRef::Url(url) = source else {
         return refuse(
             ThereError::Name,
@@ -166,7 +149,7 @@ async fn request_host(
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
         target: None,
     };
-    let host = BranchHost::request(kubeconfig, namespace, &[wish], settings).await;
+    let host = BranchHost::request_one(kubeconfig, namespace, wish, settings).await;
     host.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
 }
 
@@ -179,14 +162,13 @@ fn copy_of(args: &CreateArgs) -> CopySpec {
 
 pub(super) async fn run(
     args: &CreateArgs,
-    context: &ContextChoice,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let namespace = one_namespace(scope)?;
+    let namespace = one_namespace(&whose.scope)?;
     let source = source_arg::resolve(args.source.as_deref(), settings, ui)?;
-    let host = match &context.kubeconfig {
+    let host = match &whose.context.kubeconfig {
         Some(kubeconfig) => {
             Some(request_host(args, kubeconfig, &namespace, &source, settings).await?)
         }
@@ -213,16 +195,27 @@ pub(super) async fn run(
     let branches = readiness::wait_until_ready(settings, ui, vec![ensured.branch], limit).await?;
     let branch = &branches[0];
     let connection = engine.client.connection(&branch.name).await?;
+    let led = match &host {
+        Some(host) if args.output != CreateFormat::Text => Some(Led::to(host, &connection).await?),
+        Some(_) | None => None,
+    };
+    let url = match &led {
+        Some(led) => led.url.reveal(),
+        None => connection.url.reveal().to_owned(),
+    };
     let report = CreateReport {
         reused: ensured.reused,
         branch,
-        url: connection.url.reveal(),
+        url: &url,
         is_elsewhere: host.is_some(),
     };
     match args.output {
         CreateFormat::Text => ui.report(&report, Format::Text)?,
         CreateFormat::Json => ui.report(&report, Format::Json)?,
         CreateFormat::Env => ui.report(&Assignment(report.url), Format::Text)?,
+    }
+    if let Some(led) = led {
+        led.stay(ui).await;
     }
     Ok(())
 }

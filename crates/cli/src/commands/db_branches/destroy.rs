@@ -4,7 +4,8 @@ use clap::Args;
 use model::engine_api::BranchView;
 use serde::Serialize;
 
-use super::select::{self, Scope};
+use crate::commands::engines::{self, Whose};
+use crate::commands::select::{self, Scope};
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Ui, words};
@@ -36,18 +37,23 @@ pub(super) struct DestroyArgs {
 
 pub(super) async fn run(
     args: &DestroyArgs,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let (engine, branches) = super::connect(settings, ui).await?;
+    let engines = engines::connect(whose, settings, ui).await?;
     let doomed = if args.all {
-        select::within(scope, &branches)
+        select::within(&whose.scope, &engines.branches)
     } else {
-        select::select(&args.names, scope, &branches)?
+        select::select(&args.names, &whose.scope, &engines.branches)?
     };
     for branch in &doomed {
-        match engine.client.delete_branch(&branch.name).await {
+        match engines
+            .of(branch)
+            .client()
+            .delete_branch(&branch.name)
+            .await
+        {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             // Gone is what was asked for, by whomever.
             Ok(()) | Err(_) => {}
@@ -55,7 +61,7 @@ pub(super) async fn run(
     }
     let report = DestroyReport {
         destroyed: doomed,
-        scope,
+        scope: &whose.scope,
     };
     ui.report(&report, args.output)?;
     Ok(())

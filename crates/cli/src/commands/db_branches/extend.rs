@@ -4,8 +4,9 @@ use clap::Args;
 use model::Ttl;
 use model::engine_api::ExtendBranch;
 
-use super::select::{self, Scope};
 use super::status::BranchesDone;
+use crate::commands::engines::{self, Whose};
+use crate::commands::select;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Ui};
@@ -36,17 +37,23 @@ pub(super) struct ExtendArgs {
 
 pub(super) async fn run(
     args: &ExtendArgs,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let (engine, branches) = super::connect(settings, ui).await?;
+    let engines = engines::connect(whose, settings, ui).await?;
     let mut extended = Vec::with_capacity(args.names.len());
-    for branch in select::select(&args.names, scope, &branches)? {
+    for branch in select::select(&args.names, &whose.scope, &engines.branches)? {
         let extend = ExtendBranch {
             ttl: args.ttl.map_or(branch.ttl_seconds, Ttl),
         };
-        extended.push(engine.client.extend_branch(&branch.name, extend).await?);
+        extended.push(
+            engines
+                .of(branch)
+                .client()
+                .extend_branch(&branch.name, extend)
+                .await?,
+        );
     }
     ui.report(&BranchesDone::new("has more time", extended), args.output)?;
     Ok(())

@@ -13,8 +13,8 @@ use model::pg_url::Address;
 use model::{ExitCode, PgMajor, PgUrl};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::select::{self, Scope};
-use crate::contexts::BranchHost;
+use crate::commands::engines::{self, Whose};
+use crate::commands::select;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -68,15 +68,16 @@ impl From<PsqlError> for CommandError {
 
 pub(super) async fn run(
     args: &PsqlArgs,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
-    host: Option<&BranchHost>,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let (engine, branches) = super::connect(settings, ui).await?;
-    let branch = select::select_one(&args.name, scope, &branches)?;
-    let mut connection = engine.client.connection(&branch.name).await?;
-    let mut installations = engine.view.installations.as_slice();
+    let engines = engines::connect(whose, settings, ui).await?;
+    let branch = select::select_one(&args.name, &whose.scope, &engines.branches)?;
+    let engine = engines.of(branch);
+    let host = engine.host.as_ref();
+    let mut connection = engine.client().connection(&branch.name).await?;
+    let mut installations = engine.running().view.installations.as_slice();
     if let Some(host) = host {
         let door = host.lead_to_door(connection.port).await?;
         connection.host = door.ip().to_string();

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::select::{self, Scope};
 use super::status::BranchesDone;
+use crate::commands::engines::{self, Whose};
+use crate::commands::select;
 use crate::error::CommandError;
 use crate::readiness;
 use crate::settings::Settings;
@@ -37,17 +38,23 @@ pub(super) struct ResetArgs {
 
 pub(super) async fn run(
     args: &ResetArgs,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let (engine, branches) = super::connect(settings, ui).await?;
-    let mut resetting = Vec::with_capacity(args.names.len());
-    for branch in select::select(&args.names, scope, &branches)? {
-        resetting.push(engine.client.reset_branch(&branch.name).await?);
+    let engines = engines::connect(whose, settings, ui).await?;
+    let meant = select::select(&args.names, &whose.scope, &engines.branches)?;
+    let mut resetting = Vec::with_capacity(meant.len());
+    for branch in &meant {
+        let engine = engines.of(branch);
+        resetting.push(engine.client().reset_branch(&branch.name).await?);
     }
     let limit = Duration::from_secs(args.wait_timeout);
-    let branches = readiness::wait_until_ready(settings, ui, resetting, limit).await?;
+    let mut branches = Vec::with_capacity(meant.len());
+    for (branch, resetting) in meant.iter().zip(resetting) {
+        let settings = engines.of(branch).settings(settings);
+        branches.extend(readiness::wait_until_ready(settings, ui, vec![resetting], limit).await?);
+    }
     ui.report(&BranchesDone::new("has fresh data", branches), args.output)?;
     Ok(())
 }

@@ -4,8 +4,9 @@ use clap::Args;
 use model::engine_api::{BranchPhase, BranchView, SessionView};
 use serde::Serialize;
 
-use super::select::{self, Scope};
 use crate::branch_words;
+use crate::commands::engines::{self, Whose};
+use crate::commands::select::{self, Scope};
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Fields, Format, Page, Report, Table, Ui, words};
@@ -31,18 +32,18 @@ pub(super) struct StatusArgs {
 
 pub(super) async fn run(
     args: &StatusArgs,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let (_, branches) = super::connect(settings, ui).await?;
+    let engines = engines::connect(whose, settings, ui).await?;
     let shown = if args.names.is_empty() {
-        select::within(scope, &branches)
+        select::within(&whose.scope, &engines.branches)
     } else {
-        select::select(&args.names, scope, &branches)?
+        select::select(&args.names, &whose.scope, &engines.branches)?
     };
     let report = StatusReport {
-        scope,
+        scope: &whose.scope,
         one: args.names.len() == 1,
         branches: shown,
     };

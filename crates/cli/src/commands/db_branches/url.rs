@@ -2,12 +2,14 @@
 //! for as long as the command runs.
 
 use clap::Args;
+use model::engine_api::BranchConnection;
 use model::pg_url::Address;
 use model::{ExitCode, PgUrl};
 use serde::Serialize;
 use supervisor::{Signals, SignalsError};
 
-use super::select::{self, Scope};
+use crate::commands::engines::{self, Whose};
+use crate::commands::select;
 use crate::contexts::BranchHost;
 use crate::error::CommandError;
 use crate::settings::Settings;
@@ -44,36 +46,68 @@ struct SignalsFailure(#[source] SignalsError);
 
 pub(super) async fn run(
     args: &UrlArgs,
-    scope: &Scope,
+    whose: &Whose,
     settings: &Settings,
-    host: Option<&BranchHost>,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let (engine, branches) = super::connect(settings, ui).await?;
-    let branch = select::select_one(&args.name, scope, &branches)?;
-    let connection = engine.client.connection(&branch.name).await?;
+    let engines = engines::connect(whose, settings, ui).await?;
+    let branch = select::select_one(&args.name, &whose.scope, &engines.branches)?;
+    let engine = engines.of(branch);
+    let host = engine.host.as_ref();
+    let connection = engine.client().connection(&branch.name).await?;
     let url = PgUrl::parse(connection.url.reveal());
-    let mut url = url.map_err(|error| CommandError::new(ExitCode::Internal, UrlError(error)))?;
-    if let Some(host) = host {
-        let door = host.lead_to_door(connection.port).await?;
-        url = url.with_address(&Address {
-            host: door.ip().to_string(),
-            port: door.port(),
-        });
-    }
-    let shown = match (args.show_password, host) {
-        (false, _) => url.redacted(),
-        (true, Some(_)) => url.reveal(),
-        (true, None) => connection.url.reveal().to_owned(),
+    let url = url.map_err(|error| CommandError::new(ExitCode::Internal, UrlError(error)))?;
+    let led = match host {
+        Some(host) => Some(Led::to(host, &connection).await?),
+        None => None,
     };
-    let mut signals = Signals::install()
-        .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
+    let shown = match (args.show_password, &led) {
+        (false, None) => url.redacted(),
+        (false, Some(led)) => led.url.redacted(),
+        (true, None) => connection.url.reveal().to_owned(),
+        (true, Some(led)) => led.url.reveal(),
+    };
     ui.report(&UrlReport(shown), Format::Text)?;
-    if host.is_some() {
-        ui.note("bough: it leads to the branch until this command ends, by Ctrl-C");
-        signals.interrupted().await;
+    if let Some(led) = led {
+        led.stay(ui).await;
     }
     Ok(())
+}
+
+/// A branch of a cluster under an address of this machine.
+pub(super) struct Led {
+    /// By which it is reached.
+    pub(super) url: PgUrl,
+    signals: Signals,
+}
+
+impl Led {
+    /// Leads to a branch from now on, until this program ends.
+    ///
+    /// # Errors
+    /// When its host is not reached, or nobody could end this program in order.
+    pub(super) async fn to(
+        host: &BranchHost,
+        connection: &BranchConnection,
+    ) -> Result<Self, CommandError> {
+        let door = host.lead_to_door(connection.port).await?;
+        let url = PgUrl::parse(connection.url.reveal());
+        let url = url.map_err(|error| CommandError::new(ExitCode::Internal, UrlError(error)))?;
+        let signals = Signals::install()
+            .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
+        let address = Address {
+            host: door.ip().to_string(),
+            port: door.port(),
+        };
+        let url = url.with_address(&address);
+        Ok(Self { url, signals })
+    }
+
+    /// Until somebody ends this program.
+    pub(super) async fn stay(mut self, ui: &Ui) {
+        ui.note("bough: it leads to the branch until this command ends, by Ctrl-C");
+        self.signals.interrupted().await;
+    }
 }
 
 #[derive(Serialize)]

@@ -12,7 +12,7 @@
 mod door;
 mod tunnel;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -106,7 +106,7 @@ pub(crate) async fn require_operator(
 }
 
 impl BranchHost {
-    /// Asks for branches, and waits until the host that they share answers.
+    /// Asks for branches, and waits until the host of each answers; gives each host once, with which of the wishes are its.
     ///
     /// # Errors
     /// [`ClusterError`] when the user may not ask, or no operator gives a host in time.
@@ -115,7 +115,7 @@ impl BranchHost {
         namespace: &Namespace,
         wishes: &[BranchWish],
         settings: &Settings,
-    ) -> Result<Self, ClusterError> {
+    ) -> Result<Vec<(Self, Vec<usize>)>, ClusterError> {
         let client = kubeconfig.client().await?;
         let asking = Asking {
             api: Api::namespaced(client.clone(), namespace.as_str()),
@@ -133,34 +133,64 @@ impl BranchHost {
                 };
                 believed_from.push(Instant::now() + after);
             }
-            let mut pods = BTreeSet::new();
-            for (wish, from) in wishes.iter().zip(believed_from) {
-                pods.insert(asking.wait_for_host(wish, from).await?);
+            let mut pods: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+            for (index, (wish, from)) in wishes.iter().zip(believed_from).enumerate() {
+                let pod = asking.wait_for_host(wish, from).await?;
+                pods.entry(pod).or_default().push(index);
             }
-            one_of(pods, namespace)
+            Ok(pods)
         });
-        let pod = waited.await.unwrap_or_else(|_| {
+        let pods = waited.await.unwrap_or_else(|_| {
             Err(ClusterError::NoHost {
                 namespace: namespace.clone(),
                 why: format!("none answers after {} s", HOST_WITHIN.as_secs()),
             })
         })?;
-        Self::open(client, namespace, pod, settings)
+        let opened = pods.into_iter().map(|(pod, indexes)| {
+            Ok((
+                Self::open(client.clone(), namespace, pod, settings)?,
+                indexes,
+            ))
+        });
+        opened.collect()
     }
 
-    /// The one host of a namespace that is there already.
+    /// The same for one branch.
     ///
     /// # Errors
-    /// [`ClusterError`] when there are several or none, or when the user may not look.
-    pub(crate) async fn find(
+    /// As [`BranchHost::request`].
+    pub(crate) async fn request_one(
         kubeconfig: &Kubeconfig,
         namespace: &Namespace,
+        wish: BranchWish,
         settings: &Settings,
     ) -> Result<Self, ClusterError> {
+        let hosts = Self::request(kubeconfig, namespace, &[wish], settings).await?;
+        let (host, _) = hosts.into_iter().next().expect("a wish has a host");
+        Ok(host)
+    }
+
+    /// The hosts that are there already: those of a namespace, or of all where the user may look.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when that namespace has none, or when the user may not look.
+    pub(crate) async fn find(
+        kubeconfig: &Kubeconfig,
+        namespace: Option<&Namespace>,
+        settings: &Settings,
+    ) -> Result<Vec<Self>, ClusterError> {
         let client = kubeconfig.client().await?;
-        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-        let names = hosts(&pods, namespace).await?.into_iter().collect();
-        Self::open(client, namespace, one_of(names, namespace)?, settings)
+        let found = hosts(&client, namespace).await?;
+        if let ([], Some(namespace)) = (found.as_slice(), namespace) {
+            return Err(ClusterError::NoHost {
+                namespace: namespace.clone(),
+                why: "nobody has asked for a branch there yet".to_owned(),
+            });
+        }
+        let opened = found
+            .into_iter()
+            .map(|(namespace, pod)| Self::open(client.clone(), &namespace, pod, settings));
+        opened.collect()
     }
 
     /// Which PostgreSQL the branch hosts of a namespace reach by `url`; none where it has no host that could be asked.
@@ -173,9 +203,9 @@ impl BranchHost {
         url: &PgUrl,
     ) -> Result<Option<PgMajor>, ClusterError> {
         let client = kubeconfig.client().await?;
-        let pods: Api<Pod> = Api::namespaced(client, namespace.as_str());
-        let hosts = hosts(&pods, namespace).await?;
-        let Some(pod) = hosts.first() else {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
+        let hosts = hosts(&client, Some(namespace)).await?;
+        let Some((_, pod)) = hosts.first() else {
             return Ok(None);
         };
         let (container, program) = (operator::HOST_CONTAINER, operator::PROGRAM);
@@ -221,32 +251,34 @@ impl BranchHost {
     }
 }
 
-/// The one host that a session or a command speaks to.
-fn one_of(pods: BTreeSet<String>, namespace: &Namespace) -> Result<String, ClusterError> {
-    let mut pods = pods.into_iter();
-    let why = match (pods.next(), pods.next()) {
-        (Some(pod), None) => return Ok(pod),
-        (None, _) => "nobody has asked for a branch there yet",
-        (Some(_), Some(_)) => {
-            "branches of several versions or sources have several, and this speaks to one"
-        }
+/// The pods of branch hosts, each with its namespace.
+async fn hosts(
+    client: &Client,
+    namespace: Option<&Namespace>,
+) -> Result<Vec<(Namespace, String)>, ClusterError> {
+    let pods: Api<Pod> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace.as_str()),
+        None => Api::all(client.clone()),
     };
-    Err(ClusterError::NoHost {
-        namespace: namespace.clone(),
-        why: why.to_owned(),
-    })
-}
-
-/// The pods of a namespace's branch hosts.
-async fn hosts(pods: &Api<Pod>, namespace: &Namespace) -> Result<Vec<String>, ClusterError> {
     let which = ListParams::default().labels(operator::HOST_LABEL);
     let listed = pods.list(&which).await;
-    let listed = listed.map_err(|error| ClusterError::Api {
-        tried: format!("look for branch hosts in namespace {namespace}"),
-        right: format!("list pods -n {namespace}"),
-        source: error.into(),
+    let listed = listed.map_err(|error| {
+        let (place, flag) = match namespace {
+            Some(namespace) => (format!("namespace {namespace}"), format!("-n {namespace}")),
+            None => ("all namespaces".to_owned(), "-A".to_owned()),
+        };
+        ClusterError::Api {
+            tried: format!("look for branch hosts in {place}"),
+            right: format!("list pods {flag}"),
+            source: error.into(),
+        }
     })?;
-    Ok(listed.items.iter().map(ResourceExt::name_any).collect())
+    let named = listed.items.iter().filter_map(|pod| {
+        // The API server takes no other names.
+        let namespace = Namespace::new(pod.namespace()?).ok()?;
+        Some((namespace, pod.name_any()))
+    });
+    Ok(named.collect())
 }
 
 /// Requests of one namespace.

@@ -1,0 +1,269 @@
+//! `session stop`: the end of sessions by somebody else than their program.
+//!
+//! ```text
+//! named ──stop──> told with their next heartbeat ──> their program ends ──> gone
+//!                                                └── not within STOP_WITHIN: told, and left to fall silent
+//! ```
+
+use std::time::Duration;
+
+use clap::Args;
+use model::ExitCode;
+use model::engine_api::{HEARTBEAT_GRACE, SessionId};
+use serde::Serialize;
+
+use super::list::{self, SessionRow};
+use crate::clock;
+use crate::commands::engines::{self, Engines, Whose};
+use crate::commands::select;
+use crate::engine_client::ClientError;
+use crate::error::CommandError;
+use crate::settings::Settings;
+use crate::ui::{Format, Page, Report, Ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  bough session stop 2f0c1a7b9e4d5863
+  bough session -n metalmart stop --all
+
+Its program gets SIGTERM, then SIGKILL; its branches are there until their TTL is over.";
+
+/// How long a stopped session may take to end: a heartbeat, the program's grace, and some; one that does not answer any
+/// more has been dropped by then.
+const STOP_WITHIN: Duration = Duration::from_secs(HEARTBEAT_GRACE.as_secs() + 12);
+
+/// How often is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Stop sessions: their programs end, their branches stay until their TTL is over
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StopArgs {
+    /// Ids of sessions, or the beginnings of ids
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    ids: Vec<String>,
+
+    /// Every session of the namespace, or with -A of all
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Why no session is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum StopError {
+    /// Nobody has such an id.
+    #[error("no session {id:?} holds a branch in {scope}")]
+    Unknown {
+        /// What was asked for.
+        id: String,
+        /// Where was looked.
+        scope: String,
+    },
+    /// Several ids begin so.
+    #[error("{id:?} begins the ids of {} sessions: {}", .found.len(), .found.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        id: String,
+        /// Those ids.
+        found: Vec<String>,
+    },
+}
+
+impl From<StopError> for CommandError {
+    fn from(error: StopError) -> Self {
+        Self::new(ExitCode::Internal, error)
+            .with_hint("`bough session ls` shows them; -n names another namespace")
+    }
+}
+
+pub(super) async fn run(
+    args: &StopArgs,
+    whose: &Whose,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let engines = engines::connect(whose, settings, ui).await?;
+    let branches = select::within(&whose.scope, &engines.branches);
+    let known = list::sessions(&branches);
+    let meant = if args.all {
+        known
+    } else {
+        choose(&args.ids, known, &whose.scope.describe())?
+    };
+    let mut stopped = Vec::with_capacity(meant.len());
+    for session in meant {
+        stop(&engines, &session.session.id, settings).await?;
+        stopped.push(session);
+    }
+    let living = wait_for_end(&engines, &stopped).await?;
+    let sessions = stopped.into_iter().map(|row| StoppedSession {
+        has_ended: !living.contains(&row.session.id),
+        row,
+    });
+    let report = StopReport(sessions.collect());
+    ui.report(&report, args.output)?;
+    Ok(())
+}
+
+/// The sessions that `ids` mean, each once.
+fn choose(
+    ids: &[String],
+    known: Vec<SessionRow>,
+    scope: &str,
+) -> Result<Vec<SessionRow>, StopError> {
+    let mut chosen: Vec<SessionRow> = Vec::with_capacity(ids.len());
+    for id in ids {
+        let begins = |row: &&SessionRow| !id.is_empty() && row.session.id.0.starts_with(id);
+        let found: Vec<&SessionRow> = known.iter().filter(begins).collect();
+        let exact = found.iter().find(|row| row.session.id.0 == *id).copied();
+        let one = match (exact, found.as_slice()) {
+            (Some(exact), _) => exact,
+            (None, [one]) => one,
+            (None, []) => {
+                return Err(StopError::Unknown {
+                    id: id.clone(),
+                    scope: scope.to_owned(),
+                });
+            }
+            (None, several) => {
+                let found = several.iter().map(|row| row.session.id.to_string());
+                return Err(StopError::Ambiguous {
+                    id: id.clone(),
+                    found: found.collect(),
+                });
+            }
+        };
+        if chosen.iter().all(|row| row.session.id != one.session.id) {
+            chosen.push(one.clone());
+        }
+    }
+    Ok(chosen)
+}
+
+/// Stops a session wherever it holds a branch. One that has ended meanwhile is as it was to be.
+async fn stop(engines: &Engines, id: &SessionId, settings: &Settings) -> Result<(), ClientError> {
+    for engine in engines.iter() {
+        let stopped = engine
+            .client()
+            .stop_session(id, settings.owner.clone())
+            .await;
+        match stopped {
+            Err(error) if !error.is_not_found() => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Waits until these sessions hold nothing any more; answers with those that still do.
+async fn wait_for_end(
+    engines: &Engines,
+    stopped: &[SessionRow],
+) -> Result<Vec<SessionId>, ClientError> {
+    let deadline = clock::monotonic() + STOP_WITHIN;
+    loop {
+        let mut living = Vec::new();
+        for engine in engines.iter() {
+            let branches = engine.client().branches(None).await?;
+            let holders = branches.iter().flat_map(|branch| &branch.sessions);
+            living.extend(holders.map(|session| session.id.clone()));
+        }
+        living.retain(|id| stopped.iter().any(|row| row.session.id == *id));
+        if living.is_empty() || clock::monotonic() >= deadline {
+            return Ok(living);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[derive(Serialize)]
+struct StoppedSession {
+    #[serde(flatten)]
+    row: SessionRow,
+    /// Whether it holds nothing any more.
+    has_ended: bool,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct StopReport(Vec<StoppedSession>);
+
+impl Report for StopReport {
+    fn text(&self, _: Page) -> String {
+        if self.0.is_empty() {
+            return "No session holds a branch there.\n".to_owned();
+        }
+        let lines = self.0.iter().map(|stopped| {
+            let session = &stopped.row.session;
+            let (id, program, owner) = (&session.id, &session.program, &session.owner);
+            let end = if stopped.has_ended {
+                "has ended".to_owned()
+            } else {
+                format!(
+                    "is stopped, and has not ended within {} s",
+                    STOP_WITHIN.as_secs()
+                )
+            };
+            format!("Session {id} ({program} of {owner}) {end}.\n")
+        });
+        lines.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use model::engine_api::SessionView;
+
+    fn known(ids: &[&str]) -> Vec<SessionRow> {
+        let mut branch = samples::branch("shop", "a");
+        branch.sessions = ids
+            .iter()
+            .map(|id| SessionView {
+                id: SessionId((*id).to_owned()),
+                owner: "ada@host".to_owned(),
+                pid: 1,
+                program: "x".to_owned(),
+                joined_at: samples::start(),
+                stopped_by: None,
+            })
+            .collect();
+        list::sessions(&[&branch, &branch])
+    }
+
+    fn chosen(ids: &[&str]) -> Result<Vec<String>, StopError> {
+        let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
+        let rows = choose(&ids, known(&["abc1", "abc2", "abc"]), "namespace shop")?;
+        Ok(rows.into_iter().map(|row| row.session.id.0).collect())
+    }
+
+    #[test]
+    fn a_session_is_meant_by_its_id_or_by_a_beginning_that_no_other_has() {
+        assert_eq!(chosen(&["abc2", "abc2"]).unwrap(), ["abc2"]);
+        assert_eq!(
+            chosen(&["abc"]).unwrap(),
+            ["abc"],
+            "the whole id is one's own"
+        );
+        let several = chosen(&["ab"]).unwrap_err();
+        assert_eq!(
+            several.to_string(),
+            "\"ab\" begins the ids of 3 sessions: abc, abc1, abc2"
+        );
+        for unknown in ["abc3", ""] {
+            let error = chosen(&[unknown]).unwrap_err();
+            assert!(matches!(error, StopError::Unknown { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_session_of_two_branches_is_one() {
+        let rows = known(&["abc"]);
+        assert_eq!((rows.len(), rows[0].branches.len()), (1, 2));
+    }
+}
