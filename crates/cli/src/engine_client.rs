@@ -1,4 +1,5 @@
-//! The engine's API as calls: one request a connection, over the engine's socket.
+//! The engine's API as calls over the engine's socket: one request after the other on a connection that is kept, for in a
+//! cluster each connection is a program that runs in the host's pod.
 //!
 //! Owns HTTP, bounds on waiting and on answers, and what can go wrong between here and there. Leaves starting the
 //! engine to `engine_start`, and what an answer means to the commands.
@@ -7,11 +8,13 @@ mod watch;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -133,12 +136,20 @@ impl ClientError {
 #[derive(Debug, Clone)]
 pub(crate) struct EngineClient {
     socket: PathBuf,
+    /// The connection of the last answer, which may take another request.
+    kept: Arc<Mutex<Option<Sender>>>,
 }
+
+/// Takes the requests of one connection.
+type Sender = SendRequest<Full<Bytes>>;
 
 impl EngineClient {
     /// A client of the engine at `socket`; connects with the first request.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self {
+            socket,
+            kept: Arc::default(),
+        }
     }
 
     /// The engine itself.
@@ -243,7 +254,8 @@ impl EngineClient {
     pub(crate) async fn watch_branch(&self, name: &BranchName) -> Result<BranchWatch, ClientError> {
         let call = Call::new(Method::GET, format!("/v1/branches/{name}/watch"));
         let request = call.request();
-        let response = bounded(&call, self.send(&call)).await?;
+        // It is over with its connection, which no other request shares.
+        let (response, _) = bounded(&call, self.send(&call)).await?;
         if response.status().is_success() {
             Ok(BranchWatch::new(request, response))
         } else {
@@ -298,38 +310,44 @@ impl EngineClient {
 
     async fn answer(&self, call: &Call) -> Result<(StatusCode, Bytes), ClientError> {
         let exchange = async {
-            let response = self.send(call).await?;
+            let (response, sender) = self.send(call).await?;
             if !response.status().is_success() {
                 return Err(refusal(call.request(), response).await);
             }
             let status = response.status();
-            Ok((status, read_body(call.request(), response).await?))
+            let body = read_body(call.request(), response).await?;
+            *self.kept() = Some(sender);
+            Ok((status, body))
         };
         bounded(call, exchange).await
     }
 
-    async fn send(&self, call: &Call) -> Result<Response<Incoming>, ClientError> {
+    /// Sends `call` on the kept connection, or on a new one. An engine that has closed the kept one was sent nothing.
+    async fn send(&self, call: &Call) -> Result<(Response<Incoming>, Sender), ClientError> {
+        let kept = self.kept().take();
+        if let Some(mut sender) = kept.filter(|sender| sender.is_ready()) {
+            match sender.send_request(call.on_the_wire()).await {
+                Ok(response) => return Ok((response, sender)),
+                Err(error) if error.is_canceled() => {}
+                Err(source) => return Err(call.broken_off(source)),
+            }
+        }
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| ClientError::Connect(self.socket.clone(), error))?;
-        let broken = |source| ClientError::Exchange {
-            request: call.request(),
-            source,
-        };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(broken)?;
-        // Ends by itself when the response's body has been read or dropped.
+            .map_err(|source| call.broken_off(source))?;
+        // Ends by itself when its sender is dropped and the response's body has been read or dropped.
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(call.method.clone())
-            .uri(&call.path)
-            .header(HOST, "engine")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(call.body.clone()))
-            .expect("method, path and headers are well-formed");
         tracing::debug!(request = call.request(), "asking the engine");
-        sender.send_request(request).await.map_err(broken)
+        let response = sender.send_request(call.on_the_wire()).await;
+        let response = response.map_err(|source| call.broken_off(source))?;
+        Ok((response, sender))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Sender>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -362,6 +380,23 @@ impl Call {
             .map_err(|error| ClientError::Body(self.request(), error))?
             .into();
         Ok(self)
+    }
+
+    fn on_the_wire(&self) -> Request<Full<Bytes>> {
+        Request::builder()
+            .method(self.method.clone())
+            .uri(&self.path)
+            .header(HOST, "engine")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(self.body.clone()))
+            .expect("method, path and headers are well-formed")
+    }
+
+    fn broken_off(&self, source: hyper::Error) -> ClientError {
+        ClientError::Exchange {
+            request: self.request(),
+            source,
+        }
     }
 
     /// The request as errors name it.

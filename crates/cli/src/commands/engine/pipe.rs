@@ -4,7 +4,7 @@ use std::io;
 
 use clap::Args;
 use model::ExitCode;
-use tokio::io::{copy_bidirectional, join, stdin, stdout};
+use tokio::io::{AsyncWriteExt, copy, stdin, stdout};
 use tokio::net::UnixStream;
 
 use crate::error::CommandError;
@@ -22,9 +22,16 @@ struct PipeError(#[source] io::Error);
 /// Carries bytes until either side ends.
 pub(super) async fn run(settings: &Settings) -> Result<(), CommandError> {
     let piped = async {
-        let mut engine = UnixStream::connect(settings.engine_socket()).await?;
-        copy_bidirectional(&mut engine, &mut join(stdin(), stdout())).await
+        let engine = UnixStream::connect(settings.engine_socket()).await?;
+        let (mut from_engine, mut to_engine) = engine.into_split();
+        let (mut stdin, mut stdout) = (stdin(), stdout());
+        // Neither side closes one direction alone: what has ended has ended whole.
+        tokio::select! {
+            told = copy(&mut from_engine, &mut stdout) => told?,
+            asked = copy(&mut stdin, &mut to_engine) => asked?,
+        };
+        stdout.flush().await
     };
-    let piped = piped.await.map(drop);
+    let piped: io::Result<()> = piped.await;
     piped.map_err(|error| CommandError::new(ExitCode::Internal, PipeError(error)))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::AttachParams;
-use tokio::io::{copy_bidirectional, join};
+use tokio::io::copy;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
@@ -102,7 +102,15 @@ async fn carry(mut client: UnixStream, pods: &Api<Pod>, pod: &str) -> io::Result
     let (Some(stdout), Some(stdin)) = (process.stdout(), process.stdin()) else {
         return Err(io::Error::other("the program there has no input or output"));
     };
-    copy_bidirectional(&mut client, &mut join(stdout, stdin)).await?;
+    let (mut from_client, mut to_client) = client.split();
+    let (mut stdin, mut stdout) = (stdin, stdout);
+    // Neither side closes one direction alone, and a program there that is not let go stays.
+    tokio::select! {
+        told = copy(&mut stdout, &mut to_client) => told?,
+        asked = copy(&mut from_client, &mut stdin) => asked?,
+    };
+    drop((stdin, stdout));
+    process.abort();
     Ok(())
 }
 
