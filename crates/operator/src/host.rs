@@ -46,6 +46,9 @@ pub const DATA_DIR: &str = "/var/lib/bough/engine";
 /// The container that the engine runs in.
 pub const CONTAINER: &str = "engine";
 
+/// How long a host has to stop its servers and sync what they wrote, in seconds.
+const STOP_SECONDS: u32 = 90;
+
 /// The account that the stock image has for PostgreSQL.
 const ACCOUNT: i64 = 999;
 
@@ -131,10 +134,13 @@ pub(crate) fn build(
     let size = storage.map_or(&settings.storage_size, |it| &it.size);
     let pod = json!({
         "automountServiceAccountToken": false,
+        "terminationGracePeriodSeconds": STOP_SECONDS,
         // Its first process takes in what the engine's servers leave behind.
         "shareProcessNamespace": true,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": ACCOUNT, "runAsGroup": ACCOUNT, "fsGroup": ACCOUNT,
+            // Else each new pod finds data directories that their group may write to, which PostgreSQL refuses.
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "initContainers": [containers.program],
@@ -222,6 +228,8 @@ impl Containers {
                 {"name": "HOME", "value": "/tmp"},
             ],
             "securityContext": least,
+            // An engine that is only ended leaves its servers to the next one, and there is none in the same container.
+            "lifecycle": {"preStop": {"exec": {"command": [PROGRAM, "engine", "stop", "--servers"]}}},
             "readinessProbe": {
                 "exec": {"command": [PROGRAM, "db-branches", "status", "--output", "json"]},
                 "periodSeconds": 5, "timeoutSeconds": 10, "failureThreshold": 6,

@@ -1,0 +1,66 @@
+//! A session that is killed: its branch stays for its TTL and no longer, the target never notices.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fixtures::{Signal, TestEnv, eventually, let_pass};
+use serde_json::Value;
+
+use crate::kubernetes::{Cluster, LIMIT};
+use crate::stage::{Stage, count_branches};
+use crate::walk_through::{product, session_file, start_session};
+
+/// The TTL of the story's branch.
+const TTL: Duration = Duration::from_secs(20);
+
+/// The longest time between two signs of life of a session, of which the TTL counts.
+const HEARTBEAT: Duration = Duration::from_secs(4);
+
+/// From a branch's expiry to its end, on a busy machine.
+const DELETED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The branch as its host's engine has it; none once it is gone.
+fn branch(user: &TestEnv, namespace: &str) -> Result<Option<Value>> {
+    let words = ["db-branches", "-n", namespace, "status", "-o", "json"];
+    let status = user.run(words, LIMIT)?.success()?;
+    let all: Vec<Value> = serde_json::from_str(&status).context(status)?;
+    Ok(all.into_iter().next())
+}
+
+#[test]
+fn a_killed_session_leaves_its_branch_for_its_ttl_and_nothing_else() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let stage = Stage::open(&cluster)?;
+    let Stage { user, shop, .. } = &stage;
+    let namespace = shop.namespace();
+    let file = session_file(user, "inventory-db-branch.json", namespace.name())?;
+    let text = std::fs::read_to_string(&file)?;
+    let short = text.replace(
+        r#""ttl_secs": 300"#,
+        &format!(r#""ttl_secs": {}"#, TTL.as_secs()),
+    );
+    ensure!(short != text, "{text}");
+    std::fs::write(&file, short)?;
+    let (mut session, port) = start_session(user, &file)?;
+    ensure!(product(port)? == (100.into(), 0.into()));
+
+    session.signal(Signal::KILL)?;
+    drop(session.finish(LIMIT)?);
+    ensure!(product(port).is_err(), "its program goes on");
+    ensure!(shop.product("1")?["stock_quantity"] == 100);
+    let stays = branch(user, namespace.name())?.context("the branch is gone at once")?;
+    ensure!(stays["phase"] == "ready", "{stays}");
+    let_pass(TTL - HEARTBEAT - Duration::from_secs(1));
+    ensure!(
+        branch(user, namespace.name())?.is_some(),
+        "gone before its TTL"
+    );
+    eventually("the end of the branch", HEARTBEAT + DELETED_WITHIN, || {
+        Ok(branch(user, namespace.name())?.is_none().then_some(()))
+    })?;
+    eventually("the end of the branch's resource", LIMIT, || {
+        Ok((count_branches(namespace)? == 0).then_some(()))
+    })?;
+    ensure!(shop.product("1")?["stock_quantity"] == 100);
+    Ok(())
+}
