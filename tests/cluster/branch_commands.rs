@@ -1,7 +1,5 @@
 //! Branches of a cluster without any session: made of a URL that only the cluster knows, opened here, gone again.
 
-mod sessions;
-
 use anyhow::{Result, ensure};
 use fixtures::{Signal, eventually, sql};
 

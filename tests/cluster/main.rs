@@ -27,6 +27,7 @@ mod pod_security;
 mod pods;
 mod replaced_pods;
 mod replicas;
+mod sessions;
 mod shop;
 mod sources;
 mod targetless;

@@ -4,26 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use fixtures::{Program, Signal, TestEnv, eventually, http};
-use serde_json::Value;
 
 use crate::kubernetes::{Cluster, LIMIT};
+use crate::sessions::{ids, json};
 use crate::shop::Shop;
 use crate::stage::{Stage, count_branches};
 use crate::walk_through::{product, session_file, start_session};
-
-/// What `bough` answers with `-o json`.
-fn json(user: &TestEnv, words: &[&str]) -> Result<Value> {
-    let text = user
-        .run([words, &["-o", "json"]].concat(), LIMIT)?
-        .success()?;
-    serde_json::from_str(&text).with_context(|| format!("read {words:?} as JSON: {text}"))
-}
-
-/// The ids of a list's objects.
-fn ids(list: &Value) -> Vec<&str> {
-    let all = list.as_array().into_iter().flatten();
-    all.filter_map(|one| one["id"].as_str()).collect()
-}
 
 /// Sessions at once: a team's.
 const TEAM: usize = 20;

@@ -10,7 +10,7 @@ use crate::stage::Stage;
 use crate::walk_through::{product, session_file, start_session};
 
 /// What `bough` answers with `-o json`.
-fn json(user: &TestEnv, words: &[&str]) -> Result<Value> {
+pub(crate) fn json(user: &TestEnv, words: &[&str]) -> Result<Value> {
     let text = user
         .run([words, &["-o", "json"]].concat(), LIMIT)?
         .success()?;
@@ -18,7 +18,7 @@ fn json(user: &TestEnv, words: &[&str]) -> Result<Value> {
 }
 
 /// The ids of a list's objects.
-fn ids(list: &Value) -> Vec<&str> {
+pub(crate) fn ids(list: &Value) -> Vec<&str> {
     let all = list.as_array().into_iter().flatten();
     all.filter_map(|one| one["id"].as_str()).collect()
 }
