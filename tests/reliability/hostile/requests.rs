@@ -29,12 +29,22 @@ fn connect(world: &World) -> Result<UnixStream> {
     Ok(stream)
 }
 
-/// Sends bytes and reads the status of the answer; none when the connection ends without one.
+/// Sends bytes, says that there are no more, and reads the status of the answer; none when the connection ends without
+/// one: whoever says no more while an answer is made has gone, for all that the engine knows.
 fn status_of(world: &World, bytes: &[u8]) -> Result<Option<u16>> {
+    let stream = send(world, bytes)?;
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    read_status(stream)
+}
+
+fn send(world: &World, bytes: &[u8]) -> Result<UnixStream> {
     let mut stream = connect(world)?;
     // An engine that has heard enough closes before the last byte.
     let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
+    Ok(stream)
+}
+
+fn read_status(stream: UnixStream) -> Result<Option<u16>> {
     match receive(stream) {
         Ok((status, _)) => Ok(Some(status)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -172,7 +182,8 @@ fn requests_of_no_sense_are_refused_and_nothing_is_lost() -> Result<()> {
         "/v2/branches",
         "/",
     ] {
-        let status = status_of(&world, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+        let asked = send(&world, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+        let status = read_status(asked)?;
         ensure!(
             status.is_some_and(|status| (400..500).contains(&status)),
             "{path}: {status:?}"
