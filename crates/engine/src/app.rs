@@ -40,6 +40,9 @@ const CLEARING_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10
 /// How long answers under way may take once the engine is ending.
 const FAREWELL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long each part of the end may take that only tidies up.
+const WIND_DOWN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// Why an engine could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -270,8 +273,8 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         () = async { ending.cancelled().await; tokio::time::sleep(FAREWELL_TIME_MAX).await } => {}
     }
     // What nobody asked for does not outlive the engine.
-    pool.drain().await;
-    crate::upkeep::rest(&shared).await;
+    wind_down("clones and followers that wait", pool.drain()).await;
+    wind_down("looking after sources", crate::upkeep::rest(&shared)).await;
     shared.bases.gateways().close();
     let machine = &shared.machine;
     machine.clearing.close();
@@ -288,6 +291,18 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         path: socket.clone(),
         source,
     })
+}
+
+/// Waits for one part of the end, and no longer than [`WIND_DOWN_TIME_MAX`]: what it leaves the next engine removes, as after
+/// a kill.
+async fn wind_down(what: &str, ending: impl Future<Output = ()>) {
+    let ended = tokio::time::timeout(WIND_DOWN_TIME_MAX, ending).await;
+    if ended.is_err() {
+        tracing::error!(
+            what,
+            "this does not end: the next engine clears what is left"
+        );
+    }
 }
 
 /// A door takes a descriptor, and each connection through it two more: the usual 1024 do not last.
