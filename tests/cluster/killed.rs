@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fixtures::{Signal, TestEnv, eventually, let_pass};
+use model::engine_api::HEARTBEAT_INTERVAL;
 use serde_json::Value;
 
 use crate::kubernetes::{Cluster, LIMIT};
@@ -12,9 +13,6 @@ use crate::walk_through::{product, session_file, start_session};
 
 /// The TTL of the story's branch.
 const TTL: Duration = Duration::from_secs(20);
-
-/// The longest time between two signs of life of a session, of which the TTL counts.
-const HEARTBEAT: Duration = Duration::from_secs(4);
 
 /// From a branch's expiry to its end, on a busy machine.
 const DELETED_WITHIN: Duration = Duration::from_secs(20);
@@ -50,14 +48,16 @@ fn a_killed_session_leaves_its_branch_for_its_ttl_and_nothing_else() -> Result<(
     ensure!(shop.product("1")?["stock_quantity"] == 100);
     let stays = branch(user, namespace.name())?.context("the branch is gone at once")?;
     ensure!(stays["phase"] == "ready", "{stays}");
-    let_pass(TTL - HEARTBEAT - Duration::from_secs(1));
+    let_pass(TTL - HEARTBEAT_INTERVAL - Duration::from_secs(1));
     ensure!(
         branch(user, namespace.name())?.is_some(),
         "gone before its TTL"
     );
-    eventually("the end of the branch", HEARTBEAT + DELETED_WITHIN, || {
-        Ok(branch(user, namespace.name())?.is_none().then_some(()))
-    })?;
+    eventually(
+        "the end of the branch",
+        HEARTBEAT_INTERVAL + DELETED_WITHIN,
+        || Ok(branch(user, namespace.name())?.is_none().then_some(())),
+    )?;
     eventually("the end of the branch's resource", LIMIT, || {
         Ok((count_branches(namespace)? == 0).then_some(()))
     })?;

@@ -81,7 +81,7 @@ const DOCUMENTATION: Stage = Stage {
 /// What a module of unit tests is called that starts a PostgreSQL server: `test` runs them.
 const ON_A_SERVER: &str = "::on_a_server::";
 
-const UNIT_TESTS: [Stage; 1] = [Stage {
+const UNIT_TESTS: Stage = Stage {
     name: "unit tests, repository rules",
     run: |_| {
         cargo(&[
@@ -96,7 +96,7 @@ const UNIT_TESTS: [Stage; 1] = [Stage {
             ON_A_SERVER,
         ])
     },
-}];
+};
 
 /// The whole verb.
 ///
@@ -104,7 +104,7 @@ const UNIT_TESTS: [Stage; 1] = [Stage {
 /// When a stage fails: its name, after its own output.
 pub(crate) fn run(places: &Places) -> Result<()> {
     lints(places)?;
-    run_all(&UNIT_TESTS, places)?;
+    run_all(&[UNIT_TESTS], places)?;
     console::result("check: passed")?;
     Ok(())
 }

@@ -7,7 +7,7 @@
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
-use model::engine_api::{BaseMode, SourceView};
+use model::engine_api::{BaseActivity, BaseMode, SourceView};
 use resources::{Source, SourceStatus};
 
 /// How long after it failed a source is added again: its Secret may have become another one.
@@ -91,7 +91,7 @@ pub(super) fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<Sou
             wanted.state = Some(match (base, &view.failure) {
                 (_, Some(_)) => FAILED.to_owned(),
                 (Some(base), None) => base.activity.as_str().to_owned(),
-                (None, None) => "looking".to_owned(),
+                (None, None) => BaseActivity::Looking.as_str().to_owned(),
             });
             wanted.position = base.and_then(|it| it.position.clone());
             wanted.message = explain(view);
