@@ -95,7 +95,7 @@ impl Position {
         if let Some(acquaintance) = known.take()
             && let Some(position) = acquaintance.ask(session).await?
         {
-            *known = Some(acquaintance);
+            *known = Some(acquaintance.seen_at(&position));
             return Ok(position);
         }
         let (position, acquaintance) = Self::read(session, None).await?;
@@ -116,7 +116,8 @@ impl Position {
         begun.map_err(asking("a moment"))?;
         let is_replica = replayed.is_some();
         let lsn = if is_replica { REPLAYED_LSN } else { INSERT_LSN };
-        let now = row(session, "position", &format!("{MOMENT}, {lsn}")).await?;
+        let now = format!("{MOMENT}, {HAS_UNLOGGED}, {lsn}");
+        let now = row(session, "position", &now).await?;
         let rights = Rights::of(&now);
         let system = if rights.may_ask_system {
             Some(row(session, "system identifier", SYSTEM_IDENTIFIER).await?)
@@ -137,7 +138,6 @@ impl Position {
         } else {
             read_sequences(session).await?
         };
-        let acquaintance = listed.and_then(|listed| Acquaintance::new(rights, is_replica, &listed));
         let told = Told {
             replayed,
             now: &now,
@@ -145,7 +145,9 @@ impl Position {
             timeline: timeline.as_ref(),
             checkpoint: checkpoint.as_ref(),
         };
-        Ok((told.position(sequences)?, acquaintance))
+        let position = told.position(sequences)?;
+        let acquaintance = listed.and_then(|listed| Acquaintance::new(rights, &position, &listed));
+        Ok((position, acquaintance))
     }
 
     /// Whether nothing has been written between `earlier` and this position, as far as that can be known.
@@ -233,13 +235,15 @@ fn has_running(snapshot: &str) -> bool {
 const REPLAYED: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
      THEN coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '') END";
 
-/// Columns: snapshot, database, start, two rights, unlogged tables.
+/// Columns: snapshot, database, start, two rights.
 const MOMENT: &str = "SELECT pg_current_snapshot(), \
      (SELECT oid FROM pg_database WHERE datname = current_database()), \
      extract(epoch FROM pg_postmaster_start_time()), \
      has_function_privilege('pg_control_system()', 'EXECUTE'), \
-     has_function_privilege('pg_control_checkpoint()', 'EXECUTE'), \
-     EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')";
+     has_function_privilege('pg_control_checkpoint()', 'EXECUTE')";
+
+/// Reads all of a catalog that grows with the tables: a millisecond for two thousand of them.
+const HAS_UNLOGGED: &str = "EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')";
 
 const REPLAYED_LSN: &str = "pg_last_wal_replay_lsn()";
 const INSERT_LSN: &str = "pg_current_wal_insert_lsn()";
@@ -251,16 +255,20 @@ const CHECKPOINT: &str = "SELECT redo_lsn FROM pg_control_checkpoint()";
 const INSERT_TIMELINE: &str = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
 const CHECKPOINT_TIMELINE: &str = "SELECT timeline_id FROM pg_control_checkpoint()";
 
+/// To be followed by more conditions and [`SEQUENCES_ORDER`]. Reads all of that catalog as well.
 const SEQUENCES: &str = "SELECT c.oid, n.nspname, c.relname, \
      has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT') \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY c.oid";
+     WHERE c.relkind = 'S' AND c.relpersistence <> 't'";
+
+const SEQUENCES_ORDER: &str = "ORDER BY c.oid";
 
 /// The sequences' values, and the sequences where all can be read.
 async fn read_sequences(
     session: &Session,
 ) -> Result<(Sequences, Option<Vec<Answer>>), SourceError> {
-    let listed = rows(session, "sequences", SEQUENCES).await?;
+    let query = format!("{SEQUENCES} {SEQUENCES_ORDER}");
+    let listed = rows(session, "sequences", &query).await?;
     if listed.iter().any(|sequence| !sequence.is(3)) {
         return Ok((Sequences::Unreadable, None));
     }

@@ -60,6 +60,47 @@ async fn a_kept_connection_tells_what_a_new_one_would() {
     );
 }
 
+/// A catalogue is read again only where a transaction may have changed it: what a kept connection then says is what a
+/// new one does, after every kind of change to what it remembers.
+#[tokio::test]
+async fn a_kept_connection_learns_what_changes_in_the_catalog() {
+    let server = source(16);
+    server
+        .execute("postgres", "CREATE ROLE app LOGIN PASSWORD 'app'; GRANT pg_read_all_data TO app; \
+             GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint() TO app; CREATE SEQUENCE first")
+        .unwrap();
+    let access = access(&server.url("app", "app", "postgres"));
+    let (contact, clock) = (Contact::default(), Clock::start());
+    let mut last = contact.position(&access, clock).await.unwrap();
+    for writes in [
+        "CREATE SEQUENCE second",
+        "SELECT nextval('second')",
+        "ALTER SEQUENCE second RENAME TO third",
+        "DROP SEQUENCE third",
+        "CREATE SEQUENCE third; SELECT nextval('third')",
+        "CREATE UNLOGGED TABLE u (a integer)",
+        "CHECKPOINT",
+        "ALTER TABLE u SET LOGGED",
+        "CREATE SCHEMA aside; ALTER SEQUENCE third SET SCHEMA aside",
+    ] {
+        server.execute("postgres", writes).unwrap();
+        let kept = contact.position(&access, clock).await.unwrap();
+        assert!(!kept.unmoved_since(&last), "{writes}");
+        let new = Contact::default().position(&access, clock).await.unwrap();
+        assert!(
+            kept.unmoved_since(&new) && new.unmoved_since(&kept),
+            "{writes}"
+        );
+        let again = contact.position(&access, clock).await.unwrap();
+        assert!(again.unmoved_since(&new), "{writes}");
+        last = again;
+    }
+    let revoked = "REVOKE pg_read_all_data FROM app";
+    server.execute("postgres", revoked).unwrap();
+    let unreadable = contact.position(&access, clock).await.unwrap();
+    assert!(!unreadable.is_comparable());
+}
+
 #[tokio::test]
 async fn nothing_moves_a_source_but_what_writes_to_it() {
     for major in [15, 18] {

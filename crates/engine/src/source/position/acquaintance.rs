@@ -1,58 +1,128 @@
 //! Asking a source that is known where it stands, in one round trip.
 //!
 //! A first question learns what its user may ask and which sequences there are; the next asks for all of it at once, and
-//! for the same list again. Owns that question and whether its answer has the shape that was expected: where it has not,
-//! or an error came, there is no answer, and the source is asked step by step.
+//! for the same list again unless the snapshot is the one that it was listed in: whatever changes a catalog is a
+//! transaction, which changes the snapshot. Owns that question and whether its answer has the shape that was expected:
+//! where it has not, or an error came, there is no answer, and the source is asked step by step.
+
+use std::sync::Arc;
 
 use futures_util::future;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::{
-    Answer, CHECKPOINT, INSERT_LSN, MOMENT, Position, REPLAYED, REPLAYED_LSN, Rights, SEQUENCES,
-    SYSTEM_IDENTIFIER, Told, asking, digest, value_queries,
+    Answer, CHECKPOINT, HAS_UNLOGGED, INSERT_LSN, MOMENT, Position, REPLAYED, REPLAYED_LSN, Rights,
+    SEQUENCES, SEQUENCES_ORDER, SYSTEM_IDENTIFIER, Told, asking, digest, has_running,
+    value_queries,
 };
 use crate::postgres::connect::{Session, begin_read_statements};
+use crate::postgres::sql;
 use crate::source::SourceError;
 
 /// What a source is known to be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acquaintance {
     rights: Rights,
     is_replica: bool,
     /// Each sequence as it is listed: number, schema, name, whether it can be read.
     sequences: Vec<[String; 4]>,
+    /// What asks for their values.
+    values: Vec<String>,
+    listed: Option<Listed>,
     /// All that is asked within one transaction, which it also ends.
     question: String,
     /// How many of its statements' answers count: the last ones but the end.
     statements: usize,
 }
 
+/// When the sequences were listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listed {
+    snapshot: String,
+    /// A promoted standby may count the same transactions again.
+    timeline: Option<String>,
+}
+
+impl Listed {
+    /// None where a snapshot does not say what is seen by it: beside a transaction that runs, and in recovery.
+    fn at(position: &Position) -> Option<Self> {
+        let says = position.cluster.replayed.is_none() && !has_running(&position.snapshot);
+        says.then(|| Self {
+            snapshot: position.snapshot.clone(),
+            timeline: position.cluster.timeline.clone(),
+        })
+    }
+
+    fn is_run_of(&self, position: &Position) -> bool {
+        self.timeline == position.cluster.timeline
+    }
+}
+
 impl Acquaintance {
     /// What a step-by-step question found; none when there is something that cannot be read.
-    pub(super) fn new(rights: Rights, is_replica: bool, listed: &[Answer]) -> Option<Self> {
-        let sequences = listed.iter().map(listing).collect::<Option<Vec<_>>>()?;
-        let lsn = if is_replica { REPLAYED_LSN } else { INSERT_LSN };
-        let mut asked = vec![format!("{MOMENT}, {lsn}")];
-        if rights.may_ask_system {
+    pub(super) fn new(rights: Rights, position: &Position, listed: &[Answer]) -> Option<Self> {
+        let mut acquaintance = Self {
+            rights,
+            is_replica: position.cluster.replayed.is_some(),
+            sequences: listed.iter().map(listing).collect::<Option<Vec<_>>>()?,
+            values: value_queries(listed).ok()?,
+            listed: Listed::at(position),
+            question: String::new(),
+            statements: 0,
+        };
+        acquaintance.write_question();
+        Some(acquaintance)
+    }
+
+    /// The same, when all of it was found again at `position`.
+    pub(super) fn seen_at(self: Arc<Self>, position: &Position) -> Arc<Self> {
+        let listed = Listed::at(position);
+        if listed.is_none() || self.listed == listed {
+            return self;
+        }
+        let mut seen = Arc::unwrap_or_clone(self);
+        seen.listed = listed;
+        seen.write_question();
+        Arc::new(seen)
+    }
+
+    fn write_question(&mut self) {
+        let lsn = match self.is_replica {
+            true => REPLAYED_LSN,
+            false => INSERT_LSN,
+        };
+        // Neither catalog is read where the condition is false: PostgreSQL decides that once, before it scans.
+        let (has_unlogged, sequences) = match &self.listed {
+            Some(listed) => {
+                let snapshot = sql::literal(&listed.snapshot);
+                let is_same = format!("pg_current_snapshot()::text = {snapshot}");
+                let known = self.rights.has_unlogged;
+                (
+                    format!("CASE WHEN {is_same} THEN {known} ELSE {HAS_UNLOGGED} END"),
+                    format!("{SEQUENCES} AND NOT ({is_same}) {SEQUENCES_ORDER}"),
+                )
+            }
+            None => (
+                HAS_UNLOGGED.to_owned(),
+                format!("{SEQUENCES} {SEQUENCES_ORDER}"),
+            ),
+        };
+        let mut asked = vec![format!("{MOMENT}, {has_unlogged}, {lsn}")];
+        if self.rights.may_ask_system {
             asked.push(SYSTEM_IDENTIFIER.to_owned());
         }
-        asked.extend(rights.timeline(is_replica).map(str::to_owned));
-        if rights.asks_checkpoint() {
+        asked.extend(self.rights.timeline(self.is_replica).map(str::to_owned));
+        if self.rights.asks_checkpoint() {
             asked.push(CHECKPOINT.to_owned());
         }
-        asked.push(SEQUENCES.to_owned());
-        asked.extend(value_queries(listed).ok()?);
-        Some(Self {
-            rights,
-            is_replica,
-            sequences,
-            question: format!(
-                "{}; {}; ROLLBACK",
-                begin_read_statements(None),
-                asked.join("; ")
-            ),
-            statements: asked.len(),
-        })
+        asked.push(sequences);
+        asked.extend(self.values.iter().cloned());
+        self.question = format!(
+            "{}; {}; ROLLBACK",
+            begin_read_statements(None),
+            asked.join("; ")
+        );
+        self.statements = asked.len();
     }
 
     /// Where the source stands; none when it is not what it was, or does not answer all of it. No transaction stays open.
@@ -98,11 +168,12 @@ impl Acquaintance {
             next(rights.asks_checkpoint())?,
         );
         let listed = told.next()?;
-        let is_same = listed.len() == self.sequences.len()
-            && listed
-                .iter()
-                .zip(&self.sequences)
-                .all(|(found, known)| listing(found).as_ref() == Some(known));
+        let is_there = |known: &Listed| now.get(0) == Some(known.snapshot.as_str());
+        let is_same = if self.listed.as_ref().is_some_and(is_there) {
+            listed.is_empty()
+        } else {
+            self.is_list(listed)
+        };
         if !is_same {
             return None;
         }
@@ -113,7 +184,17 @@ impl Acquaintance {
             timeline,
             checkpoint,
         };
-        assembled.position(digest(told.flatten())).ok()
+        let position = assembled.position(digest(told.flatten())).ok()?;
+        let is_elsewhere = |known: &Listed| !known.is_run_of(&position);
+        (!self.listed.as_ref().is_some_and(is_elsewhere)).then_some(position)
+    }
+
+    fn is_list(&self, listed: &[Answer]) -> bool {
+        listed.len() == self.sequences.len()
+            && listed
+                .iter()
+                .zip(&self.sequences)
+                .all(|(found, known)| listing(found).as_ref() == Some(known))
     }
 }
 
