@@ -48,6 +48,14 @@ pub(crate) enum ProofError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// There is no password to log in with.
+    #[error("{variables} has no password, and branch {id} asks for one")]
+    NoPassword {
+        /// The branch.
+        id: String,
+        /// The variables.
+        variables: String,
+    },
     /// The login took too long.
     #[error("cannot log in to branch {id} by {variables} within {} s", LOGIN_WAIT_MAX.as_secs())]
     TimedOut {
@@ -78,6 +86,10 @@ impl ProofError {
                 "the branch has the source's own roles; one whose password could not be read cannot log in: \
                  `bough db-branches status ID` names them",
             ),
+            Self::NoPassword { .. } => Some(
+                "a branch trusts nobody, though its source may: give the source's role a password, and name it in the URL or in \
+                 PGPASSWORD",
+            ),
             Self::Login { .. } | Self::TimedOut { .. } => {
                 Some("`bough engine logs` shows what the engine did")
             }
@@ -93,6 +105,12 @@ fn is_refused_login(error: &tokio_postgres::Error) -> bool {
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
     ];
     error.code().is_some_and(|code| refusals.contains(code))
+}
+
+/// Whether the client had nothing to answer the server's question for a password with. Its own errors have no public
+/// kind, so that their fixed texts tell them apart.
+fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
 }
 
 /// Logs in by every variable of `connection` as `environment` has them; each must end at the server that answers
@@ -126,6 +144,9 @@ pub(crate) async fn prove(
         let id = id.to_owned();
         match answer.await {
             Err(_) => return Err(ProofError::TimedOut { id, variables }),
+            Ok(Err(source)) if lacks_password(&source) => {
+                return Err(ProofError::NoPassword { id, variables });
+            }
             Ok(Err(source)) => {
                 return Err(ProofError::Login {
                     id,

@@ -174,6 +174,22 @@ fn a_login_that_fails_stops_everything() {
 }
 
 #[test]
+fn a_url_without_a_password_is_told_what_a_branch_asks_for() {
+    let mut session = Session::new();
+    session
+        .harness
+        .env
+        .set("DATABASE_URL", "postgres://app@db:5432/inventory");
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: DATABASE_URL has no password, and branch my-debug-session asks for one
+    hint: a branch trusts nobody, though its source may: give the source's role a password, and name it in the URL or in PGPASSWORD
+    "#);
+}
+
+#[test]
 fn a_url_that_verifies_stops_everything_until_the_file_says_otherwise() {
     let mut session = Session::new();
     let url = format!("postgres://app:{PASSWORD}@db:5432/inventory?sslmode=verify-full");
