@@ -2,6 +2,7 @@
 //! of the largest table. The same steps on an ordinary running server take turns with it, and a goal is about what a
 //! branch takes beyond them.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{Program, Signal};
 
 use super::first_copy::by_name;
-use super::{BUSY_TRANSACTIONS_PER_SECOND, COPY_RUNS_MAX, pairs, timed};
+use super::{BUSY_TRANSACTIONS_PER_SECOND, pairs, timed};
 use crate::bench::engine::{Keeping, Sample, by_url, steps};
 use crate::bench::place::Place;
 use crate::bench::row::Row;
@@ -77,32 +78,87 @@ struct Bound {
 
 /// A new branch of an unmoved source without a pool.
 pub(super) fn cold(scene: &mut Scene<'_>, name: &str, runs: u32) -> Result<Row> {
-    let (samples, theirs) = ready_pairs(scene, runs, once_cold)?;
+    let place = scene.engine.place;
+    let cp = Cp::beside(place);
+    let once = |scene: &mut Scene<'_>| {
+        if let Some(cp) = &cp {
+            cp.take_turn(scene)?;
+        }
+        once_cold(scene)
+    };
+    let (samples, theirs) = ready_pairs(scene, runs, once)?;
     let stale = samples.iter().find(|sample| freshness(sample) != "unmoved");
     ensure!(stale.is_none(), "the source has moved in mid-measurement");
     let row = about(scene, ready_row(name, &samples, &theirs))?;
-    let place = scene.engine.place;
-    let bound = match place {
-        Place::OverlayXfs => Some(("p50 <= 30 ms", 30.0)),
-        Place::OverlayXfsRootless => Some(("p50 <= 65 ms", 65.0)),
-        Place::SubvolumeBtrfs => Some(("p50 <= 60 ms", 60.0)),
-        Place::ReflinkXfs | Place::OverlayCopies | Place::Plain => None,
-    };
     let over = row.value.unwrap_or(f64::NAN);
-    Ok(match (bound, place) {
-        (Some((goal, max)), _) => row.goal(goal, over <= max),
-        (None, Place::ReflinkXfs) => {
-            let copy = copy_files(scene, runs, "always")?;
-            row.goal("<= 2x the clone itself", over <= 2.0 * copy)
-                .against("`cp -a --reflink=always` of the same files", copy)
-        }
-        (None, Place::Plain) => {
-            let copy = copy_files(scene, runs, "never")?;
-            row.goal("disk speed", over <= DISK_SPEED_RATIO_MAX * copy)
-                .against("`cp -a --reflink=never` of the same files", copy)
-        }
-        (None, _) => row,
-    })
+    if let Some(cp) = cp {
+        let copy = median(&cp.times.into_inner());
+        return Ok(row
+            .goal(cp.goal, over <= cp.ratio_max * copy)
+            .against(cp.what, copy));
+    }
+    let (goal, max) = match place {
+        Place::OverlayXfs => ("p50 <= 30 ms", 30.0),
+        Place::OverlayXfsRootless => ("p50 <= 65 ms", 65.0),
+        Place::SubvolumeBtrfs => ("p50 <= 60 ms", 60.0),
+        Place::ReflinkXfs | Place::OverlayCopies | Place::Plain => return Ok(row),
+    };
+    Ok(row.goal(goal, over <= max))
+}
+
+/// `cp` of the snapshot's files, which takes turns with branches that are such copies.
+struct Cp {
+    argument: &'static str,
+    what: &'static str,
+    goal: &'static str,
+    /// What a branch may take of its time.
+    ratio_max: f64,
+    /// Milliseconds.
+    times: RefCell<Vec<f64>>,
+}
+
+impl Cp {
+    fn beside(place: Place) -> Option<Self> {
+        let (argument, what, goal, ratio_max) = match place {
+            Place::ReflinkXfs => (
+                "--reflink=always",
+                "`cp -a --reflink=always` of the same files",
+                "<= 2x the clone itself",
+                2.0,
+            ),
+            Place::Plain => (
+                "--reflink=never",
+                "`cp -a --reflink=never` of the same files",
+                "disk speed",
+                DISK_SPEED_RATIO_MAX,
+            ),
+            Place::OverlayXfs
+            | Place::OverlayXfsRootless
+            | Place::SubvolumeBtrfs
+            | Place::OverlayCopies => return None,
+        };
+        Some(Self {
+            argument,
+            what,
+            goal,
+            ratio_max,
+            times: RefCell::default(),
+        })
+    }
+
+    /// Copies, and leaves the disk at rest for who comes next, as it had been before.
+    fn take_turn(&self, scene: &Scene<'_>) -> Result<()> {
+        let from = scene.engine.snapshot()?;
+        let to = scene.engine.data_dir().join("volume/making/bench-copy");
+        let rest = || capture(Command::new("sync").arg("--file-system").arg(&from)).map(drop);
+        rest()?;
+        let mut copy = Command::new("cp");
+        copy.args(["-a", self.argument]).arg(&from).arg(&to);
+        let time = time_ms(|| capture(&mut copy).map(drop))?;
+        self.times.borrow_mut().push(time);
+        fs::remove_dir_all(&to).with_context(|| format!("remove {}", to.display()))?;
+        rest()
+    }
 }
 
 /// A new branch of an unmoved source, taken from the pool; with a `max_age` the source is not asked.
@@ -279,22 +335,6 @@ fn count_files(directory: &Path) -> Result<u64> {
         };
     }
     Ok(count)
-}
-
-/// The median of copying the snapshot's files by `cp`, in milliseconds.
-fn copy_files(scene: &Scene<'_>, runs: u32, reflink: &str) -> Result<f64> {
-    let from = scene.engine.snapshot()?;
-    let to = scene.engine.data_dir().join("volume/making/bench-copy");
-    let mut times = Vec::new();
-    for _ in 0..runs.min(COPY_RUNS_MAX) {
-        let mut copy = Command::new("cp");
-        copy.args(["-a", &format!("--reflink={reflink}")])
-            .arg(&from)
-            .arg(&to);
-        times.push(time_ms(|| capture(&mut copy).map(drop))?);
-        fs::remove_dir_all(&to).with_context(|| format!("remove {}", to.display()))?;
-    }
-    Ok(median(&times))
 }
 
 /// Somebody who writes the source.
