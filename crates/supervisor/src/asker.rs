@@ -4,6 +4,7 @@
 //! with what it started: Yama's scope 1 allows ancestors, and the filter keeps processes dumpable. What was read is the
 //! asker's only once the listener says that its question still waits; the caller checks that.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 
@@ -12,6 +13,11 @@ use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getf
 
 /// `PIDFD_THREAD` (Linux 6.9, pidfd_open(2)), which the kernel took from `O_EXCL`.
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+
+thread_local! {
+    /// The thread that was looked into last from this one, and its handle: who connects once does so again.
+    static LAST: RefCell<Option<(i32, OwnedFd)>> = const { RefCell::new(None) };
+}
 
 /// A thread of the session.
 #[derive(Debug, Clone, Copy)]
@@ -65,22 +71,31 @@ impl Asker {
     /// EBADF where it has none, EPERM where this process may not look.
     pub(crate) fn descriptor(self, number: i32) -> io::Result<OwnedFd> {
         let number = ForeignRawFd::try_from(number).map_err(io::Error::other)?;
-        let handle = self.open()?;
-        Ok(pidfd_getfd(&handle, number, PidfdGetfdFlags::empty())?)
+        LAST.with_borrow_mut(|last| {
+            if let Some((thread, handle)) = last
+                && *thread == self.thread
+            {
+                // Of a thread that has ended it is nobody's any more, whoever has its number now.
+                match copy(handle, number) {
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => *last = None,
+                    copied => return copied,
+                }
+            }
+            let thread = Pid::from_raw(self.thread).ok_or(rustix::io::Errno::SRCH)?;
+            match pidfd_open(thread, PIDFD_THREAD) {
+                Ok(handle) => copy(&last.insert((self.thread, handle)).1, number),
+                Err(rustix::io::Errno::INVAL) => copy(&self.open_process()?, number),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
-    /// A handle of the thread itself; before Linux 6.9 of its process, whose descriptors are the same unless the thread
-    /// was made without CLONE_FILES, which threads of no C library are.
-    fn open(self) -> io::Result<OwnedFd> {
-        let missing = || io::Error::from_raw_os_error(libc::ESRCH);
-        let thread = Pid::from_raw(self.thread).ok_or_else(missing)?;
-        match pidfd_open(thread, PIDFD_THREAD) {
-            Err(rustix::io::Errno::INVAL) => {
-                let process = self.process().and_then(Pid::from_raw).ok_or_else(missing)?;
-                Ok(pidfd_open(process, PidfdFlags::empty())?)
-            }
-            opened => Ok(opened?),
-        }
+    /// A handle of its process, before Linux 6.9, whose descriptors are the same unless the thread was made without
+    /// CLONE_FILES, which threads of no C library are.
+    fn open_process(self) -> io::Result<OwnedFd> {
+        let process = self.process().and_then(Pid::from_raw);
+        let process = process.ok_or(rustix::io::Errno::SRCH)?;
+        Ok(pidfd_open(process, PidfdFlags::empty())?)
     }
 
     /// The process that it is a thread of.
@@ -133,6 +148,10 @@ impl Asker {
     fn pid(self) -> nix::unistd::Pid {
         nix::unistd::Pid::from_raw(self.thread)
     }
+}
+
+fn copy(handle: &OwnedFd, number: ForeignRawFd) -> io::Result<OwnedFd> {
+    Ok(pidfd_getfd(handle, number, PidfdGetfdFlags::empty())?)
 }
 
 fn remote(address: u64, len: usize) -> io::Result<RemoteIoVec> {
