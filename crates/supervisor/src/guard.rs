@@ -17,7 +17,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use wire::pump::Inbox;
 
 use crate::child::Child;
@@ -26,6 +27,7 @@ use crate::fence::{self, Authority, Fence, FencePlan, KnownHosts, Proxy, Report,
 use crate::incoming;
 use crate::intercept::Interceptor;
 use crate::limits;
+use crate::network_thread::NetworkThread;
 use crate::remote::TargetNetwork;
 use crate::seccomp::{InstallError, Listener, Scope};
 use crate::session::{Event, Session};
@@ -110,8 +112,9 @@ pub struct Guard {
     interceptor: Arc<Interceptor>,
     watcher: Watcher,
     events_rx: mpsc::Receiver<Event>,
-    /// Dropping it ends the network's thread.
-    _network: oneshot::Sender<()>,
+    /// Dropping it ends the proxy.
+    _serving: AbortOnDropHandle<()>,
+    _thread: NetworkThread,
 }
 
 /// Makes everything ready that a program's network is looked at by.
@@ -130,14 +133,20 @@ pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
     let (launcher, listener) = Launcher::start(scope)?;
     let watcher = Watcher::start(&plan.watcher, &plan.id, &listener)?;
     watcher.check_sight()?;
-    let (interceptor, network) =
-        start_network(Arc::new(session), listener, inbox).map_err(GuardError::Setup)?;
+    let thread = match &session.network {
+        Some(network) => network.thread().clone(),
+        None => NetworkThread::start().map_err(GuardError::Setup)?,
+    };
+    let session = Arc::new(session);
+    let (interceptor, serving) =
+        start_network(&thread, session, listener, inbox).map_err(GuardError::Setup)?;
     let guard = Guard {
         id: plan.id,
         interceptor,
         watcher,
         events_rx,
-        _network: network,
+        _serving: serving,
+        _thread: thread,
     };
     Ok(Prepared { launcher, guard })
 }
@@ -156,38 +165,29 @@ fn certificate_names(plan: &FencePlan) -> Vec<String> {
     names
 }
 
-/// Starts the thread that carries connections, and the receivers.
+/// Begins to carry connections on `thread`, and starts the receivers.
 fn start_network(
+    thread: &NetworkThread,
     session: Arc<Session>,
     listener: Listener,
     inbox: Option<Inbox>,
-) -> io::Result<(Arc<Interceptor>, oneshot::Sender<()>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (end_tx, end_rx) = oneshot::channel::<()>();
+) -> io::Result<(Arc<Interceptor>, AbortOnDropHandle<()>)> {
     let (interceptor, listeners) = {
-        let _inside = runtime.enter();
+        let _inside = thread.runtime().enter();
         let (proxy, listeners) = Proxy::open()?;
         let interceptor = Interceptor::new(listener, Arc::clone(&session), proxy)?;
         (Arc::new(interceptor), listeners)
     };
     let follower = Arc::clone(&interceptor);
-    let thread = std::thread::Builder::new().name("network".to_owned());
-    thread.spawn(move || {
-        runtime.block_on(async move {
-            tokio::select! {
-                () = fence::serve(Arc::clone(&session), listeners) => {}
-                () = keep_resolving(&session) => {}
-                () = take_part(Arc::clone(&session), follower, inbox) => {}
-                // An answer or the sender's end: either is the end.
-                _ = end_rx => {}
-            }
-        });
-        runtime.shutdown_background();
-    })?;
+    let serving = thread.runtime().spawn(async move {
+        tokio::select! {
+            () = fence::serve(Arc::clone(&session), listeners) => {}
+            () = keep_resolving(&session) => {}
+            () = take_part(Arc::clone(&session), follower, inbox) => {}
+        }
+    });
     interceptor.start()?;
-    Ok((interceptor, end_tx))
+    Ok((interceptor, AbortOnDropHandle::new(serving)))
 }
 
 /// Delivers what comes to the target, and follows what the program's sockets become; for good.

@@ -22,6 +22,7 @@ mod limits;
 mod lookup;
 mod namespaces;
 pub mod network;
+mod network_thread;
 mod ports;
 mod prefixed;
 pub mod process;
@@ -41,6 +42,7 @@ pub use guard::watcher::{WatcherError, WatcherProgram, watch};
 pub use guard::{Guard, GuardError, GuardPlan, Prepared, SESSION_VARIABLE};
 pub use namespaces::Namespaces;
 pub use network::NetworkPlan;
+pub use network_thread::NetworkThread;
 pub use ports::{Holder, PortTaken};
 pub use process::Process;
 pub use remote::{

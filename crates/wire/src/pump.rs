@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::client::{ConnectError, connect};
 pub use self::guest::{Guest, GuestError, greet};
-pub use self::relay::relay;
+pub use self::relay::{Relay, relay};
 pub use self::stream::Stream;
 use crate::clock::Clock;
 use crate::connection::{CallError, Connection, Event, NOTICES_MAX, OpenError, Role};

@@ -146,8 +146,11 @@ impl<'a> Followed<'a> {
         match action {
             Action::Join(pod) => {
                 let (follower, words_tx) = (self.follower.clone(), self.words_tx.clone());
+                let thread = self.network.thread().clone();
                 self.tasks.spawn(async move {
-                    let word = match follower.join(&pod, GRACE).await {
+                    let joined = pod.clone();
+                    let join = async move { follower.join(&joined, GRACE).await };
+                    let word = match thread.run(join).await {
                         Ok((session, inbox)) => Word::Answers(pod, session, inbox),
                         Err(why) => Word::Event(Event::NotJoined(pod, why)),
                     };

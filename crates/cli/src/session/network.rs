@@ -4,6 +4,7 @@
 //! without an agent leaves everything to this machine, which is told in a line.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use config::{
 };
 use model::ExitCode;
 use supervisor::network as plan;
-use supervisor::{NetworkPlan, TargetNetwork};
+use supervisor::{NetworkPlan, NetworkThread, TargetNetwork};
 use wire::CloseReason;
 use wire::pump::{ConnectError, Inbox};
 
@@ -38,6 +39,8 @@ enum NetworkError {
         #[source]
         source: ConnectError,
     },
+    #[error("cannot start a thread for the session's network")]
+    Thread(#[source] io::Error),
     #[error("feature.network.outgoing.unix_streams: {0:?} cannot be read")]
     UnixStreams(Vec<String>),
     #[error("feature.network.incoming.http_filter: filters by {0} are not supported yet")]
@@ -99,7 +102,11 @@ pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
     if !wanted.is_needed() {
         return Ok(None);
     }
-    let (session, inbox) = agent.connect(GRACE).await.map_err(|source| {
+    let thread = NetworkThread::start()
+        .map_err(|error| CommandError::new(ExitCode::Target, NetworkError::Thread(error)))?;
+    let link = agent.clone();
+    let connected = thread.run(async move { link.connect(GRACE).await }).await;
+    let (session, inbox) = connected.map_err(|source| {
         let target = match &plan.target {
             Some(target) => target.to_string(),
             None => "the session's own pod".to_owned(),
@@ -110,8 +117,8 @@ pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
         )
     })?;
     let network = match plan.follower {
-        Some(_) => TargetNetwork::following(wanted, session, AGENT_WITHIN),
-        None => TargetNetwork::new(wanted, session),
+        Some(_) => TargetNetwork::following(wanted, session, AGENT_WITHIN, thread),
+        None => TargetNetwork::new(wanted, session, thread),
     };
     Ok(Some(Joined { network, inbox }))
 }

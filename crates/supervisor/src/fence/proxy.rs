@@ -12,8 +12,9 @@ use std::time::Duration;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getpeername, listen, socket_with,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use wire::pump::Relay;
 
 use super::conversation;
 use super::sniff::{Verdict, judge};
@@ -34,9 +35,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the first bytes of a watched connection may be too few to judge. Whoever begins with so few, and then
 /// waits for an answer, does not speak PostgreSQL.
 const JUDGE_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// Bytes that are read of a server at once while its connection is watched.
-const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Where the proxy listens.
 #[derive(Debug)]
@@ -212,30 +210,18 @@ async fn watch(
     place: &Destination,
 ) -> io::Result<()> {
     let (mut server, side) = (server.stream, server.side);
-    let (mut first, mut bytes) = (Vec::new(), vec![0; BUFFER_BYTES]);
+    let (mut first, mut way) = (Vec::new(), Relay::default());
     loop {
-        let wait = if first.is_empty() {
+        let patience = if first.is_empty() {
             Duration::MAX
         } else {
             JUDGE_WAIT_MAX
         };
-        let verdict = tokio::select! {
-            read = tokio::time::timeout(wait, client.read_buf(&mut first)) => match read {
-                Ok(Ok(1..)) => judge(&first),
-                // The end, or a silence: there is nothing more to judge.
-                Ok(Ok(0)) | Err(_) => Verdict::Other,
-                Ok(Err(error)) => return Err(error),
-            },
-            read = server.read(&mut bytes) => {
-                let read = read?;
-                if read == 0 {
-                    Verdict::Other
-                } else {
-                    client.write_all(&bytes[..read]).await?;
-                    client.flush().await?;
-                    Verdict::Open
-                }
-            }
+        let said = server.overhear(&mut way, &mut client, &mut first, patience);
+        let verdict = match said.await? {
+            // The end, or a silence: there is nothing more to judge.
+            0 => Verdict::Other,
+            1.. => judge(&first),
         };
         match verdict {
             Verdict::Open => {}
@@ -249,11 +235,10 @@ async fn watch(
             }
         }
     }
-    drop(bytes);
     count(session, place, side);
     server.write_all(&first).await?;
     server.flush().await?;
-    server.carry(client).await
+    server.carry(way, client).await
 }
 
 fn count(session: &Session, place: &Destination, side: Side) {

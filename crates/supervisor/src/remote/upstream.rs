@@ -5,9 +5,13 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
-use wire::pump::{self, Stream as WireStream};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes,
+};
+use tokio::time::timeout;
+use wire::pump::{Relay, Stream as WireStream};
 
 use super::Stream;
 
@@ -23,13 +27,47 @@ pub enum Upstream {
 }
 
 impl Upstream {
-    /// Carries `client` until both ends are over.
+    /// Carries to the client what comes until the client says something, which is put behind what is in `heard`.
+    /// Answers how many bytes it was; none: either has come to its end, or the client was silent for `patience`. Not
+    /// cancel-safe.
+    ///
+    /// # Errors
+    /// The first of either side.
+    pub(crate) async fn overhear(
+        &mut self,
+        way: &mut Relay,
+        client: &mut Box<dyn Stream>,
+        heard: &mut Vec<u8>,
+        patience: Duration,
+    ) -> io::Result<usize> {
+        let socket = match self {
+            Self::Agent(stream) => {
+                let said = way.overhear(stream, client, heard);
+                return timeout(patience, said).await.unwrap_or(Ok(0));
+            }
+            Self::Socket(socket) => socket,
+        };
+        let mut bytes = vec![0; BUFFER_BYTES];
+        loop {
+            let read = tokio::select! {
+                said = timeout(patience, client.read_buf(heard)) => return said.unwrap_or(Ok(0)),
+                read = socket.read(&mut bytes) => read?,
+            };
+            if read == 0 {
+                return Ok(0);
+            }
+            client.write_all(&bytes[..read]).await?;
+            client.flush().await?;
+        }
+    }
+
+    /// Carries `client` until both ends are over, from where `way` is.
     ///
     /// # Errors
     /// The first of either side; the other side then sees a cut connection.
-    pub(crate) async fn carry(mut self, mut client: Box<dyn Stream>) -> io::Result<()> {
+    pub(crate) async fn carry(mut self, way: Relay, mut client: Box<dyn Stream>) -> io::Result<()> {
         match &mut self {
-            Self::Agent(stream) => pump::relay(stream, &mut client).await,
+            Self::Agent(stream) => way.run(stream, &mut client).await,
             Self::Socket(socket) => {
                 copy_bidirectional_with_sizes(&mut client, socket, BUFFER_BYTES, BUFFER_BYTES)
                     .await

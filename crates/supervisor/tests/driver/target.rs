@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use supervisor::network::{Dns, Incoming, IncomingMode, Outgoing};
-use supervisor::{NetworkPlan, TargetNetwork};
+use supervisor::{NetworkPlan, NetworkThread, TargetNetwork};
 use tokio::net::UnixStream;
 use wire::pump::{Inbox, connect};
 use wire::{AgentKey, KEY_BYTES, SessionId};
@@ -43,7 +43,8 @@ pub(crate) async fn join() -> Option<(Arc<TargetNetwork>, Inbox)> {
     let id = SessionId::draw();
     let key = AgentKey::new(KEY).session_key(&id);
     let dial = move || UnixStream::connect(socket.clone());
-    let joined = connect(dial, id, key, GRACE).await;
+    let thread = NetworkThread::start().expect("there are threads");
+    let joined = thread.run(connect(dial, id, key, GRACE)).await;
     let (session, inbox) = joined.expect("the agent answers");
-    Some((TargetNetwork::new(plan, session), inbox))
+    Some((TargetNetwork::new(plan, session, thread), inbox))
 }

@@ -5,6 +5,8 @@
 //!   outwards: stream -> pieces as they came from the link -> the socket, several in one write
 //! ```
 //!
+//! Until the socket's first bytes, which somebody may want to see before the stream gets them, outwards goes alone.
+//!
 //! Owns nothing while nobody speaks: a read's memory is let go of where the read finds nothing.
 
 use std::future::poll_fn;
@@ -32,25 +34,93 @@ pub async fn relay<S>(stream: &Stream, socket: &mut S) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut outwards = Some(Outwards::default());
-    let mut inwards = Some(Inwards);
-    poll_fn(|context| {
-        if let Some(direction) = &mut outwards
+    Relay::default().run(stream, socket).await
+}
+
+/// What is under way between one stream and one socket.
+#[derive(Debug)]
+pub struct Relay {
+    outwards: Option<Outwards>,
+    inwards: Option<Inwards>,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            outwards: Some(Outwards::default()),
+            inwards: Some(Inwards),
+        }
+    }
+}
+
+impl Relay {
+    /// Carries the stream's bytes to the socket until the socket says something, and puts that behind what is in
+    /// `heard`. Answers how many bytes it was; none: either has come to its end. Cancel-safe.
+    ///
+    /// # Errors
+    /// The first of either side.
+    pub async fn overhear<S>(
+        &mut self,
+        stream: &Stream,
+        socket: &mut S,
+        heard: &mut Vec<u8>,
+    ) -> io::Result<usize>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        poll_fn(|context| {
+            let said = pin!(socket.read_buf(heard)).poll(context)?;
+            if let Poll::Ready(count) = said {
+                return Poll::Ready(Ok(count));
+            }
+            self.poll_outwards(context, stream, socket)?;
+            if self.outwards.is_none() {
+                return Poll::Ready(Ok(0));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Carries the rest as [`relay`] does.
+    ///
+    /// # Errors
+    /// As [`relay`].
+    pub async fn run<S>(mut self, stream: &Stream, socket: &mut S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        poll_fn(|context| {
+            self.poll_outwards(context, stream, socket)?;
+            if let Some(direction) = &mut self.inwards
+                && direction.poll(context, stream, socket)?.is_ready()
+            {
+                self.inwards = None;
+            }
+            if self.outwards.is_none() && self.inwards.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn poll_outwards<S>(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &Stream,
+        socket: &mut S,
+    ) -> io::Result<()>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        if let Some(direction) = &mut self.outwards
             && direction.poll(context, stream, socket)?.is_ready()
         {
-            outwards = None;
+            self.outwards = None;
         }
-        if let Some(direction) = &mut inwards
-            && direction.poll(context, stream, socket)?.is_ready()
-        {
-            inwards = None;
-        }
-        if outwards.is_none() && inwards.is_none() {
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Pending
-    })
-    .await
+        Ok(())
+    }
 }
 
 /// From the stream to the socket.
