@@ -151,8 +151,32 @@ fn told_to_everybody(namespace: &Namespace<'_>, words: &str) -> Result<()> {
     })
 }
 
+/// Waits until the API server refuses an agent that it is only asked about: nobody but it looks at agents, and one that
+/// it lets in meanwhile is there for the next session as well.
+fn wait_for_the_policy_of_agents(namespace: &Namespace<'_>) -> Result<()> {
+    let name = "jsonpath={.items[0].metadata.name}";
+    let name = namespace.ask(&["get", "pods", "-l", "app=inventory", "-o", name])?;
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{name}/ephemeralcontainers?dryRun=All",
+        namespace.name()
+    );
+    let words = format!("agents of this cluster run from {OTHER_IMAGE} alone");
+    eventually("the policy of agents", LIMIT, || {
+        // As it is now: the kubelet writes it meanwhile, and the API server takes no older one.
+        let pod = namespace.ask(&["get", "pod", &name, "-o", "json"])?;
+        let mut pod: Value = serde_json::from_str(&pod)?;
+        pod["spec"]["ephemeralContainers"] = json!([{
+            "name": "bough-agent-asked", "image": IMAGE, "terminationMessagePolicy": "File",
+        }]);
+        let asked = namespace.tell(&["replace", "--raw", &path, "-f", "-"], &pod.to_string());
+        let refused = asked.err().map(|error| error.to_string());
+        Ok(refused.filter(|it| it.contains(&words)).map(drop))
+    })
+}
+
 /// An administrator changes his mind while everything runs.
 fn images_of_agents(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
+    wait_for_the_policy_of_agents(namespace)?;
     let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let exec = [

@@ -21,17 +21,21 @@ pub(crate) struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// With a shop that answers.
     pub(crate) fn open(cluster: &'a Cluster) -> Result<Self> {
-        let stage = Self::set(cluster, &[])?;
-        stage.shop.wait_until_it_answers()?;
-        Ok(stage)
+        // Before the turn of this story, in which all others wait.
+        let shop = Shop::open(cluster)?;
+        shop.wait_until_it_answers()?;
+        Self::with(cluster, shop, &[])
     }
 
     /// With these flags of `operator manifests`; nobody waits for the shop.
     pub(crate) fn set(cluster: &'a Cluster, flags: &[&str]) -> Result<Self> {
+        Self::with(cluster, Shop::open(cluster)?, flags)
+    }
+
+    fn with(cluster: &'a Cluster, shop: Shop<'a>, flags: &[&str]) -> Result<Self> {
         let mut user = cluster.user()?;
         user.set("BOUGH_AGENT_IMAGE", IMAGE);
         let operator = Operator::install(cluster, &user, flags)?;
-        let shop = Shop::open(cluster)?;
         Ok(Self {
             user,
             shop,
