@@ -66,6 +66,10 @@ enum Verb {
         /// The stories on a real Kubernetes instead
         #[arg(long)]
         cluster: bool,
+
+        /// The stories on a real Kubernetes as well, after everything
+        #[arg(long, conflicts_with_all = ["cluster", "only"])]
+        all: bool,
     },
     /// Random schedules of what clients do and what goes wrong, each from a seed
     Reliability(reliability::ReliabilityArgs),
@@ -95,7 +99,10 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Check => check::run(&places),
         Verb::Demo(args) => demo::run(&places, &args),
-        Verb::Test { only, cluster } if cluster => test::run_on_cluster(&places, only.as_deref()),
+        Verb::Test { all, .. } if all => test::run_all(&places),
+        Verb::Test { only, cluster, .. } if cluster => {
+            test::run_on_cluster(&places, only.as_deref())
+        }
         Verb::Test { only, .. } => test::run(&places, only.as_deref()),
         Verb::Reliability(args) => reliability::run(&places, &args),
         Verb::Bench(args) => bench::run(&places, &args),

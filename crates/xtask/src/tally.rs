@@ -1,6 +1,7 @@
 //! How many tests passed and failed, summed over the test binaries of one `cargo test`.
 
 use std::fmt;
+use std::ops::Add;
 
 /// Counts of tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Adds what a line of output counts. Lines that end a test binary look like this:
     /// `test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s`.
-    pub(crate) fn add(&mut self, line: &str) {
+    pub(crate) fn count(&mut self, line: &str) {
         let Some((_, counts)) = line
             .strip_prefix("test result: ")
             .and_then(|rest| rest.split_once(". "))
@@ -31,6 +32,17 @@ impl Tally {
                 Some("failed") => self.failed += count,
                 Some(_) | None => {}
             }
+        }
+    }
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
         }
     }
 }
@@ -56,7 +68,7 @@ mod tests {
             "it said: test result: ok. 9 passed; 9 failed",
             "test result: nonsense",
         ] {
-            tally.add(line);
+            tally.count(line);
         }
         assert_eq!(
             tally,
@@ -66,5 +78,6 @@ mod tests {
             }
         );
         assert_eq!(tally.to_string(), "tests: 5 passed, 2 failed");
+        assert_eq!((tally + tally).to_string(), "tests: 10 passed, 4 failed");
     }
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: everything that `check` lints, then every test of the workspace against real servers.
+//! `cargo xtask test`: everything that `check` lints, then every test of the workspace against real servers; the stories
+//! on a cluster instead, or as well. The last line sums up what was run.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -25,6 +26,48 @@ const BINARIES: [(&str, &str, &str); 2] = [
 /// # Errors
 /// When something cannot be got or built, a lint fails, or a test does.
 pub(crate) fn run(places: &Places, only: Option<&str>) -> Result<()> {
+    conclude(run_here(places, only)?)
+}
+
+/// Runs the stories of `tests/cluster` on a cluster that is brought up for them, unless one is up already.
+///
+/// # Errors
+/// When the cluster does not come up or go down, an image cannot be made, or a story fails.
+pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> {
+    conclude(run_there(places, only)?)
+}
+
+/// Runs all of both; the stories on a cluster only after all else has passed.
+///
+/// # Errors
+/// Those of [`run`] and [`run_on_cluster`].
+pub(crate) fn run_all(places: &Places) -> Result<()> {
+    let here = run_here(places, None)?;
+    if !here.succeeded {
+        return conclude(here);
+    }
+    let there = run_there(places, None)?;
+    conclude(Ran {
+        tally: here.tally + there.tally,
+        succeeded: there.succeeded,
+    })
+}
+
+/// What tests came to.
+#[derive(Debug, Clone, Copy)]
+struct Ran {
+    tally: Tally,
+    /// Whether all of them were built, ran to their ends and passed.
+    succeeded: bool,
+}
+
+/// Ends with one line that sums all binaries up, and the verdict.
+fn conclude(ran: Ran) -> Result<()> {
+    console::result(&ran.tally.to_string())?;
+    verdict(ran.tally, ran.succeeded)
+}
+
+fn run_here(places: &Places, only: Option<&str>) -> Result<Ran> {
     let root = postgres::ensure(places, &postgres::all_majors())?;
     let path = postgres::search_path(root, std::env::var_os(postgres::PATH_VARIABLE))?;
     if only.is_none() {
@@ -46,11 +89,7 @@ pub(crate) fn run(places: &Places, only: Option<&str>) -> Result<()> {
     run_tests(&["--workspace"], &environment, only)
 }
 
-/// Runs the stories of `tests/cluster` on a cluster that is brought up for them, unless one is up already.
-///
-/// # Errors
-/// When the cluster does not come up or go down, an image cannot be made, or a story fails.
-pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> {
+fn run_there(places: &Places, only: Option<&str>) -> Result<Ran> {
     let mut archives = Vec::new();
     for program in [Program::Bough, Program::Inventory] {
         archives.push(image::make(program, Profile::Debug, None)?);
@@ -75,7 +114,7 @@ pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> 
     } else {
         Ok(())
     };
-    told.and(ended)
+    told.and_then(|ran| ended.map(|()| ran))
 }
 
 /// A line of `cargo build --message-format=json`, as far as we look at it.
@@ -138,8 +177,8 @@ fn executable(messages: &str, program: &str) -> Option<PathBuf> {
     })
 }
 
-/// Runs the tests, passes their output on, and ends with one line that sums all binaries up.
-fn run_tests(which: &[&str], environment: &[(&str, OsString)], only: Option<&str>) -> Result<()> {
+/// Runs the tests, and passes their output on.
+fn run_tests(which: &[&str], environment: &[(&str, OsString)], only: Option<&str>) -> Result<Ran> {
     let mut command = tools::cargo();
     command.args(["test", "--no-fail-fast"]).args(which);
     command.current_dir(workspace());
@@ -147,8 +186,7 @@ fn run_tests(which: &[&str], environment: &[(&str, OsString)], only: Option<&str
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.env(tools::ERROR_BACKTRACES, "0");
     let (tally, succeeded) = pass_through(&mut command, &mut io::stdout())?;
-    console::result(&tally.to_string())?;
-    verdict(tally, succeeded)
+    Ok(Ran { tally, succeeded })
 }
 
 /// Runs a command to its end and copies its output to `out`; gives what it counts, and whether the command succeeded.
@@ -165,7 +203,7 @@ fn pass_through(command: &mut Command, out: &mut impl Write) -> Result<(Tally, b
             Ok(_) => {}
             Err(error) => break Err(error),
         }
-        tally.add(&String::from_utf8_lossy(&line));
+        tally.count(&String::from_utf8_lossy(&line));
         if let Err(error) = out.write_all(&line).and_then(|()| out.flush()) {
             break Err(error);
         }

@@ -1,5 +1,5 @@
-//! Storage for claims: two filesystems on loop files, one that shares blocks (reflink) and one that does not, with local
-//! volumes made ahead on each, since nothing provisions them.
+//! Storage for claims: filesystems on loop files, which share blocks (reflink) or do not, and a small one, with local volumes
+//! made ahead on each, since nothing provisions them.
 //!
 //! A volume that was given back keeps what it holds until it is emptied, which the next `up` does. There are enough for a
 //! run of all stories.
@@ -15,12 +15,6 @@ use super::namespaces::{NODE, mount};
 use super::place::Place;
 use crate::command;
 
-/// How large a filesystem may grow. Its file is sparse.
-const FILESYSTEM_BYTES: u64 = 40 << 30;
-
-/// Volumes of a class.
-const VOLUMES: usize = 32;
-
 /// What a volume says that it holds. Nothing keeps its user to that.
 const CAPACITY: &str = "20Gi";
 
@@ -29,19 +23,35 @@ struct Class {
     /// Its name in the cluster; the filesystem's in the node's directory.
     name: &'static str,
     option: &'static str,
+    /// How large its filesystem may grow. The file of that is sparse.
+    bytes: u64,
+    /// How many volumes it has: more than all stories claim, of which one that was given back is none.
+    volumes: usize,
     /// Claims that name no class get this one.
     is_default: bool,
 }
 
-const CLASSES: [Class; 2] = [
+const CLASSES: [Class; 3] = [
     Class {
         name: "reflink",
         option: "reflink=1",
+        bytes: 40 << 30,
+        volumes: 96,
         is_default: true,
     },
     Class {
         name: "plain",
         option: "reflink=0",
+        bytes: 40 << 30,
+        volumes: 16,
+        is_default: false,
+    },
+    // One volume that a story fills.
+    Class {
+        name: "small",
+        option: "reflink=1",
+        bytes: 2 << 30,
+        volumes: 1,
         is_default: false,
     },
 ];
@@ -54,7 +64,7 @@ pub(super) fn make(place: &Place) -> Result<()> {
     for class in &CLASSES {
         let (file, point) = (place.path(&format!("{}.xfs", class.name)), point(class));
         let point = place.path(&point);
-        let made = fs::File::create(&file).and_then(|made| made.set_len(FILESYSTEM_BYTES));
+        let made = fs::File::create(&file).and_then(|made| made.set_len(class.bytes));
         made.with_context(|| format!("create {}", file.display()))?;
         fs::create_dir_all(&point).with_context(|| format!("create {}", point.display()))?;
         let mut mkfs = Command::new("mkfs.xfs");
@@ -65,7 +75,7 @@ pub(super) fn make(place: &Place) -> Result<()> {
             file.as_ref(),
             point.as_ref(),
         ])?;
-        for number in 0..VOLUMES {
+        for number in 0..class.volumes {
             let volume = point.join(number.to_string());
             fs::create_dir(&volume).with_context(|| format!("create {}", volume.display()))?;
         }
@@ -78,7 +88,8 @@ pub(super) fn manifest(place: &Place) -> Value {
     let classes = CLASSES.iter().map(storage_class);
     let volumes = CLASSES.iter().flat_map(|class| {
         let point = place.path(&point(class));
-        (0..VOLUMES).map(move |number| volume(class.name, number, &point.join(number.to_string())))
+        (0..class.volumes)
+            .map(move |number| volume(class.name, number, &point.join(number.to_string())))
     });
     let items: Vec<Value> = classes.chain(volumes).collect();
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
@@ -100,7 +111,10 @@ pub(super) fn given_back(list: &Value) -> Vec<String> {
 pub(super) fn empty(place: &Place, name: &str) -> Result<Option<Value>> {
     let ours = CLASSES.iter().find_map(|class| {
         let number = name.strip_prefix(class.name)?.strip_prefix('-')?;
-        let number: usize = number.parse().ok().filter(|number| *number < VOLUMES)?;
+        let number: usize = number
+            .parse()
+            .ok()
+            .filter(|number| *number < class.volumes)?;
         Some((class, number))
     });
     let Some((class, number)) = ours else {
@@ -164,7 +178,8 @@ mod tests {
             .iter()
             .filter_map(|item| item["spec"]["local"]["path"].as_str())
             .collect();
-        assert_eq!(paths.len(), VOLUMES * CLASSES.len());
+        let wanted: usize = CLASSES.iter().map(|class| class.volumes).sum();
+        assert_eq!(paths.len(), wanted);
         assert!(
             paths
                 .iter()
