@@ -273,7 +273,27 @@ fn a_forged_requester_and_a_wish_that_is_nonsense_are_refused_by_the_api_server(
         create(&alice, &namespace, &both, false),
         "mode all has every table already",
     )?;
+    a_source_s_name_fits_its_host(&namespace)?;
     a_source_limits_its_branches(&namespace, &alice)
+}
+
+/// What the pod of a source's host could not be named after is no name of a source.
+fn a_source_s_name_fits_its_host(namespace: &Namespace<'_>) -> Result<()> {
+    let make = |name: &str| {
+        let source = json!({
+            "apiVersion": "bough.dev/v1alpha1", "kind": "Source", "metadata": {"name": name},
+            "spec": {
+                "connection": {"name": "s", "key": "url"}, "version": 16,
+                "addresses": [{"host": "db", "port": 5432}],
+            },
+        });
+        let words = ["create", "--dry-run=server", "-f", "-"];
+        namespace.tell(&words, &source.to_string())
+    };
+    make(&"x".repeat(39))?;
+    let sentence = "a source's name has at most 39 characters and no dot";
+    refused(make(&"x".repeat(40)), sentence)?;
+    refused(make("inventory.eu"), sentence)
 }
 
 /// A source that its administrator named says how long its branches live.

@@ -1,7 +1,9 @@
 //! A `Source`: its base is followed from inside the cluster, its branches come from that, and it goes without a trace.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use fixtures::{Signal, eventually};
+use fixtures::{Signal, TestEnv, eventually};
 use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
@@ -32,13 +34,23 @@ fn make(namespace: &Namespace<'_>, name: &str, secret: &str, host: &str) -> Resu
         "spec": {
             "connection": {"name": secret, "key": "url"}, "version": 16, "follow": "physical",
             "addresses": [{"host": host, "port": 5432}], "storage": {"size": "1Gi"},
+            "ttlSecondsMax": 300,
         },
     }))
 }
 
+/// From a Secret's change to the source's: the kubelet lays it into a pod within some 90 s, and a source that waits is
+/// tried every minute.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(300);
+
 /// The source's status, once it is in `state`.
-fn wait_until(namespace: &Namespace<'_>, name: &str, state: &str) -> Result<Value> {
-    eventually(&format!("a source that is {state}"), LIMIT, || {
+fn wait_until(
+    namespace: &Namespace<'_>,
+    name: &str,
+    state: &str,
+    limit: Duration,
+) -> Result<Value> {
+    eventually(&format!("a source that is {state}"), limit, || {
         let text = namespace.ask(&["get", "sources.bough.dev", name, "-o", "json"])?;
         let source: Value = serde_json::from_str(&text)?;
         let status = source["status"].clone();
@@ -49,13 +61,15 @@ fn wait_until(namespace: &Namespace<'_>, name: &str, state: &str) -> Result<Valu
 #[test]
 fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     let cluster = Cluster::given()?;
-    let stage = Stage::open(&cluster)?;
+    let mut stage = Stage::open(&cluster)?;
+    let source = stage.shop.source();
+    stage.user.set("BOUGH_SOURCE_URL", source);
     let (user, namespace) = (&stage.user, stage.namespace());
     grant_replication(namespace)?;
     // The name that its programs do not use, but mean.
     let host = format!("postgres.{}.svc.cluster.local", namespace.name());
     make(namespace, "inventory", "database", &host)?;
-    let status = wait_until(namespace, "inventory", "following")?;
+    let status = wait_until(namespace, "inventory", "following", LIMIT)?;
     ensure!(status["host"] == "bough-source-inventory-0", "{status}");
     ensure!(status["position"].is_string(), "{status}");
     sql(
@@ -75,6 +89,16 @@ fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     );
     let slots = "SELECT count(*) FROM pg_replication_slots";
     ensure!(sql(namespace, slots)? == "1");
+    by_its_name(user, namespace)?;
+    // The API server does not know that it is the same server; the operator does.
+    let create = ["db-branches", "-n", namespace.name(), "create", "long"];
+    let long = ["--version", "16", "--ttl", "301"];
+    let told = user.run([&create[..], &long].concat(), LIMIT)?;
+    let told = told.exit_code(4)?.stderr;
+    let words = "refused: branches of the source inventory live for at most 300 s";
+    ensure!(told.contains(words), "{told}");
+    let refused = ["delete", "branches.bough.dev", "--field-selector"];
+    namespace.ask(&[&refused[..], &["spec.id=long"]].concat())?;
 
     // Its branches keep its host; the last one lets it go.
     namespace.ask(&["delete", "sources.bough.dev", "inventory"])?;
@@ -92,6 +116,62 @@ fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Who has no connection string asks by the name of the `Source`.
+fn by_its_name(user: &TestEnv, namespace: &Namespace<'_>) -> Result<()> {
+    let branches = ["db-branches", "-n", namespace.name()];
+    let create = [&branches[..], &["create", "by-name", "--source"]].concat();
+    let told = user.run([&create[..], &["nothing"]].concat(), LIMIT)?;
+    let told = told.exit_code(3)?.stderr;
+    for words in ["has the source nothing", "there is inventory"] {
+        ensure!(told.contains(words), "{told}\nhas no {words:?}");
+    }
+    let other = [&create[..], &["inventory", "--version", "17"]].concat();
+    let told = user.run(other, LIMIT)?.exit_code(2)?.stderr;
+    ensure!(told.contains("inventory has version 16"), "{told}");
+    user.run([&create[..], &["inventory"]].concat(), LIMIT)?
+        .success()?;
+    let stock = "SELECT stock_quantity FROM products WHERE product_id = '1'";
+    let psql = ["psql", "by-name", "--", "-Atc", stock];
+    let stock = user.run([&branches[..], &psql].concat(), LIMIT)?;
+    ensure!(stock.success()?.trim() == "77");
+    let ours = "jsonpath={.items[*].status.host}";
+    let hosts = namespace.ask(&["get", "branches.bough.dev", "-o", ours])?;
+    ensure!(
+        hosts == "bough-source-inventory-0 bough-source-inventory-0",
+        "{hosts}"
+    );
+    user.run([&branches[..], &["destroy", "by-name"]].concat(), LIMIT)?
+        .success()
+        .map(drop)
+}
+
+#[test]
+fn a_followed_source_s_new_password_is_taken_up_without_anybody_s_doing() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let stage = Stage::open(&cluster)?;
+    let namespace = stage.namespace();
+    grant_replication(namespace)?;
+    make(namespace, "inventory", "database", "postgres")?;
+    wait_until(namespace, "inventory", "following", LIMIT)?;
+    sql(namespace, "ALTER ROLE inventory PASSWORD 'another-one'")?;
+    // A connection that stands goes on with the old one.
+    let part = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication";
+    sql(namespace, part)?;
+    let status = wait_until(namespace, "inventory", "waiting", LIMIT)?;
+    let message = status["message"].as_str().context("a message")?;
+    ensure!(message.contains("password"), "{message}");
+    let secret = json!({"stringData": {
+        "url": "postgresql://inventory:another-one@postgres:5432/inventory",
+    }});
+    namespace.ask(&["patch", "secret", "database", "-p", &secret.to_string()])?;
+    wait_until(namespace, "inventory", "following", TAKEN_UP_WITHIN)?;
+    let replayed = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+    ensure!(sql(namespace, replayed)? == "1");
+    namespace
+        .ask(&["delete", "sources.bough.dev", "inventory"])
+        .map(drop)
+}
+
 #[test]
 fn a_source_that_refuses_says_so_and_no_password() -> Result<()> {
     let cluster = Cluster::given()?;
@@ -102,7 +182,7 @@ fn a_source_that_refuses_says_so_and_no_password() -> Result<()> {
         "stringData": {"url": "postgresql://inventory:not-this-one@postgres:5432/inventory"},
     }))?;
     make(namespace, "inventory", "wrong", "postgres")?;
-    let status = wait_until(namespace, "inventory", "failed")?;
+    let status = wait_until(namespace, "inventory", "failed", LIMIT)?;
     let message = status["message"].as_str().context("a message")?;
     ensure!(
         message.contains("password") && !message.contains("not-this-one"),

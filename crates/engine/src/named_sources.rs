@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use model::chain;
 use model::engine_api::{
     AddSource, BaseMode, Problem, ProblemKind, SourceCare, SourceName, SourceView,
@@ -15,11 +16,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::app::Shared;
 use crate::base::followed::{Choice, Way, choose};
+use crate::base::living::Phase;
 use crate::branch::record::Spec;
 use crate::catalogue::{CatalogueError, Record};
 use crate::machine::Machine;
 use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
+use crate::source::facts::Facts;
 use crate::upkeep::{self, Wanted};
 
 /// Sources that may have names at once: a bound on the catalogue, far above a company's number of databases.
@@ -182,7 +185,8 @@ impl NamedSources {
     }
 
     /// Names the source behind `url`, after asking it who it is. The same name again is a new URL of the same
-    /// database, such as one with a new password.
+    /// database, such as one with a new password. The same of a base that lives leaves that alone, whose patience with its
+    /// source would begin anew.
     ///
     /// # Errors
     /// [`Problem`] of kind `Source` where it cannot be asked, or is to be followed and cannot be; `Conflict` where the
@@ -216,28 +220,7 @@ impl NamedSources {
                 ..problem
             }
         })?;
-        let view = SourceView {
-            name: name.clone(),
-            url: parsed.redacted(),
-            database: facts.database.clone(),
-            user: facts.session_user.clone(),
-            version: facts.major,
-            system_identifier: facts
-                .system_identifier
-                .clone()
-                .unwrap_or_else(|| "unknown".to_owned()),
-            addresses: care.addresses.clone(),
-            prepare_sha256: care.prepare.as_ref().map(|sql| sha256(sql.reveal())),
-            warm: care.warm,
-            refresh_seconds: care.refresh_seconds,
-            rate_bytes_max: care.rate_bytes_max,
-            copied_at: None,
-            looked_at: None,
-            failure: None,
-            progress: None,
-            base: None,
-            added_at: shared.machine.clock.now(),
-        };
+        let view = describe(&name, &parsed, &facts, &care, shared.machine.clock.now());
         self.check_room(&view)?;
         let record = NamedSource {
             url,
@@ -245,6 +228,15 @@ impl NamedSources {
             view: view.clone(),
         };
         let wanted = record.wanted();
+        if let Some(entry) = shared.bases.living().get(&name)
+            && matches!(entry.phase(), Phase::Lives(_))
+            && self.known().get(&name).map(NamedSource::wanted).as_ref() == Some(&wanted)
+        {
+            return Ok(SourceView {
+                base: Some(entry.view(&wanted.care)),
+                ..view
+            });
+        }
         let choice = choose_way(&wanted, shared).await?;
         self.machine
             .catalogue
@@ -299,6 +291,38 @@ impl NamedSources {
         self.known().remove(name);
         upkeep::forget(shared, name).await;
         Ok(())
+    }
+}
+
+/// A source as it is when it is added.
+fn describe(
+    name: &SourceName,
+    url: &PgUrl,
+    facts: &Facts,
+    care: &SourceCare,
+    now: Timestamp,
+) -> SourceView {
+    SourceView {
+        name: name.clone(),
+        url: url.redacted(),
+        database: facts.database.clone(),
+        user: facts.session_user.clone(),
+        version: facts.major,
+        system_identifier: facts
+            .system_identifier
+            .clone()
+            .unwrap_or_else(|| "unknown".to_owned()),
+        addresses: care.addresses.clone(),
+        prepare_sha256: care.prepare.as_ref().map(|sql| sha256(sql.reveal())),
+        warm: care.warm,
+        refresh_seconds: care.refresh_seconds,
+        rate_bytes_max: care.rate_bytes_max,
+        copied_at: None,
+        looked_at: None,
+        failure: None,
+        progress: None,
+        base: None,
+        added_at: now,
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) use presence::{delete, make};
 pub const HOST_LABEL: &str = "bough.dev/host";
 
 /// The label of a source's host, with the source's name.
-pub(crate) const SOURCE_LABEL: &str = "bough.dev/source";
+pub const SOURCE_LABEL: &str = "bough.dev/source";
 
 /// Where a source's host has its connection strings.
 pub(crate) const SOURCE_DIR: &str = "/etc/bough/source";
@@ -32,10 +32,6 @@ pub(crate) const REPLICATION_FILE: &str = "replication";
 
 /// What the name of a source's host begins with.
 const OF_SOURCE: &str = "bough-source-";
-
-/// The longest name of a source: Kubernetes labels a stateful set's pods with its name and eleven characters more, of 63
-/// (<https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/>).
-pub(crate) const SOURCE_NAME_MAX: usize = 63 - 11 - OF_SOURCE.len();
 
 /// The program in a host.
 pub const PROGRAM: &str = "/opt/bough/bough";
@@ -243,6 +239,18 @@ impl Containers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_name_of_a_source_leaves_room_for_what_kubernetes_adds() {
+        // A label's longest value, and a hyphen with the hash of the set's revision.
+        const LABEL_CHARS_MAX: usize = 63;
+        const REVISION_CHARS: usize = 11;
+        let home = Home {
+            version: 16,
+            source: Some("x".repeat(resources::SOURCE_NAME_CHARS_MAX)),
+        };
+        assert_eq!(home.name().len() + REVISION_CHARS, LABEL_CHARS_MAX);
+    }
 
     #[test]
     fn a_host_is_as_restricted_as_pod_security_has_it() {

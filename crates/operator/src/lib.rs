@@ -36,7 +36,9 @@ use tokio::time::Instant;
 
 pub use branch::ASKED_ANNOTATION;
 pub use clear::{ClearError, Cleared, clear};
-pub use host::{CONTAINER as HOST_CONTAINER, DATA_DIR, HOST_LABEL, HostSettings, PROGRAM};
+pub use host::{
+    CONTAINER as HOST_CONTAINER, DATA_DIR, HOST_LABEL, HostSettings, PROGRAM, SOURCE_LABEL,
+};
 pub use install::{Change, InstallError, apply, remove, title};
 pub use leader::{Candidate, LEASE_NAME};
 pub use limits::{LIMITS_NAME, Limits};

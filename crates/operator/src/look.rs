@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use model::engine_api::BranchView;
-use resources::{Branch, BranchPhase};
+use resources::{Branch, BranchPhase, Source};
 use tokio::time::Instant;
 
 use crate::branch::{self, Action, Host};
@@ -38,7 +38,8 @@ pub(crate) async fn look(
     };
     observed.answered();
     let all = groups.iter().flat_map(|group| &group.branches);
-    let refused = branch::refusals(all, &allowed);
+    let sources: Vec<&Source> = groups.iter().filter_map(|it| it.source.as_ref()).collect();
+    let refused = branch::refusals(all, &sources, &allowed);
     let mut seen = Seen::default();
     for group in &groups {
         observed.turns(Loop::Branches);

@@ -3,6 +3,7 @@
 //! Owns what the engine of its host is told of it, and what the resource says. Leaves the host to `host`, following to the
 //! engine, and which branches come from it to `look`.
 
+mod address;
 mod apply;
 mod plan;
 
@@ -13,6 +14,7 @@ use resources::Source;
 
 use crate::host::{self, Answering, Home};
 use crate::step::StepError;
+pub(crate) use address::is_of;
 use plan::Kept;
 
 /// Has the engine of a source's host keep its base, and the resource say how that stands.
@@ -36,7 +38,8 @@ pub(crate) async fn look(
                 known,
             };
             if plan::is_due(source, &kept, now) {
-                apply::add(&pods, pod, source).await?
+                let added = apply::add(&pods, pod, source).await?;
+                plan::after_adding(kept, added)
             } else {
                 kept
             }

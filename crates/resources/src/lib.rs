@@ -30,7 +30,8 @@ pub use session::{
     IncomingWish, NetworkWish, Session, SessionAgent, SessionPhase, SessionSpec, SessionStatus,
 };
 pub use source::{
-    FollowMode, SecretKey, Source, SourceAddress, SourceSpec, SourceStatus, SourceStorage, WarmPool,
+    FollowMode, SOURCE_NAME_CHARS_MAX, SecretKey, Source, SourceAddress, SourceSpec, SourceStatus,
+    SourceStorage, WarmPool,
 };
 pub use workload::{Workload, WorkloadKind};
 

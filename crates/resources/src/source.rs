@@ -4,6 +4,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The longest name of a source, in characters. Its branch host is the stateful set `bough-source-NAME`, and Kubernetes
+/// labels the pods of one with its name and eleven characters more, of 63
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/>).
+pub const SOURCE_NAME_CHARS_MAX: usize = 39;
+
 /// How a shared database is reached, followed and handed out.
 #[derive(Debug, Clone, PartialEq, Eq, CustomResource, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -15,6 +20,10 @@ use serde::{Deserialize, Serialize};
     category = "bough",
     derive = "PartialEq",
     doc = "A shared database that branches are made of",
+    validation = (
+        "self.metadata.name.size() <= 39 && !self.metadata.name.contains('.')",
+        "a source's name has at most 39 characters and no dot, for its host's pod is named after it: give it another name"
+    ),
     printcolumn(name = "Version", type_ = "integer", json_path = ".spec.version"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Position", type_ = "string", json_path = ".status.position"),

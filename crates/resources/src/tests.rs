@@ -116,6 +116,17 @@ fn what_several_fields_decide_is_a_rule() {
 }
 
 #[test]
+fn the_rule_about_a_source_s_name_is_the_one_that_is_documented() {
+    let rules = schema("Source")["x-kubernetes-validations"].clone();
+    let rule = rules[0]["rule"].as_str().expect("a rule");
+    let limit = format!("self.metadata.name.size() <= {SOURCE_NAME_CHARS_MAX} ");
+    assert!(rule.starts_with(&limit), "{rule}");
+    let message = rules[0]["message"].as_str().expect("a message");
+    let limit = format!("at most {SOURCE_NAME_CHARS_MAX} characters");
+    assert!(message.contains(&limit), "{message}");
+}
+
+#[test]
 fn a_branch_comes_back_from_json_as_it_was() {
     let text = json!({
         "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",

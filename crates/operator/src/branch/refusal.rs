@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use resources::Branch;
+use resources::{Branch, Source};
 
 use crate::limits::{Allowed, LIMITS_NAME, LimitError};
+use crate::source::is_of;
 
 use super::plan::FINALIZER;
 
@@ -23,6 +24,7 @@ pub(crate) fn key(branch: &Branch) -> Key {
 /// The branches that are refused, each with why, for a person.
 pub(crate) fn refusals<'a>(
     branches: impl Iterator<Item = &'a Branch>,
+    sources: &[&Source],
     allowed: &Result<Allowed, LimitError>,
 ) -> BTreeMap<Key, String> {
     // One that goes makes room.
@@ -44,6 +46,7 @@ pub(crate) fn refusals<'a>(
             _ if is_in(branch) => None,
             Err(error) => Some(error.to_string()),
             Ok(allowed) => beyond(branch, allowed)
+                .or_else(|| outlives(branch, sources))
                 .or_else(|| full(allowed.per_user, *own, user, "user"))
                 .or_else(|| full(allowed.per_namespace, *there, &namespace, "namespace")),
         };
@@ -80,6 +83,19 @@ fn beyond(branch: &Branch, allowed: &Allowed) -> Option<String> {
     Some(format!(
         "branches of this cluster have the versions {} alone (configmap {LIMITS_NAME})",
         versions.join(",")
+    ))
+}
+
+/// Which of its sources lets no branch live for so long. The API server compares addresses as they are written, the
+/// operator every name that a server has.
+fn outlives(branch: &Branch, sources: &[&Source]) -> Option<String> {
+    let short = |it: &&&Source| branch.spec.ttl_seconds > it.spec.ttl_seconds_max;
+    let mut limiting = sources.iter().filter(short);
+    let source = limiting.find(|it| is_of(branch, it))?;
+    Some(format!(
+        "branches of the source {} live for at most {} s",
+        source.name_any(),
+        source.spec.ttl_seconds_max
     ))
 }
 
@@ -127,7 +143,7 @@ mod tests {
             per_namespace,
             ..Allowed::default()
         });
-        let refused = refusals(branches.iter(), &allowed);
+        let refused = refusals(branches.iter(), &[], &allowed);
         refused.into_keys().map(|(_, name)| name).collect()
     }
 
@@ -159,7 +175,7 @@ mod tests {
             per_user: Some(1),
             ..Allowed::default()
         });
-        let told = refusals(all.iter(), &allowed);
+        let told = refusals(all.iter(), &[], &allowed);
         let told: Vec<_> = told.values().collect();
         assert_eq!(
             told,
@@ -172,7 +188,7 @@ mod tests {
             namespace: "bough-operator".to_owned(),
         });
         for unknown in [Allowed::read(&data), gone] {
-            let told = refusals(all.iter(), &unknown);
+            let told = refusals(all.iter(), &[], &unknown);
             let told: Vec<_> = told.iter().map(|((_, name), why)| (name, why)).collect();
             let [(name, why)] = told.as_slice() else {
                 panic!("{told:?}");
@@ -202,7 +218,7 @@ mod tests {
             versions: Some(vec![16, 17]),
             ..Allowed::default()
         });
-        let told = refusals(all.iter(), &allowed);
+        let told = refusals(all.iter(), &[], &allowed);
         let told: Vec<_> = told
             .iter()
             .map(|((_, name), why)| (name.as_str(), why.as_str()))
@@ -220,5 +236,33 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn no_branch_outlives_what_its_source_allows_by_whichever_name() {
+        let mut all = [
+            branch("shop", "long", "alice", 1, false),
+            branch("shop", "fits", "alice", 2, false),
+            branch("bank", "elsewhere", "alice", 3, false),
+            branch("shop", "is-in", "bob", 4, true),
+        ];
+        for (branch, ttl) in all.iter_mut().zip([61, 60, 61, 61]) {
+            branch.spec.ttl_seconds = ttl;
+        }
+        let source: Source = serde_json::from_value(json!({
+            "metadata": {"name": "orders", "namespace": "shop"},
+            "spec": {
+                "connection": {"name": "s", "key": "k"}, "version": 16, "ttlSecondsMax": 60,
+                "addresses": [{"host": "db.shop.svc.cluster.local", "port": 5432}],
+            },
+        }))
+        .expect("a source");
+        let told = refusals(all.iter(), &[&source], &Ok(Allowed::default()));
+        let told: Vec<_> = told
+            .iter()
+            .map(|((_, name), why)| (name.as_str(), why.as_str()))
+            .collect();
+        let why = "refused: branches of the source orders live for at most 60 s";
+        assert_eq!(told, [("long", why)]);
     }
 }

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use resources::{Branch, Source, SourceAddress};
+use resources::{Branch, SOURCE_NAME_CHARS_MAX, Source};
 
-use crate::host::{Home, SOURCE_NAME_MAX};
+use crate::host::Home;
+use crate::source::is_of;
 
 /// One host, and those it is for.
 #[derive(Debug)]
@@ -65,9 +66,12 @@ pub(super) fn groups(
     groups.collect()
 }
 
-/// Whether a source is one that gets a host.
+/// Whether a source is one that gets a host. A name that its host cannot have the API server refuses; one may be older
+/// than that rule.
 fn is_wanted(source: &Source) -> bool {
-    source.metadata.deletion_timestamp.is_none() && source.name_any().len() <= SOURCE_NAME_MAX
+    let name = source.name_any();
+    let fits = name.len() <= SOURCE_NAME_CHARS_MAX && !name.contains('.');
+    source.metadata.deletion_timestamp.is_none() && fits
 }
 
 fn of_home<'a>(sources: &'a [Source], namespace: &str, home: &Home) -> Option<&'a Source> {
@@ -84,41 +88,13 @@ fn home(branch: &Branch, sources: &[Source]) -> Home {
     if let Some(pod) = branch.status.as_ref().and_then(|it| it.host.as_ref()) {
         return Home::of_pod(version, pod);
     }
-    let namespace = branch.namespace().unwrap_or_default();
     let source = sources.iter().find(|source| {
-        is_wanted(source)
-            && source.namespace().as_ref() == Some(&namespace)
-            && source.spec.version == version
-            && source
-                .spec
-                .addresses
-                .iter()
-                .any(|it| names(it, &branch.spec.source, &namespace))
+        is_wanted(source) && source.spec.version == version && is_of(branch, source)
     });
     Home {
         version,
         source: source.map(ResourceExt::name_any),
     }
-}
-
-/// Whether a branch that says `told`, which is HOST:PORT/DATABASE, means the server at `address`.
-fn names(address: &SourceAddress, told: &str, namespace: &str) -> bool {
-    let server = told.split_once('/').map_or(told, |(server, _)| server);
-    let Some((host, port)) = server.rsplit_once(':') else {
-        return false;
-    };
-    port == address.port.to_string() && short(host, namespace) == short(&address.host, namespace)
-}
-
-/// A name without what every name of a service of `namespace` may end with
-/// (<https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/>).
-fn short<'a>(host: &'a str, namespace: &str) -> &'a str {
-    let host = host.trim_end_matches('.');
-    let host = host.strip_suffix(".svc.cluster.local").unwrap_or(host);
-    let host = host.strip_suffix(".svc").unwrap_or(host);
-    host.strip_suffix(namespace)
-        .and_then(|it| it.strip_suffix('.'))
-        .unwrap_or(host)
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 //! ```text
 //!   made ──host answers──> added to the engine ──> looking ──> seeding ──> following <──> waiting
 //!     ^                         │                        └──> dumping, with why nobody follows
-//!     └── changed, or failed ───┘ (again after RETRY_AFTER)
+//!     └─ changed, failed, waiting ┘ (the last two again after RETRY_AFTER)
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
 use model::engine_api::{BaseActivity, BaseMode, SourceView};
 use resources::{Source, SourceStatus};
 
-/// How long after it failed a source is added again: its Secret may have become another one.
+/// How long after it failed, or while nothing arrives from it, a source is added again: its Secret may have become
+/// another one.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long a position may have moved on before it is told.
@@ -49,7 +50,8 @@ pub(super) fn is_due(source: &Source, kept: &Kept, now: Timestamp) -> bool {
     let generation = source.metadata.generation.unwrap_or_default();
     let failed = status.state.as_deref() == Some(FAILED)
         || known.as_ref().is_some_and(|it| it.failure.is_some());
-    if failed && status.observed_generation == generation {
+    let waits = known.as_deref().is_some_and(waits);
+    if (failed || waits) && status.observed_generation == generation {
         return is_past(&status, RETRY_AFTER, now);
     }
     known.is_none() || status.observed_generation != generation
@@ -103,9 +105,31 @@ pub(super) fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<Sou
         ..wanted.clone()
     } == before;
     let moved = wanted.position != before.position && is_past(&before, POSITION_STALE, now);
-    // What failed once more is told once more, for the time counts from it.
-    let failed = wanted.state.as_deref() == Some(FAILED) && is_past(&before, RETRY_AFTER, now);
-    (!same || moved || failed).then_some(wanted)
+    // What was tried once more is told once more, for the time counts from it.
+    let tried = [FAILED, BaseActivity::Waiting.as_str()];
+    let tried = wanted
+        .state
+        .as_deref()
+        .is_some_and(|it| tried.contains(&it));
+    let tried = tried && is_past(&before, RETRY_AFTER, now);
+    (!same || moved || tried).then_some(wanted)
+}
+
+/// Whether nothing arrives from a source whose base lives.
+fn waits(view: &SourceView) -> bool {
+    let base = view.base.as_ref();
+    base.is_some_and(|it| it.activity == BaseActivity::Waiting)
+}
+
+/// What stands of a source that was added again. A base that waits says better than the engine's refusal why it does, and
+/// goes on as soon as it can.
+pub(super) fn after_adding(before: Kept, after: Kept) -> Kept {
+    let waited = matches!(&before, Kept::In { known: Some(view), .. } if waits(view));
+    if waited && matches!(after, Kept::Refused { .. }) {
+        before
+    } else {
+        after
+    }
 }
 
 /// A source for a person: what went wrong, else how it is kept and why not better.
@@ -220,6 +244,37 @@ mod tests {
         let told = status(&source(1, None), &later, at(TOLD)).expect("news");
         assert_eq!(told.message.as_deref(), Some("no space"));
         assert!(!is_due(&source(1, Some(told)), &later, soon));
+    }
+
+    #[test]
+    fn a_base_that_waits_is_added_again_after_a_while_and_tells_why_it_waits() {
+        let mut waiting = kept("0/1", Value::Null);
+        let Kept::In {
+            known: Some(view), ..
+        } = &mut waiting
+        else {
+            panic!("it is known");
+        };
+        let base = view.base.as_mut().expect("a base");
+        base.activity = BaseActivity::Waiting;
+        base.said = Some("password authentication failed".to_owned());
+        let told = status(&source(1, None), &waiting, at(TOLD)).expect("news");
+        assert_eq!(told.state.as_deref(), Some("waiting"));
+        let waits = source(1, Some(told));
+        let (soon, later) = (at("2026-01-02T12:00:59Z"), at("2026-01-02T12:01:00Z"));
+        assert!(!is_due(&waits, &waiting, soon));
+        assert_eq!(status(&waits, &waiting, soon), None);
+        assert!(is_due(&waits, &waiting, later));
+        let refused = Kept::Refused {
+            pod: "p".to_owned(),
+            words: "cannot ask the source".to_owned(),
+        };
+        let stands = after_adding(waiting.clone(), refused.clone());
+        assert_eq!(stands, waiting);
+        let again = status(&waits, &stands, later).expect("the time counts from it");
+        assert!(!is_due(&source(1, Some(again)), &stands, later));
+        let follows = kept("0/1", Value::Null);
+        assert_eq!(after_adding(follows, refused.clone()), refused);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use model::engine_api::{BranchView, EnsureBranch, SourceRef};
-use model::{BranchId, CopyMode, CopySpec, ExitCode, Namespace, PgMajor, PgUrl, Ttl};
+use model::engine_api::{BranchView, EnsureBranch, SourceName, SourceRef};
+use model::{BranchId, CopyMode, CopySpec, ExitCode, Namespace, PgMajor, PgUrl, Secret, Ttl};
 use serde::Serialize;
 
 use super::url::Led;
@@ -108,9 +108,17 @@ enum ThereError {
          source"
     )]
     Version,
-    /// Names are an engine's own.
-    #[error("`db-branches create` in a cluster takes a source by its URL, and knows no names yet")]
-    Name,
+    /// Its host has just been made, or is refused by it.
+    #[error("the branch host of the source {0} does not know it yet")]
+    Unknown(SourceName),
+    /// Its host has one version.
+    #[error("the source {name} has version {source_has}, and so have its branches")]
+    OtherVersion {
+        /// The source's name.
+        name: SourceName,
+        /// The source's version.
+        source_has: PgMajor,
+    },
 }
 
 /// The host of a new branch in a cluster.
@@ -122,28 +130,16 @@ async fn request_host(
     kubeconfig: &Kubeconfig,
     namespace: &Namespace,
     source: &SourceRef,
-    settings: &Settings,
+    (settings, ui): (&Settings, &Ui),
 ) -> Result<BranchHost, CommandError> {
-    let refuse = |error, hint: &str| Err(CommandError::new(ExitCode::Usage, error).with_hint(hint));
-    let SourceRef::Url(url) = source else {
-        return refuse(
-            ThereError::Name,
-            "`--source -` reads a URL from standard input",
-        );
-    };
-    let url = PgUrl::parse(url.reveal()).map_err(SourceArgError::Url)?;
     contexts::require_operator(kubeconfig, namespace).await?;
-    let version = match args.version {
-        Some(version) => Some(version),
-        None => BranchHost::source_version(kubeconfig, namespace, &url).await?,
+    let (source, version) = match source {
+        SourceRef::Url(url) => of_url(args, kubeconfig, namespace, url).await?,
+        SourceRef::Name(name) => of_name(args, kubeconfig, namespace, name, (settings, ui)).await?,
     };
-    let Some(version) = version else {
-        return refuse(ThereError::Version, "--version 16, as its source has it");
-    };
-    let database = args.database.clone().or_else(|| url.database());
     let wish = BranchWish {
         id: args.id.clone(),
-        source: format!("{}/{}", url.address(), database.unwrap_or_default()),
+        source,
         version,
         copy: copy_of(args),
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
@@ -151,6 +147,61 @@ async fn request_host(
     };
     let host = BranchHost::request_one(kubeconfig, namespace, wish, settings).await;
     host.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
+}
+
+/// What a resource says of a source by its URL, and the version of the branch.
+async fn of_url(
+    args: &CreateArgs,
+    kubeconfig: &Kubeconfig,
+    namespace: &Namespace,
+    url: &Secret,
+) -> Result<(String, PgMajor), CommandError> {
+    let url = PgUrl::parse(url.reveal()).map_err(SourceArgError::Url)?;
+    let version = match args.version {
+        Some(version) => Some(version),
+        None => BranchHost::source_version(kubeconfig, namespace, &url).await?,
+    };
+    let Some(version) = version else {
+        let hint = "--version 16, as its source has it";
+        return Err(CommandError::new(ExitCode::Usage, ThereError::Version).with_hint(hint));
+    };
+    let database = args.database.clone().or_else(|| url.database());
+    let source = format!("{}/{}", url.address(), database.unwrap_or_default());
+    Ok((source, version))
+}
+
+/// The same of one that a `Source` names: its host's engine knows the rest.
+async fn of_name(
+    args: &CreateArgs,
+    kubeconfig: &Kubeconfig,
+    namespace: &Namespace,
+    name: &SourceName,
+    (settings, ui): (&Settings, &Ui),
+) -> Result<(String, PgMajor), CommandError> {
+    let host = BranchHost::of_source(kubeconfig, namespace, name, settings).await?;
+    let engine = crate::commands::connect_engine(&host.settings, ui).await?;
+    let known = engine.client.sources().await?;
+    let known = known.into_iter().find(|it| it.name == *name);
+    let refuse = |code, error, hint: String| Err(CommandError::new(code, error).with_hint(hint));
+    // The operator names at least one: by it, it knows whose branch this is.
+    let address = known.as_ref().and_then(|it| it.addresses.first().cloned());
+    let (Some(known), Some(address)) = (known, address) else {
+        let hint = format!(
+            "`kubectl -n {namespace} describe sources.bough.dev {name}` says how it stands"
+        );
+        return refuse(ExitCode::Branch, ThereError::Unknown(name.clone()), hint);
+    };
+    let version = known.version;
+    if args.version.is_some_and(|it| it != version) {
+        let error = ThereError::OtherVersion {
+            name: name.clone(),
+            source_has: version,
+        };
+        let hint = "`--source -` with its URL makes one of another version".to_owned();
+        return refuse(ExitCode::Usage, error, hint);
+    }
+    let database = args.database.clone().unwrap_or(known.database);
+    Ok((format!("{address}/{database}"), version))
 }
 
 fn copy_of(args: &CreateArgs) -> CopySpec {
@@ -170,7 +221,7 @@ pub(super) async fn run(
     let source = source_arg::resolve(args.source.as_deref(), settings, ui)?;
     let host = match &whose.context.kubeconfig {
         Some(kubeconfig) => {
-            Some(request_host(args, kubeconfig, &namespace, &source, settings).await?)
+            Some(request_host(args, kubeconfig, &namespace, &source, (settings, ui)).await?)
         }
         None => None,
     };

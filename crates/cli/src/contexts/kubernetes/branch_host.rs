@@ -22,6 +22,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use model::engine_api::SourceName;
 use model::{
     BranchId, BranchName, CopyMode, CopySpec, Namespace, PgMajor, PgUrl, TargetKind, TargetRef, Ttl,
 };
@@ -180,7 +181,7 @@ impl BranchHost {
         settings: &Settings,
     ) -> Result<Vec<Self>, ClusterError> {
         let client = kubeconfig.client().await?;
-        let found = hosts(&client, namespace).await?;
+        let found = hosts(&client, namespace, operator::HOST_LABEL).await?;
         if let ([], Some(namespace)) = (found.as_slice(), namespace) {
             return Err(ClusterError::NoHost {
                 namespace: namespace.clone(),
@@ -189,8 +190,31 @@ impl BranchHost {
         }
         let opened = found
             .into_iter()
-            .map(|(namespace, pod)| Self::open(client.clone(), &namespace, pod, settings));
+            .map(|host| Self::open(client.clone(), &host.namespace, host.pod, settings));
         opened.collect()
+    }
+
+    /// The host that follows the `Source` of this name.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when there is none, or when the user may not look.
+    pub(crate) async fn of_source(
+        kubeconfig: &Kubeconfig,
+        namespace: &Namespace,
+        name: &SourceName,
+        settings: &Settings,
+    ) -> Result<Self, ClusterError> {
+        let client = kubeconfig.client().await?;
+        let found = hosts(&client, Some(namespace), operator::SOURCE_LABEL).await?;
+        let is_its = |host: &&Found| host.source.as_deref() == Some(name.as_str());
+        let Some(host) = found.iter().find(is_its) else {
+            return Err(ClusterError::NoSource {
+                name: name.to_string(),
+                namespace: namespace.clone(),
+                known: found.into_iter().filter_map(|host| host.source).collect(),
+            });
+        };
+        Self::open(client, namespace, host.pod.clone(), settings)
     }
 
     /// Which PostgreSQL the branch hosts of a namespace reach by `url`; none where it has no host that could be asked.
@@ -204,12 +228,12 @@ impl BranchHost {
     ) -> Result<Option<PgMajor>, ClusterError> {
         let client = kubeconfig.client().await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-        let hosts = hosts(&client, Some(namespace)).await?;
-        let Some((_, pod)) = hosts.first() else {
+        let hosts = hosts(&client, Some(namespace), operator::HOST_LABEL).await?;
+        let Some(host) = hosts.first() else {
             return Ok(None);
         };
         let (container, program) = (operator::HOST_CONTAINER, operator::PROGRAM);
-        let asked = source_version::ask(&pods, pod, container, program, url).await;
+        let asked = source_version::ask(&pods, &host.pod, container, program, url).await;
         asked.map(Some)
     }
 
@@ -251,16 +275,25 @@ impl BranchHost {
     }
 }
 
-/// The pods of branch hosts, each with its namespace.
+/// A branch host that is there.
+struct Found {
+    namespace: Namespace,
+    pod: String,
+    /// The `Source` that it follows.
+    source: Option<String>,
+}
+
+/// The pods of branch hosts that have this label.
 async fn hosts(
     client: &Client,
     namespace: Option<&Namespace>,
-) -> Result<Vec<(Namespace, String)>, ClusterError> {
+    label: &str,
+) -> Result<Vec<Found>, ClusterError> {
     let pods: Api<Pod> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace.as_str()),
         None => Api::all(client.clone()),
     };
-    let which = ListParams::default().labels(operator::HOST_LABEL);
+    let which = ListParams::default().labels(label);
     let listed = pods.list(&which).await;
     let listed = listed.map_err(|error| {
         let (place, flag) = match namespace {
@@ -276,7 +309,11 @@ async fn hosts(
     let named = listed.items.iter().filter_map(|pod| {
         // The API server takes no other names.
         let namespace = Namespace::new(pod.namespace()?).ok()?;
-        Some((namespace, pod.name_any()))
+        Some(Found {
+            namespace,
+            pod: pod.name_any(),
+            source: pod.labels().get(operator::SOURCE_LABEL).cloned(),
+        })
     });
     Ok(named.collect())
 }

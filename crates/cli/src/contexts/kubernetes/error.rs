@@ -97,6 +97,16 @@ pub(crate) enum ClusterError {
         /// Why.
         why: String,
     },
+    /// No host follows a source of this name.
+    #[error("no branch host in namespace {namespace} has the source {name}")]
+    NoSource {
+        /// The name.
+        name: String,
+        /// The namespace.
+        namespace: Namespace,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// The source does not say which PostgreSQL it is.
     #[error("cannot ask the source for its version from the pod {pod}: {why}")]
     NoVersion {
@@ -210,6 +220,7 @@ impl ClusterError {
             | Self::NoOperator
             | Self::NoHost { .. }
             | Self::NoRoom { .. }
+            | Self::NoSource { .. }
             | Self::NoVersion { .. }
             | Self::Tunnel { .. }
             | Self::NotFound { .. }
@@ -245,6 +256,12 @@ impl ClusterError {
                  show what there is",
                 operator::HOST_LABEL
             )),
+            Self::NoSource {
+                namespace, known, ..
+            } if known.is_empty() => Some(format!(
+                "`kubectl -n {namespace} get sources.bough.dev` shows what is to be followed, and how that stands"
+            )),
+            Self::NoSource { known, .. } => Some(format!("there is {}", known.join(", "))),
             Self::NoVersion { .. } => Some(
                 "a version that is named is not asked for: \"version\": \"16\" in the file, --version 16 for `create`"
                     .to_owned(),
