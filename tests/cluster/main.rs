@@ -17,6 +17,7 @@ mod databases;
 mod doors;
 mod events;
 mod evictions;
+mod full_volume;
 mod images;
 mod killed;
 mod leader;

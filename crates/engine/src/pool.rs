@@ -175,6 +175,10 @@ impl Pool {
     pub async fn take(&self, order: Order) -> Option<Taken> {
         loop {
             let warm = self.pop(&order)?;
+            if !room::may_hand_out(&self.0.machine) {
+                self.discard(vec![warm]);
+                return None;
+            }
             if warm.server.exited().now_or_never().is_some() {
                 tracing::warn!(clone = %warm.name, "a warm clone has ended");
                 self.discard(vec![warm]);

@@ -31,6 +31,12 @@ pub(super) fn may_keep(machine: &Machine) -> bool {
     has_memory(machine, ByteSize(0)) && has_space(machine, ByteSize(0))
 }
 
+/// Whether somebody may have what was kept warm: a branch writes, which below the floor is refused with the numbers.
+pub(super) fn may_hand_out(machine: &Machine) -> bool {
+    let floor = machine.limits.free_floor_bytes;
+    free_space(&machine.layout.volume()).is_ok_and(|free| free >= floor)
+}
+
 /// Whether a clone of a snapshot of `size` may be made before anybody asks for it.
 pub(super) fn may_add(machine: &Machine, size: ByteSize) -> bool {
     let room = if machine.volume.clone_takes_room() {
