@@ -5,6 +5,7 @@
 
 mod encrypted;
 pub(crate) mod matrix;
+mod pooled;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -22,12 +22,13 @@ mod source_way;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{Environment, TargetChoice};
 use model::{ExitCode, Namespace};
 use supervisor::{
     Child, Command, FencePlan, GuardError, KnownHosts, OnSource, Output, Report, STOP_GRACE,
-    Signals, SignalsError, SpawnError, StopReason,
+    Signals, SignalsError, SpawnError, StopReason, TargetNetwork,
 };
 
 use crate::error::CommandError;
@@ -197,18 +198,9 @@ async fn live_joined(
     signals: &mut Signals,
     ui: &Ui,
 ) -> Result<Ran, CommandError> {
-    let remote = supervisor::remote_of(joined.as_ref().map(|joined| &joined.network));
-    let sources = fence::source_addresses(plan);
-    let made = async {
-        // Names are looked up while branches are made.
-        let (made, hosts) = tokio::join!(
-            make(plan, membership, ui),
-            KnownHosts::look_up(&remote, &sources)
-        );
-        made.map(|made| (made, hosts))
-    };
+    let network = joined.as_ref().map(|joined| &joined.network);
     let (made, hosts) = tokio::select! {
-        made = made => made?,
+        made = make_and_look_up(plan, network, membership, ui) => made?,
         signal = signals.interrupted() => {
             let code = u8::try_from(SIGNAL_BASE + signal).unwrap_or(u8::MAX);
             return Ok(Ran { result: Ok(code), counted: None });
@@ -271,6 +263,29 @@ struct Made {
     /// Branch by branch, whether the program insists on TLS there.
     tls: Vec<bool>,
     environment: Environment,
+}
+
+/// The same, and every address of the sources: names are looked up while branches are made, those that only the engine
+/// knows once it has told them.
+async fn make_and_look_up(
+    plan: &Plan,
+    network: Option<&Arc<TargetNetwork>>,
+    membership: &mut Membership<'_>,
+    ui: &Ui,
+) -> Result<(Made, KnownHosts), CommandError> {
+    let remote = supervisor::remote_of(network);
+    let sources = fence::source_addresses(plan);
+    let (made, hosts) = tokio::join!(
+        make(plan, membership, ui),
+        KnownHosts::look_up(&remote, &sources)
+    );
+    let made = made?;
+    let further = fence::further_addresses(&made.branches);
+    if further.is_empty() {
+        return Ok((made, hosts));
+    }
+    let all = sources.iter().chain(&further);
+    Ok((made, KnownHosts::look_up(&remote, all).await))
 }
 
 async fn make(plan: &Plan, membership: &mut Membership<'_>, ui: &Ui) -> Result<Made, CommandError> {

@@ -2,7 +2,8 @@
 //!
 //! Owns their records, passwords included. Asking them who they are is `source`'s.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -44,6 +45,21 @@ pub struct Meant {
     pub name: Option<SourceName>,
     /// How it is copied and kept.
     pub care: SourceCare,
+    /// What it is copied by, where the request came by another address of it, such as a pooler's.
+    pub url: Option<Secret>,
+}
+
+impl Meant {
+    /// What is copied for a request for `spec`.
+    pub fn spec<'a>(&self, spec: &'a Spec) -> Cow<'a, Spec> {
+        match &self.url {
+            None => Cow::Borrowed(spec),
+            Some(url) => Cow::Owned(Spec {
+                url: url.clone(),
+                ..spec.clone()
+            }),
+        }
+    }
 }
 
 impl NamedSource {
@@ -55,18 +71,38 @@ impl NamedSource {
         }
     }
 
+    /// Those of its URL.
+    fn own_addresses(&self) -> Vec<String> {
+        let own = PgUrl::parse(self.url.reveal()).map(|url| url.addresses());
+        own.iter().flatten().map(ToString::to_string).collect()
+    }
+
+    /// All of them.
+    fn addresses(&self) -> Vec<String> {
+        let further = self.care.addresses.iter().cloned();
+        self.own_addresses().into_iter().chain(further).collect()
+    }
+
     /// Whether a request for `database` by `url` means this source.
     fn is_meant(&self, url: &PgUrl, database: &str) -> bool {
-        let own = PgUrl::parse(self.url.reveal()).map(|url| url.addresses());
-        let own: Vec<String> = own.iter().flatten().map(ToString::to_string).collect();
-        let is_own =
-            |address: &String| own.contains(address) || self.care.addresses.contains(address);
-        let mut asked = url
-            .addresses()
-            .into_iter()
-            .map(|address| address.to_string());
-        self.view.database == database && asked.any(|address| is_own(&address))
+        self.view.database == database && names_one_of(url, &self.addresses())
     }
+
+    fn meant(&self, url: &PgUrl) -> Meant {
+        let is_by_its_own = names_one_of(url, &self.own_addresses());
+        Meant {
+            name: Some(self.view.name.clone()),
+            care: self.care.clone(),
+            url: (!is_by_its_own).then(|| self.url.clone()),
+        }
+    }
+}
+
+fn names_one_of(url: &PgUrl, addresses: &[String]) -> bool {
+    let asked = url.addresses().into_iter();
+    asked
+        .map(|address| address.to_string())
+        .any(|address| addresses.contains(&address))
 }
 
 impl Record for NamedSource {
@@ -122,6 +158,7 @@ impl NamedSources {
                 let meant = Meant {
                     name: Some(source.view.name.clone()),
                     care: source.care,
+                    url: None,
                 };
                 SourceView {
                     copied_at: shared.bases.newest_taken_at(&spec, &meant),
@@ -159,12 +196,21 @@ impl NamedSources {
             .values()
             .filter(|source| source.is_meant(&url, &database));
         let careful = meant.max_by_key(|source| source.care.prepare.is_some());
-        careful
-            .map(|source| Meant {
-                name: Some(source.view.name.clone()),
-                care: source.care.clone(),
-            })
-            .unwrap_or_default()
+        careful.map(|source| source.meant(&url)).unwrap_or_default()
+    }
+
+    /// Every address of the database that a request means, as the sources' names have them; none where it has no name.
+    pub fn addresses(&self, spec: &Spec) -> Vec<String> {
+        if spec.proxy.is_some() {
+            return Vec::new();
+        }
+        let (url, database) = (spec.url(), spec.database());
+        let known = self.known();
+        let meant = known
+            .values()
+            .filter(|source| source.is_meant(&url, &database));
+        let all: BTreeSet<String> = meant.flat_map(NamedSource::addresses).collect();
+        all.into_iter().collect()
     }
 
     /// Every source that is to be looked after without a request: its connection string and how.

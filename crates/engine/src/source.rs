@@ -1,7 +1,8 @@
 //! Sources: shared databases, which are only ever read.
 //!
 //! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`position`, through a
-//! `contact` that is kept for a while), whether it can be read (`access`), its roles (`roles`), and the ways to those
+//! `contact` that is kept for a while), whether it can be read (`access`), its roles (`roles`), whether a pooler stands
+//! before it (`pooler`), and the ways to those
 //! that only somebody else's network reaches (`gateways`). Every question is asked in a read-only transaction and by simple queries,
 //! so that nothing stays behind in a session that a pooler hands to somebody else. Leaves copying to `base::copy`.
 
@@ -9,12 +10,14 @@ pub mod access;
 pub mod contact;
 pub mod facts;
 pub mod gateways;
+pub mod pooler;
 pub mod position;
 pub mod roles;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::pg_url::Address;
 use model::pg_version::PG_MAJOR_MIN;
 use model::{PgMajor, PgUrl};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
@@ -50,6 +53,23 @@ pub enum SourceError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// Who answers there keeps no sessions.
+    #[error(
+        "a pooler answers at {address} whose clients take turns at its sessions: a copy through it would not be of one moment, \
+         and would leave its settings to others"
+    )]
+    Pooled {
+        /// Where.
+        address: Address,
+    },
+    /// Who answers there keeps settings from the server that the copy needs.
+    #[error(
+        "a pooler or proxy answers at {address}, and the settings of a connection do not reach the server through it"
+    )]
+    NoOptions {
+        /// Where.
+        address: Address,
+    },
     /// It is older than any version that is copied.
     #[error("the source is PostgreSQL {major}, and {PG_MAJOR_MIN} is the oldest that is copied")]
     TooOld {
@@ -74,6 +94,7 @@ impl SourceError {
             Self::Ask { source, .. } if source.is_closed() || source.code().is_none() => Some(
                 "the connection to the source was lost: check that it runs, and try again".into(),
             ),
+            Self::Pooled { address } | Self::NoOptions { address } => Some(pooler::hint(address)),
             Self::Ask { .. } | Self::TooOld { .. } | Self::Answer { .. } => None,
         }
     }
@@ -105,9 +126,10 @@ impl SourceAccess {
     /// Asks who and where the source really is.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], also where no copy could be made through who answers there.
     pub async fn facts(&self) -> Result<Facts, SourceError> {
         let session = self.connect().await?;
+        pooler::check(self, &session).await?;
         let begun = session.begin_read().await;
         begun.map_err(asking("a moment"))?;
         Facts::read(&session).await

@@ -24,6 +24,8 @@ pub(crate) enum Requirement {
     Tar,
     /// Debian's PostgreSQL 15 with its client programs.
     Postgresql15,
+    /// PgBouncer, for stories with a pooler.
+    Pooler,
     /// `mkfs.xfs`, for tests of root on a filesystem with reflinks.
     Xfs,
     /// `mkfs.btrfs`, for tests of root on subvolumes.
@@ -46,6 +48,7 @@ impl Requirement {
             Self::Php => "php-cli php-pgsql",
             Self::Tar => "tar gzip",
             Self::Postgresql15 => "postgresql-15",
+            Self::Pooler => "pgbouncer",
             Self::Xfs => "xfsprogs",
             Self::Btrfs => "btrfs-progs",
             Self::Network => "iproute2 nftables",
@@ -75,6 +78,7 @@ impl Requirement {
                     .iter()
                     .all(|program| bin.join(program).is_file())
             }
+            Self::Pooler => Path::new("/usr/sbin/pgbouncer").is_file(),
             Self::Xfs => runs("mkfs.xfs", &["-V"]),
             Self::Btrfs => runs("mkfs.btrfs", &["--version"]),
             Self::Network => runs("ip", &["-V"]) && runs("nft", &["--version"]),

@@ -78,7 +78,7 @@ fn run_here(places: &Places, only: Option<&str>) -> Result<Ran> {
         // Only root's tests mount filesystems.
         debian::require(&[Requirement::Xfs, Requirement::Btrfs])?;
     }
-    debian::require(&[Requirement::Network])?;
+    debian::require(&[Requirement::Network, Requirement::Pooler])?;
     let mut environment = drivers::ensure(places)?;
     environment.push((postgres::PATH_VARIABLE, path));
     console::note("building the programs that tests start");

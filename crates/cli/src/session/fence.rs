@@ -36,6 +36,28 @@ fn addresses(url: &PgUrl) -> Vec<Address> {
     all
 }
 
+/// Every further address of those sources, as they were named by whoever administers them.
+pub(super) fn further_addresses(branches: &[ReadyBranch]) -> Vec<Address> {
+    branches.iter().flat_map(further).collect()
+}
+
+fn further(branch: &ReadyBranch) -> Vec<Address> {
+    let own = addresses(&branch.planned.source.url);
+    let named = branch.connection.source_addresses.iter();
+    let read = named.filter_map(|text| read_address(text));
+    read.filter(|address| !own.contains(address)).collect()
+}
+
+/// `host:port`, a host with colons in brackets.
+fn read_address(text: &str) -> Option<Address> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some(Address {
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
 /// The fence around the sources of `branches`. `tls` says, branch by branch, whether the program insists on TLS.
 ///
 /// # Errors
@@ -76,8 +98,10 @@ fn fence_one(branch: &ReadyBranch, needs_tls: bool) -> Result<FencedServer, Door
         database: connection.database.clone(),
         needs_tls,
     };
+    let mut addresses = addresses(url);
+    addresses.extend(further(branch));
     Ok(FencedServer {
-        addresses: addresses(url),
+        addresses,
         databases: vec![database],
     })
 }
@@ -133,6 +157,16 @@ fn describe_one(fence: &FencePlan, server: &FencedServer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_further_address_is_read_as_it_is_written() {
+        let read = |text: &str| read_address(text).map(|address| address.to_string());
+        for text in ["db:5433", "10.0.0.1:6432", "[::1]:5432"] {
+            assert_eq!(read(text).as_deref(), Some(text));
+        }
+        assert_eq!(read("db"), None);
+        assert_eq!(read("db:port"), None);
+    }
 
     #[test]
     fn an_address_beside_the_name_is_the_sources_too() {

@@ -419,6 +419,7 @@ async fn show_connection(
         user: url.user().unwrap(),
         url: Secret::new(url.reveal()),
         identity: branch.identity.expect("the sample is cloned"),
+        source_addresses: Vec::new(),
     }))
 }
 

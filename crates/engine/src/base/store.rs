@@ -10,6 +10,7 @@ mod making;
 mod of_living;
 mod snapshots;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -181,6 +182,7 @@ impl Bases {
 
     /// The progress of the copy that `spec` would wait for.
     pub fn progress(&self, spec: &Spec, meant: &Meant) -> watch::Receiver<Option<CopyProgress>> {
+        let spec = &*meant.spec(spec);
         match self
             .entry_of(spec, meant)
             .map(|entry| (entry.phase(), entry))
@@ -194,6 +196,7 @@ impl Bases {
 
     /// When the data of the newest snapshot is from that `spec` would be given.
     pub fn newest_taken_at(&self, spec: &Spec, meant: &Meant) -> Option<Timestamp> {
+        let spec = &*meant.spec(spec);
         let key = match self.entry_of(spec, meant).map(|entry| entry.phase()) {
             Some(Phase::Lives(living)) => living.snapshot_key(&meant.care),
             Some(Phase::Looking | Phase::Seeding { .. } | Phase::Dumped { .. }) | None => {
@@ -221,8 +224,11 @@ impl Bases {
         let care = &meant.care;
         if let Some(entry) = self.entry_of(spec, meant) {
             // Whoever takes an older copy need not wait for a seed.
-            if let Some(fresh) = self.young_enough(&key(spec, care), spec).await? {
-                return Ok(Fresh::Snapshot(fresh));
+            if spec.max_age_seconds.is_some() {
+                let copied = self.proven(spec, meant).await?;
+                if let Some(fresh) = self.young_enough(&key(&copied, care), &copied).await? {
+                    return Ok(Fresh::Snapshot(fresh));
+                }
             }
             match entry.settled().await {
                 Phase::Lives(living)
@@ -230,7 +236,7 @@ impl Bases {
                         .version
                         .is_none_or(|major| major == living.base.major()) =>
                 {
-                    return self.of_living(&living, spec, care).await;
+                    return self.of_living(&living, spec, meant).await;
                 }
                 Phase::Dumped { reasons } if care.mode == BaseMode::Physical => {
                     return Err(BaseError::NotFollowed { reasons });
@@ -239,11 +245,23 @@ impl Bases {
                 Phase::Looking | Phase::Seeding { .. } => {}
             }
         }
-        Ok(Fresh::Snapshot(self.dumped(spec, care).await?))
+        Ok(Fresh::Snapshot(self.dumped(spec, meant).await?))
+    }
+
+    /// What is copied for a request for `spec`. Where that is read by another URL than the request's, such as past a pooler,
+    /// the request's own must lead somewhere, with its password.
+    async fn proven<'a>(&self, spec: &'a Spec, meant: &Meant) -> Result<Cow<'a, Spec>, BaseError> {
+        if meant.url.is_some() {
+            let asked = self.access(spec)?.connect().await;
+            asked.map_err(|error| BaseError::Ask(error.into()))?;
+        }
+        Ok(meant.spec(spec))
     }
 
     /// A dump that holds everything committed before this call.
-    async fn dumped(&self, spec: &Spec, care: &SourceCare) -> Result<FreshSnapshot, BaseError> {
+    async fn dumped(&self, spec: &Spec, meant: &Meant) -> Result<FreshSnapshot, BaseError> {
+        let care = &meant.care;
+        let spec = &*self.proven(spec, meant).await?;
         let key = key(spec, care);
         let family = self.family(&key);
         let access = self.access(spec)?;

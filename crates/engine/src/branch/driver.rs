@@ -626,7 +626,11 @@ impl Driver {
             State::Ready { .. } | State::FallingAsleep { .. } | State::Asleep { .. }
         );
         if is_reachable && let Some(connection) = self.record.connection() {
-            return Ok(connection);
+            let source_addresses = self.shared.sources.addresses(&self.record.spec);
+            return Ok(BranchConnection {
+                source_addresses,
+                ..connection
+            });
         }
         let detail = format!(
             "the branch {} is {}",

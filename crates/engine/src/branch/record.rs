@@ -173,7 +173,7 @@ pub fn phase(state: &State) -> BranchPhase {
 
 impl BranchRecord {
     /// How to connect to this branch: the source's own URL with the door's address, and with the database where the
-    /// request named another. None before there is a clone.
+    /// request named another. None before there is a clone. Which addresses its source has, others know.
     pub fn connection(&self) -> Option<BranchConnection> {
         let identity = self.identity()?;
         let address = Address {
@@ -195,6 +195,7 @@ impl BranchRecord {
             user: url.user().unwrap_or_default(),
             url: Secret::new(url.reveal()),
             identity,
+            source_addresses: Vec::new(),
         })
     }
 

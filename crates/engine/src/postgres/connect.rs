@@ -70,6 +70,8 @@ pub struct Peer {
     pub address: Address,
     /// The one that its name stood for; none for a Unix socket.
     pub ip: Option<IpAddr>,
+    /// Our own end, as this machine has it; none for a Unix socket.
+    pub local: Option<SocketAddr>,
     /// Whether TLS protects the connection.
     pub is_tls: bool,
     /// The directory of the gateway that led there; none: it was dialled.
@@ -381,6 +383,7 @@ async fn connect_socket(
         peer: Some(Peer {
             address: address.clone(),
             ip: None,
+            local: None,
             is_tls: false,
             gateway: None,
         }),
@@ -402,6 +405,7 @@ async fn connect_ip(
     let stream = TcpStream::connect(SocketAddr::new(ip, address.port)).await;
     let stream = stream.map_err(unreachable)?;
     prepare(&stream).map_err(unreachable)?;
+    let local = stream.local_addr().ok();
     let config = target.config(attempt);
     let (shaken, is_tls) = match attempt {
         Attempt::Plain => (handshake(stream, &config, None::<NoTls>).await, false),
@@ -420,6 +424,7 @@ async fn connect_ip(
         peer: Some(Peer {
             address: address.clone(),
             ip: Some(ip),
+            local,
             is_tls,
             gateway: None,
         }),

@@ -310,7 +310,7 @@ fn a_probe_works_where_another_was_killed() {
 /// The same suite once more as an account without privileges, on the filesystems that root has mounted.
 #[test]
 fn everything_holds_without_root_as_well() {
-    let ServerAccount::Other { uid, gid } = ServerAccount::detect().unwrap() else {
+    let ServerAccount::Other { uid, gid, .. } = ServerAccount::detect().unwrap() else {
         println!("this is not root: the rest of the suite runs without it");
         return;
     };

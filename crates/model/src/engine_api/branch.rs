@@ -276,6 +276,9 @@ pub struct BranchConnection {
     pub user: String,
     /// What the server answers to `SHOW cluster_name`.
     pub identity: String,
+    /// Every address of the source, `host:port`, where it has a name; whoever connects to one of them means the branch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_addresses: Vec<String>,
 }
 
 /// Gives a branch more time.

@@ -20,9 +20,9 @@ Examples:
   bough source add --name shop --prepare masks.sql --warm 2 --refresh-every 600
   bough source add --name shop --mode physical       follow it by replication, or say what that lacks
 
-Copying needs a direct address, not a pooler's, and the right to read what is to be copied. A source whose role has
-REPLICATION, and whose server is of a version that is installed here, is followed: its branches are as fast as those of
-an unmoved source. Otherwise it is dumped, and the answer says why.";
+Copying needs the server's own address and the right to read what is to be copied; a pooler's goes to --address. A source
+whose role has REPLICATION, and whose server is of a version that is installed here, is followed: its branches are as
+fast as those of an unmoved source. Otherwise it is dumped, and the answer says why.";
 
 /// Name a database; asks it who and where it is
 #[derive(Debug, Args)]

@@ -24,7 +24,7 @@ use super::plan::Plan;
 use super::progress::Progress;
 use super::{CopyRequest, late, rows, views};
 use crate::postgres::binaries::Installation;
-use crate::postgres::connect::{ConnInfo, Session, conninfo};
+use crate::postgres::connect::{ConnInfo, Peer, Session, conninfo};
 use crate::source::{SourceError, row};
 
 /// What is copied, from where and to where.
@@ -69,6 +69,10 @@ impl Content<'_> {
             self.copy_selected(&order, &mut loader, progress).await?;
         } else if bulk::suits(self.request, self.plan) {
             self.copy_whole(&order, &mut loader, progress).await?;
+        } else if !self.plan.between.takes_options() {
+            // Money is written as a setting has it, which pg_dump's own session would lack.
+            let address = self.peer().address.clone();
+            return Err(SourceError::NoOptions { address }.into());
         } else {
             let condition = self.plan.selection.rows_condition();
             let begun = rows::unchanged(self.source, &condition);
@@ -90,13 +94,18 @@ impl Content<'_> {
             snapshot,
             copy: self.request.copy,
             tables: &self.plan.tables,
+            sets: self.plan.between.takes_options(),
         }
+    }
+
+    fn peer(&self) -> &Peer {
+        self.source.peer().expect("a source's session has a peer")
     }
 
     /// The source's connection for `pg_dump`: the server that answered us, whose snapshot it is.
     fn connection(&self) -> Result<ConnInfo, CopyError> {
         let access = self.request.access;
-        let peer = self.source.peer().expect("a source's session has a peer");
+        let peer = self.peer();
         let settings = access.settings.iter();
         let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
         let database = access.database.clone().or_else(|| access.url.database());

@@ -46,6 +46,8 @@ pub(super) struct Order<'a> {
     pub(super) snapshot: &'a str,
     pub(super) copy: &'a CopySpec,
     pub(super) tables: &'a [Table],
+    /// Whether settings can be given when a connection begins.
+    pub(super) sets: bool,
 }
 
 impl Order<'_> {
@@ -104,12 +106,15 @@ impl Order<'_> {
             .env("PATH", "/usr/bin:/bin")
             // No account's own files (.pgpass, .postgresql/) change what the URL says.
             .env("HOME", "/nonexistent")
-            .env("PGOPTIONS", self.options())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        let options = self.options();
+        if !options.is_empty() {
+            command.env("PGOPTIONS", options);
+        }
         if let Some(password) = &self.connection.password {
             command.env("PGPASSWORD", password.reveal());
         }
@@ -131,6 +136,9 @@ impl Order<'_> {
     /// Time-outs that a role or a database sets by default end nothing before `pg_dump` itself turns them off. Money is
     /// written as the locale has it, and read so: both sides use the same.
     fn options(&self) -> String {
+        if !self.sets {
+            return self.connection.options.clone();
+        }
         let ours = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c lc_monetary=C";
         format!("{} {ours}", self.connection.options)
     }

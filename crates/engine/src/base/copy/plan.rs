@@ -14,6 +14,7 @@ use crate::postgres::binaries::Installation;
 use crate::postgres::connect::Session;
 use crate::source::access::{self, Scope};
 use crate::source::facts::Facts;
+use crate::source::pooler::{self, Between};
 use crate::source::roles::Roles;
 
 /// Disk of an empty cluster: three template databases of 8 MB, WAL and what starting adds.
@@ -29,6 +30,8 @@ const FIXED_SECONDS: u64 = 4;
 /// A copy that may begin.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
+    /// What stands before the source.
+    pub(super) between: Between,
     pub(super) facts: Facts,
     pub(super) roles: Roles,
     /// Whose server the base gets.
@@ -58,6 +61,7 @@ pub(super) async fn make<'a>(
     check_spec(request.copy)?;
     let selection = Selection::read(&request.copy.dump_args)?;
     progress.phase(CopyPhase::Inspecting);
+    let between = pooler::check(request.access, session).await?;
     let asking = crate::source::asking;
     session.begin_read().await.map_err(asking("a moment"))?;
     let facts = Facts::read(session).await?;
@@ -81,6 +85,7 @@ pub(super) async fn make<'a>(
     progress.plan(facts.size_bytes, size.needed, size.seconds);
     size.check(request)?;
     Ok(Plan {
+        between,
         facts,
         roles,
         server,

@@ -42,6 +42,7 @@ impl Reach {
                 .map(|address| Peer {
                     address,
                     ip: None,
+                    local: None,
                     is_tls: false,
                     gateway: None,
                 })

@@ -224,6 +224,7 @@ fn unresolved(address: model::pg_url::Address) -> Peer {
     Peer {
         address,
         ip: None,
+        local: None,
         is_tls: false,
         gateway: None,
     }

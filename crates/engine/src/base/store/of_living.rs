@@ -15,6 +15,7 @@ use crate::base::physical::Place;
 use crate::base::physical::lsn::Lsn;
 use crate::base::physical::moment::{Line, Moment};
 use crate::branch::record::Spec;
+use crate::named_sources::Meant;
 use crate::volume::{room, seal};
 
 /// Of a base that follows, what a request gets.
@@ -62,8 +63,9 @@ impl Bases {
         &self,
         living: &Arc<LivingBase>,
         spec: &Spec,
-        care: &SourceCare,
+        meant: &Meant,
     ) -> Result<Fresh, BaseError> {
+        let care = &meant.care;
         let key = living.snapshot_key(care);
         if let Some(fresh) = self.young_enough(&key, spec).await? {
             return Ok(Fresh::Snapshot(fresh));
@@ -87,7 +89,7 @@ impl Bases {
             return match self.snapshot_of(living, care).await {
                 // It is being copied anew, which may take longer than a dump for this request.
                 Err(BaseError::Snapshot(error)) if error.is_changed() => {
-                    Ok(Fresh::Snapshot(self.dumped(spec, care).await?))
+                    Ok(Fresh::Snapshot(self.dumped(spec, meant).await?))
                 }
                 taken => Ok(Fresh::Snapshot(taken?)),
             };

@@ -116,6 +116,7 @@ mod tests {
         let peer = Peer {
             address: url.address(),
             ip: Some(IpAddr::from([10, 0, 0, 7])),
+            local: None,
             is_tls: true,
             gateway: None,
         };
@@ -146,6 +147,7 @@ mod tests {
         let peer = Peer {
             address: url.address(),
             ip: None,
+            local: None,
             is_tls: false,
             gateway: Some("/run/to-1".into()),
         };

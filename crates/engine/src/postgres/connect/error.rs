@@ -137,6 +137,15 @@ pub enum ConnectError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// A pooler stands there that takes no settings when a connection begins.
+    #[error("a pooler answers at {address} that takes no settings when a connection begins")]
+    Settings {
+        /// The address.
+        address: Address,
+        /// What it said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
     /// It starts, stops or recovers.
     #[error("PostgreSQL at {address} takes no connections at the moment")]
     NotReady {
@@ -181,6 +190,7 @@ impl ConnectError {
             | Self::Tls { .. }
             | Self::NotAllowed { .. }
             | Self::Full { .. }
+            | Self::Settings { .. }
             | Self::NotReady { .. }
             | Self::Other { .. }
             | Self::NoneFits { .. } => false,
@@ -213,6 +223,7 @@ impl ConnectError {
             | Self::NoDatabase { .. }
             | Self::NotAllowed { .. }
             | Self::Full { .. }
+            | Self::Settings { .. }
             | Self::NotReady { .. }
             | Self::Other { .. } => 0,
         }
@@ -241,6 +252,9 @@ impl ConnectError {
                 "check the user's name, and pg_hba.conf of the server for a line that lets this user in from here".into()
             }
             Self::Full { .. } => "raise max_connections or the role's CONNECTION LIMIT, or close other connections".into(),
+            Self::Settings { address, .. } => {
+                format!("`bough source add URL --address {address}`, with a URL that leads to the server itself")
+            }
             Self::NotReady { .. } => "try again when the server has started".into(),
             Self::Other { .. } => return None,
             Self::NoneFits { .. } => "change target_session_attrs, or add the wanted server to the URL".into(),
@@ -309,6 +323,13 @@ impl<'a> Wish<'a> {
                         .map_or_else(|| source.to_string(), |said| said.message().to_owned()),
                 ),
             },
+            // PgBouncer's words for it (`handle_client_startup` in its client.c).
+            _ if source.as_db_error().is_some_and(|said| {
+                said.message().starts_with("unsupported startup parameter")
+            }) =>
+            {
+                ConnectError::Settings { address, source }
+            }
             _ => ConnectError::Other { address, source },
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use model::pg_url::Address;
 use model::{PgUrl, Secret};
-use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
+use tokio_postgres::{Config, SimpleQueryMessage};
 
 use super::error::Wish;
 use super::tls::{Certificates, Roots};
@@ -163,8 +163,17 @@ impl Pass {
             address: address.clone(),
             source,
         };
-        let row = session.query_one(asked, &[]).await.map_err(failed)?;
-        let [in_recovery, read_only]: [bool; 2] = [row.get(0), row.get(1)];
+        // A simple query leaves no prepared statement to whoever has a pooler's session next.
+        let rows = session.simple_query(asked).await.map_err(failed)?;
+        let row = rows.iter().find_map(|message| {
+            if let SimpleQueryMessage::Row(row) = message {
+                Some(row)
+            } else {
+                None
+            }
+        });
+        let is = |column| row.and_then(|row| row.get(column)) == Some("t");
+        let [in_recovery, read_only] = [is(0), is(1)];
         Ok(match self {
             Self::Any => true,
             Self::ReadWrite => !read_only,
