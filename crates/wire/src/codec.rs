@@ -253,3 +253,37 @@ impl<T: Wire, E: Wire> Wire for Result<T, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn behind_length(length: u32) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u32(length);
+        out.put_slice(b"12345678");
+        out.freeze()
+    }
+
+    fn count(count: u16) -> Bytes {
+        Bytes::copy_from_slice(&count.to_be_bytes())
+    }
+
+    #[test]
+    fn what_is_as_long_as_the_limit_is_taken_and_nothing_longer() {
+        let taken = take_bytes(&mut behind_length(5), 5, "word");
+        assert_eq!(taken.unwrap(), "12345");
+        assert_eq!(take_count(&mut count(5), 5, "words").unwrap(), 5);
+        for longer in [6, 7, u16::MAX] {
+            let bytes = take_bytes(&mut behind_length(longer.into()), 5, "word");
+            let words = take_count(&mut count(longer), 5, "words").map(|_| Bytes::new());
+            for refused in [bytes, words] {
+                let refused = refused.unwrap_err();
+                let DecodeError::TooLong { length, limit, .. } = refused else {
+                    panic!("{refused}");
+                };
+                assert_eq!((length, limit), (longer.into(), 5));
+            }
+        }
+    }
+}

@@ -170,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_handed_over_as_they_are() {
+        let bytes: [u8; KEY_BYTES] = std::array::from_fn(|place| place as u8);
+        assert_eq!(AgentKey::new(bytes).reveal(), &bytes);
+        assert_eq!(SessionKey::new(bytes).reveal(), &bytes);
+    }
+
+    #[test]
+    fn a_session_is_named_by_its_hexadecimal_digits() {
+        let session = SessionId([0x0a; 16]);
+        assert_eq!(session.to_string(), "0a".repeat(16));
+    }
+
+    #[test]
     fn a_sessions_key_is_its_own() {
         let agent = AgentKey::new([7; 32]);
         let one = agent.session_key(&SessionId([1; 16]));

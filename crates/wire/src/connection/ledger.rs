@@ -113,6 +113,29 @@ mod tests {
     }
 
     #[test]
+    fn it_is_full_at_its_limits_and_has_room_again_once_something_is_acknowledged() {
+        let mut ledger = Ledger::default();
+        assert!(!ledger.is_full());
+        ledger.record((
+            Bytes::from(vec![0; UNACKED_MAX - 2]),
+            Bytes::from_static(&[0]),
+        ));
+        assert!(!ledger.is_full(), "one byte is left");
+        ledger.record((Bytes::from_static(&[0]), Bytes::new()));
+        assert!(ledger.is_full());
+        ledger.acknowledge(1).unwrap();
+        assert!(!ledger.is_full());
+
+        let mut ledger = Ledger::default();
+        for _ in 1..UNACKED_FRAMES_MAX {
+            ledger.record(frame(0));
+        }
+        assert!(!ledger.is_full(), "one frame is left");
+        ledger.record(frame(0));
+        assert!(ledger.is_full());
+    }
+
+    #[test]
     fn what_is_acknowledged_is_forgotten() {
         let mut ledger = ledger_of(5);
         ledger.acknowledge(3).unwrap();

@@ -398,3 +398,6 @@ impl ReceiveHalf {
         self.buffered
     }
 }
+
+#[cfg(test)]
+mod tests;
