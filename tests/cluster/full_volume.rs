@@ -37,14 +37,16 @@ fn a_full_host_refuses_with_the_numbers_and_the_branches_that_run_go_on() -> Res
     let (mut session, port) = start_session(user, &file)?;
     ensure!(product(port)? == (100.into(), 0.into()));
 
-    // Below the floor of 256 MB, by what somebody else wrote.
-    let fill = "free=$(df --output=avail -B1 /var/lib/bough | tail -1); \
-                fallocate -l $((free - 200000000)) /var/lib/bough/filler";
-    in_host(namespace, fill)?;
     let create = |id: &str, more: &[&str]| {
         let create = ["db-branches", "-n", namespace.name(), "create", id];
         user.run([&create[..], &["--version", "16"], more].concat(), LIMIT)
     };
+    create("first", &[])?.success()?;
+
+    // Below the floor of 256 MB, by what somebody else wrote.
+    let fill = "free=$(df --output=avail -B1 /var/lib/bough | tail -1); \
+                fallocate -l $((free - 200000000)) /var/lib/bough/filler";
+    in_host(namespace, fill)?;
     // The snapshot that is there will do, and clones of it are kept warm.
     let any_age = ["--max-age", "600"];
     let told = create("of-snapshot", &any_age)?.exit_code(4)?.stderr;
