@@ -12,6 +12,7 @@
 mod holder;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,35 +33,51 @@ pub struct PortTaken {
     pub program: String,
 }
 
+/// A port that stands for another.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    asked: u16,
+    /// The socket that it was given to.
+    cookie: u64,
+    /// Somebody was seen to listen on it. Before that, only the socket itself can tell that it is there.
+    has_listened: bool,
+}
+
 /// Which port stands for which, and which sockets listen.
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     /// By the real one.
-    asked: Mutex<HashMap<u16, u16>>,
+    given: Mutex<HashMap<u16, Given>>,
     /// By the socket; kept in a target's network alone.
     listening: Mutex<HashMap<u64, Listening>>,
 }
 
 impl Ports {
-    /// `real` stands for `asked` from now on.
-    pub(crate) fn add(&self, asked: u16, real: u16) {
-        self.lock().insert(real, asked);
+    /// `real`, which the socket `cookie` was bound to, stands for `asked` from now on.
+    pub(crate) fn add(&self, asked: u16, real: u16, cookie: u64) {
+        let given = Given {
+            asked,
+            cookie,
+            has_listened: false,
+        };
+        self.lock().insert(real, given);
     }
 
-    /// The port that was asked for where `real` was given; none where it is nobody's any more.
-    pub(crate) fn asked(&self, real: u16) -> Option<u16> {
-        let asked = self.lock().get(&real).copied()?;
-        self.keep_if_open(real).then_some(asked)
+    /// The port that was asked for where `real` was given, for the socket `cookie` whose own port that is: the one that it
+    /// was given to, or one that this one accepted. None where it is nobody's any more.
+    pub(crate) fn asked(&self, real: u16, cookie: u64) -> Option<u16> {
+        let given = self.lock().get(&real).copied()?;
+        let is_its = given.cookie == cookie || self.keep_if_open(real);
+        is_its.then_some(given.asked)
     }
 
     /// The port that was given where `asked` was asked for.
     pub(crate) fn real(&self, asked: u16) -> Option<u16> {
-        let found = self
-            .lock()
-            .iter()
-            .find(|(_, a)| **a == asked)
-            .map(|(real, _)| *real);
-        found.filter(|real| self.keep_if_open(*real))
+        let given = self.lock();
+        let found = given.iter().filter(|(_, given)| given.asked == asked);
+        let found: Vec<u16> = found.map(|(real, _)| *real).collect();
+        drop(given);
+        found.into_iter().find(|real| self.keep_if_open(*real))
     }
 
     /// A socket listens; whether it did not before.
@@ -103,13 +120,17 @@ impl Ports {
     /// Forgets a port that nobody listens on any more: the kernel may give it to a connection.
     fn keep_if_open(&self, real: u16) -> bool {
         let is_open = is_listened_on(real);
-        if !is_open {
-            self.lock().remove(&real);
+        if let Entry::Occupied(mut given) = self.lock().entry(real) {
+            if is_open {
+                given.get_mut().has_listened = true;
+            } else if given.get().has_listened {
+                given.remove();
+            }
         }
         is_open
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u16, u16>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<u16, Given>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -89,10 +89,10 @@ impl Interceptor {
         if let Err(error) = socket.bind(free) {
             return Answer::Fail(errno(&error));
         }
-        let Ok(real) = socket.local_address() else {
+        let (Ok(real), Ok(cookie)) = (socket.local_address(), socket.cookie()) else {
             return Answer::Fail(refused);
         };
-        self.ports.add(asked.port(), real.port());
+        self.ports.add(asked.port(), real.port(), cookie);
         self.session.tell(Event::PortTaken(PortTaken {
             asked,
             real: real.port(),
@@ -104,9 +104,10 @@ impl Interceptor {
 
     /// Binds to the port that the user chose for the one that is asked for.
     fn bind_chosen(&self, socket: Socket<'_>, asked: SocketAddr, real: u16) -> Answer {
-        match socket.bind(SocketAddr::new(asked.ip(), real)) {
-            Ok(()) => {
-                self.ports.add(asked.port(), real);
+        let bound = socket.bind(SocketAddr::new(asked.ip(), real));
+        match bound.and_then(|()| socket.cookie()) {
+            Ok(cookie) => {
+                self.ports.add(asked.port(), real, cookie);
                 Answer::Succeed
             }
             Err(error) => Answer::Fail(errno(&error)),
@@ -128,9 +129,11 @@ impl Interceptor {
             return Ok(Answer::Fail(error.raw_os_error()));
         }
         let local = socket.local_address().map_err(|_| Answer::Succeed)?;
-        let asked = self.ports.asked(local.port()).unwrap_or(local.port());
+        let cookie = socket.cookie().map_err(|_| Answer::Succeed)?;
+        let asked = self.ports.asked(local.port(), cookie);
+        let asked = asked.unwrap_or(local.port());
         let listening = Listening {
-            cookie: socket.cookie().map_err(|_| Answer::Succeed)?,
+            cookie,
             asked: SocketAddr::new(local.ip().to_canonical(), asked),
             real: local.port(),
         };
@@ -163,7 +166,7 @@ impl Interceptor {
         }
         let is_tcp = socket.is_tcp().map_err(|_| Answer::GoOn)?;
         let mut local = socket.local_address().map_err(|_| Answer::GoOn)?;
-        match self.ports.asked(local.port()) {
+        match self.ports.asked(local.port(), cookie) {
             Some(asked) if is_tcp => {
                 local.set_port(asked);
                 self.write_name(asker, arguments, &encode(local))

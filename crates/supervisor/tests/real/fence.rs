@@ -398,7 +398,10 @@ fn a_taken_port_is_another_one_and_the_program_does_not_notice() {
 import socket, sys, errno
 port = int(sys.argv[1])
 s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(("127.0.0.1", port)); s.listen()
+s.bind(("127.0.0.1", port))
+# As Python's own servers do, before they listen.
+assert s.getsockname() == ("127.0.0.1", port)
+s.listen()
 assert s.getsockname() == ("127.0.0.1", port)
 # The session's own connections lead to it, by the port that it asked for.
 c = socket.create_connection(("127.0.0.1", port))
