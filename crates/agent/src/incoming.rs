@@ -3,7 +3,7 @@
 //! ```text
 //!   client -> redirect (tproxy, expiring) -> listener -> plan: who has subscribed to the port
 //!                                                            copies   -> tap, one stream a session
-//!                                                            takers   -> whole, or by request (http)
+//!                                                            takers   -> whole, or by request (steal)
 //!                                                            nobody   -> target, by a marked connection
 //! ```
 //!
@@ -17,10 +17,10 @@ mod connection;
 mod detect;
 mod established;
 mod filter;
-mod http;
 mod leash;
 mod ports;
 mod redirect;
+mod steal;
 mod tap;
 mod target;
 

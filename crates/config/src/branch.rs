@@ -1,7 +1,7 @@
 //! `db_branches`: which databases the session has a branch of.
 //!
 //! Owns the resolved branch, and which home of the list counts (`feature.db_branches`, or the root's). `pg` reads
-//! PostgreSQL's, `other` (with `generic`) the databases that are not branched yet, `copy`, `version`, `ttl`,
+//! PostgreSQL's, `other_databases` (with `generic`) the databases that are not branched yet, `copy`, `version`, `ttl`,
 //! `migrations` and `iam_auth` their parts. Leaves making branches to the engine.
 
 mod copy;

@@ -1,14 +1,16 @@
 //! Bases: copies of sources that branches are cloned from, never served.
 //!
 //! `copy` makes one by a dump. `followed` is one that follows its source, by `physical` or `logical`; `living` knows those
-//! that do. `store` knows every snapshot, finds a fresh one and drops the stale. `libraries` is what servers of copies
-//! load.
+//! that do. `store` knows every snapshot, finds a fresh one and drops the stale. `lsn` and `moment` say where a source
+//! stands in its WAL, and what a copy must hold for nothing to be missing. `libraries` is what servers of copies load.
 
 pub mod copy;
 pub mod followed;
 pub mod libraries;
 pub mod living;
 pub mod logical;
+pub mod lsn;
+pub mod moment;
 pub mod physical;
 pub mod store;
 
@@ -16,7 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a base: the key of what it is a copy of, and a number that grows with each copy.
+/// The name of a snapshot: the key of what it is a copy of, and a number that grows with each copy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SnapshotName {
     key: String,

@@ -6,15 +6,15 @@
 //!                            +-> work: what the state has to do -> outcome -> event
 //! ```
 //!
-//! `state`, `hold`, `quiet` and `recovery` are pure; `record` is what is journaled, `newborn` when it first is; `driver` is the only one
+//! `state`, `hold`, `quiet` and `after_restart` are pure; `record` is what is journaled, `newborn` when it first is; `driver` is the only one
 //! who changes a record; `work` does what takes time; `registry` finds the driver of a name.
 
+mod after_restart;
 mod driver;
 pub mod hold;
 mod newborn;
 mod quiet;
 pub mod record;
-mod recovery;
 pub mod registry;
 pub mod state;
 mod work;

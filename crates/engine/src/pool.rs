@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Beside them are `followers`, for sources that move. Owns how many there are and their end. Nothing of it is journaled:
-//! what an engine leaves is removed by the next (`leftovers`). `demand` says how many are wanted, `room` whether the machine can afford them.
+//! what an engine leaves is removed by the next (`leftovers`). `demand` says how many are wanted,
+//! `shortage` whether the machine can afford them.
 
 mod demand;
 pub mod followers;
-mod room;
+mod shortage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -175,7 +176,7 @@ impl Pool {
     pub async fn take(&self, order: Order) -> Option<Taken> {
         loop {
             let warm = self.pop(&order)?;
-            if !room::may_hand_out(&self.0.machine) {
+            if !shortage::may_hand_out(&self.0.machine) {
                 self.discard(vec![warm]);
                 return None;
             }
@@ -278,7 +279,7 @@ impl Pool {
     fn look(&self) -> Option<Order> {
         let machine = &self.0.machine;
         let (now, sizing) = (machine.clock.now(), sizing(&machine.limits));
-        let may_keep = room::may_keep(machine);
+        let may_keep = shortage::may_keep(machine);
         let mut surplus = Vec::new();
         let mut shelves = self.shelves();
         for shelf in shelves.values_mut() {
@@ -299,7 +300,7 @@ impl Pool {
             may_keep
                 && shelf.ready.len() < shelf.wanted(now, sizing)
                 && shelf.paused_until.is_none_or(|until| until <= now)
-                && room::may_add(machine, shelf.order.size)
+                && shortage::may_add(machine, shelf.order.size)
         });
         let order = lacking.map(|shelf| shelf.order.clone());
         drop(shelves);

@@ -1,6 +1,6 @@
 //! Sources: shared databases, which are only ever read.
 //!
-//! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`position`, through a
+//! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`movement`, through a
 //! `contact` that is kept for a while), whether it can be read (`access`), its roles (`roles`), whether a pooler stands
 //! before it (`pooler`), and the ways to those
 //! that only somebody else's network reaches (`gateways`). Every question is asked in a read-only transaction and by simple queries,
@@ -10,8 +10,8 @@ pub mod access;
 pub mod contact;
 pub mod facts;
 pub mod gateways;
+pub mod movement;
 pub mod pooler;
-pub mod position;
 pub mod roles;
 
 use std::collections::BTreeMap;

@@ -49,7 +49,7 @@ pub(crate) async fn look(
             .partition(|it| refused.contains_key(&branch::key(it)));
         for it in out {
             seen.branch(&group.namespace, BranchPhase::Failed, 0);
-            let actions = branch::refuse(it, &refused[&branch::key(it)], now);
+            let actions = branch::plan_refused(it, &refused[&branch::key(it)], now);
             perform(client, observed, it, actions, now).await;
         }
         if group.is_left() {

@@ -12,9 +12,9 @@ use wire::{Errno, OpenRequest};
 
 use super::client::Client;
 use super::detect::Protocol;
-use super::http;
 use super::leash::Leash;
 use super::ports::{Plan, Subscriber};
+use super::steal;
 use super::tap::{Held, Taps};
 use super::target::{Claim, Ours};
 
@@ -74,8 +74,8 @@ impl Arrival {
                 Taken::Gone => self.pass(client).await,
             },
             Some((_, Some(_))) => match client.protocol().await {
-                Ok(Protocol::Http1) => http::serve_1(self, client, plan.takers).await,
-                Ok(Protocol::Http2) => http::serve_2(self, client, plan.takers).await,
+                Ok(Protocol::Http1) => steal::serve_1(self, client, plan.takers).await,
+                Ok(Protocol::Http2) => steal::serve_2(self, client, plan.takers).await,
                 Ok(Protocol::Other | Protocol::Unclear) => {
                     self.take_or_pass(client, plan.takers).await
                 }

@@ -1,6 +1,6 @@
 //! A session that goes along with its target: the loss of a local one, the pods of one in a cluster.
 //!
-//! Owns carrying out what `following` decides, and the words for it. While no pod is joined nothing goes out, neither by the
+//! Owns carrying out what `pods` decides, and the words for it. While no pod is joined nothing goes out, neither by the
 //! target nor by this machine; the fence and the branches know nothing of all this.
 
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use wire::CloseReason;
 use wire::pump::{Inbox, Session};
 
-use super::following::{Action, Event, Following, GIVE_UP_AFTER, News, REPLICAS_MAX, Reach};
 use super::network::{self, GRACE, NetworkLoss, PATIENCE};
+use super::pods::{Action, Event, Following, GIVE_UP_AFTER, News, REPLICAS_MAX, Reach};
 use crate::clock;
 use crate::contexts::{PodFollower, PodId};
 use crate::ui::{Ui, words};

@@ -93,12 +93,15 @@ fn branches_that_no_operator_makes_are_refused_before_anything_is_asked() {
 }
 
 #[test]
-fn what_a_cluster_is_not_asked_yet_is_refused_by_name() {
+fn names_of_sources_and_all_namespaces_are_asked_of_the_cluster() {
     let env = with_kubeconfig();
     let outcome = run(&env, "db-branches create x --source shop --version 16");
-    assert_eq!(outcome.status.code(), Some(2));
-    assert!(outcome.stderr.contains("by its URL"), "{}", outcome.stderr);
-    // All of its namespaces are: what it then says is the cluster's own.
+    assert_eq!(outcome.status.code(), Some(3), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("Connection refused"),
+        "{}",
+        outcome.stderr
+    );
     for command in ["db-branches -A status", "session -A ls"] {
         let outcome = run(&env, command);
         assert_eq!(outcome.status.code(), Some(3), "{command}");

@@ -60,7 +60,7 @@ use crate::postgres::connect::Session;
 use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::password::set_password;
 use crate::postgres::settings::SemanticSettings;
-use crate::source::position::Position;
+use crate::source::movement::Position;
 use crate::source::{SourceAccess, SourceError};
 use cluster::Cluster;
 use content::Content;

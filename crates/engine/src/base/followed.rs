@@ -11,7 +11,7 @@
 //!
 //! The seam between `living`, `store` and `upkeep`, which know these verbs alone, and how each way does them: a new way
 //! is a module beside `physical` and one variant in each of [`Way`], [`SeededBase`] and [`FollowedBase`]. A moment of a
-//! source and what a copy holds of it are the same for all ways (`physical::moment`): they follow the same WAL.
+//! source and what a copy holds of it are the same for all ways (`moment`): they follow the same WAL.
 
 pub mod cause;
 pub mod patience;
@@ -27,11 +27,11 @@ use tokio::sync::{Mutex, watch};
 use super::copy::DiskBudget;
 use super::logical;
 use super::logical::subscriber::{Subscriber, SubscriberError};
+use super::lsn::{Lsn, WalShape};
+use super::moment::Moment;
 use super::physical;
 use super::physical::fitness::{Fit, Fitness, FitnessError, fitness};
 use super::physical::follower::{Follower, FollowerError, FollowerRequest, make_follower};
-use super::physical::lsn::{Lsn, WalShape};
-use super::physical::moment::Moment;
 use super::physical::seed::{self, SeedRequest, Seeded, seed};
 use super::physical::snapshot::{Snapshot, SnapshotRequest, snapshot};
 use super::physical::standby::{Standby, StandbyError, WaitError};

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use super::followed::{Choice, FollowedBase, SeededBase, Tended, Way};
-use super::physical::lsn::Lsn;
-use super::physical::moment::{Moment, MomentOf};
+use super::lsn::Lsn;
+use super::moment::{Moment, MomentOf};
 use super::physical::{Place, Upstream};
 use crate::catalogue::Record;
 use crate::clock::Clock;

@@ -18,7 +18,7 @@
 //! `Keeper::tend` every second or so, and has snapshots and followers made in the background. A request reads the
 //! source's `Moment`: a snapshot that `Held::covers` it will do; else a follower waits for it and is promoted.
 //!
-//! Reading order: `moment` (what "nothing is missing" means), `fitness`, `seed`, `standby`, `tending` (the pure machine),
+//! Reading order: `base::moment` (what "nothing is missing" means), `fitness`, `seed`, `standby`, `tending` (the pure machine),
 //! `backup` (a clone of a living standby), `neutral`, `snapshot`, `follower`.
 //!
 //! Owns everything between a source that grants replication and a directory or a server that a branch can be made of.
@@ -37,8 +37,6 @@ mod contents;
 mod control;
 pub mod fitness;
 pub mod follower;
-pub mod lsn;
-pub mod moment;
 pub mod neutral;
 pub mod prepare;
 pub mod replication;

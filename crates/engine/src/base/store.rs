@@ -2,8 +2,8 @@
 //! drops those that nobody needs.
 //!
 //! Owns which base is fresh, that one source is copied once at a time, and that nothing half made survives. `copy`
-//! does the copying; `source::position` says whether the source has moved. Its parts: `snapshots` (those that stand),
-//! `following` (what is made of bases that follow their sources), `making` (what is not whole yet), `error`.
+//! does the copying; `source::movement` says whether the source has moved. Its parts: `snapshots` (those that stand),
+//! `of_living` (what is made of bases that follow their sources), `making` (what is not whole yet), `error`.
 
 mod error;
 mod making;

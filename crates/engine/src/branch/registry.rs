@@ -13,11 +13,11 @@ use model::{BranchName, Namespace, Secret, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::after_restart::{self, Now};
 use super::driver::{Driver, Handle, Request, open_door};
 use super::hold::Hold;
 use super::newborn::{Journaled, Newborn};
 use super::record::{ApplicationAccess, BranchRecord, Spec};
-use super::recovery::{self, Now};
 use super::state::State;
 use crate::app::Shared;
 use crate::base::copy::check_spec;
@@ -65,7 +65,7 @@ impl Registry {
             .all::<BranchRecord>()
             .map_err(|error| Problem::internal(&error))?;
         for record in records {
-            let record = recovery::recover(record, &Now::of(&self.shared.machine));
+            let record = after_restart::recover(record, &Now::of(&self.shared.machine));
             let door = open_door(Some(record.port), &record.name).await?;
             let moved = door.port() != record.port;
             let record = BranchRecord {

@@ -1,6 +1,6 @@
 //! How many clones of one source are worth keeping warm. Pure: `now` is an argument.
 //!
-//! Owns the memory of recent requests and the size that follows from them. Leaves memory and disk to `room`.
+//! Owns the memory of recent requests and the size that follows from them. Leaves memory and disk to `shortage`.
 
 use std::collections::VecDeque;
 

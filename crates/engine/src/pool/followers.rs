@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::demand::Demand;
-use super::{LOOK_INTERVAL, PAUSE_AFTER_FAILURE, QUIET_TIME, end_keeper, lock, room, sizing};
+use super::{LOOK_INTERVAL, PAUSE_AFTER_FAILURE, QUIET_TIME, end_keeper, lock, shortage, sizing};
 use crate::base::copy::CopiedBase;
 use crate::base::living::{BaseName, LivingBase};
 use crate::base::physical::Place;
@@ -290,7 +290,7 @@ impl Followers {
     fn look(&self) -> Option<Arc<LivingBase>> {
         let machine = &self.0.machine;
         let now = machine.clock.now();
-        let may_keep = room::may_keep(machine);
+        let may_keep = shortage::may_keep(machine);
         let age_max = seconds(machine.limits.follower_seconds_max);
         let mut shelves = self.shelves();
         shelves.retain(|_, shelf| {
@@ -306,7 +306,7 @@ impl Followers {
                 && shelf.ready.len() < self.wanted(shelf, now)
                 && shelf.paused_until.is_none_or(|until| until <= now)
                 && shelf.living.seen().follows
-                && room::may_add_follower(machine, shelf.living.base.size())
+                && shortage::may_add_follower(machine, shelf.living.base.size())
         });
         lacking.map(|shelf| Arc::clone(&shelf.living))
     }

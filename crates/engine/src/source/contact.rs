@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use super::position::{Acquaintance, Position};
+use super::movement::{Acquaintance, Position};
 use super::{SourceAccess, SourceError};
 use crate::clock::Clock;
 use crate::postgres::connect::Session;

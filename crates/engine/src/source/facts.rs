@@ -7,7 +7,7 @@ use model::pg_version::PG_MAJOR_MIN;
 use model::{ByteSize, PgMajor};
 use serde::{Deserialize, Serialize};
 
-use super::{SourceError, position, row, rows};
+use super::{SourceError, movement, row, rows};
 use crate::postgres::connect::Session;
 use crate::postgres::settings::SemanticSettings;
 use crate::postgres::sql;
@@ -191,7 +191,7 @@ impl Facts {
             system_identifier,
             in_recovery: head.is(2),
             is_superuser: head.is(3),
-            size_bytes: position::database_size(session).await?,
+            size_bytes: movement::database_size(session).await?,
             encoding: head.text(5)?,
             collation: read_collation(&head)?,
             extensions: read_extensions(session).await?,

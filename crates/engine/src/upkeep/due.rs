@@ -93,7 +93,7 @@ impl Due {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::physical::lsn::Lsn;
+    use crate::base::lsn::Lsn;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()

@@ -13,7 +13,7 @@ use engine::postgres::settings::{Purpose, ServerSettings};
 use engine::source::SourceAccess;
 use engine::source::contact::Contact;
 use engine::source::facts::CollationProvider;
-use engine::source::position::Position;
+use engine::source::movement::Position;
 use fixtures::{Options, TempDir, TestPostgres};
 use model::{CopySpec, PgMajor, PgUrl};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

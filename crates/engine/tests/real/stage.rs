@@ -15,7 +15,7 @@ use engine::postgres::server::{Launch, Server, StopMode, start};
 use engine::postgres::settings::{Purpose, ServerSettings};
 use engine::source::SourceAccess;
 use engine::source::contact::Contact;
-use engine::source::position::Position;
+use engine::source::movement::Position;
 use fixtures::{TempDir, TestPostgres};
 use model::engine_api::CopyProgress;
 use model::{ByteSize, CopySpec, PgMajor, PgUrl, Secret};

@@ -109,7 +109,7 @@ pub(crate) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
 }
 
 /// What is to be done about one that is not allowed, and why it is not.
-pub(crate) fn refuse(branch: &Branch, why: &str, now: Timestamp) -> Vec<Action> {
+pub(crate) fn plan_refused(branch: &Branch, why: &str, now: Timestamp) -> Vec<Action> {
     // Whoever asked for it has been told, and gone.
     if now.duration_since(asked_at(branch)) > ASKING_MAX {
         return vec![Action::Forget];
@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn what_is_refused_is_told_once_and_goes_when_nobody_asks_any_more() {
         let mut asked = branch(false, false, JUST_NOW);
-        let planned = refuse(&asked, "refused: too many", now());
+        let planned = plan_refused(&asked, "refused: too many", now());
         let [Action::Tell(status), Action::Note(note)] = planned.as_slice() else {
             panic!("{planned:?}");
         };
@@ -412,13 +412,16 @@ mod tests {
         assert_eq!(status.phase, BranchPhase::Failed);
         assert_eq!(status.conditions[0].reason, "Refused");
         asked.status = Some((**status).clone());
-        assert_eq!(refuse(&asked, "refused: too many", now()), []);
+        assert_eq!(plan_refused(&asked, "refused: too many", now()), []);
         // Let in, it is as any other.
         let starting = Host::Starting("why".to_owned());
         let planned = plan(&asked, &starting, now());
         assert!(matches!(planned.first(), Some(Action::Hold)), "{planned:?}");
         let left = branch(false, false, LONG_AGO);
-        assert_eq!(refuse(&left, "refused: too many", now()), [Action::Forget]);
+        assert_eq!(
+            plan_refused(&left, "refused: too many", now()),
+            [Action::Forget]
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use reason::Reason;
 use super::reach::Reach;
 use super::{Host, Upstream};
 use crate::base::copy::copied_relations;
-use crate::base::physical::lsn::WalShape;
+use crate::base::lsn::WalShape;
 use crate::base::physical::replication::programs;
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::Session;

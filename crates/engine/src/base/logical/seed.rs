@@ -22,7 +22,7 @@ use super::slot::{self, SlotError};
 use super::subscriber::{SUBSCRIPTION, Started, Subscriber, SubscriberError};
 use super::{Host, Place, Upstream};
 use crate::base::copy::{CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
-use crate::base::physical::lsn::WalShape;
+use crate::base::lsn::WalShape;
 use crate::base::physical::replication::programs;
 use crate::postgres::connect::Session;
 use crate::postgres::sql;

@@ -19,7 +19,7 @@ use tokio::process::Child;
 use tokio_postgres::error::SqlState;
 
 use super::reach::{Reach, last_line};
-use crate::base::physical::lsn::Lsn;
+use crate::base::lsn::Lsn;
 use crate::catalogue::Record;
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::{ConnectError, Session};

@@ -22,7 +22,7 @@ use super::reach::Reach;
 use super::seed::Seeded;
 use super::snapshot::ways;
 use super::{Host, Place, Upstream};
-use crate::base::physical::lsn::{Lsn, LsnError};
+use crate::base::lsn::{Lsn, LsnError};
 use crate::postgres::account::AccountError;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, Session, connect_local};

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use super::contents::{self, ContentsError};
 use super::control;
-use super::lsn::{Lsn, LsnError};
 use super::standby::{Standby, StandbyError};
+use crate::base::lsn::{Lsn, LsnError};
 use crate::postgres::connect::{ConnectError, Session};
 use crate::volume::{Cancel, VolumeError};
 

@@ -15,7 +15,7 @@ use model::{PgMajor, PgUrl, Secret};
 use tokio::process::Command;
 
 use super::Upstream;
-use super::lsn::Lsn;
+use crate::base::lsn::Lsn;
 use crate::postgres::account::{AccountError, ServerAccount};
 use crate::postgres::binaries::{Installation, Installations};
 use crate::postgres::connect::{ConnInfo, ConnectError, Peer, Session, conninfo};

@@ -14,7 +14,6 @@ use model::{ByteSize, Secret};
 
 use super::backup::{self, BackupError};
 use super::collations::Otherwise;
-use super::moment::{Held, Moment};
 use super::neutral::{self, Done, NeutralError, Survey, Wanted};
 use super::prepare::{self, PrepareError};
 use super::seed::Seeded;
@@ -22,6 +21,7 @@ use super::standby::{Standby, WaitError};
 use super::{Place, Upstream, control};
 use crate::base::copy::CopiedBase;
 use crate::base::libraries;
+use crate::base::moment::{Held, Moment};
 use crate::postgres::binaries::{BinariesError, Installation};
 use crate::postgres::connect::{ConnectError, Session};
 use crate::postgres::control_data::{self, ControlDataError};

@@ -20,11 +20,11 @@ pub use trouble::Trouble;
 
 use super::control;
 use super::fitness::SlotUse;
-use super::lsn::LsnError;
-use super::moment::Moment;
 use super::replication::{self, Reach, ReplicationError};
 use super::seed::Seeded;
 use super::{Host, Place, Upstream};
+use crate::base::lsn::LsnError;
+use crate::base::moment::Moment;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, Session};
 use crate::postgres::control_data::{self, ControlDataError, RecoveryLimits};

@@ -26,10 +26,10 @@ use model::PgMajor;
 
 pub use keeper::{Keeper, Tended};
 
-use super::lsn::Lsn;
 use super::standby::{Sight, Trouble};
 use crate::base::followed::cause::{self, Identity};
 use crate::base::followed::patience::{self, Answering, Patience};
+use crate::base::lsn::Lsn;
 
 /// Looks in a row that find the source's history apart from ours: a source that starts may say so for a moment, and
 /// so may a standby at the end of what it has.

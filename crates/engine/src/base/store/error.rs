@@ -6,7 +6,7 @@ use crate::base::SnapshotName;
 use crate::base::copy::CopyError;
 use crate::base::followed::SnapshotError;
 use crate::base::logical::snapshot::SnapshotError as LogicalError;
-use crate::base::physical::lsn::Lsn;
+use crate::base::lsn::Lsn;
 use crate::base::physical::prepare::PrepareError;
 use crate::base::physical::snapshot::SnapshotError as PhysicalError;
 use crate::catalogue::CatalogueError;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{BaseError, Bases};
 use crate::base::SnapshotName;
 use crate::base::copy::CopiedBase;
-use crate::base::physical::moment::{Held, Moment};
+use crate::base::moment::{Held, Moment};
 use crate::branch::record::Spec;
 use crate::catalogue::Record;
 use crate::machine::Machine;

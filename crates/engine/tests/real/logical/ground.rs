@@ -12,7 +12,7 @@ use engine::base::logical::snapshot::{SnapshotError, SnapshotRequest, snapshot};
 use engine::base::logical::subscriber::Subscriber;
 use engine::base::logical::tending::{Cause, Keeper, Tended};
 use engine::base::logical::{Host, Place, Upstream};
-use engine::base::physical::moment::Held;
+use engine::base::moment::Held;
 use engine::base::physical::snapshot::Snapshot;
 use engine::clock::Clock;
 use engine::postgres::account::ServerAccount;

@@ -264,7 +264,7 @@ async fn a_source_that_fails_over_is_followed_on_its_new_timeline() {
         .unwrap();
     let shape = standby.seeded().shape;
     let clock = ground.host.clock;
-    let moment = engine::base::physical::moment::Moment::read(&session, shape, clock).await;
+    let moment = engine::base::moment::Moment::read(&session, shape, clock).await;
     let moment = moment.unwrap();
     assert_ne!(moment.line, before.line);
     let reached = standby.wait_replayed(&moment, WAIT_MAX).await;

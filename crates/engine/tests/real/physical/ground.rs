@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::base::copy::{CopiedBase, DiskBudget};
+use engine::base::moment::Moment;
 use engine::base::physical::fitness::{Fit, Fitness, fitness};
-use engine::base::physical::moment::Moment;
 use engine::base::physical::seed::{SeedError, SeedRequest, seed};
 use engine::base::physical::snapshot::{Snapshot, SnapshotRequest, snapshot};
 use engine::base::physical::standby::Standby;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::followed::patience::{REFUSED_MAX, RESTARTS_MAX};
-use crate::base::physical::lsn::Lsn;
+use crate::base::lsn::Lsn;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
 use crate::base::libraries;
-use crate::base::physical::lsn::WalShape;
+use crate::base::lsn::WalShape;
 use crate::postgres::connect::{APPLICATION_NAME, Session};
 use crate::postgres::control_data::RecoveryLimits;
 use crate::postgres::sql;

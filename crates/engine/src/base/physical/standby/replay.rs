@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::StandbyError;
-use crate::base::physical::lsn::Lsn;
-use crate::base::physical::moment::Moment;
+use crate::base::lsn::Lsn;
+use crate::base::moment::Moment;
 use crate::base::physical::{Place, control};
 use crate::postgres::connect::Session;
 

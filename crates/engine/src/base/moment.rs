@@ -18,7 +18,7 @@ use super::lsn::{Lsn, WalShape};
 use crate::clock::Clock;
 use crate::postgres::connect::Session;
 use crate::source::contact::Question;
-use crate::source::position::Position;
+use crate::source::movement::Position;
 use crate::source::{SourceError, asking, row};
 
 /// Which timeline a source is on.

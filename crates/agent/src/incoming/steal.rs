@@ -1,4 +1,5 @@
-//! Connections whose requests are looked at: each goes to the session whose filter wants it, or on to the target.
+//! Stealing by request: connections whose requests are looked at, each of which goes to the session whose filter wants it,
+//! or on to the target.
 //!
 //! HTTP/1 and HTTP/2 (with prior knowledge) stay what they are: a request arrives in the version in which it was sent,
 //! and an upgraded connection, a websocket's say, is carried on as bytes. Sessions get connections of their own, kept
