@@ -94,6 +94,8 @@ pub struct GuardPlan {
     pub hosts: KnownHosts,
     /// The target's network, and what comes from there; none: all is this machine's.
     pub network: Option<(Arc<TargetNetwork>, Inbox)>,
+    /// What carries the session's connections: best the thread that carries its links to agents.
+    pub thread: NetworkThread,
     /// What stands by for this process's own end.
     pub watcher: WatcherProgram,
 }
@@ -112,9 +114,9 @@ pub struct Guard {
     interceptor: Arc<Interceptor>,
     watcher: Watcher,
     events_rx: mpsc::Receiver<Event>,
-    /// Dropping it ends the proxy.
+    /// Dropping it ends the proxy; connections that stand end with the thread.
     _serving: AbortOnDropHandle<()>,
-    _thread: NetworkThread,
+    thread: NetworkThread,
 }
 
 /// Makes everything ready that a program's network is looked at by.
@@ -133,20 +135,15 @@ pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
     let (launcher, listener) = Launcher::start(scope)?;
     let watcher = Watcher::start(&plan.watcher, &plan.id, &listener)?;
     watcher.check_sight()?;
-    let thread = match &session.network {
-        Some(network) => network.thread().clone(),
-        None => NetworkThread::start().map_err(GuardError::Setup)?,
-    };
-    let session = Arc::new(session);
-    let (interceptor, serving) =
-        start_network(&thread, session, listener, inbox).map_err(GuardError::Setup)?;
+    let (interceptor, serving) = start_network(&plan.thread, Arc::new(session), listener, inbox)
+        .map_err(GuardError::Setup)?;
     let guard = Guard {
         id: plan.id,
         interceptor,
         watcher,
         events_rx,
         _serving: serving,
-        _thread: thread,
+        thread: plan.thread,
     };
     Ok(Prepared { launcher, guard })
 }
@@ -252,6 +249,11 @@ impl Guard {
             Some(event) => event,
             None => std::future::pending().await,
         }
+    }
+
+    /// What carries the session's connections.
+    pub fn thread(&self) -> &NetworkThread {
+        &self.thread
     }
 
     /// What was counted so far.

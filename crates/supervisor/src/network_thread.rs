@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The thread. It ends with the last copy of this, and with it whatever runs there.
+/// The thread. It ends with the last copy of this, and with it whatever runs there, which must own none.
 #[derive(Debug, Clone)]
 pub struct NetworkThread {
     runtime: Handle,

@@ -88,6 +88,7 @@ impl Ports {
 
     /// A socket is gone; whether it listened.
     pub(crate) fn unlisten(&self, cookie: u64) -> bool {
+        self.lock().retain(|_, given| given.cookie != cookie);
         self.listeners().remove(&cookie).is_some()
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use supervisor::network::IncomingMode;
-use supervisor::{TargetAgent, TargetNetwork};
+use supervisor::{NetworkThread, TargetAgent, TargetNetwork};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use wire::CloseReason;
@@ -33,12 +33,13 @@ enum Word {
 pub(super) async fn follow(
     network: Option<&Arc<TargetNetwork>>,
     follower: Option<&PodFollower>,
+    thread: &NetworkThread,
     ui: &Ui,
 ) -> NetworkLoss {
     match (network, follower) {
         (None, _) => std::future::pending().await,
         (Some(network), None) => stay(network, ui).await,
-        (Some(network), Some(follower)) => Followed::new(network, follower, ui).run().await,
+        (Some(network), Some(follower)) => Followed::new(network, follower, thread, ui).run().await,
     }
 }
 
@@ -65,6 +66,7 @@ async fn strayed(session: &Session) {
 struct Followed<'a> {
     network: &'a Arc<TargetNetwork>,
     follower: &'a PodFollower,
+    thread: &'a NetworkThread,
     ui: &'a Ui,
     following: Following,
     agents: HashMap<PodId, Arc<TargetAgent>>,
@@ -75,7 +77,12 @@ struct Followed<'a> {
 }
 
 impl<'a> Followed<'a> {
-    fn new(network: &'a Arc<TargetNetwork>, follower: &'a PodFollower, ui: &'a Ui) -> Self {
+    fn new(
+        network: &'a Arc<TargetNetwork>,
+        follower: &'a PodFollower,
+        thread: &'a NetworkThread,
+        ui: &'a Ui,
+    ) -> Self {
         let first = follower.first().clone();
         let reach = if network.plan().incoming.mode != IncomingMode::Off && follower.has_replicas()
         {
@@ -87,6 +94,7 @@ impl<'a> Followed<'a> {
         let mut followed = Self {
             network,
             follower,
+            thread,
             ui,
             following: Following::new(reach, first.clone()),
             agents: HashMap::new(),
@@ -146,7 +154,7 @@ impl<'a> Followed<'a> {
         match action {
             Action::Join(pod) => {
                 let (follower, words_tx) = (self.follower.clone(), self.words_tx.clone());
-                let thread = self.network.thread().clone();
+                let thread = self.thread.clone();
                 self.tasks.spawn(async move {
                     let joined = pod.clone();
                     let join = async move { follower.join(&joined, GRACE).await };

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use model::ExitCode;
 use supervisor::{
-    Child, Command, Event, FencePlan, Guard, GuardPlan, KnownHosts, NetworkPlan, Prepared, Report,
-    STOP_GRACE, Signals, SpawnError, TargetNetwork, WatcherProgram, network as plans,
+    Child, Command, Event, FencePlan, Guard, GuardError, GuardPlan, KnownHosts, NetworkPlan,
+    NetworkThread, Prepared, Report, STOP_GRACE, Signals, SpawnError, TargetNetwork,
+    WatcherProgram, network as plans,
 };
 use wire::SubscribeFailure;
 
@@ -73,11 +74,16 @@ impl Guarded {
         let network = joined.as_ref().map(|joined| Arc::clone(&joined.network));
         let mut opening = network::describe(plan, network.as_deref());
         opening.extend(fence::describe(&fence, &hosts));
+        let thread = match &joined {
+            Some(joined) => joined.thread.clone(),
+            None => NetworkThread::start().map_err(GuardError::Setup)?,
+        };
         let prepared = supervisor::guard::prepare(GuardPlan {
             id: format!("{:016x}", rand::random::<u64>()),
             fence: fence.clone(),
             hosts,
             network: joined.map(|joined| (joined.network, joined.inbox)),
+            thread,
             watcher: WatcherProgram {
                 program: OWN_PROGRAM.into(),
                 args: vec![WATCH_COMMAND.into()],
@@ -137,7 +143,9 @@ impl Running {
     ) -> Result<u8, CommandError> {
         let mut keeping = std::pin::pin!(membership.keep());
         let (network, follower) = (self.network.clone(), self.follower.clone());
-        let mut losing = std::pin::pin!(follow(network.as_ref(), follower.as_ref(), ui));
+        let thread = self.guard.thread().clone();
+        let losing = follow(network.as_ref(), follower.as_ref(), &thread, ui);
+        let mut losing = std::pin::pin!(losing);
         let loss = loop {
             tokio::select! {
                 end = self.child.wait(signals) => return Ok(end.exit_code()),

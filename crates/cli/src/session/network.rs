@@ -77,6 +77,8 @@ impl From<NetworkLoss> for CommandError {
 pub(super) struct Joined {
     pub(super) network: Arc<TargetNetwork>,
     pub(super) inbox: Inbox,
+    /// What carries the link.
+    pub(super) thread: NetworkThread,
 }
 
 impl fmt::Debug for Joined {
@@ -117,10 +119,14 @@ pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
         )
     })?;
     let network = match plan.follower {
-        Some(_) => TargetNetwork::following(wanted, session, AGENT_WITHIN, thread),
-        None => TargetNetwork::new(wanted, session, thread),
+        Some(_) => TargetNetwork::following(wanted, session, AGENT_WITHIN),
+        None => TargetNetwork::new(wanted, session),
     };
-    Ok(Some(Joined { network, inbox }))
+    Ok(Some(Joined {
+        network,
+        inbox,
+        thread,
+    }))
 }
 
 /// Takes leave of the agents, which keep a session that is only silent for a while.

@@ -22,7 +22,6 @@ use wire::{
 use super::target_agent::{Agents, JoinError, Joining, TargetAgent};
 use super::{Destination, Dialled, Pending, Remote, ThisMachine, Upstream};
 use crate::network::{NameBook, NetworkPlan, Protocol, Side};
-use crate::network_thread::NetworkThread;
 
 /// Any port: what is asked is how the kernel would go to an address.
 const ANY_PORT: u16 = 9;
@@ -35,7 +34,6 @@ pub struct TargetNetwork {
     plan: NetworkPlan,
     agents: Agents,
     names: NameBook,
-    thread: NetworkThread,
 }
 
 impl fmt::Debug for TargetNetwork {
@@ -47,31 +45,19 @@ impl fmt::Debug for TargetNetwork {
 }
 
 impl TargetNetwork {
-    /// What `plan` says, carried out through `session`, with whose end it ends. `thread` carries the session's
-    /// connections, and is best the one that carries its links.
-    pub fn new(plan: NetworkPlan, session: Session, thread: NetworkThread) -> Arc<Self> {
-        Self::following(plan, session, Duration::ZERO, thread)
+    /// What `plan` says, carried out through `session`, with whose end it ends.
+    pub fn new(plan: NetworkPlan, session: Session) -> Arc<Self> {
+        Self::following(plan, session, Duration::ZERO)
     }
 
     /// What `plan` says, carried out through `session` and through those of agents that join. While there is none,
     /// whoever wants something of the target waits up to `patience` for the next.
-    pub fn following(
-        plan: NetworkPlan,
-        session: Session,
-        patience: Duration,
-        thread: NetworkThread,
-    ) -> Arc<Self> {
+    pub fn following(plan: NetworkPlan, session: Session, patience: Duration) -> Arc<Self> {
         Arc::new(Self {
             plan,
             agents: Agents::new(session, patience),
             names: NameBook::default(),
-            thread,
         })
-    }
-
-    /// The thread that carries the session's connections.
-    pub fn thread(&self) -> &NetworkThread {
-        &self.thread
     }
 
     /// Whether agents may join.

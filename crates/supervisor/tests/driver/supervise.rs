@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use model::pg_url::Address;
 use supervisor::{
-    Child, Command, FencePlan, FencedDatabase, FencedServer, GuardPlan, KnownHosts, OnSource,
-    Output, Signals, StopReason, WatcherProgram, remote_of,
+    Child, Command, FencePlan, FencedDatabase, FencedServer, GuardPlan, KnownHosts, NetworkThread,
+    OnSource, Output, Signals, StopReason, WatcherProgram, remote_of,
 };
 
 enum Mode {
@@ -95,7 +95,8 @@ async fn run() -> u8 {
 }
 
 async fn run_fenced(fence: FencePlan, command: Command, signals: &mut Signals) -> u8 {
-    let network = target::join().await;
+    let thread = NetworkThread::start().expect("there are threads");
+    let network = target::join(&thread).await;
     let remote = remote_of(network.as_ref().map(|(network, _)| network));
     let addresses = fence.servers.iter().flat_map(|server| &server.addresses);
     let hosts = KnownHosts::look_up(&remote, addresses).await;
@@ -104,6 +105,7 @@ async fn run_fenced(fence: FencePlan, command: Command, signals: &mut Signals) -
         fence,
         hosts,
         network,
+        thread,
         watcher: WatcherProgram {
             program: "/proc/self/exe".into(),
             args: vec!["--watch".into()],

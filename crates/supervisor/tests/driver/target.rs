@@ -16,7 +16,7 @@ const KEY: [u8; KEY_BYTES] = [7; KEY_BYTES];
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Joins the network of the agent that the environment names.
-pub(crate) async fn join() -> Option<(Arc<TargetNetwork>, Inbox)> {
+pub(crate) async fn join(thread: &NetworkThread) -> Option<(Arc<TargetNetwork>, Inbox)> {
     let socket = std::env::var_os("TARGET_AGENT")?;
     let words = std::env::var("TARGET_PLAN").unwrap_or_default();
     let has = |word: &str| words.split(' ').any(|given| given == word);
@@ -43,8 +43,7 @@ pub(crate) async fn join() -> Option<(Arc<TargetNetwork>, Inbox)> {
     let id = SessionId::draw();
     let key = AgentKey::new(KEY).session_key(&id);
     let dial = move || UnixStream::connect(socket.clone());
-    let thread = NetworkThread::start().expect("there are threads");
     let joined = thread.run(connect(dial, id, key, GRACE)).await;
     let (session, inbox) = joined.expect("the agent answers");
-    Some((TargetNetwork::new(plan, session, thread), inbox))
+    Some((TargetNetwork::new(plan, session), inbox))
 }
