@@ -182,9 +182,12 @@ async fn live(
     ui: &Ui,
 ) -> Result<Ran, CommandError> {
     let joined = network::join(plan).await?;
-    let network = joined.as_ref().map(|joined| joined.network.clone());
+    let kept = joined.as_ref().map(|joined| {
+        // The last words of the links are carried as everything before.
+        (Arc::clone(&joined.network), joined.thread.clone())
+    });
     let ran = live_joined(plan, request, joined, membership, signals, ui).await;
-    if let Some(network) = network {
+    if let Some((network, _thread)) = kept {
         network::leave(&network).await;
     }
     ran
@@ -280,7 +283,8 @@ async fn make_and_look_up(
         KnownHosts::look_up(&remote, &sources)
     );
     let made = made?;
-    let further = fence::further_addresses(&made.branches);
+    let further = fence::further_addresses(&made.branches)
+        .map_err(|error| CommandError::new(ExitCode::Branch, error))?;
     if further.is_empty() {
         return Ok((made, hosts));
     }

@@ -7,6 +7,7 @@ mod key_value;
 mod uri;
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::Secret;
 use key_value::KeyValue;
@@ -51,6 +52,28 @@ impl fmt::Display for Address {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// Text that is no [`Address`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no HOST:PORT")]
+pub struct AddressError(pub String);
+
+/// As it is written: a host with colons in brackets.
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let address = Self {
+            host: bare.unwrap_or(host).to_owned(),
+            port: port.parse().map_err(|_| wrong())?,
+        };
+        let is_whole = !address.host.is_empty() && bare.is_some() == address.host.contains(':');
+        is_whole.then_some(address).ok_or_else(wrong)
     }
 }
 

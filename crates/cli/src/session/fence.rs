@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use model::PgUrl;
-use model::pg_url::Address;
+use model::pg_url::{Address, AddressError};
 use supervisor::{FencePlan, FencedDatabase, FencedServer, KnownHosts, OnSource};
 
 use super::branches::ReadyBranch;
@@ -11,10 +11,15 @@ use super::prepare::Plan;
 
 /// Why there is no fence.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot fence branch {id}: its door's address {host:?} is none of this machine")]
-pub(super) struct DoorError {
-    id: String,
-    host: String,
+pub(super) enum FenceError {
+    #[error("cannot fence branch {id}: its door's address {host:?} is none of this machine")]
+    Door { id: String, host: String },
+    #[error("cannot fence branch {id}: a further address of its source cannot be read")]
+    Address {
+        id: String,
+        #[source]
+        source: AddressError,
+    },
 }
 
 /// Every address of every source that a branch of `plan` stands in for.
@@ -37,37 +42,37 @@ fn addresses(url: &PgUrl) -> Vec<Address> {
 }
 
 /// Every further address of those sources, as they were named by whoever administers them.
-pub(super) fn further_addresses(branches: &[ReadyBranch]) -> Vec<Address> {
-    branches.iter().flat_map(further).collect()
+///
+/// # Errors
+/// For one that cannot be read: nobody would look after it.
+pub(super) fn further_addresses(branches: &[ReadyBranch]) -> Result<Vec<Address>, FenceError> {
+    let all = branches.iter().map(further);
+    Ok(all.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-fn further(branch: &ReadyBranch) -> Vec<Address> {
+fn further(branch: &ReadyBranch) -> Result<Vec<Address>, FenceError> {
     let own = addresses(&branch.planned.source.url);
     let named = branch.connection.source_addresses.iter();
-    let read = named.filter_map(|text| read_address(text));
-    read.filter(|address| !own.contains(address)).collect()
-}
-
-/// `host:port`, a host with colons in brackets.
-fn read_address(text: &str) -> Option<Address> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some(Address {
-        host: host.to_owned(),
-        port: port.parse().ok()?,
-    })
+    let read = named.map(|text| text.parse::<Address>());
+    let unreadable = |source| FenceError::Address {
+        id: branch.view.id.to_string(),
+        source,
+    };
+    let mut read = read.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    read.retain(|address| !own.contains(address));
+    Ok(read)
 }
 
 /// The fence around the sources of `branches`. `tls` says, branch by branch, whether the program insists on TLS.
 ///
 /// # Errors
-/// When a door is not on this machine.
+/// When a door is not on this machine, or a further address of a source cannot be read.
 pub(super) fn plan_fence(
     branches: &[ReadyBranch],
     tls: &[bool],
     on_source: OnSource,
     assert_isolated: bool,
-) -> Result<FencePlan, DoorError> {
+) -> Result<FencePlan, FenceError> {
     let servers = branches.iter().zip(tls);
     let servers = servers.map(|(branch, needs_tls)| fence_one(branch, *needs_tls));
     Ok(FencePlan {
@@ -77,10 +82,10 @@ pub(super) fn plan_fence(
     })
 }
 
-fn fence_one(branch: &ReadyBranch, needs_tls: bool) -> Result<FencedServer, DoorError> {
+fn fence_one(branch: &ReadyBranch, needs_tls: bool) -> Result<FencedServer, FenceError> {
     let (url, connection) = (&branch.planned.source.url, &branch.connection);
     let host = connection.host.parse::<IpAddr>();
-    let host = host.map_err(|_| DoorError {
+    let host = host.map_err(|_| FenceError::Door {
         id: branch.view.id.to_string(),
         host: connection.host.clone(),
     })?;
@@ -99,7 +104,7 @@ fn fence_one(branch: &ReadyBranch, needs_tls: bool) -> Result<FencedServer, Door
         needs_tls,
     };
     let mut addresses = addresses(url);
-    addresses.extend(further(branch));
+    addresses.extend(further(branch)?);
     Ok(FencedServer {
         addresses,
         databases: vec![database],
@@ -157,16 +162,6 @@ fn describe_one(fence: &FencePlan, server: &FencedServer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_further_address_is_read_as_it_is_written() {
-        let read = |text: &str| read_address(text).map(|address| address.to_string());
-        for text in ["db:5433", "10.0.0.1:6432", "[::1]:5432"] {
-            assert_eq!(read(text).as_deref(), Some(text));
-        }
-        assert_eq!(read("db"), None);
-        assert_eq!(read("db:port"), None);
-    }
 
     #[test]
     fn an_address_beside_the_name_is_the_sources_too() {

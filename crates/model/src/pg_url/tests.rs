@@ -144,3 +144,28 @@ fn parts_make_a_url_that_parses_back() {
         Some("disable")
     );
 }
+
+#[test]
+fn an_address_is_read_as_it_is_written() {
+    for text in [
+        "db:5433",
+        "10.0.0.1:6432",
+        "[::1]:5432",
+        "/run/postgresql:5432",
+    ] {
+        let read: Address = text.parse().unwrap();
+        assert_eq!(read.to_string(), text);
+    }
+    for text in [
+        "db",
+        "db:port",
+        "db:65536",
+        ":5432",
+        "::1:5432",
+        "[db]:5432",
+        "[]:5432",
+    ] {
+        let wrong = text.parse::<Address>();
+        assert_eq!(wrong, Err(AddressError(text.to_owned())));
+    }
+}

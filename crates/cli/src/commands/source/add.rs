@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use model::engine_api::{AddSource, BaseMode, SourceCare, SourceName, SourceRef};
+use model::pg_url::Address;
 use model::{ByteSize, ExitCode, PgUrl, Secret};
 
 use super::list::SourceList;
@@ -161,11 +162,8 @@ pub(super) async fn run(args: &AddArgs, settings: &Settings, ui: &Ui) -> Result<
 
 /// How the source is to be copied and kept.
 fn care(args: &AddArgs) -> Result<SourceCare, AddError> {
-    let is_address = |text: &&String| {
-        let parts = text.rsplit_once(':');
-        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-    };
-    if let Some(wrong) = args.addresses.iter().find(|text| !is_address(text)) {
+    let mut addresses = args.addresses.iter();
+    if let Some(wrong) = addresses.find(|text| text.parse::<Address>().is_err()) {
         return Err(AddError::Address(wrong.clone()));
     }
     let prepare = args.prepare.as_ref().map(|path| {
