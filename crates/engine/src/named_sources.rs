@@ -185,31 +185,21 @@ impl NamedSources {
     }
 
     /// What a request means: a named source and how it is to be copied; the defaults for one without a name. Of several
-    /// names for it, one that has copies prepared counts. In somebody else's network an address is another server's.
+    /// names for it, one that has copies prepared counts.
     pub fn meant(&self, spec: &Spec) -> Meant {
-        if spec.proxy.is_some() {
-            return Meant::default();
-        }
-        let (url, database) = (spec.url(), spec.database());
         let known = self.known();
-        let meant = known
-            .values()
-            .filter(|source| source.is_meant(&url, &database));
-        let careful = meant.max_by_key(|source| source.care.prepare.is_some());
-        careful.map(|source| source.meant(&url)).unwrap_or_default()
+        let careful = names_of(&known, spec).max_by_key(|source| source.care.prepare.is_some());
+        careful
+            .map(|source| source.meant(&spec.url()))
+            .unwrap_or_default()
     }
 
     /// Every address of the database that a request means, as the sources' names have them; none where it has no name.
     pub fn addresses(&self, spec: &Spec) -> Vec<String> {
-        if spec.proxy.is_some() {
-            return Vec::new();
-        }
-        let (url, database) = (spec.url(), spec.database());
         let known = self.known();
-        let meant = known
-            .values()
-            .filter(|source| source.is_meant(&url, &database));
-        let all: BTreeSet<String> = meant.flat_map(NamedSource::addresses).collect();
+        let all: BTreeSet<String> = names_of(&known, spec)
+            .flat_map(NamedSource::addresses)
+            .collect();
         all.into_iter().collect()
     }
 
@@ -338,6 +328,18 @@ impl NamedSources {
         upkeep::forget(shared, name).await;
         Ok(())
     }
+}
+
+/// Every name of what a request means; none in somebody else's network, where an address is another server's.
+fn names_of<'a>(
+    known: &'a BTreeMap<SourceName, NamedSource>,
+    spec: &Spec,
+) -> impl Iterator<Item = &'a NamedSource> {
+    let (url, database) = (spec.url(), spec.database());
+    let is_here = spec.proxy.is_none();
+    known
+        .values()
+        .filter(move |source| is_here && source.is_meant(&url, &database))
 }
 
 /// A source as it is when it is added.

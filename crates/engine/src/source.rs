@@ -2,9 +2,9 @@
 //!
 //! Owns what a source is asked: who and where it is (`facts`), whether it has moved (`movement`, through a
 //! `contact` that is kept for a while), whether it can be read (`access`), its roles (`roles`), whether a pooler stands
-//! before it (`pooler`), and the ways to those
-//! that only somebody else's network reaches (`gateways`). Every question is asked in a read-only transaction and by simple queries,
-//! so that nothing stays behind in a session that a pooler hands to somebody else. Leaves copying to `base::copy`.
+//! before it (`pooler`), and the ways to those that only somebody else's network reaches (`gateways`). Every question is
+//! asked in a read-only transaction and by simple queries, so that nothing stays behind in a session that a pooler hands
+//! to somebody else. Leaves copying to `base::copy`.
 
 pub mod access;
 pub mod contact;

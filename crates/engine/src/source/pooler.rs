@@ -55,7 +55,7 @@ impl Between {
 ///
 /// # Errors
 /// [`SourceError`] where it does not answer, or has no second connection for us.
-pub async fn look(access: &SourceAccess, session: &Session) -> Result<Between, SourceError> {
+async fn look(access: &SourceAccess, session: &Session) -> Result<Between, SourceError> {
     let peer = session.peer().expect("a source's session has a peer");
     let answer = ask(session).await?;
     if peer

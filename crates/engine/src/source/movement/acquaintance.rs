@@ -28,6 +28,8 @@ pub struct Acquaintance {
     sequences: Vec<[String; 4]>,
     /// What asks for their values.
     values: Vec<String>,
+    /// Where they were listed. None where a snapshot does not say what is seen by it: beside a transaction that runs, and in
+    /// recovery.
     listed: Option<Listed>,
     /// All that is asked within one transaction, which it also ends.
     question: String,
@@ -35,26 +37,26 @@ pub struct Acquaintance {
     statements: usize,
 }
 
-/// When the sequences were listed.
+/// The moment of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Listed {
     snapshot: String,
-    /// A promoted standby may count the same transactions again.
-    timeline: Option<String>,
+    /// Another cluster, or a promoted standby, may count the same transactions.
+    cluster: [Option<String>; 2],
+    database_oid: u32,
 }
 
 impl Listed {
-    /// None where a snapshot does not say what is seen by it: beside a transaction that runs, and in recovery.
     fn at(position: &Position) -> Option<Self> {
-        let says = position.cluster.replayed.is_none() && !has_running(&position.snapshot);
+        let Position {
+            snapshot, cluster, ..
+        } = position;
+        let says = cluster.replayed.is_none() && !has_running(snapshot);
         says.then(|| Self {
-            snapshot: position.snapshot.clone(),
-            timeline: position.cluster.timeline.clone(),
+            snapshot: snapshot.clone(),
+            cluster: [cluster.system_identifier.clone(), cluster.timeline.clone()],
+            database_oid: cluster.database_oid,
         })
-    }
-
-    fn is_run_of(&self, position: &Position) -> bool {
-        self.timeline == position.cluster.timeline
     }
 }
 
@@ -169,12 +171,8 @@ impl Acquaintance {
         );
         let listed = told.next()?;
         let is_there = |known: &Listed| now.get(0) == Some(known.snapshot.as_str());
-        let is_same = if self.listed.as_ref().is_some_and(is_there) {
-            listed.is_empty()
-        } else {
-            self.is_list(listed)
-        };
-        if !is_same {
+        let is_known = self.listed.as_ref().is_some_and(is_there);
+        if !(is_known && listed.is_empty() || self.is_list(listed)) {
             return None;
         }
         let assembled = Told {
@@ -185,8 +183,8 @@ impl Acquaintance {
             checkpoint,
         };
         let position = assembled.position(digest(told.flatten())).ok()?;
-        let is_elsewhere = |known: &Listed| !known.is_run_of(&position);
-        (!self.listed.as_ref().is_some_and(is_elsewhere)).then_some(position)
+        // The same snapshot, but elsewhere, says nothing of the list.
+        (!is_known || self.listed == Listed::at(&position)).then_some(position)
     }
 
     fn is_list(&self, listed: &[Answer]) -> bool {
