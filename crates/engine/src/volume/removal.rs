@@ -24,18 +24,17 @@ pub fn remove_tree(path: &Path) -> Result<(), VolumeError> {
     DataDir::at(&data).let_go()?;
     unseal(&data)?;
     subvolume::destroy(&data)?;
-    for tried in 1.. {
+    let mut tries = 0;
+    loop {
+        tries += 1;
         match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tried < TRIES_MAX => {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < TRIES_MAX => {
             }
-            removed => {
-                removed.map_err(cannot("remove", path))?;
-                break;
-            }
+            Err(error) => return Err(cannot("remove", path)(error)),
         }
     }
-    Ok(())
 }
 
 /// Nobody but root may remove files of a directory that cannot be written.
