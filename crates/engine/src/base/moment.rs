@@ -7,10 +7,18 @@
 //! - *by comparison*: the source stands where it stood at an earlier moment that the copy is known to hold
 //!   ([`Position::unmoved_since`]).
 //!
-//! The WAL's position is read last: behind the snapshot, whose commits therefore lie before it, and behind the
-//! sequences, which move outside any snapshot. It is the position of insertion: with asynchronous commit, rows can be
-//! seen that `pg_current_wal_lsn()` does not cover yet. Leaves waiting to `standby` and `follower`.
+//! The WAL's position is read twice, for it means two things:
+//!
+//! ```text
+//!   before ──── snapshot ──── sequences ──── lsn
+//!   └ what is committed behind it        └ what is committed up to here is replayed
+//!     moves the snapshot                   by whoever has replayed this much
+//! ```
+//!
+//! It is the position of insertion: with asynchronous commit, rows can be seen that `pg_current_wal_lsn()` does not
+//! cover yet. Leaves waiting to `standby` and `follower`.
 
+use futures_util::future;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -48,11 +56,18 @@ pub struct Moment {
     pub position: Position,
     /// What a replay must have reached to hold everything committed before; no header of a page.
     pub lsn: Lsn,
+    /// Up to where everything that was committed is in the position's snapshot, or runs in it; 0 where nobody asked.
+    #[serde(default)]
+    pub before: Lsn,
     /// On which timeline.
     pub line: Line,
     /// When, by our clock, at the latest.
     pub taken_at: Timestamp,
 }
+
+/// Column: position. In a statement of its own, whose snapshot is over before that of the moment is taken.
+const BEFORE: &str = "SELECT CASE WHEN pg_is_in_recovery() \
+       THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_insert_lsn() END";
 
 /// Columns: position, timeline of a primary, timeline of a replica.
 const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() \
@@ -74,8 +89,12 @@ impl Moment {
     ) -> Result<Self, SourceError> {
         // Before the questions: what is committed from here on may or may not be held.
         let taken_at = clock.now();
-        let position = Position::begin(session).await?;
-        let found = row(session, "position in its WAL", WHERE).await?;
+        let what = "position in its WAL";
+        // Both are sent at once, and answered in their order.
+        let (before, position) =
+            future::join(row(session, what, BEFORE), Position::begin(session)).await;
+        let (before, position): (Lsn, _) = (before?.number(0)?, position?);
+        let found = row(session, what, WHERE).await?;
         let ended = session.batch_execute("COMMIT").await;
         ended.map_err(asking("a moment"))?;
         let line = if found.get(1).is_some() {
@@ -90,6 +109,7 @@ impl Moment {
         Ok(Self {
             position,
             lsn: lsn.reachable(shape),
+            before: before.reachable(shape),
             line,
             taken_at,
         })
@@ -127,7 +147,8 @@ pub struct Held {
 impl Held {
     /// Whether everything committed before `now` is held. Where that is known by position, `now` becomes the moment
     /// that later ones are compared with: the WAL may go on without a row. Where it is known by comparison, the WAL
-    /// up to `now` has no row that is not held. A source that went back was restored, and its positions mean nothing.
+    /// before the snapshot has no row that is not held; up to `now.lsn` it may have one, committed after the snapshot. A
+    /// source that went back was restored, and its positions mean nothing.
     pub fn covers(&mut self, now: &Moment) -> bool {
         let is_on_line = now.line.takes(self.timeline);
         if is_on_line && self.anchor.lsn <= now.lsn && now.lsn <= self.lsn {
@@ -136,7 +157,7 @@ impl Held {
         }
         let is_unmoved = now.position.unmoved_since(&self.anchor.position);
         if is_unmoved && is_on_line {
-            self.lsn = self.lsn.max(now.lsn);
+            self.lsn = self.lsn.max(now.before);
         }
         is_unmoved
     }
@@ -156,5 +177,59 @@ mod tests {
         assert!(!Line::On(2).takes(3));
         assert!(Line::OnOrLater(2).takes(3));
         assert!(!Line::OnOrLater(2).takes(1));
+    }
+
+    /// A source that stood at `before` just before the snapshot was taken and at `lsn` when everything was read.
+    fn moment(before: u64, snapshot: &str, lsn: u64) -> Moment {
+        Moment {
+            position: Position::at_snapshot(snapshot),
+            lsn: Lsn(lsn),
+            before: Lsn(before),
+            line: Line::On(1),
+            taken_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn held_from(anchor: Moment) -> Held {
+        Held {
+            lsn: anchor.lsn,
+            timeline: 1,
+            anchor,
+        }
+    }
+
+    #[test]
+    fn what_is_committed_while_a_moment_is_read_is_not_taken_for_held() {
+        let mut held = held_from(moment(900, "33:33:", 1000));
+        assert!(
+            held.covers(&moment(1000, "33:33:", 1200)),
+            "the snapshot has not moved"
+        );
+        assert!(
+            !held.covers(&moment(1200, "34:34:", 1200)),
+            "it moved between the snapshot and the position that was read behind it"
+        );
+    }
+
+    #[test]
+    fn wal_without_a_row_is_held_as_soon_as_a_snapshot_says_so() {
+        let mut held = held_from(moment(900, "33:33:", 1000));
+        let checkpointed = moment(1200, "33:33:", 1200);
+        assert!(held.covers(&checkpointed));
+        assert_eq!(held.lsn, Lsn(1200));
+        let beside_a_writer = moment(1200, "33:34:33", 1200);
+        assert!(held.covers(&beside_a_writer), "what runs has not committed");
+    }
+
+    #[test]
+    fn a_moment_from_before_there_were_two_positions_extends_nothing() {
+        let moment = serde_json::to_value(moment(900, "33:33:", 1000)).unwrap();
+        let mut old = moment.clone();
+        old.as_object_mut().unwrap().remove("before");
+        let old: Moment = serde_json::from_value(old).unwrap();
+        assert_eq!(old.before, Lsn(0));
+        let mut held = held_from(old.clone());
+        assert!(held.covers(&old));
+        assert_eq!(held.lsn, Lsn(1000));
     }
 }

@@ -332,20 +332,27 @@ pub(crate) async fn database_size(session: &Session) -> Result<ByteSize, SourceE
 mod tests {
     use super::*;
 
-    fn position() -> Position {
-        Position {
-            lsn: "0/16B3748".to_owned(),
-            snapshot: "740:740:".to_owned(),
-            cluster: Cluster {
-                system_identifier: Some("7412".to_owned()),
-                timeline: Some("00000001".to_owned()),
-                database_oid: 16384,
-                started_at: "1763856000.123".to_owned(),
-                checkpoint: None,
-                replayed: None,
-            },
-            sequences: Sequences::Digest("00".to_owned()),
+    impl Position {
+        /// Of a primary whose snapshot says this.
+        pub(crate) fn at_snapshot(snapshot: &str) -> Self {
+            Self {
+                lsn: "0/16B3748".to_owned(),
+                snapshot: snapshot.to_owned(),
+                cluster: Cluster {
+                    system_identifier: Some("7412".to_owned()),
+                    timeline: Some("00000001".to_owned()),
+                    database_oid: 16384,
+                    started_at: "1763856000.123".to_owned(),
+                    checkpoint: None,
+                    replayed: None,
+                },
+                sequences: Sequences::Digest("00".to_owned()),
+            }
         }
+    }
+
+    fn position() -> Position {
+        Position::at_snapshot("740:740:")
     }
 
     /// The same position with one thing changed.

@@ -81,10 +81,12 @@ pub(super) fn cold(scene: &mut Scene<'_>, name: &str, runs: u32) -> Result<Row> 
     let place = scene.engine.place;
     let cp = Cp::beside(place);
     let once = |scene: &mut Scene<'_>| {
+        // The first one has the snapshot made that is copied.
+        let sample = once_cold(scene)?;
         if let Some(cp) = &cp {
             cp.take_turn(scene)?;
         }
-        once_cold(scene)
+        Ok(sample)
     };
     let (samples, theirs) = ready_pairs(scene, runs, once)?;
     let stale = samples.iter().find(|sample| freshness(sample) != "unmoved");
