@@ -70,7 +70,7 @@ impl Asker {
     /// # Errors
     /// EBADF where it has none, EPERM where this process may not look.
     pub(crate) fn descriptor(self, number: i32) -> io::Result<OwnedFd> {
-        let number = ForeignRawFd::try_from(number).map_err(io::Error::other)?;
+        let number = ForeignRawFd::try_from(number).map_err(|_| rustix::io::Errno::BADF)?;
         LAST.with_borrow_mut(|last| {
             if let Some((thread, handle)) = last
                 && *thread == self.thread
@@ -155,7 +155,7 @@ fn copy(handle: &OwnedFd, number: ForeignRawFd) -> io::Result<OwnedFd> {
 }
 
 fn remote(address: u64, len: usize) -> io::Result<RemoteIoVec> {
-    let base = usize::try_from(address).map_err(io::Error::other)?;
+    let base = usize::try_from(address).map_err(|_| rustix::io::Errno::FAULT)?;
     Ok(RemoteIoVec { base, len })
 }
 

@@ -216,19 +216,27 @@ impl Interceptor {
         }
     }
 
-    /// What becomes of a call that could not be looked into: a bad pointer or descriptor is the kernel's to tell; a
-    /// process that cannot be seen does not get past the fence.
+    /// What becomes of a call that could not be looked into: it fails, as the kernel would have it of a bad pointer or
+    /// descriptor; whatever else keeps the fence from looking (rights, descriptors, memory) does not lead past it.
     fn judge(&self, asker: Asker, error: &io::Error) -> Answer {
         match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => {
+            Some(same @ (libc::EFAULT | libc::EBADF)) => Answer::Fail(same),
+            // Whoever is gone needs no answer.
+            Some(libc::ESRCH) => Answer::Later,
+            _ => {
                 let program = asker.program();
                 self.session.ledger.count_unreadable(program.clone());
                 self.session.tell(Event::Unreadable(program));
                 Answer::Fail(libc::EACCES)
             }
-            // Whoever is gone needs no answer.
-            Some(libc::ESRCH) => Answer::Later,
-            _ => Answer::GoOn,
+        }
+    }
+
+    /// The same of a descriptor that does not say what it is: that it is no socket is the kernel's to tell.
+    fn judge_socket(&self, asker: Asker, error: &io::Error) -> Answer {
+        match error.raw_os_error() {
+            Some(libc::ENOTSOCK) => Answer::GoOn,
+            _ => self.judge(asker, error),
         }
     }
 }

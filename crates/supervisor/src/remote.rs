@@ -9,7 +9,7 @@ mod upstream;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -92,9 +92,44 @@ pub trait Remote: fmt::Debug + Send + Sync {
     fn owns(&self, ip: IpAddr) -> Pending<'_, bool>;
 }
 
-/// Whether `ip` is an address of this machine: the kernel binds a socket to no other.
+/// The addresses of IPv6 that this network namespace has, a line each (proc_net(5), Documentation/networking).
+const OWN_IPV6: &str = "/proc/net/if_inet6";
+
+/// Whether `ip` is an address of this machine: the kernel binds a socket to no other. What cannot be found out counts as
+/// one, since a wrong guess must not be a gap in the fence.
 pub(crate) fn is_of_this_machine(ip: IpAddr) -> bool {
-    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+    match ip {
+        _ if ip.is_loopback() => true,
+        // Nobody's own.
+        _ if ip.is_multicast() => false,
+        // It is bound by an interface alone, and whoever wrote it may have named none.
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => std::fs::read_to_string(OWN_IPV6)
+            .map_or_else(
+                |error| error.kind() != io::ErrorKind::NotFound,
+                |own| lists(&own, v6),
+            ),
+        IpAddr::V4(_) | IpAddr::V6(_) => is_own(UdpSocket::bind((ip, 0))),
+    }
+}
+
+/// Whether an address is this machine's, going by what came of binding to it. Where there is no IPv6, neither this
+/// process nor the session has an address of it.
+fn is_own<T>(bound: io::Result<T>) -> bool {
+    bound.map_or_else(
+        |error| {
+            !matches!(
+                error.raw_os_error(),
+                Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
+            )
+        },
+        |_| true,
+    )
+}
+
+/// Whether the kernel's list of IPv6 addresses has `ip`: each line begins with one, in 32 digits.
+fn lists(own: &str, ip: Ipv6Addr) -> bool {
+    let digits = format!("{:032x}", ip.to_bits());
+    own.lines().any(|line| line.starts_with(&digits))
 }
 
 /// This machine, in the network namespace of this process.
@@ -139,5 +174,31 @@ impl Remote for ThisMachine {
 
     fn owns(&self, ip: IpAddr) -> Pending<'_, bool> {
         Box::pin(std::future::ready(Ok(is_of_this_machine(ip))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_kernel_says_that_an_address_is_another_machines() {
+        let bound = |errno| is_own::<()>(Err(io::Error::from_raw_os_error(errno)));
+        assert!(is_own(Ok(())));
+        assert!(!bound(libc::EADDRNOTAVAIL));
+        assert!(!bound(libc::EAFNOSUPPORT));
+        for unknown in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINVAL] {
+            assert!(bound(unknown), "{unknown}");
+        }
+        assert!(!is_of_this_machine("192.0.2.7".parse().unwrap()));
+        assert!(!is_of_this_machine("fe80::dead:beef".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_kernels_list_is_read() {
+        let list = "00000000000000000000000000000001 01 80 10 80       lo\n\
+                    fe8000000000000000fc00fffe000001 04 40 20 80     eth0\n";
+        assert!(lists(list, "fe80::fc:ff:fe00:1".parse().unwrap()));
+        assert!(!lists(list, "fe80::fc:ff:fe00:2".parse().unwrap()));
     }
 }

@@ -99,8 +99,8 @@ pub(crate) fn encode(address: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-/// The same address in one way of writing: an IPv4-mapped IPv6 address is the IPv4 one, and the unspecified address is
-/// the loopback one, to which connect(2) takes it.
+/// The same address in one way of writing: an IPv4-mapped IPv6 address is the IPv4 one, the unspecified address is the
+/// loopback one, to which connect(2) takes it, and none says by which interface.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip().to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -108,6 +108,16 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
         ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, address.port())
+}
+
+/// `address` in its canonical form, and by the interface that it names where it means nothing without one.
+pub(crate) fn dialled(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into()
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => canonical(address),
+    }
 }
 
 /// `address` for a socket of `family`: IPv4-mapped where the socket is of IPv6. None where the family cannot reach it.
@@ -337,6 +347,10 @@ mod tests {
         assert_eq!(canonical("[::]:5432"), "[::1]:5432");
         assert_eq!(canonical("[::ffff:0.0.0.0]:5432"), "127.0.0.1:5432");
         assert_eq!(canonical("[fe80::1%3]:5432"), "[fe80::1]:5432");
+        let dialled = |text: &str| dialled(text.parse().unwrap()).to_string();
+        assert_eq!(dialled("[fe80::1%3]:5432"), "[fe80::1%3]:5432");
+        assert_eq!(dialled("[2001:db8::1%3]:5432"), "[2001:db8::1]:5432");
+        assert_eq!(dialled("[::ffff:127.0.0.1]:5432"), "127.0.0.1:5432");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The supervisor around real programs, in processes of their own: `supervise` (tests/driver) runs each.
 //!
-//! Needs `sh`, `bash`, `cc`, `python3`, `setsid` and `stty`, which a Debian with python3 has.
+//! Needs `sh`, `bash`, `cc`, `python3`, `setsid`, `unshare`, `chroot` and `stty`, which a Debian with python3 has, and `ip`.
 
 #![cfg(test)]
 
@@ -14,6 +14,8 @@ mod driver;
 mod end;
 #[path = "real/fence.rs"]
 mod fence;
+#[path = "real/fence_blind.rs"]
+mod fence_blind;
 #[path = "real/fence_edges.rs"]
 mod fence_edges;
 #[path = "real/inheritance.rs"]

@@ -131,7 +131,8 @@ impl AddressBook {
     /// Whether `address`, in its canonical form, is a source's.
     pub(crate) fn has_tcp(&self, address: SocketAddr) -> bool {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        pages.tcp.contains_key(&address)
+        // Of a source it is not known by which interface it is reached.
+        pages.tcp.contains_key(&canonical(address))
             || (pages.local.contains_key(&address.port()) && is_of_this_machine(address.ip()))
     }
 
@@ -148,7 +149,10 @@ impl AddressBook {
         let (exact, port) = match destination {
             Destination::Tcp(address) => {
                 let is_local = is_own || is_of_this_machine(address.ip());
-                (pages.tcp.get(address), is_local.then(|| address.port()))
+                (
+                    pages.tcp.get(&canonical(*address)),
+                    is_local.then(|| address.port()),
+                )
             }
             Destination::Unix(path) => (pages.paths.get(path), socket_port(path)),
         };

@@ -23,7 +23,7 @@ use crate::ports::is_bound_by;
 use crate::remote::{Destination, Dialled};
 use crate::resolver;
 use crate::seccomp::Question;
-use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, for_family};
+use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, dialled, for_family};
 
 /// A TCP socket of the session that is about to connect.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Connecting {
     pub(super) descriptor: OwnedFd,
     pub(super) family: AddressFamily,
     pub(super) cookie: u64,
-    /// What its program means, in the canonical form.
+    /// What its program means, in the canonical form, and by which interface where that is part of it.
     pub(super) address: SocketAddr,
 }
 
@@ -98,23 +98,27 @@ impl Interceptor {
     ) -> Looked<Answer> {
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let socket = Socket(descriptor.as_fd());
-        // What the kernel does not know of a socket it will not connect either.
-        let going_on = |_: io::Error| Answer::GoOn;
-        // A socket that is on its way already answers for itself.
-        if socket.is_udp().map_err(going_on)? {
+        let judge = |error: io::Error| self.judge_socket(asker, &error);
+        if socket.is_udp().map_err(judge)? {
             return self.connect_datagram(question, descriptor, address);
         }
-        if !socket.is_tcp().map_err(going_on)? || !socket.is_idle().map_err(going_on)? {
+        // A socket that is on its way already answers for itself.
+        if !socket.is_tcp().map_err(judge)? || !socket.is_idle().map_err(judge)? {
             return Ok(Answer::GoOn);
         }
-        if socket.network().map_err(going_on)? != self.network {
+        if socket.network().map_err(judge)? != self.network {
             self.session.ledger.count_unseen();
-            return Ok(Answer::GoOn);
+            // Its addresses mean something else there, and nobody can say that a source is not among them.
+            return Ok(if self.session.fence.asserts_isolation() {
+                Answer::Fail(libc::EACCES)
+            } else {
+                Answer::GoOn
+            });
         }
         let connecting = Connecting {
-            family: socket.family().map_err(going_on)?,
-            cookie: socket.cookie().map_err(going_on)?,
-            address: canonical(address),
+            family: socket.family().map_err(judge)?,
+            cookie: socket.cookie().map_err(judge)?,
+            address: dialled(address),
             descriptor,
         };
         Ok(self.lead(question, connecting))

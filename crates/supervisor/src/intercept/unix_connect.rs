@@ -10,6 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{
+    AtFlags, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, open, openat2, statat,
+};
+use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, bind, connect, getsockname};
 
 use super::arguments::Arguments;
@@ -47,7 +51,7 @@ impl Interceptor {
             {
                 return Ok(Answer::Fail(libc::ENOENT));
             }
-            let whole = whole_path(asker, path).map_err(|_| Answer::GoOn)?;
+            let whole = whole_path(asker, path);
             if network.plan().outgoing.unix_streams.side(&whole) == Side::Target {
                 let network = Arc::clone(network);
                 return self.connect_unix_remotely(question, asker, arguments, network, whole);
@@ -57,7 +61,7 @@ impl Interceptor {
             return Ok(Answer::GoOn);
         };
         // What is not there the kernel says best.
-        let path = real_path(asker, path).map_err(|_| Answer::GoOn)?;
+        let path = real_path(asker, path).ok_or(Answer::GoOn)?;
         match self.session.fence.route_path(&path, port) {
             Route::Source | Route::Watched => {}
             Route::Allowed => {
@@ -68,7 +72,8 @@ impl Interceptor {
         }
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let socket = Socket(descriptor.as_fd());
-        if !socket.is_stream().map_err(|_| Answer::GoOn)? {
+        let judge = |error: io::Error| self.judge_socket(asker, &error);
+        if !socket.is_stream().map_err(judge)? {
             return Ok(Answer::GoOn);
         }
         match self.join_unix(socket, path, None) {
@@ -87,10 +92,8 @@ impl Interceptor {
         path: PathBuf,
     ) -> Looked<Answer> {
         let descriptor = self.take_descriptor(question, asker, arguments)?;
-        if !Socket(descriptor.as_fd())
-            .is_stream()
-            .map_err(|_| Answer::GoOn)?
-        {
+        let judge = |error: io::Error| self.judge_socket(asker, &error);
+        if !Socket(descriptor.as_fd()).is_stream().map_err(judge)? {
             return Ok(Answer::GoOn);
         }
         let (interceptor, question) = (Arc::clone(self), *question);
@@ -148,16 +151,62 @@ fn own_name(socket: Socket<'_>) -> io::Result<Vec<u8>> {
     name(socket)?.ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
 }
 
-/// `path` as its program means it, without links in it.
-fn real_path(asker: Asker, path: &Path) -> io::Result<PathBuf> {
-    whole_path(asker, path)?.canonicalize()
+/// Where the socket at `path` is; none where it is not there for its program. One that this process does not see where
+/// its program does (a root or mounts of its own) keeps the program's way of writing, of which the port is known.
+fn real_path(asker: Asker, path: &Path) -> Option<PathBuf> {
+    let whole = whole_path(asker, path);
+    if let Ok(real) = whole.canonicalize() {
+        return Some(real);
+    }
+    if is_absent(asker, &whole) {
+        return None;
+    }
+    let below = whole.strip_prefix("/").unwrap_or(&whole);
+    let theirs = of_process(asker, "root").join(below);
+    Some(if theirs.exists() { theirs } else { whole })
 }
 
-/// `path` from the root on, as its program means it.
-fn whole_path(asker: Asker, path: &Path) -> io::Result<PathBuf> {
-    if path.is_absolute() {
-        return Ok(path.to_owned());
+/// `path` from the root on, as its program means it; as it is, where that cannot be seen.
+fn whole_path(asker: Asker, path: &Path) -> PathBuf {
+    for own in ["/proc/self", "/proc/thread-self"] {
+        // They are this process's to whoever looks here.
+        if let Ok(below) = path.strip_prefix(own) {
+            return of_process(asker, "").join(below);
+        }
     }
-    let directory = std::fs::read_link(format!("/proc/{}/cwd", asker.thread()))?;
-    Ok(directory.join(path))
+    match std::fs::read_link(of_process(asker, "cwd")) {
+        Ok(directory) if path.is_relative() => directory.join(path),
+        Ok(_) | Err(_) => path.to_owned(),
+    }
+}
+
+/// What `/proc` has of the asker.
+fn of_process(asker: Asker, entry: &str) -> PathBuf {
+    Path::new("/proc")
+        .join(asker.thread().to_string())
+        .join(entry)
+}
+
+/// Whether `whole` certainly names nothing for its program: what cannot be looked at may be there.
+fn is_absent(asker: Asker, whole: &Path) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let Ok(root) = open(of_process(asker, "root"), flags, Mode::empty()) else {
+        return false;
+    };
+    let mut missing: Option<&OsStr> = None;
+    for there in whole.ancestors() {
+        let found = openat2(&root, there, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        match (found, missing) {
+            (Ok(directory), Some(name)) => {
+                // A link may lead on, and what `/proc` has depends on who looks.
+                let is_link = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+                let of_processes =
+                    fstatfs(&directory).map_or(true, |fs| fs.f_type == PROC_SUPER_MAGIC);
+                return !is_link && !of_processes;
+            }
+            (Err(Errno::NOENT | Errno::NOTDIR), _) => missing = there.file_name(),
+            (Ok(_), None) | (Err(_), _) => return false,
+        }
+    }
+    false
 }

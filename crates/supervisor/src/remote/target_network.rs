@@ -22,6 +22,7 @@ use wire::{
 use super::target_agent::{Agents, JoinError, Joining, TargetAgent};
 use super::{Destination, Dialled, Pending, Remote, ThisMachine, Upstream};
 use crate::network::{NameBook, NetworkPlan, Protocol, Side};
+use crate::socket::canonical;
 
 /// Any port: what is asked is how the kernel would go to an address.
 const ANY_PORT: u16 = 9;
@@ -165,7 +166,8 @@ impl TargetNetwork {
     pub(crate) async fn dial_there(&self, to: &Destination) -> io::Result<Dialled> {
         let request = match to {
             Destination::Tcp(address) => OpenRequest::Tcp {
-                destination: Endpoint::Address(*address),
+                // This machine's interfaces are none there.
+                destination: Endpoint::Address(canonical(*address)),
             },
             Destination::Unix(path) => OpenRequest::Unix {
                 path: path.as_os_str().as_bytes().to_vec().into(),

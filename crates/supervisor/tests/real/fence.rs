@@ -3,7 +3,9 @@
 //! The servers are of this test's own: each says its name, and which database it was asked for.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -24,7 +26,17 @@ pub(crate) fn server(name: &'static str) -> SocketAddr {
     address
 }
 
-fn converse(mut client: TcpStream, name: &str) {
+/// The same on a Unix socket.
+pub(crate) fn unix_server(path: &Path, name: &'static str) {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            thread::spawn(move || converse(client.unwrap(), name));
+        }
+    });
+}
+
+fn converse(mut client: impl Read + Write, name: &str) {
     loop {
         let mut header = [0; 8];
         if client.read_exact(&mut header).is_err() {
@@ -55,7 +67,7 @@ fn converse(mut client: TcpStream, name: &str) {
 /// A source, a branch's door, and the rule that joins them for the database `shop`.
 pub(crate) struct Stage {
     pub(crate) source: SocketAddr,
-    rule: String,
+    pub(crate) rule: String,
 }
 
 impl Stage {
@@ -85,7 +97,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn by(command: &mut Command) -> Self {
+    pub(crate) fn by(command: &mut Command) -> Self {
         let Output {
             status,
             stdout,
