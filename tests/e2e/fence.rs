@@ -108,13 +108,13 @@ fn a_hard_coded_address_is_the_branch_and_the_report_says_so() -> Result<()> {
 /// The name of a database that no branch stands in for.
 const PLAIN: &str = "plain";
 
-/// Registers a target with two databases of one server, beside a third, and gives a file that branches both.
-fn deploy_two(story: &Story) -> Result<PathBuf> {
+/// Registers a target with two databases of one server, beside a third, and gives a file that branches both. The target
+/// has the second one's URL as `url_of_orders` has it.
+fn deploy_two(story: &Story, url_of_orders: &str) -> Result<PathBuf> {
     for name in ["orders", PLAIN] {
         let made = format!("CREATE DATABASE {name} OWNER {ROLE}");
         story.source.execute("postgres", &made)?;
     }
-    let url = |name: &str| story.source.url(ROLE, PASSWORD, name);
     let words = [
         "local",
         "run",
@@ -126,8 +126,8 @@ fn deploy_two(story: &Story) -> Result<PathBuf> {
         "100000",
     ];
     let mut command = story.env.command(words);
-    command.env("DATABASE_URL", url(ROLE));
-    command.env("ORDERS_URL", url("orders"));
+    command.env("DATABASE_URL", story.source_url());
+    command.env("ORDERS_URL", url_of_orders);
     story.env.start(command)?.finish(LIMIT)?.success()?;
     story.branch_file(|file| {
         let branches = file["db_branches"].as_array_mut();
@@ -141,13 +141,12 @@ fn deploy_two(story: &Story) -> Result<PathBuf> {
     })
 }
 
-/// A shell's script that asks these databases of the source who they are.
-fn ask_each(story: &Story, databases: &[&str]) -> Result<String> {
+/// A shell's script that asks these databases, by their URLs, who they are.
+fn ask_each(url_of: impl Fn(&str) -> String, databases: &[&str]) -> Result<String> {
     let quote = |word: &String| format!("'{}'", word.replace('\'', r"'\''"));
     let asked = databases.iter().map(|name| {
         let statement = "SELECT current_database() || ' in ' || current_setting('cluster_name')";
-        let url = story.source.url(ROLE, PASSWORD, name);
-        let quoted: Vec<String> = psql(&url, statement)?.iter().map(quote).collect();
+        let quoted: Vec<String> = psql(&url_of(name), statement)?.iter().map(quote).collect();
         anyhow::Ok(quoted.join(" "))
     });
     Ok(asked.collect::<Result<Vec<_>>>()?.join(" && "))
@@ -156,8 +155,8 @@ fn ask_each(story: &Story, databases: &[&str]) -> Result<String> {
 #[test]
 fn two_branches_and_an_unbranched_database_share_a_server() -> Result<()> {
     let story = Story::begin()?;
-    let file = deploy_two(&story)?;
-    let script = ask_each(&story, &[ROLE, "orders", PLAIN])?;
+    let file = deploy_two(&story, &story.source.url(ROLE, PASSWORD, "orders"))?;
+    let script = ask_each(|name| story.source.url(ROLE, PASSWORD, name), &[ROLE, "orders", PLAIN])?;
     let session = run(&story, &file, &[], &["sh", "-c", &script])?;
     let identity = |id: &str| -> Result<String> {
         let identity = &story.branch(id)?["identity"];
@@ -205,6 +204,34 @@ fn two_branches_and_an_unbranched_database_share_a_server() -> Result<()> {
         "{}",
         session.report
     );
+    story.end()
+}
+
+#[test]
+fn two_branches_of_one_server_are_found_by_the_addresses_of_both() -> Result<()> {
+    let story = Story::begin()?;
+    let directory = story.source.socket_directory();
+    let (port, directory) = (story.source.port(), directory.display());
+    let by_socket =
+        |name: &str| format!("postgres://{ROLE}:{PASSWORD}@/{name}?host={directory}&port={port}");
+    let file = deploy_two(&story, &by_socket("orders"))?;
+    let by_address = |name: &str| story.source.url(ROLE, PASSWORD, name);
+    let databases = [ROLE, "orders"];
+    let asked = [
+        ask_each(by_socket, &databases)?,
+        ask_each(by_address, &databases)?,
+    ];
+    let session = run(&story, &file, &[], &["sh", "-c", &asked.join(" && ")])?;
+    let mut expected = Vec::new();
+    for (name, id) in [(ROLE, BRANCH), ("orders", "orders-too")] {
+        let identity = &story.branch(id)?["identity"];
+        let identity = identity.as_str().context("a branch has an identity")?;
+        expected.push(format!("{name} in {identity}"));
+    }
+    let said: Vec<&str> = session.outcome.stdout.lines().collect();
+    assert_eq!(said, [expected.clone(), expected].concat());
+    ensure!(session.report["branched_databases_untouched"] == true);
+    ensure!(session.report["passed"] == json!([]), "{}", session.report);
     story.end()
 }
 

@@ -195,9 +195,11 @@ impl Fence {
         is_own: bool,
         name: &str,
     ) -> Option<usize> {
-        let servers = self.book.servers_at(destination, is_own);
-        self.databases.iter().position(|(server, database)| {
-            servers.contains(server) && database.names.iter().any(|known| known == name)
+        let ranks = self.book.servers_at(destination, is_own);
+        ranks.iter().find_map(|servers| {
+            self.databases.iter().position(|(server, database)| {
+                servers.contains(server) && database.names.iter().any(|known| known == name)
+            })
         })
     }
 }
@@ -279,5 +281,73 @@ mod tests {
         assert_eq!(at("10.0.0.5:5432", "postgres"), None);
         assert_eq!(at("10.0.0.6:5432", "shop"), Some(2));
         assert_eq!(at("10.0.0.6:5432", "stock"), None);
+    }
+
+    #[test]
+    fn branches_of_one_server_are_found_by_every_address_that_one_of_them_has() {
+        let hosts = ["/run/postgresql", "localhost", "127.0.0.1"];
+        let server = |(number, host): (usize, &&str)| FencedServer {
+            addresses: vec![Address {
+                host: (*host).to_owned(),
+                port: 5432,
+            }],
+            databases: vec![FencedDatabase {
+                names: vec![format!("d{number}")],
+                branch: format!("b{number}"),
+                door: SocketAddr::from(([127, 0, 0, 1], 20_000)),
+                database: format!("d{number}"),
+                needs_tls: false,
+            }],
+        };
+        let plan = FencePlan {
+            servers: hosts.iter().enumerate().map(server).collect(),
+            on_source: OnSource::Redirect,
+            assert_isolated: false,
+        };
+        let fence = Fence::new(plan, &KnownHosts::default());
+        let places = [
+            Destination::Unix("/run/postgresql/.s.PGSQL.5432".into()),
+            Destination::Unix("/tmp/.s.PGSQL.5432".into()),
+            Destination::Tcp(address("127.0.0.1:5432")),
+            Destination::Tcp(address("127.0.0.9:5432")),
+            Destination::Tcp(address("[::1]:5432")),
+        ];
+        for place in places {
+            for number in 0..hosts.len() {
+                let found = fence.branch_of(&place, false, &format!("d{number}"));
+                assert_eq!(found, Some(number), "d{number} at {place}");
+            }
+            assert_eq!(fence.branch_of(&place, false, "postgres"), None);
+        }
+        let other = Destination::Tcp(address("127.0.0.1:5433"));
+        assert_eq!(fence.branch_of(&other, false, "d2"), None);
+    }
+
+    #[test]
+    fn sources_that_share_a_port_keep_their_own_databases() {
+        let mut plan = FencePlan {
+            servers: Vec::new(),
+            on_source: OnSource::Redirect,
+            assert_isolated: false,
+        };
+        for host in ["127.0.0.1", "127.0.0.2"] {
+            plan.servers.push(FencedServer {
+                addresses: vec![Address {
+                    host: host.to_owned(),
+                    port: 5432,
+                }],
+                databases: vec![FencedDatabase {
+                    names: vec!["shop".to_owned()],
+                    branch: host.to_owned(),
+                    door: SocketAddr::from(([127, 0, 0, 1], 20_000)),
+                    database: "shop".to_owned(),
+                    needs_tls: false,
+                }],
+            });
+        }
+        let fence = Fence::new(plan, &KnownHosts::default());
+        let at = |text: &str| fence.branch_of(&Destination::Tcp(address(text)), false, "shop");
+        assert_eq!(at("127.0.0.1:5432"), Some(0));
+        assert_eq!(at("127.0.0.2:5432"), Some(1));
     }
 }

@@ -143,8 +143,14 @@ impl AddressBook {
         pages.paths.contains_key(path) || pages.local.contains_key(&port)
     }
 
-    /// The numbers of the sources at `destination`; `is_own`: it is an address of the target itself.
-    pub(crate) fn servers_at(&self, destination: &Destination, is_own: bool) -> BTreeSet<usize> {
+    /// The numbers of the sources that `destination` may be: those with this very address, then those of the same place
+    /// and port. One server may be among both, by two of its addresses, and two servers may share a port. `is_own`: it
+    /// is an address of the target itself.
+    pub(crate) fn servers_at(
+        &self,
+        destination: &Destination,
+        is_own: bool,
+    ) -> [BTreeSet<usize>; 2] {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         let (exact, port) = match destination {
             Destination::Tcp(address) => {
@@ -156,9 +162,8 @@ impl AddressBook {
             }
             Destination::Unix(path) => (pages.paths.get(path), socket_port(path)),
         };
-        // Two sources of this machine may share a port, each on an address of its own.
         let local = port.and_then(|port| pages.local.get(&port));
-        exact.or(local).cloned().unwrap_or_default()
+        [exact, local].map(|servers| servers.cloned().unwrap_or_default())
     }
 }
 
