@@ -103,7 +103,8 @@ struct Shared {
     inner: Mutex<Inner>,
     /// There may be something to send.
     speak: Notify,
-    /// Which link carries the session, by counting; a carrier ends when it is no longer its own.
+    /// Which link carries the session, by counting. Changes in the step that attaches one; a carrier whose link it is no
+    /// longer neither takes from it nor speaks into it, and ends.
     links: watch::Sender<u64>,
     /// Whether a link carries the session.
     linked: watch::Sender<bool>,
@@ -360,6 +361,17 @@ impl Question {
 }
 
 impl Shared {
+    /// Another link carries the session from now on, and this is its number. For the step that attaches it.
+    fn next_link(&self) -> u64 {
+        self.links.send_modify(|links| *links += 1);
+        *self.links.borrow()
+    }
+
+    /// Whether the link with the number `link` still carries the session. For within a step.
+    fn is_carried_by(&self, link: u64) -> bool {
+        *self.links.borrow() == link
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner
             .lock()

@@ -186,6 +186,87 @@ async fn streams_survive_their_link_again_and_again() {
     soon(drained).await;
 }
 
+/// Carries bytes until `cut`; then the client's end breaks, while the agent's stands, and what was on its way to the
+/// agent comes in small pieces while the next link is made.
+async fn through_a_middle(
+    client: DuplexStream,
+    agent: DuplexStream,
+    cut: Arc<tokio::sync::Notify>,
+    dialled: Arc<tokio::sync::Notify>,
+) {
+    let (mut from_agent, mut to_agent) = tokio::io::split(agent);
+    let mut under_way = Vec::new();
+    {
+        let (mut from_client, mut to_client) = tokio::io::split(client);
+        let upwards = async {
+            while !under_way.is_empty() || from_client.read_buf(&mut under_way).await? > 0 {
+                let count = to_agent.write(&under_way).await?;
+                under_way.drain(..count);
+            }
+            io::Result::Ok(())
+        };
+        tokio::select! {
+            _ = upwards => return,
+            _ = tokio::io::copy(&mut from_agent, &mut to_client) => return,
+            () = cut.notified() => {}
+        }
+        while under_way.len() < 200_000 {
+            let more = from_client.read_buf(&mut under_way);
+            if !matches!(tokio::time::timeout(Duration::from_millis(5), more).await, Ok(Ok(1..))) {
+                break;
+            }
+        }
+    }
+    let next = dialled.notified();
+    let late = async {
+        next.await;
+        for piece in under_way.chunks(500) {
+            to_agent.write_all(piece).await?;
+            tokio::task::yield_now().await;
+        }
+        // It stands until the agent lets go of it.
+        std::future::pending::<io::Result<()>>().await
+    };
+    let mut nobody = tokio::io::sink();
+    tokio::select! {
+        _ = late => {}
+        _ = tokio::io::copy(&mut from_agent, &mut nobody) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_still_stands_carries_nothing_once_another_does() {
+    let agent = Agent::default();
+    let (cut, dialled) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let dial = {
+        let (agent, cut, dialled) = (agent.clone(), Arc::clone(&cut), Arc::clone(&dialled));
+        move || {
+            let (ours, theirs) = tokio::io::duplex(100_000);
+            let (cut, next) = (Arc::clone(&cut), Arc::clone(&dialled));
+            dialled.notify_waiters();
+            let reached = agent.dial().map(|up| {
+                tokio::spawn(through_a_middle(theirs, up, cut, next));
+                ours
+            });
+            std::future::ready(reached)
+        }
+    };
+    let id = SessionId::draw();
+    let (session, _inbox) = soon(connect(dial, id, key().session_key(&id), GRACE))
+        .await
+        .unwrap();
+    for _ in 0..200 {
+        let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+        let bouncing = tokio::spawn(bounce(stream, 400_000));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        cut.notify_waiters();
+        soon(bouncing).await.unwrap();
+        assert!(!session.is_closed());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_streams_with_one_stalled_all_but_it_arrive() {
     let agent = Agent::default();

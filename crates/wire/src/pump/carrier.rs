@@ -39,12 +39,15 @@ enum Next {
     Over,
     /// The link was given up.
     Apart,
+    /// Another link carries the session.
+    Replaced,
 }
 
 /// Carries the session until its link is lost, another link takes over, or the session is over. The connection is
-/// attached already; `input` and `outbox` hold what the greeting left.
+/// attached already, as the link with the number `ours`; `input` and `outbox` hold what the greeting left.
 pub(super) async fn carry<T>(
     shared: &Arc<Shared>,
+    ours: u64,
     transport: T,
     mut input: BytesMut,
     mut outbox: Outbox,
@@ -52,12 +55,12 @@ pub(super) async fn carry<T>(
     T: AsyncRead + AsyncWrite,
 {
     let _carrier = Carrier::begin(shared);
+    // What changed before is seen by the first word, what changes from here on by this.
     let mut links_rx = shared.links.subscribe();
-    let ours = *links_rx.borrow_and_update();
     let (mut reader, mut writer) = tokio::io::split(transport);
-    receive(shared, &mut input);
+    receive(shared, ours, &mut input);
     loop {
-        let deadline = match speak(shared, &mut outbox) {
+        let deadline = match speak(shared, ours, &mut outbox) {
             Next::Linked(deadline) => deadline,
             Next::Over => {
                 let farewell = writer.write_all_buf(&mut outbox);
@@ -66,6 +69,11 @@ pub(super) async fn carry<T>(
                 break;
             }
             Next::Apart => break,
+            Next::Replaced => {
+                // The nudge that was taken up here may have been the other link's.
+                shared.speak.notify_one();
+                return;
+            }
         };
         input.reserve(READ_SIZE);
         let goes_on = tokio::select! {
@@ -74,7 +82,7 @@ pub(super) async fn carry<T>(
                 written.is_ok_and(|count| count > 0)
             }
             read = reader.read_buf(&mut input) => {
-                receive(shared, &mut input);
+                receive(shared, ours, &mut input);
                 read.is_ok_and(|count| count > 0)
             }
             () = shared.speak.notified() => true,
@@ -94,22 +102,30 @@ pub(super) async fn carry<T>(
         .ok();
     let now = shared.clock.now();
     shared.quiet_step(|inner| {
-        if *shared.links.borrow() == ours {
+        if shared.is_carried_by(ours) {
             inner.connection.detach(now);
         }
     });
 }
 
-/// Gives what came to the connection.
-fn receive(shared: &Arc<Shared>, input: &mut BytesMut) {
+/// Gives what came by the link `ours` to the connection. What comes by a link that was replaced comes again by the new
+/// one, which was told what had been received by then.
+fn receive(shared: &Arc<Shared>, ours: u64, input: &mut BytesMut) {
     let now = shared.clock.now();
-    // A violation closes the session, whose farewell then goes out.
-    shared.quiet_step(|inner| inner.connection.receive(input, now).ok());
+    shared.quiet_step(|inner| {
+        if shared.is_carried_by(ours) {
+            // A violation closes the session, whose farewell then goes out.
+            inner.connection.receive(input, now).ok();
+        }
+    });
 }
 
-/// Fills the outbox.
-fn speak(shared: &Arc<Shared>, outbox: &mut Outbox) -> Next {
+/// Fills the outbox of the link `ours`. What is taken for it counts as sent, so that a replaced one gets nothing.
+fn speak(shared: &Arc<Shared>, ours: u64, outbox: &mut Outbox) -> Next {
     shared.quiet_step(|inner| {
+        if !shared.is_carried_by(ours) {
+            return Next::Replaced;
+        }
         let connection = &mut inner.connection;
         while outbox.has_room()
             && let Some(frame) = connection.poll_transmit()

@@ -68,14 +68,17 @@ where
     let first = greet(&mut dial, id, &key, Start::Fresh).await?;
     let shared = Arc::clone(&session.shared);
     // Before anybody can close the session, so that its farewell has a link.
-    attach(&shared, first.link);
+    let mut ours = attach(&shared, first.link);
     tokio::spawn(async move {
         let mut greeted = first;
         loop {
-            carry(&shared, greeted.transport, greeted.input, Outbox::default()).await;
+            let Greeted {
+                transport, input, ..
+            } = greeted;
+            carry(&shared, ours, transport, input, Outbox::default()).await;
             let again = redial(&shared, &mut dial, id, &key).await;
             let Some(again) = again else { break };
-            attach(&shared, again.link);
+            ours = attach(&shared, again.link);
             greeted = again;
         }
     });
@@ -89,10 +92,14 @@ struct Greeted<T> {
     link: Link,
 }
 
-fn attach(shared: &Arc<Shared>, link: Link) {
+/// Has `link` carry the session from now on; the number of it.
+fn attach(shared: &Arc<Shared>, link: Link) -> u64 {
     let now = shared.clock.now();
-    // A violation closes the session, which the carrier sees.
-    shared.step(|inner| inner.connection.attach(link, now)).ok();
+    shared.step(|inner| {
+        // A violation closes the session, which the carrier sees.
+        inner.connection.attach(link, now).ok();
+        shared.next_link()
+    })
 }
 
 /// Dials until a link stands; nothing once the session is over.

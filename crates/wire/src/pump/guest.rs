@@ -110,13 +110,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guest<T> {
         let shared = Arc::clone(&session.shared);
         let now = shared.clock.now();
         let mut outbox = Outbox::default();
-        shared.step(|inner| {
+        let ours = shared.step(|inner| {
             let (welcome, link) = self.proven.welcome(inner.connection.received());
             outbox.push(welcome);
-            shared.links.send_modify(|links| *links += 1);
             // A violation closes the session, and the carrier says so.
             inner.connection.attach(link, now).ok();
+            shared.next_link()
         });
-        carry(&shared, self.transport, self.input, outbox).await;
+        carry(&shared, ours, self.transport, self.input, outbox).await;
     }
 }
