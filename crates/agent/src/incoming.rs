@@ -23,7 +23,10 @@ mod redirect;
 mod steal;
 mod tap;
 mod target;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -77,10 +80,25 @@ struct State {
     running: Option<Running>,
 }
 
+/// What brings the connections of ports here.
+trait Rules: std::fmt::Debug + Send {
+    /// Redirects these ports and no others, for a while.
+    ///
+    /// # Errors
+    /// The kernel's; what was redirected is until it expires.
+    fn renew(&mut self, ports: &BTreeSet<u16>) -> io::Result<()>;
+}
+
+impl Rules for Redirect {
+    fn renew(&mut self, ports: &BTreeSet<u16>) -> io::Result<()> {
+        Self::renew(self, ports)
+    }
+}
+
 /// The redirection and the tasks around it, which end with it.
 #[derive(Debug)]
 struct Running {
-    redirect: Redirect,
+    redirect: Box<dyn Rules>,
     _tasks: JoinSet<()>,
 }
 
@@ -111,42 +129,56 @@ impl Incoming {
             return Err(SubscribeFailure::Unsupported { lacks: why.clone() });
         }
         let port = subscription.port;
-        {
-            let mut state = self.shared.lock();
-            self.shared.ensure_running(&mut state)?;
-            let subscriber = Arc::new(Subscriber::new(owner, subscription.id, session.clone()));
-            let is_away = |known: &Subscriber| !known.session.is_linked();
-            let ended = state
-                .ports
-                .add(port, subscriber, share, on_concurrent, is_away)?;
-            for ended in ended {
-                // One that takes no news sees that its connections stop.
-                ended.session.notify(Notice::SubscriptionEnded {
-                    subscription: ended.subscription,
-                    why: "another session took the port over".into(),
-                });
+        let mut state = self.shared.lock();
+        self.shared.ensure_running(&mut state)?;
+        let subscriber = Arc::new(Subscriber::new(owner, subscription.id, session.clone()));
+        let is_away = |known: &Subscriber| !known.session.is_linked();
+        let before = state.ports.clone();
+        let ended = state
+            .ports
+            .add(port, subscriber, share, on_concurrent, is_away)?;
+        match self.begin(&mut state, port, subscription.end_established) {
+            Ok(subscribed) => {
+                for ended in ended {
+                    // One that takes no news sees that its connections stop.
+                    ended.session.notify(Notice::SubscriptionEnded {
+                        subscription: ended.subscription,
+                        why: "another session took the port over".into(),
+                    });
+                }
+                Ok(subscribed)
             }
-            state.renew().map_err(|error| SubscribeFailure::System {
-                tried: format!("redirect port {port}"),
-                errno: (&error).into(),
-            })?;
+            Err(failure) => {
+                state.ports = before;
+                state.renew_or_expire();
+                Err(failure)
+            }
         }
-        // Connections from before are those that the redirection, which stands now, does not see.
+    }
+
+    /// Redirects `port` as well, and looks after its connections from before: those that the redirection, which stands
+    /// then, does not see.
+    fn begin(
+        &self,
+        state: &mut State,
+        port: u16,
+        end_established: bool,
+    ) -> Result<Subscribed, SubscribeFailure> {
+        state.renew().map_err(|error| SubscribeFailure::System {
+            tried: format!("redirect port {port}"),
+            errno: (&error).into(),
+        })?;
         let ours = &self.shared.ground.ours;
         let is_ours = |local, peer| ours.has(local, peer);
-        match established::settle(port, subscription.end_established, is_ours) {
-            Ok(outcome) => Ok(Subscribed {
-                left_established: outcome.left,
-                ended_established: outcome.ended,
-            }),
-            Err(error) => {
-                self.unsubscribe(owner, subscription.id);
-                Err(SubscribeFailure::System {
-                    tried: format!("list the connections of port {port}"),
-                    errno: Errno::from(&error),
-                })
-            }
-        }
+        let settled = established::settle(port, end_established, is_ours);
+        let settled = settled.map_err(|error| SubscribeFailure::System {
+            tried: format!("list the connections of port {port}"),
+            errno: Errno::from(&error),
+        })?;
+        Ok(Subscribed {
+            left_established: settled.left,
+            ended_established: settled.ended,
+        })
     }
 
     /// Takes a subscription back; the target serves new connections at once.
@@ -168,9 +200,7 @@ impl Incoming {
     fn remove(&self, gone: impl Fn(&Subscriber) -> bool) {
         let mut state = self.shared.lock();
         state.ports.remove(gone);
-        if let Err(error) = state.renew() {
-            warn!(%error, "a port goes back to the target only when it expires");
-        }
+        state.renew_or_expire();
     }
 }
 
@@ -251,7 +281,7 @@ impl Shared {
         }
         tasks.spawn(Arc::clone(self).keep());
         state.running = Some(Running {
-            redirect,
+            redirect: Box::new(redirect),
             _tasks: tasks,
         });
         Ok(())
@@ -302,6 +332,13 @@ impl State {
         match &mut self.running {
             Some(running) => running.redirect.renew(&wanted),
             None => Ok(()),
+        }
+    }
+
+    /// Gives ports back.
+    fn renew_or_expire(&mut self) {
+        if let Err(error) = self.renew() {
+            warn!(%error, "a port goes back to the target only when it expires");
         }
     }
 

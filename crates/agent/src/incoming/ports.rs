@@ -32,7 +32,7 @@ pub(super) enum Share {
 }
 
 /// All subscriptions.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ports {
     entries: BTreeMap<u16, Vec<(Arc<Subscriber>, Share)>>,
 }
