@@ -156,7 +156,10 @@ fn ask_each(url_of: impl Fn(&str) -> String, databases: &[&str]) -> Result<Strin
 fn two_branches_and_an_unbranched_database_share_a_server() -> Result<()> {
     let story = Story::begin()?;
     let file = deploy_two(&story, &story.source.url(ROLE, PASSWORD, "orders"))?;
-    let script = ask_each(|name| story.source.url(ROLE, PASSWORD, name), &[ROLE, "orders", PLAIN])?;
+    let script = ask_each(
+        |name| story.source.url(ROLE, PASSWORD, name),
+        &[ROLE, "orders", PLAIN],
+    )?;
     let session = run(&story, &file, &[], &["sh", "-c", &script])?;
     let identity = |id: &str| -> Result<String> {
         let identity = &story.branch(id)?["identity"];

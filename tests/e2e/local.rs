@@ -144,3 +144,26 @@ fn a_program_that_cannot_start_is_told_at_once() -> Result<()> {
     ensure!(!listed.contains(TARGET), "{listed}");
     story.end()
 }
+
+#[test]
+fn a_session_starts_no_target() -> Result<()> {
+    let story = Story::begin()?;
+    story.deploy_idle()?;
+    let bough = fixtures::built_binary("BOUGH_BIN")?;
+    let bough = bough.to_str().context("a path is text")?;
+    let inner = format!("{bough} local run deployment/second -n {NAMESPACE} -- sleep 100000");
+    let file = story.branch_file(|_| {})?;
+    let session = story
+        .run_session(&file, &["sh", "-c", &inner])?
+        .exit_code(3)?;
+    assert_says(
+        &session.stderr,
+        &[
+            "error: a target is not started from within a session",
+            "hint: start it outside of the session",
+        ],
+    )?;
+    let listed = story.bough(&["local", "ls"])?.success()?;
+    ensure!(!listed.contains("deployment/second"), "{listed}");
+    story.end()
+}

@@ -212,7 +212,10 @@ async fn through_a_middle(
         }
         while under_way.len() < 200_000 {
             let more = from_client.read_buf(&mut under_way);
-            if !matches!(tokio::time::timeout(Duration::from_millis(5), more).await, Ok(Ok(1..))) {
+            if !matches!(
+                tokio::time::timeout(Duration::from_millis(5), more).await,
+                Ok(Ok(1..))
+            ) {
                 break;
             }
         }
@@ -237,7 +240,10 @@ async fn through_a_middle(
 #[tokio::test(start_paused = true)]
 async fn a_link_that_still_stands_carries_nothing_once_another_does() {
     let agent = Agent::default();
-    let (cut, dialled) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (cut, dialled) = (
+        Arc::new(tokio::sync::Notify::new()),
+        Arc::new(tokio::sync::Notify::new()),
+    );
     let dial = {
         let (agent, cut, dialled) = (agent.clone(), Arc::clone(&cut), Arc::clone(&dialled));
         move || {

@@ -1,7 +1,7 @@
 //! `local run`: a program becomes a target, and stays one when this command has ended.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -137,6 +137,10 @@ pub(super) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
+    let is_in_session = |(name, _): (&OsStr, &OsStr)| name == supervisor::SESSION_VARIABLE;
+    if settings.environment.iter().any(is_in_session) {
+        return Err(RunError::InSession.into());
+    }
     let keeper = KeeperProgram::this_program(&settings.data_dir).map_err(RunError::Keeper)?;
     let (program, arguments) = args
         .command

@@ -144,6 +144,11 @@ pub(crate) enum RunError {
     /// Its kind names nothing.
     #[error("cannot register a target by label")]
     Kind,
+    /// This program runs in a guarded session, whose filter every process below it has for good.
+    #[error(
+        "a target is not started from within a session: it would be behind its fence, and without a network at its end"
+    )]
+    InSession,
     /// Somebody else listens there.
     #[error("port {0} is taken: something on this machine answers on it already")]
     PortTaken(u16),
@@ -241,7 +246,8 @@ impl RunError {
             Self::Keeper(_) | Self::Register { .. } | Self::Registry(_) => {
                 ExitCode::Internal.into()
             }
-            Self::PortTaken(_)
+            Self::InSession
+            | Self::PortTaken(_)
             | Self::Publish { .. }
             | Self::Network { .. }
             | Self::Running { .. }
@@ -257,6 +263,7 @@ impl RunError {
             Self::Ended { last_lines, .. } => last_lines,
             Self::Name(_)
             | Self::Kind
+            | Self::InSession
             | Self::PortTaken(_)
             | Self::Publish { .. }
             | Self::Network { .. }
@@ -282,6 +289,7 @@ impl RunError {
                     kinds.join(", ")
                 ))
             }
+            Self::InSession => Some("start it outside of the session".to_owned()),
             Self::PortTaken(port) => Some(format!(
                 "`ss -ltnp 'sport = :{port}'` shows who listens there"
             )),
