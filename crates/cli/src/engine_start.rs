@@ -106,19 +106,30 @@ pub(crate) struct RunningEngine {
     pub(crate) client: EngineClient,
     /// What it said of itself.
     pub(crate) view: EngineView,
+    /// Whose it is where it is none of this machine's.
+    place: Option<String>,
 }
 
 impl RunningEngine {
     /// Says where the engine's version is not this program's.
     pub(crate) fn version_notice(&self) -> Option<String> {
         let ours = env!("CARGO_PKG_VERSION");
-        let theirs = &self.view.version;
-        (theirs != ours).then(|| {
-            format!(
-                "the engine is bough {theirs}, this is {ours}: `bough engine stop` ends it, and the next command \
-                 starts this version; branches stay"
-            )
-        })
+        let theirs = self.view.version.as_str();
+        (theirs != ours).then(|| other_version(theirs, ours, self.place.as_deref()))
+    }
+}
+
+/// That an engine has another version, and who changes that: an engine in a `place` of its own is not its user's to end.
+fn other_version(theirs: &str, ours: &str, place: Option<&str>) -> String {
+    match place {
+        None => format!(
+            "the engine is bough {theirs}, this is {ours}: `bough engine stop` ends it, and the next command starts this \
+             version; branches stay"
+        ),
+        Some(place) => format!(
+            "the engine of {place} is bough {theirs}, this is {ours}: which one runs there is for whoever installs the \
+             operator to say"
+        ),
     }
 }
 
@@ -129,7 +140,11 @@ impl RunningEngine {
 pub(crate) async fn find(settings: &Settings) -> Result<Option<RunningEngine>, ClientError> {
     let client = EngineClient::new(settings.engine_socket());
     match client.engine().await {
-        Ok(view) => Ok(Some(RunningEngine { client, view })),
+        Ok(view) => Ok(Some(RunningEngine {
+            client,
+            view,
+            place: settings.engine_elsewhere.clone(),
+        })),
         Err(error) if error.is_absence() => Ok(None),
         Err(error) => Err(error),
     }
@@ -248,7 +263,13 @@ async fn wait_for_answer(
     let data_dir = || settings.data_dir.clone();
     loop {
         let failure = match client.engine().await {
-            Ok(view) => return Ok(RunningEngine { client, view }),
+            Ok(view) => {
+                return Ok(RunningEngine {
+                    client,
+                    view,
+                    place: None,
+                });
+            }
             Err(error) if error.is_absence() => error,
             Err(source) => return Err(unusable(settings, source)),
         };
@@ -270,5 +291,22 @@ async fn wait_for_answer(
             }
             Ok(_) | Err(_) => tokio::time::sleep(CONNECT_INTERVAL).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_stop_an_engine_that_is_not_his() {
+        let own = other_version("0.1.0", "0.2.0", None);
+        assert!(own.contains("`bough engine stop`"), "{own}");
+        let elsewhere = other_version("0.1.0", "0.2.0", Some("the pod p of namespace n"));
+        assert_eq!(
+            elsewhere,
+            "the engine of the pod p of namespace n is bough 0.1.0, this is 0.2.0: which one runs there is for whoever \
+             installs the operator to say"
+        );
     }
 }

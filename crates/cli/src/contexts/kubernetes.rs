@@ -21,6 +21,8 @@ mod invitation;
 mod kubeconfig;
 mod listing;
 mod own_pod;
+#[cfg(test)]
+mod played_api;
 mod pod_agent;
 mod pod_environment;
 mod pod_follower;
@@ -114,8 +116,8 @@ impl ClusterTargets {
         sessions: u8,
     ) -> Result<(AgentContainer, Vec<PodAgent>), ClusterError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
-        let container = AgentContainer::place(&pods, chosen, &self.wish).await?;
-        let invitation = container.invite(&pods, &chosen.name, sessions).await?;
+        let (container, invitation) =
+            AgentContainer::place_inviting(&pods, chosen, &self.wish, sessions).await?;
         let reach = |credential| {
             PodAgent::new(
                 pods.clone(),

@@ -1,8 +1,8 @@
 //! `db-branches extend`: more time.
 
 use clap::Args;
-use model::Ttl;
 use model::engine_api::ExtendBranch;
+use model::{ExitCode, Ttl};
 
 use super::status::BranchesDone;
 use crate::commands::engines::{self, Whose};
@@ -16,7 +16,7 @@ Examples:
   bough db-branches extend try-it              its TTL once more, from now
   bough db-branches extend try-it --ttl 900    another TTL, from now
 
-The engine's maximum is shown by `bough engine status`.";
+The engine's maximum is shown by `bough engine status`; in a cluster its administrator's limits hold.";
 
 /// Give branches more time
 #[derive(Debug, Args)]
@@ -44,16 +44,15 @@ pub(super) async fn run(
     let engines = engines::connect(whose, settings, ui).await?;
     let mut extended = Vec::with_capacity(args.names.len());
     for branch in select::select(&args.names, &whose.scope, &engines.branches)? {
-        let extend = ExtendBranch {
-            ttl: args.ttl.map_or(branch.ttl_seconds, Ttl),
-        };
-        extended.push(
-            engines
-                .of(branch)
-                .client()
-                .extend_branch(&branch.name, extend)
-                .await?,
-        );
+        let engine = engines.of(branch);
+        let ttl = args.ttl.map_or(branch.ttl_seconds, Ttl);
+        if let Some(host) = &engine.host {
+            let asked = host.ask_for_time(&branch.name, ttl).await;
+            asked.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))?;
+        }
+        let extend = ExtendBranch { ttl };
+        let view = engine.client().extend_branch(&branch.name, extend).await?;
+        extended.push(view);
     }
     ui.report(&BranchesDone::new("has more time", extended), args.output)?;
     Ok(())

@@ -9,8 +9,16 @@ use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
+const EXAMPLES: &str = "\
+Examples:
+  bough operator clear
+  bough operator clear --namespace shop --namespace bank
+
+An operator has to run: it ends each branch in its engine. Sources go as well; the operator stays.";
+
 /// End all branches, and the pods and volumes that they live on
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ClearArgs {
     /// Of this namespace alone, and others that are named [default: of the whole cluster]
     #[arg(long = "namespace", value_name = "NS")]

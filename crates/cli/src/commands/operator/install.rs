@@ -1,13 +1,15 @@
 //! `bough operator install` and `uninstall`: the manifests brought into a cluster and taken out of it, without `kubectl`.
 
 use clap::Args;
-use kube::Client;
+use k8s_openapi::api::rbac::v1::Role;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
 use model::ExitCode;
 use operator::{Change, InstallError};
 use serde_json::Value;
 
-use super::manifests::{self, WishArgs};
-use crate::contexts;
+use super::manifests::{self, ROLE, WishArgs};
+use crate::contexts::{self, ClusterError};
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -23,7 +25,8 @@ Examples:
   bough operator uninstall --dry-run
   bough operator uninstall
 
-Branches end first, with the hosts and volumes that they live on.";
+Branches end first, with the hosts and volumes that they live on. Roles in single namespaces are found by themselves;
+`--namespace shop` looks nowhere else.";
 
 /// Install the operator in a cluster, or bring an installed one up to date
 #[derive(Debug, Args)]
@@ -122,7 +125,12 @@ pub(super) async fn uninstall(
     ui: &Ui,
 ) -> Result<(), CommandError> {
     let what = &args.what;
-    let (objects, client) = what.prepare(settings, ui).await?;
+    let (mut objects, client) = what.prepare(settings, ui).await?;
+    if what.wish.namespaces().is_empty() {
+        let namespaces = namespaces_with_roles(&client).await?;
+        // Taken away in reverse, so that the operator keeps its rights until it is gone.
+        objects.splice(..0, manifests::roles(&what.wish, &namespaces, settings));
+    }
     if what.dry_run {
         ui.note("all branches and their hosts would end");
     } else {
@@ -134,6 +142,19 @@ pub(super) async fn uninstall(
         what.tell(ui, object, removed.map_err(refused)?);
     }
     Ok(())
+}
+
+/// The namespaces that an operator may have branches in by a role there.
+async fn namespaces_with_roles(client: &Client) -> Result<Vec<String>, CommandError> {
+    let api: Api<Role> = Api::all(client.clone());
+    let named = ListParams::default().fields(&format!("metadata.name={ROLE}"));
+    let listed = api.list(&named).await.map_err(|error| ClusterError::Api {
+        tried: "look for the namespaces in which the operator has a role".to_owned(),
+        right: "list roles.rbac.authorization.k8s.io -A".to_owned(),
+        source: error.into(),
+    })?;
+    let namespaces = listed.items.iter().filter_map(ResourceExt::namespace);
+    Ok(namespaces.collect())
 }
 
 fn refused(error: InstallError) -> CommandError {

@@ -18,6 +18,9 @@ Where nobody is to have rights in the whole cluster:
   bough operator manifests --only-rules | kubectl apply --server-side -f -      by its administrator
   bough operator manifests --namespace shop --without-rules | kubectl apply --server-side -f -";
 
+/// The operator's role in each namespace of branches, where the whole cluster is not granted.
+pub(super) const ROLE: &str = "bough-branches";
+
 /// Write the definitions of Bough's resources, the rules about them, and the operator that acts on them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -116,10 +119,21 @@ pub(super) fn rules() -> Result<Vec<Value>, CommandError> {
 
 /// The operator's own objects.
 pub(super) fn own(args: &WishArgs, settings: &Settings) -> Vec<Value> {
+    objects(args, &args.namespaces, settings)
+}
+
+/// What of them is in these namespaces, so that branches may be there: a role and its binding each.
+pub(super) fn roles(args: &WishArgs, namespaces: &[String], settings: &Settings) -> Vec<Value> {
+    let mut objects = objects(args, namespaces, settings);
+    objects.retain(|object| object["metadata"]["name"] == ROLE);
+    objects
+}
+
+fn objects(args: &WishArgs, namespaces: &[String], settings: &Settings) -> Vec<Value> {
     let image = args.image.as_ref().unwrap_or(&settings.agent_image);
     operator::manifests(&operator::Wish {
         image: image.clone(),
-        namespaces: args.namespaces.clone(),
+        namespaces: namespaces.to_vec(),
         postgres_image: args.postgres_image.clone(),
         storage_class: args.storage_class.clone(),
         storage_size: args.storage_size.clone(),

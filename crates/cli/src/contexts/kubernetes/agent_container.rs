@@ -1,14 +1,15 @@
-//! Agents as ephemeral containers: which one is there already, how a new one looks, when it runs.
+//! Agents as ephemeral containers: found or placed, waited for, asked for invitations.
 //!
 //! One a pod and capability set, used by whoever comes while it runs: an ephemeral container is never removed, it only
-//! ends. It has the capabilities that its set needs and the target's own account where that is known, since the kernel
-//! shows a process's environment to its account alone.
+//! ends. Which one that is `seat` says, how a new one looks `shape`.
 
+mod seat;
+mod shape;
+
+use std::borrow::Cow;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, ContainerState, EphemeralContainer, Pod, SeccompProfile, SecurityContext,
-};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, Patch, PatchParams};
 use serde_json::json;
@@ -17,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use super::error::{ApiFailure, ClusterError};
 use super::invitation::Invitation;
 use super::workload::ChosenPod;
+use seat::{Progress, Seat, progress, seat};
 
 /// Where an agent keeps its port and key, in its container's own files.
 pub(crate) const AGENT_FOLDER: &str = "/tmp/bough-agent";
@@ -30,28 +32,17 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is looked whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
+/// How often the pod is looked at again where somebody else has changed it meanwhile.
+const LOOKS_MAX: usize = 10;
+
+/// How many agents are tried that end while they are asked.
+const AGENTS_MAX: usize = 3;
+
 /// How often an agent is asked that has not said where it listens yet.
 const INVITES_MAX: usize = 40;
 
 /// Most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
-
-/// What root needs to read the environment of another account's process: to look into it, and to open the file.
-const SEES_PROCESSES: &[&str] = &["SYS_PTRACE", "DAC_READ_SEARCH"];
-
-/// The same, and what mirror and steal take.
-const SEES_AND_REDIRECTS: &[&str] = &["NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"];
-
-/// States in which the kubelet tries again what will not come right by itself soon.
-const HOPELESS: [&str; 7] = [
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "RunContainerError",
-];
 
 /// What a session wants of an agent in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,67 +60,78 @@ pub(super) struct AgentContainer {
     lacks_capabilities: bool,
 }
 
-/// As whom an agent runs, and what it may do beyond that account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Account {
-    /// As root, with these capabilities and no others.
-    Root(&'static [&'static str]),
-    /// As the target.
-    Of(i64, Option<i64>),
-    /// As the image says, which is nobody in particular.
-    Image,
-}
-
 impl AgentContainer {
+    /// As [`AgentContainer::place`], and has it invite `sessions` sessions: another one where one ends meanwhile, which they do
+    /// when nobody was there for a minute.
+    ///
+    /// # Errors
+    /// [`ClusterError`] as of both.
+    pub(super) async fn place_inviting(
+        pods: &Api<Pod>,
+        chosen: &ChosenPod,
+        wish: &AgentWish,
+        sessions: u8,
+    ) -> Result<(Self, Invitation), ClusterError> {
+        let mut chosen = Cow::Borrowed(chosen);
+        for number in 1.. {
+            let agent = Self::place(pods, &chosen, wish).await?;
+            match agent.invite(pods, &chosen.name, sessions).await {
+                Err(ClusterError::Ended { .. }) if number < AGENTS_MAX => {
+                    chosen.to_mut().pod = look_at(pods, &chosen.name).await?;
+                }
+                invited => return Ok((agent, invited?)),
+            }
+        }
+        unreachable!("the last one returns")
+    }
+
     /// Finds the agent that `wish` wants, or starts one and waits until it runs.
     ///
     /// # Errors
     /// [`ClusterError`] when it may not be there or does not start.
-    pub(super) async fn place(
+    async fn place(
         pods: &Api<Pod>,
         chosen: &ChosenPod,
         wish: &AgentWish,
     ) -> Result<Self, ClusterError> {
-        if let Some(name) = running_agent(&chosen.pod, &chosen.container.name, wish) {
-            return Ok(Self {
-                name,
-                lacks_capabilities: false,
-            });
-        }
-        let accounts = accounts(chosen, wish.incoming);
-        let mut refusal = None;
-        for (tried, account) in accounts.iter().enumerate() {
-            let name = format!("{}{:06x}", prefix(wish), rand::random::<u32>() >> 8);
-            let container = build(&name, chosen, wish, *account);
-            let patch = json!({"spec": {"ephemeralContainers": [container]}});
-            let params = PatchParams::default();
-            let patched = pods
-                .patch_ephemeral_containers(&chosen.name, &params, &Patch::Strategic(patch))
-                .await;
-            match patched.map_err(ApiFailure::from) {
-                Ok(_) => {
-                    wait_until_running(pods, &chosen.name, &name, &wish.image).await?;
-                    return Ok(Self {
-                        name,
-                        lacks_capabilities: tried > 0,
-                    });
-                }
-                // Pod Security may let a lesser one stand there.
-                Err(failure) if failure.is_forbidden() => refusal = refusal.or(Some(failure)),
-                Err(source) => {
-                    return Err(ClusterError::Refused {
-                        pod: chosen.name.clone(),
-                        incoming: wish.incoming,
-                        source,
-                    });
+        let mut seen = Cow::Borrowed(&chosen.pod);
+        for look in 1.. {
+            let agent = match seat(&seen, &chosen.container.name, wish) {
+                Seat::Taken(container) => Self {
+                    name: container.name.clone(),
+                    lacks_capabilities: shape::lacks_capabilities(container, chosen, wish.incoming),
+                },
+                Seat::Free(name) => match put(pods, chosen, wish, name).await {
+                    Ok((agent, pod)) => {
+                        seen = Cow::Owned(pod);
+                        agent
+                    }
+                    // Somebody else has put another one there meanwhile.
+                    Err(failure) if failure.is_contested() && look < LOOKS_MAX => {
+                        tokio::time::sleep(LOOK_EVERY).await;
+                        seen = Cow::Owned(look_at(pods, &chosen.name).await?);
+                        continue;
+                    }
+                    Err(source) => {
+                        return Err(ClusterError::Refused {
+                            pod: chosen.name.clone(),
+                            incoming: wish.incoming,
+                            source,
+                        });
+                    }
+                },
+            };
+            match progress(&seen, &agent.name) {
+                Progress::Runs => return Ok(agent),
+                // It was there already, and the pod that was looked at was an older one.
+                Progress::Ended(_) if look < LOOKS_MAX => {}
+                Progress::Ended(_) | Progress::Waits | Progress::Stuck(_) => {
+                    wait_until_running(pods, &chosen.name, &agent.name, &wish.image).await?;
+                    return Ok(agent);
                 }
             }
         }
-        Err(ClusterError::Refused {
-            pod: chosen.name.clone(),
-            incoming: wish.incoming,
-            source: refusal.expect("one account was tried at least, and refused"),
-        })
+        unreachable!("the last look returns")
     }
 
     /// The agent in a pod of the session's own, once it runs.
@@ -166,7 +168,8 @@ impl AgentContainer {
     /// Has the agent invite `sessions` sessions.
     ///
     /// # Errors
-    /// [`ClusterError`] when the user may not run programs there, or nobody answers.
+    /// [`ClusterError`] when the user may not run programs there, or nobody answers; [`ClusterError::Ended`] when it has
+    /// ended meanwhile, so that another one may be placed.
     pub(super) async fn invite(
         &self,
         pods: &Api<Pod>,
@@ -178,27 +181,55 @@ impl AgentContainer {
         let params = AttachParams::default().container(&self.name);
         let mut heard = String::new();
         for _ in 0..INVITES_MAX {
-            let process = pods.exec(pod, command, &params).await;
-            let mut process = process.map_err(|error| ClusterError::Api {
-                tried: format!("ask the agent {} in the pod {pod}", self.name),
-                right: format!(
-                    "create pods/exec -n {}",
-                    pods.namespace().unwrap_or("default")
-                ),
-                source: error.into(),
-            })?;
-            let (stdout, stderr) = (process.stdout(), process.stderr());
-            let (answer, words) = tokio::join!(read_text(stdout), read_text(stderr));
-            if let Some(invitation) = Invitation::parse(&answer) {
-                return Ok(invitation);
+            match pods.exec(pod, command, &params).await {
+                Ok(mut process) => {
+                    let (stdout, stderr) = (process.stdout(), process.stderr());
+                    let (answer, words) = tokio::join!(read_text(stdout), read_text(stderr));
+                    if let Some(invitation) = Invitation::parse(&answer) {
+                        return Ok(invitation);
+                    }
+                    heard = words;
+                }
+                Err(error) => heard = self.explain_refusal(pods, pod, error.into()).await?,
             }
-            heard = words;
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Err(ClusterError::Silent {
             pod: pod.to_owned(),
             container: self.name.clone(),
             why: heard.lines().next().unwrap_or("it says nothing").to_owned(),
+        })
+    }
+
+    /// What to say of an agent in which no program can be run just now.
+    ///
+    /// # Errors
+    /// Where that will stay so: the user may not, nobody answers at all, or the agent has ended.
+    async fn explain_refusal(
+        &self,
+        pods: &Api<Pod>,
+        pod: &str,
+        failure: ApiFailure,
+    ) -> Result<String, ClusterError> {
+        // The kubelet tells of an end some moments later.
+        if !failure.is_forbidden()
+            && let Ok(found) = look_at(pods, pod).await
+        {
+            return match progress(&found, &self.name) {
+                Progress::Ended(_) => Err(ClusterError::Ended {
+                    pod: pod.to_owned(),
+                    container: self.name.clone(),
+                }),
+                Progress::Runs | Progress::Waits | Progress::Stuck(_) => Ok(failure.to_string()),
+            };
+        }
+        Err(ClusterError::Api {
+            tried: format!("ask the agent {} in the pod {pod}", self.name),
+            right: format!(
+                "create pods/exec -n {}",
+                pods.namespace().unwrap_or("default")
+            ),
+            source: failure,
         })
     }
 
@@ -221,114 +252,44 @@ pub(super) async fn read_text(stream: Option<impl tokio::io::AsyncRead + Unpin>)
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The beginning of the names of agents of one capability set.
-fn prefix(wish: &AgentWish) -> &'static str {
-    if wish.incoming {
-        "bough-agent-incoming-"
-    } else {
-        "bough-agent-"
+/// Puts an agent of this name beside the target, as the first account that may stand there; with the pod as it is then.
+async fn put(
+    pods: &Api<Pod>,
+    chosen: &ChosenPod,
+    wish: &AgentWish,
+    name: String,
+) -> Result<(AgentContainer, Pod), ApiFailure> {
+    let mut refusal = None;
+    for (tried, account) in shape::accounts(chosen, wish.incoming).iter().enumerate() {
+        let container = shape::build(&name, chosen, wish, *account);
+        let patch = json!({"spec": {"ephemeralContainers": [container]}});
+        let params = PatchParams::default();
+        let patched = pods
+            .patch_ephemeral_containers(&chosen.name, &params, &Patch::Strategic(patch))
+            .await;
+        match patched.map_err(ApiFailure::from) {
+            Ok(pod) => {
+                let lacks_capabilities = tried > 0;
+                let agent = AgentContainer {
+                    name,
+                    lacks_capabilities,
+                };
+                return Ok((agent, pod));
+            }
+            // Pod Security may let a lesser one stand there.
+            Err(failure) if failure.is_forbidden() => refusal = refusal.or(Some(failure)),
+            Err(failure) => return Err(failure),
+        }
     }
+    Err(refusal.expect("one account was tried at least, and refused"))
 }
 
-/// The name of an agent that runs beside `target` already, of the same image and capability set.
-fn running_agent(pod: &Pod, target: &str, wish: &AgentWish) -> Option<String> {
-    let spec = pod.spec.as_ref()?;
-    let statuses = pod.status.as_ref()?.ephemeral_container_statuses.as_ref()?;
-    let runs = |name: &str| {
-        let mut own = statuses.iter().filter(|status| status.name == name);
-        own.any(|status| {
-            status
-                .state
-                .as_ref()
-                .is_some_and(|state| state.running.is_some())
-        })
-    };
-    let is_ours = |name: &str| {
-        let digits = name.strip_prefix(prefix(wish));
-        digits.is_some_and(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_hexdigit()))
-    };
-    let mut agents = spec.ephemeral_containers.iter().flatten().filter(|agent| {
-        is_ours(&agent.name)
-            && agent.image.as_deref() == Some(&wish.image)
-            && agent.target_container_name.as_deref() == Some(target)
-    });
-    agents
-        .find(|agent| runs(&agent.name))
-        .map(|agent| agent.name.clone())
-}
-
-/// As whom an agent may run, best first.
-fn accounts(chosen: &ChosenPod, incoming: bool) -> Vec<Account> {
-    if incoming {
-        return vec![Account::Root(SEES_AND_REDIRECTS)];
-    }
-    let own = chosen.container.security_context.as_ref();
-    let pod = chosen
-        .pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.security_context.as_ref());
-    let user = own
-        .and_then(|context| context.run_as_user)
-        .or(pod.and_then(|context| context.run_as_user));
-    let group = own
-        .and_then(|context| context.run_as_group)
-        .or(pod.and_then(|context| context.run_as_group));
-    let not_root = own
-        .and_then(|context| context.run_as_non_root)
-        .or(pod.and_then(|context| context.run_as_non_root));
-    match user {
-        // The kernel wants more than the same account where the target has capabilities that the agent has not.
-        Some(0) => vec![Account::Root(SEES_PROCESSES), Account::Root(&[])],
-        Some(user) => vec![Account::Of(user, group)],
-        None if not_root == Some(true) => vec![Account::Image],
-        None => vec![Account::Root(SEES_PROCESSES), Account::Image],
-    }
-}
-
-fn build(name: &str, chosen: &ChosenPod, wish: &AgentWish, account: Account) -> EphemeralContainer {
-    let mut command: Vec<String> = [PROGRAM, "agent", "pod"].map(str::to_owned).to_vec();
-    if chosen.sees_process() {
-        command.extend(["--process", "1"].map(str::to_owned));
-    }
-    if !wish.incoming {
-        let why = "NET_ADMIN in the agent's container, which was placed without";
-        command.extend(["--hands-off".to_owned(), why.to_owned()]);
-    }
-    EphemeralContainer {
-        name: name.to_owned(),
-        image: Some(wish.image.clone()),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
-        command: Some(command),
-        target_container_name: Some(chosen.container.name.clone()),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        security_context: Some(security(account)),
-        ..EphemeralContainer::default()
-    }
-}
-
-fn security(account: Account) -> SecurityContext {
-    let (user, group, add) = match account {
-        Account::Root(add) => (Some(0), Some(0), add),
-        Account::Of(user, group) => (Some(user), group, &[][..]),
-        Account::Image => (None, None, &[][..]),
-    };
-    let add: Vec<String> = add.iter().map(|&name| name.to_owned()).collect();
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities {
-            add: (!add.is_empty()).then_some(add),
-            drop: Some(vec!["ALL".to_owned()]),
-        }),
-        run_as_user: user,
-        run_as_group: group,
-        run_as_non_root: Some(user != Some(0)),
-        seccomp_profile: Some(SeccompProfile {
-            type_: "RuntimeDefault".to_owned(),
-            localhost_profile: None,
-        }),
-        ..SecurityContext::default()
-    }
+async fn look_at(pods: &Api<Pod>, pod: &str) -> Result<Pod, ClusterError> {
+    pods.get(pod).await.map_err(|error| ClusterError::Api {
+        tried: format!("look at the pod {pod}"),
+        right: format!("get pods -n {}", pods.namespace().unwrap_or("default")),
+        source: error.into(),
+    })
 }
 
 async fn wait_until_running(
@@ -345,14 +306,10 @@ async fn wait_until_running(
     };
     let running = async {
         loop {
-            let found = pods.get(pod).await.map_err(|error| ClusterError::Api {
-                tried: format!("see whether the agent {name} in the pod {pod} runs"),
-                right: format!("get pods -n {}", pods.namespace().unwrap_or("default")),
-                source: error.into(),
-            })?;
+            let found = look_at(pods, pod).await?;
             match progress(&found, name) {
                 Progress::Runs => return Ok(()),
-                Progress::Failed(why) => return Err(failed(why)),
+                Progress::Ended(why) | Progress::Stuck(why) => return Err(failed(why)),
                 Progress::Waits => tokio::time::sleep(LOOK_EVERY).await,
             }
         }
@@ -364,179 +321,5 @@ async fn wait_until_running(
     })
 }
 
-/// How far an agent's container is.
-#[derive(Debug, PartialEq, Eq)]
-enum Progress {
-    Waits,
-    Runs,
-    Failed(String),
-}
-
-fn progress(pod: &Pod, name: &str) -> Progress {
-    let statuses = pod.status.iter().flat_map(|it| {
-        let own = it.container_statuses.iter().flatten();
-        own.chain(it.ephemeral_container_statuses.iter().flatten())
-    });
-    let mut own = statuses.filter(|status| status.name == name);
-    let Some(ContainerState {
-        running,
-        terminated,
-        waiting,
-    }) = own.find_map(|status| status.state.clone())
-    else {
-        return Progress::Waits;
-    };
-    if running.is_some() {
-        return Progress::Runs;
-    }
-    if let Some(end) = terminated {
-        let words = end.message.unwrap_or_default();
-        let words = words.lines().last().unwrap_or("it said nothing").to_owned();
-        return Progress::Failed(format!("it ended with code {}: {words}", end.exit_code));
-    }
-    let waiting = waiting.unwrap_or_default();
-    let reason = waiting.reason.unwrap_or_default();
-    if HOPELESS.contains(&reason.as_str()) {
-        let message = waiting.message.unwrap_or_default();
-        return Progress::Failed(format!("{reason}: {message}"));
-    }
-    Progress::Waits
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    fn wish(incoming: bool) -> AgentWish {
-        AgentWish {
-            incoming,
-            image: "bough:1".to_owned(),
-        }
-    }
-
-    fn chosen(pod_context: Value, own_context: Value) -> ChosenPod {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "p"},
-            "spec": {
-                "securityContext": pod_context,
-                "containers": [{"name": "app", "securityContext": own_context}],
-            },
-        }))
-        .expect("it is a pod");
-        let container = pod.spec.as_ref().expect("a spec").containers[0].clone();
-        ChosenPod {
-            name: "p".to_owned(),
-            pod,
-            container,
-        }
-    }
-
-    #[test]
-    fn an_agent_has_the_targets_account_and_no_more_capabilities_than_it_needs() {
-        let of = |pod, own, incoming| accounts(&chosen(pod, own), incoming);
-        let root = Account::Root(SEES_PROCESSES);
-        let incoming = Account::Root(SEES_AND_REDIRECTS);
-        assert_eq!(of(json!({}), json!({}), false), [root, Account::Image]);
-        assert_eq!(of(json!({"runAsUser": 7}), json!({}), true), [incoming]);
-        assert_eq!(
-            of(
-                json!({"runAsUser": 7, "runAsGroup": 8}),
-                json!({"runAsUser": 9}),
-                false
-            ),
-            [Account::Of(9, Some(8))]
-        );
-        assert_eq!(
-            of(json!({"runAsNonRoot": true}), json!({}), false),
-            [Account::Image]
-        );
-        assert_eq!(
-            of(json!({"runAsUser": 0}), json!({}), false),
-            [root, Account::Root(&[])]
-        );
-    }
-
-    #[test]
-    fn without_mirror_and_steal_it_fits_pod_security_restricted() {
-        let target = chosen(json!({"runAsUser": 7, "runAsGroup": 8}), json!({}));
-        let account = accounts(&target, false)[0];
-        let built = build("bough-agent-0a", &target, &wish(false), account);
-        let written = serde_json::to_value(&built).expect("JSON");
-        assert_eq!(
-            written["securityContext"],
-            json!({
-                "allowPrivilegeEscalation": false,
-                "capabilities": {"drop": ["ALL"]},
-                "runAsUser": 7, "runAsGroup": 8, "runAsNonRoot": true,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            })
-        );
-        assert_eq!(written["targetContainerName"], "app");
-        let command: Vec<&str> = built.command.iter().flatten().map(String::as_str).collect();
-        assert_eq!(command[..5], ["/bough", "agent", "pod", "--process", "1"]);
-        assert_eq!(command[5], "--hands-off");
-        let incoming = build("x", &target, &wish(true), accounts(&target, true)[0]);
-        let add = incoming
-            .security_context
-            .and_then(|it| it.capabilities?.add);
-        assert_eq!(add.unwrap_or_default(), SEES_AND_REDIRECTS);
-        assert!(
-            !incoming
-                .command
-                .iter()
-                .flatten()
-                .any(|word| word == "--hands-off")
-        );
-    }
-
-    fn pod_with(agents: &[(&str, &str, &str)]) -> Pod {
-        let spec = agents.iter().map(
-            |(name, image, _)| json!({"name": name, "image": image, "targetContainerName": "app"}),
-        );
-        let statuses = agents.iter().map(|(name, _, state)| {
-            let state = match *state {
-                "running" => json!({"running": {}}),
-                "ended" => json!({"terminated": {"exitCode": 1, "message": "a\nerror: b\n"}}),
-                reason => json!({"waiting": {"reason": reason, "message": "why"}}),
-            };
-            json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0})
-        });
-        serde_json::from_value(json!({
-            "spec": {"containers": [], "ephemeralContainers": spec.collect::<Vec<_>>()},
-            "status": {"ephemeralContainerStatuses": statuses.collect::<Vec<_>>()},
-        }))
-        .expect("it is a pod")
-    }
-
-    #[test]
-    fn an_agent_that_runs_is_used_again_by_its_own_set() {
-        let pod = pod_with(&[
-            ("debugger-x", "bough:1", "running"),
-            ("bough-agent-00", "bough:1", "ended"),
-            ("bough-agent-01", "bough:0", "running"),
-            ("bough-agent-02", "bough:1", "running"),
-            ("bough-agent-incoming-03", "bough:1", "running"),
-        ]);
-        let found = |target, incoming| running_agent(&pod, target, &wish(incoming));
-        assert_eq!(found("app", false).as_deref(), Some("bough-agent-02"));
-        assert_eq!(
-            found("app", true).as_deref(),
-            Some("bough-agent-incoming-03")
-        );
-        assert_eq!(found("worker", false), None);
-    }
-
-    #[test]
-    fn what_will_not_start_is_not_waited_for() {
-        let state = |state| progress(&pod_with(&[("a", "i", state)]), "a");
-        assert_eq!(state("running"), Progress::Runs);
-        assert_eq!(state("ContainerCreating"), Progress::Waits);
-        assert_eq!(progress(&Pod::default(), "a"), Progress::Waits);
-        let why = "ImagePullBackOff: why".to_owned();
-        assert_eq!(state("ImagePullBackOff"), Progress::Failed(why));
-        let why = "it ended with code 1: error: b".to_owned();
-        assert_eq!(state("ended"), Progress::Failed(why));
-    }
-}
+mod tests;

@@ -7,46 +7,29 @@
 //! ```
 //!
 //! The socket stands where the engine of this machine would have its own, so that whoever speaks to an engine speaks to
-//! either. Owns the resources' wording and the wait for a host. Leaves branches to the engine.
+//! either. Owns which pods hosts are, and the ways there. Leaves how branches are asked for to `asking`, branches themselves to
+//! the engine.
 
+mod asking;
 mod door;
 mod tunnel;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use model::engine_api::SourceName;
-use model::{
-    BranchId, BranchName, CopyMode, CopySpec, Namespace, PgMajor, PgUrl, TargetKind, TargetRef, Ttl,
-};
-use resources::{
-    Branch, BranchCopy, BranchPhase, BranchSpec, CopyModeName, RowsOf, Workload, WorkloadKind,
-};
-use serde_json::json;
-use tokio::time::Instant;
+use model::{BranchId, BranchName, CopySpec, Namespace, PgMajor, PgUrl, TargetRef, Ttl};
+use resources::Branch;
 
 use super::error::{ApiFailure, ClusterError};
 use super::kubeconfig::Kubeconfig;
 use super::source_version;
-use crate::clock;
 use crate::settings::Settings;
+use asking::Asking;
 use tunnel::EngineTunnel;
-
-/// How long a branch's host may take to answer: its images may have to be pulled.
-const HOST_WITHIN: Duration = Duration::from_secs(180);
-
-/// How often the resource is looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
-
-/// How long a refusal may be an earlier one: the operator looks again every two seconds.
-const REFUSAL_STALE: Duration = Duration::from_secs(6);
 
 /// A branch as its resource asks for it.
 pub(crate) struct BranchWish {
@@ -118,35 +101,7 @@ impl BranchHost {
         settings: &Settings,
     ) -> Result<Vec<(Self, Vec<usize>)>, ClusterError> {
         let client = kubeconfig.client().await?;
-        let asking = Asking {
-            api: Api::namespaced(client.clone(), namespace.as_str()),
-            namespace,
-            requester: who_asks(&client).await?,
-        };
-        let waited = tokio::time::timeout(HOST_WITHIN, async {
-            let mut believed_from = Vec::with_capacity(wishes.len());
-            for wish in wishes {
-                let is_new = asking.ask(wish).await?;
-                let after = if is_new {
-                    Duration::ZERO
-                } else {
-                    REFUSAL_STALE
-                };
-                believed_from.push(Instant::now() + after);
-            }
-            let mut pods: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-            for (index, (wish, from)) in wishes.iter().zip(believed_from).enumerate() {
-                let pod = asking.wait_for_host(wish, from).await?;
-                pods.entry(pod).or_default().push(index);
-            }
-            Ok(pods)
-        });
-        let pods = waited.await.unwrap_or_else(|_| {
-            Err(ClusterError::NoHost {
-                namespace: namespace.clone(),
-                why: format!("none answers after {} s", HOST_WITHIN.as_secs()),
-            })
-        })?;
+        let pods = Asking::new(&client, namespace).await?.hosts(wishes).await?;
         let opened = pods.into_iter().map(|(pod, indexes)| {
             Ok((
                 Self::open(client.clone(), namespace, pod, settings)?,
@@ -262,6 +217,21 @@ impl BranchHost {
         })
     }
 
+    /// Asks for another TTL of a branch here, before its engine is asked: the cluster's rules about TTLs hold for its
+    /// resource.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when that is refused.
+    pub(crate) async fn ask_for_time(
+        &self,
+        name: &BranchName,
+        ttl: Ttl,
+    ) -> Result<(), ClusterError> {
+        let namespace = self.pods.namespace().unwrap_or("default");
+        let api: Api<Branch> = Api::namespaced(self.pods.clone().into_client(), namespace);
+        asking::ask_for_time(&api, name, ttl).await
+    }
+
     /// A port of this machine's loopback that leads to a branch's door, for as long as this program runs.
     ///
     /// # Errors
@@ -316,197 +286,4 @@ async fn hosts(
         })
     });
     Ok(named.collect())
-}
-
-/// Requests of one namespace.
-struct Asking<'a> {
-    api: Api<Branch>,
-    namespace: &'a Namespace,
-    /// Who asks, as the API server knows him; none where it does not say.
-    requester: Option<String>,
-}
-
-impl Asking<'_> {
-    /// Makes the resource, or says on the one that is there that it is wanted. Whether it was made.
-    async fn ask(&self, wish: &BranchWish) -> Result<bool, ClusterError> {
-        let name = BranchName::of(self.namespace, &wish.id);
-        loop {
-            let asked = json!({"metadata": {"annotations": asked_at(clock::now())}});
-            let patched = self
-                .api
-                .patch(name.as_str(), &PatchParams::default(), &Patch::Merge(asked))
-                .await;
-            match patched.map_err(ApiFailure::from) {
-                // It goes, and is made anew then.
-                Ok(branch) if branch.metadata.deletion_timestamp.is_some() => {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                }
-                Ok(_) => return Ok(false),
-                Err(failure) if failure.is_not_found() => {
-                    let requester = self.requester.clone();
-                    let branch = resource(self.namespace, wish, requester, clock::now());
-                    let made = self.api.create(&PostParams::default(), &branch).await;
-                    match made.map_err(ApiFailure::from) {
-                        Ok(_) => return Ok(true),
-                        Err(failure) if failure.is_conflict() => {}
-                        Err(source) => return Err(self.failure("create", wish, source)),
-                    }
-                }
-                Err(source) => return Err(self.failure("patch", wish, source)),
-            }
-        }
-    }
-
-    /// The pod that the operator names. A refusal is one from `believed_from` on.
-    async fn wait_for_host(
-        &self,
-        wish: &BranchWish,
-        believed_from: Instant,
-    ) -> Result<String, ClusterError> {
-        let name = BranchName::of(self.namespace, &wish.id);
-        loop {
-            let found = self.api.get(name.as_str()).await;
-            let found = found.map_err(|error| self.failure("get", wish, error.into()))?;
-            let status = found.status.unwrap_or_default();
-            if let Some(pod) = status.host {
-                return Ok(pod);
-            }
-            if let (BranchPhase::Failed, Some(why)) = (status.phase, status.message)
-                && Instant::now() >= believed_from
-            {
-                return Err(ClusterError::NoRoom {
-                    id: wish.id.to_string(),
-                    namespace: self.namespace.clone(),
-                    why,
-                });
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    fn failure(&self, verb: &str, wish: &BranchWish, source: ApiFailure) -> ClusterError {
-        ClusterError::Api {
-            tried: format!("ask for branch {} in namespace {}", wish.id, self.namespace),
-            right: format!("{verb} branches.bough.dev -n {}", self.namespace),
-            source,
-        }
-    }
-}
-
-/// The caller's name, which the admission policy compares with the resource's.
-async fn who_asks(client: &Client) -> Result<Option<String>, ClusterError> {
-    let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let review = SelfSubjectReview::default();
-    match api
-        .create(&PostParams::default(), &review)
-        .await
-        .map_err(ApiFailure::from)
-    {
-        Ok(answer) => Ok(answer
-            .status
-            .and_then(|status| status.user_info)
-            .and_then(|user| user.username)),
-        // Before Kubernetes 1.28 nobody is told, and no policy asks.
-        Err(failure) if failure.is_not_found() => Ok(None),
-        Err(source) => Err(ClusterError::Api {
-            tried: "ask the cluster as whom it knows you".to_owned(),
-            right: "create selfsubjectreviews.authentication.k8s.io".to_owned(),
-            source,
-        }),
-    }
-}
-
-fn asked_at(now: Timestamp) -> serde_json::Value {
-    json!({ operator::ASKED_ANNOTATION: now.to_string() })
-}
-
-fn resource(
-    namespace: &Namespace,
-    wish: &BranchWish,
-    requester: Option<String>,
-    now: Timestamp,
-) -> Branch {
-    let tables = wish.copy.tables.iter().map(|(table, rows)| {
-        let filter = rows.filter.clone();
-        (table.clone(), RowsOf { filter })
-    });
-    let spec = BranchSpec {
-        id: wish.id.to_string(),
-        source: wish.source.clone(),
-        copy: BranchCopy {
-            mode: match wish.copy.mode {
-                CopyMode::Empty => CopyModeName::Empty,
-                CopyMode::Schema => CopyModeName::Schema,
-                CopyMode::All => CopyModeName::All,
-            },
-            tables: tables.collect(),
-            dump_args: wish.copy.dump_args.clone(),
-        },
-        version: wish.version.0,
-        ttl_seconds: u32::try_from(wish.ttl.0).unwrap_or(u32::MAX),
-        target: wish.target.as_ref().and_then(workload),
-        requester,
-    };
-    let name = BranchName::of(namespace, &wish.id);
-    let mut branch = Branch::new(name.as_str(), spec);
-    let time = (operator::ASKED_ANNOTATION.to_owned(), now.to_string());
-    branch.metadata.annotations = Some([time].into());
-    branch
-}
-
-fn workload(target: &TargetRef) -> Option<Workload> {
-    let kind = match target.kind {
-        TargetKind::Pod => WorkloadKind::Pod,
-        TargetKind::Deployment => WorkloadKind::Deployment,
-        TargetKind::Rollout => WorkloadKind::Rollout,
-        TargetKind::Job => WorkloadKind::Job,
-        TargetKind::CronJob => WorkloadKind::CronJob,
-        TargetKind::StatefulSet => WorkloadKind::StatefulSet,
-        TargetKind::Service => WorkloadKind::Service,
-        TargetKind::ReplicaSet => WorkloadKind::ReplicaSet,
-        TargetKind::Label => return None,
-    };
-    Some(Workload {
-        kind,
-        name: target.name.clone(),
-        container: target.container.clone(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_resource_says_what_is_wanted_and_no_secret() {
-        let namespace = Namespace::new("metalmart").expect("a namespace");
-        let wish = BranchWish {
-            id: BranchId::new("my debug/session").expect("an id"),
-            source: "db:5432/inventory".to_owned(),
-            version: PgMajor(16),
-            copy: CopySpec::all(),
-            ttl: Ttl(300),
-            target: Some("deployment/inventory".parse().expect("a target")),
-        };
-        let now = "2026-01-02T12:00:00Z".parse().expect("a time");
-        let written = resource(&namespace, &wish, Some("alice".to_owned()), now);
-        let written = serde_json::to_value(written).expect("JSON");
-        let name = BranchName::of(&namespace, &wish.id);
-        assert_eq!(
-            written,
-            json!({
-                "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",
-                "metadata": {
-                    "name": name.as_str(),
-                    "annotations": {"bough.dev/asked-at": "2026-01-02T12:00:00Z"},
-                },
-                "spec": {
-                    "id": "my debug/session", "source": "db:5432/inventory", "version": 16,
-                    "copy": {"mode": "all"}, "ttlSeconds": 300,
-                    "target": {"kind": "Deployment", "name": "inventory"},
-                    "requester": "alice",
-                },
-            })
-        );
-    }
 }

@@ -33,6 +33,11 @@ impl ApiFailure {
         self.code() == Some(409)
     }
 
+    /// Whether the object is not as it was thought to be: changed meanwhile, or with what cannot be changed any more.
+    pub(super) fn is_contested(&self) -> bool {
+        matches!(self.code(), Some(409 | 422))
+    }
+
     fn code(&self) -> Option<u16> {
         if let kube::Error::Api(status) = &self.0 {
             Some(status.code)
@@ -188,6 +193,14 @@ pub(crate) enum ClusterError {
         /// What the kubelet says.
         why: String,
     },
+    /// The agent went while it was asked.
+    #[error("the agent {container} in the pod {pod} has ended meanwhile")]
+    Ended {
+        /// The pod.
+        pod: String,
+        /// The ephemeral container.
+        container: String,
+    },
     /// The agent does not say what it should.
     #[error("the agent {container} in the pod {pod} does not answer: {why}")]
     Silent {
@@ -228,6 +241,7 @@ impl ClusterError {
             | Self::NoSelector(_)
             | Self::Refused { .. }
             | Self::NotStarted { .. }
+            | Self::Ended { .. }
             | Self::Silent { .. } => Vec::new(),
         }
     }
@@ -270,7 +284,11 @@ impl ClusterError {
                 "`bough db-branches -n {namespace} destroy ID` makes room; how much there is the cluster's \
                  administrator says"
             )),
-            Self::Tunnel { .. } => None,
+            Self::Tunnel { .. } => Some(
+                "that takes a folder below the data directory, of a path that is short enough for a socket: \
+                 BOUGH_DATA_DIR names another one"
+                    .to_owned(),
+            ),
             Self::NotFound { namespace, .. } => Some(format!(
                 "`kubectl -n {namespace} get deployments,statefulsets,pods` shows what there is; -n names another \
                  namespace, --context another cluster or `local`"
@@ -280,6 +298,16 @@ impl ClusterError {
             }
             Self::NoSelector(_) => Some("name one of its pods: pod/NAME".to_owned()),
             Self::Container { .. } => Some("KIND/NAME/container/CONTAINER names one".to_owned()),
+            Self::Refused { .. }
+            | Self::NotStarted { .. }
+            | Self::Ended { .. }
+            | Self::Silent { .. } => self.hint_about_agent(),
+        }
+    }
+
+    /// What can be done about an agent that is not there.
+    fn hint_about_agent(&self) -> Option<String> {
+        match self {
             Self::Refused {
                 incoming: true,
                 source,
@@ -294,14 +322,32 @@ impl ClusterError {
                  pods/portforward"
                     .to_owned(),
             ),
-            Self::Refused { .. } => None,
+            Self::Refused { pod, .. } => Some(format!(
+                "`kubectl describe pod {pod}` shows whether it is there and what it has: an agent is an ephemeral \
+                 container, which takes Kubernetes 1.25 and no static pod"
+            )),
             Self::NotStarted { image, .. } => Some(format!(
                 "the image {image} has to be where the cluster's nodes pull from, or on them: BOUGH_AGENT_IMAGE names \
                  another one"
             )),
+            Self::Ended { pod, container } => Some(format!(
+                "whoever comes next has another one; `kubectl logs {pod} -c {container}` shows what it said"
+            )),
             Self::Silent { pod, container, .. } => {
                 Some(format!("`kubectl logs {pod} -c {container}` shows what it says"))
             }
+            Self::Kubeconfig(_)
+            | Self::Api { .. }
+            | Self::NoOperator
+            | Self::NoHost { .. }
+            | Self::NoSource { .. }
+            | Self::NoVersion { .. }
+            | Self::NoRoom { .. }
+            | Self::Tunnel { .. }
+            | Self::NotFound { .. }
+            | Self::NoPod { .. }
+            | Self::NoSelector(_)
+            | Self::Container { .. } => None,
         }
     }
 }

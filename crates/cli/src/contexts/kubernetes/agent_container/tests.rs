@@ -1,0 +1,161 @@
+//! Agents placed and asked, at an API server that a test plays.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::*;
+use crate::contexts::kubernetes::played_api::{Answer, play, refusal};
+
+/// A pod `p` of one container `app`, with these agents: name, image, and whether each runs.
+fn pod(agents: &[(&str, &str, bool)]) -> Value {
+    let made = agents.iter().map(
+        |(name, image, _)| json!({"name": name, "image": image, "targetContainerName": "app"}),
+    );
+    let statuses = agents.iter().map(|(name, _, runs)| {
+        let state = if *runs {
+            json!({"running": {}})
+        } else {
+            json!({"terminated": {"exitCode": 0}})
+        };
+        json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0})
+    });
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {
+            "containers": [{"name": "app", "securityContext": {"runAsUser": 7}}],
+            "ephemeralContainers": made.collect::<Vec<_>>(),
+        },
+        "status": {"ephemeralContainerStatuses": statuses.collect::<Vec<_>>()},
+    })
+}
+
+fn chosen(pod: Value) -> ChosenPod {
+    let pod: Pod = serde_json::from_value(pod).expect("it is a pod");
+    let container = pod.spec.as_ref().expect("a spec").containers[0].clone();
+    ChosenPod {
+        name: "p".to_owned(),
+        pod,
+        container,
+    }
+}
+
+fn wish() -> AgentWish {
+    AgentWish {
+        incoming: false,
+        image: "bough:1".to_owned(),
+    }
+}
+
+/// The pods of a server that answers so each method, or `exec`, and name of an agent; with the names that it was asked for.
+fn pods(
+    answer: impl Fn(&str, &str) -> Answer + Send + Sync + 'static,
+) -> (Api<Pod>, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&asked);
+    let client = play(move |method, path, body| {
+        let name = body["spec"]["ephemeralContainers"][0]["name"].as_str();
+        let name = name.unwrap_or_default().to_owned();
+        let is_exec = path.ends_with("/p/exec");
+        let answered = answer(if is_exec { "exec" } else { method }, &name);
+        if method == "PATCH" {
+            assert_eq!(path, "/api/v1/namespaces/shop/pods/p/ephemeralcontainers");
+            kept.lock().expect("no panic").push(name);
+        }
+        answered
+    });
+    (Api::namespaced(client, "shop"), asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_who_come_together_the_second_uses_the_firsts_agent() {
+    for code in [409, 422] {
+        let (pods, asked) = pods(move |method, _| match method {
+            "PATCH" => refusal(code, "existing ephemeral containers may not be changed"),
+            _ => (200, pod(&[("bough-agent-0", "bough:1", true)])),
+        });
+        let agent = AgentContainer::place(&pods, &chosen(pod(&[])), &wish()).await;
+        assert_eq!(agent.expect("it is there").name(), "bough-agent-0");
+        assert_eq!(*asked.lock().expect("no panic"), ["bough-agent-0"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_somebody_elses_or_has_ended_is_followed_by_the_next() {
+    let of_others = ("bough-agent-0", "bough:2", true);
+    let own = ("bough-agent-1", "bough:1", true);
+    let (others_first, asked) = pods(move |method, name| match (method, name) {
+        ("PATCH", "bough-agent-0") => refusal(422, "may not be changed"),
+        ("PATCH", _) => (200, pod(&[of_others, own])),
+        _ => (200, pod(&[of_others])),
+    });
+    let agent = AgentContainer::place(&others_first, &chosen(pod(&[])), &wish()).await;
+    assert_eq!(agent.expect("it is made").name(), "bough-agent-1");
+    assert_eq!(
+        *asked.lock().expect("no panic"),
+        ["bough-agent-0", "bough-agent-1"]
+    );
+    // The list was older than the end of the first.
+    let ended = ("bough-agent-0", "bough:1", false);
+    let (ended_since, _) = pods(move |_, name| match name {
+        "bough-agent-0" => (200, pod(&[ended])),
+        _ => (200, pod(&[ended, own])),
+    });
+    let agent = AgentContainer::place(&ended_since, &chosen(pod(&[])), &wish()).await;
+    assert_eq!(agent.expect("it is made").name(), "bough-agent-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_api_server_never_takes_is_told_after_some_looks() {
+    let (pods, asked) = pods(|method, _| match method {
+        "PATCH" => refusal(422, "nonsense"),
+        _ => (200, pod(&[])),
+    });
+    let error = AgentContainer::place(&pods, &chosen(pod(&[])), &wish()).await;
+    let Err(error @ ClusterError::Refused { .. }) = error else {
+        panic!("{error:?}");
+    };
+    assert!(error.hint().is_some_and(|it| it.contains("describe pod p")));
+    assert_eq!(asked.lock().expect("no panic").len(), LOOKS_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_ends_while_it_is_asked_is_told_as_ended() {
+    let looks = Mutex::new(0);
+    let exited = "container is in CONTAINER_EXITED state";
+    // The pod says for two looks more that it runs.
+    let (pods, _) = pods(move |method, _| {
+        if method == "exec" {
+            return refusal(500, exited);
+        }
+        let mut looks = looks.lock().expect("no panic");
+        *looks += 1;
+        (200, pod(&[("bough-agent-0", "bough:1", *looks < 3)]))
+    });
+    let agent = AgentContainer {
+        name: "bough-agent-0".to_owned(),
+        lacks_capabilities: false,
+    };
+    let invited = agent.invite(&pods, "p", 1).await.map(drop);
+    assert!(
+        matches!(invited, Err(ClusterError::Ended { .. })),
+        "{invited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_run_programs_in_it_is_told_at_once() {
+    let (pods, _) = pods(|method, _| {
+        assert_eq!(method, "exec", "nobody looks whether it runs");
+        refusal(403, "forbidden")
+    });
+    let agent = AgentContainer {
+        name: "bough-agent-0".to_owned(),
+        lacks_capabilities: false,
+    };
+    let invited = agent.invite(&pods, "p", 1).await.map(drop);
+    let Err(ClusterError::Api { right, .. }) = invited else {
+        panic!("{invited:?}");
+    };
+    assert_eq!(right, "create pods/exec -n shop");
+}

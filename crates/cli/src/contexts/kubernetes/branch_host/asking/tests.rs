@@ -1,0 +1,203 @@
+//! Branches asked for, at an API server and an operator that a test plays.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use model::{BranchId, CopySpec, PgMajor};
+
+use super::*;
+use crate::contexts::kubernetes::played_api::{Answer, play, refusal};
+
+/// As long as an operator keeps what nobody asks for.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+
+fn wish(id: &str, ttl: u64) -> BranchWish {
+    BranchWish {
+        id: BranchId::new(id).expect("an id"),
+        source: "db:5432/inventory".to_owned(),
+        version: PgMajor(16),
+        copy: CopySpec::all(),
+        ttl: Ttl(ttl),
+        target: None,
+    }
+}
+
+/// A cluster in which hosts take their time, and an operator that forgets as the real one does.
+#[derive(Default)]
+struct Played {
+    /// When each branch was asked for last.
+    asked: BTreeMap<String, Instant>,
+    /// What was patched, in order.
+    patches: Vec<Value>,
+}
+
+impl Played {
+    fn answer(&mut self, method: &str, path: &str, body: Value, host: Option<&str>) -> Answer {
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let known = self.asked.get(&name);
+        let is_known = known.is_some_and(|at| at.elapsed() <= FORGOTTEN_AFTER);
+        match method {
+            "POST" => {
+                let name = body["metadata"]["name"].as_str().expect("a name");
+                self.asked.insert(name.to_owned(), Instant::now());
+                return (201, body);
+            }
+            _ if !is_known => return refusal(404, "not found"),
+            "PATCH" => {
+                self.asked.insert(name.clone(), Instant::now());
+                self.patches.push(body);
+            }
+            _ => {}
+        }
+        let branch = json!({
+            "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"id": "x", "source": "db:5432/inventory", "version": 16},
+            "status": {"phase": "Making", "host": host, "message": "its pod is Pending"},
+        });
+        (200, branch)
+    }
+}
+
+/// Somebody who asks there. The host of a branch of the later version is there at `second`, the others' at `first`.
+fn asking(
+    namespace: &Namespace,
+    later: BranchName,
+    (first, second): (Duration, Duration),
+) -> (Asking<'_>, Arc<Mutex<Played>>) {
+    let played = Arc::new(Mutex::new(Played::default()));
+    let (shared, begun) = (Arc::clone(&played), Instant::now());
+    let client = play(move |method, path, body| {
+        let (pod, from) = if path.ends_with(later.as_str()) {
+            ("bough-host-17-0", second)
+        } else {
+            ("bough-host-16-0", first)
+        };
+        let host = (begun.elapsed() >= from).then_some(pod);
+        let mut played = shared.lock().expect("no panic");
+        played.answer(method, path, body, host)
+    });
+    let asking = Asking {
+        api: Api::namespaced(client, namespace.as_str()),
+        namespace,
+        requester: Some("alice".to_owned()),
+    };
+    (asking, played)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_waited_for_is_asked_for_again_so_that_nobody_forgets_it() {
+    let namespace = Namespace::new("shop").expect("a namespace");
+    let wishes = [wish("one", 300), wish("other", 300)];
+    let later = BranchName::of(&namespace, &wishes[1].id);
+    // Each longer than what nobody asks for is kept, the second one after the first is there.
+    let times = (Duration::from_secs(130), Duration::from_secs(175));
+    let (asking, played) = asking(&namespace, later, times);
+    let pods = asking.hosts(&wishes).await.expect("both have hosts");
+    let pods: Vec<_> = pods.into_iter().collect();
+    assert_eq!(
+        pods,
+        [
+            ("bough-host-16-0".to_owned(), vec![0]),
+            ("bough-host-17-0".to_owned(), vec![1])
+        ]
+    );
+    // Whose TTL it is to be is said once: another session may have said another one since.
+    let played = played.lock().expect("no panic");
+    let has_spec = |it: &&Value| it.get("spec").is_some();
+    assert_eq!(played.patches.iter().filter(has_spec).count(), 0);
+    assert_eq!(played.patches.len(), 2 * (175 / 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_never_answers_is_told_with_what_it_waits_for() {
+    let namespace = Namespace::new("shop").expect("a namespace");
+    let wishes = [wish("one", 300)];
+    let later = BranchName::of(&namespace, &wishes[0].id);
+    let (asking, _) = asking(&namespace, later, (Duration::MAX, Duration::MAX));
+    let error = asking.hosts(&wishes).await.expect_err("nobody answers");
+    let told = "no branch host in namespace shop: none answers after 180 s: its pod is Pending";
+    assert_eq!(error.to_string(), told);
+}
+
+#[tokio::test]
+async fn another_ttl_is_asked_of_the_resource_whose_rules_may_refuse_it() {
+    let sentence = "branches of this cluster live for at most 300 s (configmap bough-limits)";
+    let played = Arc::new(Mutex::new(Played::default()));
+    let namespace = Namespace::new("shop").expect("a namespace");
+    let name = BranchName::of(&namespace, &wish("one", 300).id);
+    let shared = Arc::clone(&played);
+    let client = play(move |method, path, body| {
+        if body["spec"]["ttlSeconds"].as_u64() > Some(300) {
+            return refusal(422, sentence);
+        }
+        let mut played = shared.lock().expect("no panic");
+        played.answer(method, path, body, Some("bough-host-16-0"))
+    });
+    let asking = Asking {
+        api: Api::namespaced(client, "shop"),
+        namespace: &namespace,
+        requester: None,
+    };
+    let pods = asking.hosts(&[wish("one", 200)]).await.expect("it is made");
+    assert_eq!(pods["bough-host-16-0"], [0]);
+    let again = asking.hosts(&[wish("one", 300)]).await;
+    assert!(again.is_ok(), "{again:?}");
+    ask_for_time(&asking.api, &name, Ttl(250))
+        .await
+        .expect("allowed");
+    let ttls = |played: &Played| {
+        let ttls = played
+            .patches
+            .iter()
+            .map(|it| it["spec"]["ttlSeconds"].as_u64());
+        ttls.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ttls(&played.lock().expect("no panic")),
+        [Some(300), Some(250)]
+    );
+    let refused = [
+        asking.hosts(&[wish("one", 301)]).await.map(drop),
+        ask_for_time(&asking.api, &name, Ttl(301)).await,
+    ];
+    for refused in refused {
+        let Err(ClusterError::Api { source, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(source.to_string(), sentence);
+    }
+}
+
+#[test]
+fn the_resource_says_what_is_wanted_and_no_secret() {
+    let namespace = Namespace::new("metalmart").expect("a namespace");
+    let wish = BranchWish {
+        id: BranchId::new("my debug/session").expect("an id"),
+        source: "db:5432/inventory".to_owned(),
+        version: PgMajor(16),
+        copy: CopySpec::all(),
+        ttl: Ttl(300),
+        target: Some("deployment/inventory".parse().expect("a target")),
+    };
+    let now = "2026-01-02T12:00:00Z".parse().expect("a time");
+    let written = resource(&namespace, &wish, Some("alice".to_owned()), now);
+    let written = serde_json::to_value(written).expect("JSON");
+    let name = BranchName::of(&namespace, &wish.id);
+    assert_eq!(
+        written,
+        json!({
+            "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",
+            "metadata": {
+                "name": name.as_str(),
+                "annotations": {"bough.dev/asked-at": "2026-01-02T12:00:00Z"},
+            },
+            "spec": {
+                "id": "my debug/session", "source": "db:5432/inventory", "version": 16,
+                "copy": {"mode": "all"}, "ttlSeconds": 300,
+                "target": {"kind": "Deployment", "name": "inventory"},
+                "requester": "alice",
+            },
+        })
+    );
+}
