@@ -2,10 +2,12 @@
 //!
 //! `copy` makes one by a dump. `followed` is one that follows its source, by `physical` or `logical`; `living` knows those
 //! that do. `store` knows every snapshot, finds a fresh one and drops the stale. `lsn` and `moment` say where a source
-//! stands in its WAL, and what a copy must hold for nothing to be missing. `libraries` is what servers of copies load.
+//! stands in its WAL, and what a copy must hold for nothing to be missing. `forgotten` is what no copy has of its source,
+//! `libraries` what servers of copies load.
 
 pub mod copy;
 pub mod followed;
+mod forgotten;
 pub mod libraries;
 pub mod living;
 pub mod logical;

@@ -130,6 +130,33 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Pool(Arc<Inner>);
 
+/// A clone on its way to who wants it. Dropped before, as by a request that is given up, it is removed.
+struct OffShelf<'a> {
+    pool: &'a Pool,
+    warm: Option<Warm>,
+}
+
+impl OffShelf<'_> {
+    fn warm(&self) -> &Warm {
+        self.warm
+            .as_ref()
+            .expect("it is taken out at the end alone")
+    }
+
+    fn hand_out(mut self) -> Option<Taken> {
+        let Warm { name, server, .. } = self.warm.take()?;
+        Some(Taken { name, server })
+    }
+}
+
+impl Drop for OffShelf<'_> {
+    fn drop(&mut self) {
+        if let Some(warm) = self.warm.take() {
+            self.pool.discard(vec![warm]);
+        }
+    }
+}
+
 impl Pool {
     /// An empty pool.
     pub fn new(machine: Arc<Machine>) -> Self {
@@ -175,35 +202,28 @@ impl Pool {
     /// A running clone of the order's snapshot that lets its user in; none when there is none, or none that can be used.
     pub async fn take(&self, order: Order) -> Option<Taken> {
         loop {
-            let warm = self.pop(&order)?;
+            let off_shelf = OffShelf {
+                pool: self,
+                warm: Some(self.pop(&order)?),
+            };
+            let warm = off_shelf.warm();
             if !shortage::may_hand_out(&self.0.machine) {
-                self.discard(vec![warm]);
                 return None;
             }
             if warm.server.exited().now_or_never().is_some() {
                 tracing::warn!(clone = %warm.name, "a warm clone has ended");
-                self.discard(vec![warm]);
                 continue;
             }
             if warm.url == order.url {
-                return Some(Taken {
-                    name: warm.name,
-                    server: warm.server,
-                });
+                return off_shelf.hand_out();
             }
             let machine = &self.0.machine;
             let url = order.url();
             let opened = clone::let_application_in(machine, &warm.name, &order.image, &url);
             match opened.await {
-                Ok(()) => {
-                    return Some(Taken {
-                        name: warm.name,
-                        server: warm.server,
-                    });
-                }
+                Ok(()) => return off_shelf.hand_out(),
                 Err(error) => {
                     tracing::warn!(clone = %warm.name, error = chain(&error), "a warm clone is of no use");
-                    self.discard(vec![warm]);
                 }
             }
         }

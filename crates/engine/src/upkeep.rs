@@ -281,6 +281,10 @@ impl Task {
         record: &BaseRecord,
         upstream: &Upstream,
     ) -> Result<Arc<LivingBase>, String> {
+        if let Some(slot) = record.seeded.slot() {
+            let renewed = shared.upkeep.slots.renew(shared, upstream, slot).await;
+            renewed.map_err(|error| chain(&error))?;
+        }
         let place = record.name.place(&shared.machine.layout);
         let host = shared.bases.host();
         let resumed = FollowedBase::resume(record.seeded.clone(), host, &place, upstream).await;

@@ -53,6 +53,7 @@ pub use dump_args::{SpecError, check_spec};
 pub use error::CopyError;
 pub use script::ScriptError;
 
+use super::forgotten;
 use crate::clock::Clock;
 use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::Installations;
@@ -288,7 +289,7 @@ fn first_notes(request: &CopyRequest<'_>, plan: &Plan<'_>) -> Vec<String> {
         .iter()
         .any(|extension| extension.name == "pg_cron")
     {
-        notes.push("the jobs of pg_cron were left out".to_owned());
+        notes.push(forgotten::NO_JOBS.to_owned());
     }
     notes
 }

@@ -7,18 +7,16 @@
 //! - *by comparison*: the source stands where it stood at an earlier moment that the copy is known to hold
 //!   ([`Position::unmoved_since`]).
 //!
-//! The WAL's position is read twice, for it means two things:
+//! The WAL's position is read last: behind the snapshot, whose commits therefore lie before it, and behind the
+//! sequences, which move outside any snapshot. It is the position of insertion: with asynchronous commit, rows can be
+//! seen that `pg_current_wal_lsn()` does not cover yet. Leaves waiting to `standby` and `follower`.
 //!
-//! ```text
-//!   before ──── snapshot ──── sequences ──── lsn
-//!   └ what is committed behind it        └ what is committed up to here is replayed
-//!     moves the snapshot                   by whoever has replayed this much
-//! ```
-//!
-//! It is the position of insertion: with asynchronous commit, rows can be seen that `pg_current_wal_lsn()` does not
-//! cover yet. Leaves waiting to `standby` and `follower`.
+//! That a snapshot has not moved says nothing of the WAL's position, whenever it is read: a commit's record is there
+//! before the commit shows, an fsync or a synchronous standby earlier, and a transaction that is the newest of all runs
+//! without being named in a snapshot (`GetSnapshotData` in PostgreSQL's `src/backend/storage/ipc/procarray.c`).
 
-use futures_util::future;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +25,7 @@ use crate::clock::Clock;
 use crate::postgres::connect::Session;
 use crate::source::contact::Question;
 use crate::source::movement::Position;
-use crate::source::{SourceError, asking, row};
+use crate::source::{Answer, SourceError, asking, row};
 
 /// Which timeline a source is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,26 +54,27 @@ pub struct Moment {
     pub position: Position,
     /// What a replay must have reached to hold everything committed before; no header of a page.
     pub lsn: Lsn,
-    /// Up to where everything that was committed is in the position's snapshot, or runs in it; 0 where nobody asked.
-    #[serde(default)]
-    pub before: Lsn,
     /// On which timeline.
     pub line: Line,
     /// When, by our clock, at the latest.
     pub taken_at: Timestamp,
 }
 
-/// Column: position. In a statement of its own, whose snapshot is over before that of the moment is taken.
-const BEFORE: &str = "SELECT CASE WHEN pg_is_in_recovery() \
-       THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_insert_lsn() END";
+/// How long a replica may take for one record. One that waits on purpose (`recovery_min_apply_delay`) does so before it
+/// begins.
+const REPLAYED_ON_MAX: Duration = Duration::from_secs(2);
+const REPLAYED_ON_PAUSE: Duration = Duration::from_millis(5);
 
-/// Columns: position, timeline of a primary, timeline of a replica.
+const WHAT: &str = "position in its WAL";
+
+/// Columns: position, timeline of a primary, timeline of a replica, whether a replica may be replaying a record.
 const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() \
        THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_insert_lsn() END, \
      CASE WHEN pg_is_in_recovery() THEN NULL \
        ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END, \
      CASE WHEN pg_is_in_recovery() AND has_function_privilege('pg_control_checkpoint()', 'EXECUTE') \
-       THEN (SELECT timeline_id FROM pg_control_checkpoint()) END";
+       THEN (SELECT timeline_id FROM pg_control_checkpoint()) END, \
+     coalesce(pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn(), false)";
 
 impl Moment {
     /// Asks a source where it stands. The session's transaction is over afterwards.
@@ -89,14 +88,13 @@ impl Moment {
     ) -> Result<Self, SourceError> {
         // Before the questions: what is committed from here on may or may not be held.
         let taken_at = clock.now();
-        let what = "position in its WAL";
-        // Both are sent at once, and answered in their order.
-        let (before, position) =
-            future::join(row(session, what, BEFORE), Position::begin(session)).await;
-        let (before, position): (Lsn, _) = (before?.number(0)?, position?);
-        let found = row(session, what, WHERE).await?;
+        let position = Position::begin(session).await?;
+        let mut found = row(session, WHAT, WHERE).await?;
         let ended = session.batch_execute("COMMIT").await;
         ended.map_err(asking("a moment"))?;
+        if position.replays() {
+            found = replayed_on(session, &position, found).await?;
+        }
         let line = if found.get(1).is_some() {
             Line::On(found.number(1)?)
         } else if found.get(2).is_some() {
@@ -109,11 +107,29 @@ impl Moment {
         Ok(Self {
             position,
             lsn: lsn.reachable(shape),
-            before: before.reachable(shape),
             line,
             taken_at,
         })
     }
+}
+
+/// Asks a replica again until it has replayed on or has nothing to replay, or for [`REPLAYED_ON_MAX`].
+///
+/// A commit's rows show before `pg_last_wal_replay_lsn()` covers it, and long before where it drops files
+/// (`xact_redo_commit` in PostgreSQL's `src/backend/access/transam/xact.c`): one record later they are covered.
+async fn replayed_on(
+    session: &Session,
+    position: &Position,
+    mut found: Answer,
+) -> Result<Answer, SourceError> {
+    let begun = tokio::time::Instant::now();
+    let is_at_it =
+        |found: &Answer| found.is(3) && found.get(0).is_some_and(|lsn| lsn == position.lsn);
+    while is_at_it(&found) && begun.elapsed() < REPLAYED_ON_MAX {
+        tokio::time::sleep(REPLAYED_ON_PAUSE).await;
+        found = row(session, WHAT, WHERE).await?;
+    }
+    Ok(found)
 }
 
 /// Asks for a moment through a connection that is kept.
@@ -133,6 +149,17 @@ impl Question for MomentOf {
     }
 }
 
+/// What the sequences of a copy follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SequencesBy {
+    /// Its WAL, which runs ahead of them: no number that the source gave is given again.
+    Wal,
+    /// What was read of them at the anchor: `nextval` may move them and no WAL.
+    #[default]
+    Reading,
+}
+
 /// What a copy of a source holds for certain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
@@ -140,24 +167,34 @@ pub struct Held {
     pub lsn: Lsn,
     /// On this timeline.
     pub timeline: u32,
+    /// What of its sequences follows from that.
+    #[serde(default)]
+    pub sequences: SequencesBy,
+    /// The source's position when it was last found unmoved, for whoever asks whether another copy is worth it: no proof
+    /// that anything is held.
+    #[serde(default)]
+    pub quiet_to: Lsn,
     /// A moment of the source that it holds. Where the source has not moved since, the copy is the source.
     pub anchor: Moment,
 }
 
 impl Held {
     /// Whether everything committed before `now` is held. Where that is known by position, `now` becomes the moment
-    /// that later ones are compared with: the WAL may go on without a row. Where it is known by comparison, the WAL
-    /// before the snapshot has no row that is not held; up to `now.lsn` it may have one, committed after the snapshot. A
-    /// source that went back was restored, and its positions mean nothing.
+    /// that later ones are compared with: the WAL may go on without a row. Where it is known by comparison, nothing
+    /// follows for a position. A source that went back was restored, and its positions mean nothing.
     pub fn covers(&mut self, now: &Moment) -> bool {
         let is_on_line = now.line.takes(self.timeline);
-        if is_on_line && self.anchor.lsn <= now.lsn && now.lsn <= self.lsn {
+        let has_sequences = match self.sequences {
+            SequencesBy::Wal => true,
+            SequencesBy::Reading => now.position.has_sequences_of(&self.anchor.position),
+        };
+        if is_on_line && self.anchor.lsn <= now.lsn && now.lsn <= self.lsn && has_sequences {
             self.anchor = now.clone();
             return true;
         }
         let is_unmoved = now.position.unmoved_since(&self.anchor.position);
         if is_unmoved && is_on_line {
-            self.lsn = self.lsn.max(now.before);
+            self.quiet_to = self.quiet_to.max(now.lsn);
         }
         is_unmoved
     }
@@ -179,12 +216,10 @@ mod tests {
         assert!(!Line::OnOrLater(2).takes(1));
     }
 
-    /// A source that stood at `before` just before the snapshot was taken and at `lsn` when everything was read.
-    fn moment(before: u64, snapshot: &str, lsn: u64) -> Moment {
+    fn moment(snapshot: &str, lsn: u64) -> Moment {
         Moment {
             position: Position::at_snapshot(snapshot),
             lsn: Lsn(lsn),
-            before: Lsn(before),
             line: Line::On(1),
             taken_at: Timestamp::UNIX_EPOCH,
         }
@@ -194,42 +229,54 @@ mod tests {
         Held {
             lsn: anchor.lsn,
             timeline: 1,
+            sequences: SequencesBy::Wal,
+            quiet_to: anchor.lsn,
             anchor,
         }
     }
 
     #[test]
-    fn what_is_committed_while_a_moment_is_read_is_not_taken_for_held() {
-        let mut held = held_from(moment(900, "33:33:", 1000));
+    fn a_commit_whose_record_is_there_before_it_shows_is_not_taken_for_held() {
+        let mut held = held_from(moment("33:33:", 1000));
         assert!(
-            held.covers(&moment(1000, "33:33:", 1200)),
+            held.covers(&moment("33:33:", 1200)),
             "the snapshot has not moved"
         );
         assert!(
-            !held.covers(&moment(1200, "34:34:", 1200)),
-            "it moved between the snapshot and the position that was read behind it"
+            !held.covers(&moment("34:34:", 1200)),
+            "what had its record before 1200 shows by now"
         );
     }
 
     #[test]
-    fn wal_without_a_row_is_held_as_soon_as_a_snapshot_says_so() {
-        let mut held = held_from(moment(900, "33:33:", 1000));
-        let checkpointed = moment(1200, "33:33:", 1200);
-        assert!(held.covers(&checkpointed));
-        assert_eq!(held.lsn, Lsn(1200));
-        let beside_a_writer = moment(1200, "33:34:33", 1200);
-        assert!(held.covers(&beside_a_writer), "what runs has not committed");
+    fn wal_without_a_row_is_no_reason_for_another_copy() {
+        let mut held = held_from(moment("33:33:", 1000));
+        assert!(held.covers(&moment("33:33:", 1200)));
+        assert_eq!((held.lsn, held.quiet_to), (Lsn(1000), Lsn(1200)));
     }
 
     #[test]
-    fn a_moment_from_before_there_were_two_positions_extends_nothing() {
-        let moment = serde_json::to_value(moment(900, "33:33:", 1000)).unwrap();
-        let mut old = moment.clone();
-        old.as_object_mut().unwrap().remove("before");
-        let old: Moment = serde_json::from_value(old).unwrap();
-        assert_eq!(old.before, Lsn(0));
-        let mut held = held_from(old.clone());
-        assert!(held.covers(&old));
-        assert_eq!(held.lsn, Lsn(1000));
+    fn what_is_replayed_is_held_whatever_runs_beside() {
+        let mut held = Held {
+            lsn: Lsn(1300),
+            ..held_from(moment("33:33:", 1000))
+        };
+        assert!(held.covers(&moment("34:36:34", 1200)));
+        assert!(!held.covers(&moment("36:36:", 1400)));
+    }
+
+    #[test]
+    fn a_number_that_was_given_without_wal_is_seen_where_sequences_were_read() {
+        let anchor = moment("33:33:", 1000);
+        let mut moved = anchor.clone();
+        moved.position.move_sequences();
+        let mut by_wal = held_from(anchor.clone());
+        assert!(by_wal.covers(&moved), "the WAL ran ahead of it");
+        let mut read = Held {
+            sequences: SequencesBy::Reading,
+            ..held_from(anchor.clone())
+        };
+        assert!(read.covers(&anchor));
+        assert!(!read.covers(&moved), "the copy would give it again");
     }
 }

@@ -11,7 +11,7 @@ mod of_living;
 mod snapshots;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +27,7 @@ pub use snapshots::{FreshSnapshot, SnapshotPin, SnapshotRecord};
 
 use super::SnapshotName;
 use super::copy::{CopyRequest, DiskBudget, copy};
-use super::living::{Entry, LivingBases, Phase};
+use super::living::{BaseName, Entry, LivingBases, Phase};
 use super::physical::Host;
 use crate::branch::record::Spec;
 use crate::catalogue::CatalogueError;
@@ -61,6 +61,8 @@ struct Inner {
     gateways: Gateways,
     host: Host,
     known: Mutex<BTreeMap<SnapshotName, Known>>,
+    /// Of no use any more, and not yet gone from the disk: no other snapshot may have such a name. Locked after `known`.
+    leaving: Mutex<BTreeSet<SnapshotName>>,
     families: Mutex<BTreeMap<String, Arc<Family>>>,
 }
 
@@ -106,6 +108,7 @@ impl Bases {
             host,
             known: Mutex::new(known),
             families: Mutex::default(),
+            leaving: Mutex::default(),
         })))
     }
 
@@ -348,7 +351,8 @@ impl Bases {
         // A base that was never journaled may lie there from before a crash.
         let last = machine.layout.snapshot(&name);
         remove_tree(&last)?;
-        let making = Making::begin(machine, &name.to_string()).await?;
+        // A name of its own: what a copy before this one left may still be being cleared.
+        let making = Making::begin(machine, BaseName::random().as_str()).await?;
         let data = making.directory.join("data");
         machine.volume.make_data(&data)?;
         let request = CopyRequest {

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::engine_api::{
     BranchConnection, BranchView, CopyProgress, Holder, Problem, ProblemKind, SessionId,
 };
-use model::{BranchName, Ttl};
+use model::{BranchName, Secret, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::hold::{JoinError, Joined};
@@ -33,6 +33,9 @@ pub(super) const REQUESTS_MAX: usize = 64;
 
 /// How long the driver waits before it tries a failed journal write again: a full disk takes somebody's time.
 const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How late a look at the clock may be before the engine counts as having been paused (a stopped process or machine).
+const LATE_LOOK: SignedDuration = SignedDuration::from_secs(2);
 
 /// A server that was ready this long is forgiven its earlier ends.
 const RESTART_FORGIVEN_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -98,6 +101,8 @@ pub(super) struct Driver {
     view_tx: watch::Sender<BranchView>,
     clone_tx: watch::Sender<Option<CloneName>>,
     progress_rx: watch::Receiver<Option<CopyProgress>>,
+    /// Whose password the work under way lets in: another may be asked for meanwhile.
+    briefed_url: Secret,
     /// Set once the server was stopped on purpose: its end is no event.
     stopped: bool,
 }
@@ -129,6 +134,7 @@ impl Driver {
             .state
             .snapshot()
             .and_then(|name| shared.bases.pin(name));
+        let briefed_url = record.spec.url.clone();
         let handle = Handle {
             requests_tx,
             view_rx,
@@ -148,6 +154,7 @@ impl Driver {
             view_tx,
             clone_tx,
             progress_rx,
+            briefed_url,
             stopped: false,
         };
         (driver, handle)
@@ -180,6 +187,7 @@ impl Driver {
             server: self.server.clone(),
             pin: self.pin.clone(),
         };
+        self.briefed_url.clone_from(&self.record.spec.url);
         let is_asleep = matches!(self.record.state, State::Asleep { .. });
         let mut working = Box::pin(work::perform(work, brief, Arc::clone(&self.shared)));
         loop {
@@ -197,7 +205,7 @@ impl Driver {
                     // The registry holds a sender for as long as the engine runs.
                     None => std::future::pending().await,
                 },
-                () = self.shared.machine.clock.wait_until(deadline) => self.look_at_the_clock().await,
+                () = self.shared.machine.clock.wait_until(deadline) => self.look_at_the_clock(deadline).await,
                 () = self.newborn.due() => self.enter_journal().await,
                 () = self.counts.knocked(), if is_asleep => self.step(Event::Knocked).await.is_ok(),
                 () = next_progress(&mut self.progress_rx) => {
@@ -211,9 +219,17 @@ impl Driver {
         }
     }
 
-    /// Turns an outcome into the next state; tries the journal until it takes it.
-    async fn take(&mut self, outcome: Outcome) -> bool {
-        let event = match outcome {
+    /// Lets the application in with the password that was asked for while the server was made ready for an earlier one.
+    async fn accept_newer_password(&self) -> Result<(), Failure> {
+        if self.record.spec.url == self.briefed_url {
+            return Ok(());
+        }
+        work::accept_application(&self.record, &self.shared).await
+    }
+
+    /// Keeps what a work came to, and tells what that is for the state.
+    async fn keep_outcome(&mut self, outcome: Outcome) -> Event {
+        match outcome {
             Outcome::SnapshotFound {
                 snapshot,
                 pin,
@@ -235,14 +251,26 @@ impl Driver {
                 self.pin = pin;
                 self.record.clone = Some(clone);
                 self.record.origin = Some(*origin);
-                self.server = Some(server);
-                Event::CloneTaken(snapshot)
+                match self.accept_newer_password().await {
+                    Ok(()) => {
+                        self.server = Some(server);
+                        Event::CloneTaken(snapshot)
+                    }
+                    // Its removal ends the server.
+                    Err(failure) => Event::Failed(failure),
+                }
             }
             Outcome::SnapshotGone => Event::SnapshotGone,
             Outcome::Cloned => Event::Cloned,
             Outcome::Started(server) => {
-                self.server = Some(server);
-                Event::Started
+                match self.accept_newer_password().await {
+                    Ok(()) => {
+                        self.server = Some(server);
+                        Event::Started
+                    }
+                    // The next try adopts the server.
+                    Err(failure) => Event::StartFailed(failure),
+                }
             }
             Outcome::ServerExited => {
                 self.server = None;
@@ -256,6 +284,10 @@ impl Driver {
                 self.server = None;
                 Event::Stopped
             }
+            Outcome::StopFailed => {
+                self.server = None;
+                Event::StopFailed
+            }
             Outcome::Removed => {
                 self.server = None;
                 self.record.clone = None;
@@ -266,7 +298,12 @@ impl Driver {
                 Event::StartFailed(failure)
             }
             Outcome::Failed(failure) => Event::Failed(failure),
-        };
+        }
+    }
+
+    /// Turns an outcome into the next state; tries the journal until it takes it.
+    async fn take(&mut self, outcome: Outcome) -> bool {
+        let event = self.keep_outcome(outcome).await;
         loop {
             match self.step(event.clone()).await {
                 Ok(()) => return true,
@@ -407,8 +444,12 @@ impl Driver {
     }
 
     /// Expiry and silent sessions. True when the state changed.
-    async fn look_at_the_clock(&mut self) -> bool {
+    async fn look_at_the_clock(&mut self, due: Option<Timestamp>) -> bool {
         let now = self.shared.machine.clock.now();
+        if due.is_some_and(|due| now.duration_since(due) >= LATE_LOOK) {
+            // Who spoke meanwhile could not be heard: an engine that was paused hears him in a moment.
+            self.record.hold.recover(now);
+        }
         if self.record.hold.drop_silent(now) {
             tracing::warn!(branch = %self.record.name, "a session fell silent");
             self.keep().await;

@@ -137,8 +137,8 @@ impl Registry {
             }
         })?;
         let name = BranchName::of(&request.namespace, &request.id);
-        let adding = self.adding.lock().await;
         for _ in 0..ENSURE_TRIES_MAX {
+            let adding = self.adding.lock().await;
             let Ok(handle) = self.handle(&name) else {
                 let (handle, journaled_rx) = self.add(request, &name, spec).await?;
                 // From here on whoever asks for it finds it.
@@ -148,6 +148,8 @@ impl Registry {
                     branch: born(&handle, journaled_rx).await?,
                 });
             };
+            // Whoever asks for another branch does not wait for this one's removal.
+            drop(adding);
             let failed = handle.view_rx.borrow().phase == BranchPhase::Failed;
             if handle.view_rx.borrow().phase == BranchPhase::Deleting {
                 gone(handle.view_rx).await;

@@ -15,7 +15,7 @@
 //!   +------------------------------------+ Rebuild
 //!
 //! Ready --QuietLong--> FallingAsleep --Stopped--> Asleep --Knocked--> Starting
-//!   |
+//!   |                        +---------StopFailed------------------------^
 //!   |  ResetAsked (Ready, Failed)  -> Deleting { Anew } --Removed--> AwaitingSnapshot
 //!   |  DeleteAsked, Expired (any)  -> Deleting { Gone } --Removed--> Gone
 //! ```
@@ -121,6 +121,8 @@ pub enum Event {
     QuietLong,
     /// The server has stopped.
     Stopped,
+    /// The server has not stopped, or nobody knows: the branch holds somebody's data.
+    StopFailed,
     /// A client waits at the door.
     Knocked,
     /// Everything on disk is gone.
@@ -146,7 +148,7 @@ pub enum Work {
     Start,
     /// Keep the door open and watch the server. Ends in `ServerExited`.
     Serve,
-    /// Stop the server cleanly. Ends in `Stopped` or `Failed`.
+    /// Stop the server cleanly. Ends in `Stopped` or `StopFailed`.
     Stop,
     /// Stop the server and remove every file. Ends in `Removed`.
     Remove,
@@ -261,7 +263,8 @@ impl State {
             (Self::FallingAsleep { snapshot }, Event::Stopped) => Ok(Self::Asleep {
                 snapshot: snapshot.clone(),
             }),
-            (Self::Asleep { snapshot }, Event::Knocked) => Ok(Self::Starting {
+            (Self::FallingAsleep { snapshot }, Event::StopFailed)
+            | (Self::Asleep { snapshot }, Event::Knocked) => Ok(Self::Starting {
                 snapshot: snapshot.clone(),
                 restarts: 0,
             }),

@@ -75,6 +75,8 @@ pub(super) enum Outcome {
     ServerExited,
     /// The server was stopped.
     Stopped,
+    /// The server could not be stopped, and may run or not.
+    StopFailed,
     /// Nothing is left on disk.
     Removed,
     /// The server did not come up; it may do so another time.
@@ -296,8 +298,14 @@ async fn serve(brief: &Brief) -> Result<Outcome, Failure> {
 /// Stops the server cleanly: this engine's, or the one that an engine before it left.
 async fn stop(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
     let (name, _) = placed(&brief.record)?;
-    clone::stop_server(&shared.machine, name, brief.server.as_deref()).await?;
-    Ok(Outcome::Stopped)
+    let stopped = clone::stop_server(&shared.machine, name, brief.server.as_deref()).await;
+    Ok(match stopped {
+        Ok(()) => Outcome::Stopped,
+        Err(error) => {
+            tracing::warn!(branch = %brief.record.name, error = %chain(&error), "a server does not stop");
+            Outcome::StopFailed
+        }
+    })
 }
 
 /// Ends the server at once and removes every file.

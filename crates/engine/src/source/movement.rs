@@ -50,6 +50,9 @@ struct Cluster {
     checkpoint: Option<String>,
     /// In recovery: what was replayed before the snapshot was taken.
     replayed: Option<String>,
+    /// In recovery: a record was replayed meanwhile, or may be being replayed. Its rows show before its position does.
+    #[serde(default)]
+    replays: bool,
 }
 
 /// Every sequence's value.
@@ -116,7 +119,7 @@ impl Position {
         begun.map_err(asking("a moment"))?;
         let is_replica = replayed.is_some();
         let lsn = if is_replica { REPLAYED_LSN } else { INSERT_LSN };
-        let now = format!("{MOMENT}, {HAS_UNLOGGED}, {lsn}");
+        let now = format!("{MOMENT}, {HAS_UNLOGGED}, {lsn}, {LAGS}");
         let now = row(session, "position", &now).await?;
         let rights = Rights::of(&now);
         let system = if rights.may_ask_system {
@@ -157,13 +160,24 @@ impl Position {
             && !has_running(&self.snapshot)
             && self.snapshot == earlier.snapshot
             && self.cluster == earlier.cluster
-            && self.sequences == earlier.sequences
+            && self.has_sequences_of(earlier)
+    }
+
+    /// Whether rows may show in it that its place in the WAL does not cover yet.
+    pub fn replays(&self) -> bool {
+        self.cluster.replays
+    }
+
+    /// Whether every sequence stands where it stood at `earlier`, as far as that can be known.
+    pub fn has_sequences_of(&self, earlier: &Self) -> bool {
+        self.sequences != Sequences::Unreadable && self.sequences == earlier.sequences
     }
 
     /// Whether a later position can ever be known to be the same.
     pub fn is_comparable(&self) -> bool {
         self.cluster.system_identifier.is_some()
             && self.cluster.timeline.is_some()
+            && !self.cluster.replays
             && self.sequences != Sequences::Unreadable
     }
 }
@@ -211,8 +225,10 @@ struct Told<'a> {
 impl Told<'_> {
     fn position(self, sequences: Sequences) -> Result<Position, SourceError> {
         let first = |answer: Option<&Answer>| answer.map(|answer| answer.text(0)).transpose();
+        let lsn = self.now.text(6)?;
+        let replays = |before: &String| *before != lsn || self.now.is(7);
         Ok(Position {
-            lsn: self.now.text(6)?,
+            lsn: lsn.clone(),
             snapshot: self.now.text(0)?,
             cluster: Cluster {
                 system_identifier: first(self.system)?,
@@ -220,6 +236,7 @@ impl Told<'_> {
                 database_oid: self.now.number(1)?,
                 started_at: self.now.text(2)?,
                 checkpoint: first(self.checkpoint)?,
+                replays: self.replayed.as_ref().is_some_and(replays),
                 replayed: self.replayed,
             },
             sequences,
@@ -244,6 +261,10 @@ const MOMENT: &str = "SELECT pg_current_snapshot(), \
 
 /// Reads all of a catalog that grows with the tables: a millisecond for two thousand of them.
 const HAS_UNLOGGED: &str = "EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')";
+
+/// Whether a replica has WAL that it has not replayed all of: one record of it may be half done. It is not known of one
+/// that reads an archive alone.
+const LAGS: &str = "coalesce(pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn(), false)";
 
 const REPLAYED_LSN: &str = "pg_last_wal_replay_lsn()";
 const INSERT_LSN: &str = "pg_current_wal_insert_lsn()";
@@ -345,9 +366,15 @@ mod tests {
                     started_at: "1763856000.123".to_owned(),
                     checkpoint: None,
                     replayed: None,
+                    replays: false,
                 },
                 sequences: Sequences::Digest("00".to_owned()),
             }
+        }
+
+        /// A number was given out.
+        pub(crate) fn move_sequences(&mut self) {
+            self.sequences = Sequences::Digest("01".to_owned());
         }
     }
 
@@ -390,12 +417,13 @@ mod tests {
 
     #[test]
     fn what_is_not_known_counts_as_moved() {
-        let changes: [fn(&mut Position); 4] = [
+        let changes: [fn(&mut Position); 5] = [
             // One that runs may commit without moving the upper bound.
             |now| now.snapshot = "740:742:740".to_owned(),
             |now| now.sequences = Sequences::Unreadable,
             |now| now.cluster.system_identifier = None,
             |now| now.cluster.timeline = None,
+            |now| now.cluster.replays = true,
         ];
         for change in changes {
             let unknown = with(change);

@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::PgUrl;
-use model::chain;
+use model::{PgUrl, Secret, chain};
 use tokio::sync::Notify;
 
 use crate::app::Shared;
@@ -79,11 +78,33 @@ impl Slots {
         self.being_made().insert(being_made.name.clone());
         let record = SlotRecord {
             name: being_made.name.clone(),
-            url: model::Secret::new(upstream.replication_url().reveal()),
+            url: Secret::new(upstream.replication_url().reveal()),
             database: database.to_owned(),
         };
         shared.machine.catalogue.put(&record).await?;
         Ok(being_made)
+    }
+
+    /// Journals how the source of a slot is reached by now: whoever drops it one day logs in so.
+    ///
+    /// # Errors
+    /// [`CatalogueError`].
+    pub async fn renew(
+        &self,
+        shared: &Shared,
+        upstream: &Upstream,
+        name: &str,
+    ) -> Result<(), CatalogueError> {
+        let catalogue = &shared.machine.catalogue;
+        let records = catalogue.all::<SlotRecord>()?;
+        let url = upstream.replication_url();
+        let is_outdated =
+            |record: &SlotRecord| record.name == name && record.url.reveal() != url.reveal();
+        for record in records.into_iter().filter(is_outdated) {
+            let url = Secret::new(url.reveal());
+            catalogue.put(&SlotRecord { url, ..record }).await?;
+        }
+        Ok(())
     }
 
     /// Slots that could not be dropped yet, a sentence each.

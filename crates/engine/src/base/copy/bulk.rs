@@ -27,6 +27,7 @@ use super::pace::Pace;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::relay::{Shared, relay};
+use crate::base::forgotten::IS_JOBS;
 use crate::postgres::connect::raw::{HEADER_BYTES, RawSession};
 use crate::postgres::connect::{LOCK_TIME_MAX, Session, connect_peer};
 use crate::postgres::sql;
@@ -205,7 +206,7 @@ fn candidates(rows: &str) -> String {
          LEFT JOIN (SELECT u.oid, u.condition FROM pg_catalog.pg_extension, \
            ROWS FROM (pg_catalog.unnest(extconfig), pg_catalog.unnest(extcondition)) AS u (oid, condition)) k \
            ON k.oid = c.oid \
-         WHERE c.relkind = 'r' AND NOT (n.nspname = 'cron' AND c.relname = 'job') AND ({rows}) \
+         WHERE c.relkind = 'r' AND NOT {IS_JOBS} AND ({rows}) \
          ORDER BY 4 DESC, 1, 2"
     )
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::error::CopyError;
 use super::pattern;
 use super::tables::Table;
+use crate::base::forgotten;
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::{ConnInfo, LOCK_TIME_MAX};
 use crate::postgres::said;
@@ -59,11 +60,8 @@ impl Order<'_> {
             format!("--lock-wait-timeout={}", LOCK_TIME_MAX.as_millis()),
             "--no-password".to_owned(),
             "--format=plain".to_owned(),
-            // What a base has none of, and what would reach out of it.
-            "--no-tablespaces".to_owned(),
-            "--no-subscriptions".to_owned(),
-            "--exclude-table-data=cron.job".to_owned(),
         ];
+        arguments.extend(forgotten::DUMP_OPTIONS.map(str::to_owned));
         match part {
             Part::Whole => {}
             Part::WithoutRows => arguments.push("--exclude-table-data=*.*".to_owned()),

@@ -22,8 +22,9 @@ use super::seed::{Seeded, fingerprint_of};
 use super::subscriber::{SUBSCRIPTION, Subscriber, SubscriberError, WaitError};
 use super::{Host, Place, Upstream};
 use crate::base::copy::CopiedBase;
+use crate::base::forgotten::DELETE_JOBS;
 use crate::base::lsn::Lsn;
-use crate::base::moment::{Held, Line, Moment as Standing};
+use crate::base::moment::{Held, Line, Moment as Standing, SequencesBy};
 use crate::base::physical::snapshot::Snapshot;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, Session, connect_local};
@@ -38,9 +39,16 @@ use crate::volume::{Cancel, VolumeError, disk_usage};
 /// What a clone answers to `SHOW cluster_name` while it is detached.
 const IDENTITY: &str = "bough-snapshot";
 
-/// After how long a commit is in the source's flushed WAL at the latest: with asynchronous commit, three times
-/// `wal_writer_delay` (PostgreSQL documentation, section 30.4 "Asynchronous Commit"); this is for the default of 200 ms.
+/// How long is waited for the source's changes before anything else is asked: with `wal_writer_delay` as it is by default
+/// (200 ms), everything that was committed is flushed by then.
 const FLUSHED_AFTER: Duration = Duration::from_millis(700);
+
+/// After so many times `wal_writer_delay` an asynchronous commit is flushed at the latest (PostgreSQL documentation,
+/// section 30.4 "Asynchronous Commit").
+const WRITER_DELAYS: u32 = 3;
+
+/// What a timer may be late on the source.
+const WRITER_LATE_MAX: Duration = Duration::from_millis(100);
 
 /// Sequences that one statement reads.
 const SEQUENCES_PER_STATEMENT: usize = 500;
@@ -164,13 +172,13 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
     if moment.fingerprint != seeded.fingerprint {
         return Err(SnapshotError::Changed);
     }
-    wait(subscriber, &session, &moment, request.wait_max).await?;
+    let reached = wait(subscriber, &session, &moment, request.wait_max).await?;
     // Behind the rows: a number that a row has is then behind its sequence.
     let sequences = read_sequences(&session).await?;
     drop(session);
     clone_stopped(subscriber, place).await?;
     detach(request, &sequences).await?;
-    let mut snapshot = describe(seeded, place, moment.standing);
+    let mut snapshot = describe(seeded, place, moment.standing, reached);
     if request.prepare.is_some() {
         // It may have given the role another password.
         snapshot.copied.admits = None;
@@ -178,8 +186,8 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
     Ok(snapshot)
 }
 
-/// What is known of a snapshot that holds everything of a moment.
-fn describe(seeded: &Seeded, place: &Place, standing: Standing) -> Snapshot {
+/// What is known of a snapshot that holds everything of a moment, and of the WAL what was `reached`.
+fn describe(seeded: &Seeded, place: &Place, standing: Standing, reached: Lsn) -> Snapshot {
     let copied = CopiedBase {
         position: standing.position.clone(),
         taken_at: standing.taken_at,
@@ -187,17 +195,18 @@ fn describe(seeded: &Seeded, place: &Place, standing: Standing) -> Snapshot {
         ..seeded.copied.clone()
     };
     let held = Held {
-        // A sequence may move without the WAL: the same position is no proof, the same moment is.
-        lsn: Lsn(standing.lsn.0.saturating_sub(1)),
+        lsn: reached,
         timeline: match standing.line {
             Line::On(timeline) | Line::OnOrLater(timeline) => timeline,
         },
+        sequences: SequencesBy::Reading,
+        quiet_to: standing.lsn,
         anchor: standing,
     };
     Snapshot { copied, held }
 }
 
-/// Waits until the base holds everything that was committed before the moment.
+/// Waits until the base holds everything that was committed before the moment; answers up to where it holds the WAL.
 ///
 /// A source inserts WAL that it does not flush, and therefore does not send, until somebody commits: that of an open
 /// transaction, say. Every commit before the moment is flushed a little later, and what is flushed then is enough.
@@ -209,31 +218,41 @@ pub async fn wait(
     session: &Session,
     moment: &Moment,
     time_max: Duration,
-) -> Result<(), SnapshotError> {
+) -> Result<Lsn, SnapshotError> {
     let wanted = moment.standing.lsn;
     let clock = subscriber.host().clock;
     let first = time_max.min(FLUSHED_AFTER);
     let Err(early) = subscriber.wait_applied(wanted, first).await else {
-        return Ok(());
+        return Ok(wanted);
     };
-    if matches!(early, WaitError::Ask(_)) || first == time_max {
+    if matches!(early, WaitError::Ask(_)) {
         return Err(early.into());
     }
-    let since = SignedDuration::try_from(FLUSHED_AFTER).unwrap_or_default();
+    let flushed_after = flushed_after(session).await?.max(first);
+    let Some(rest) = time_max
+        .checked_sub(flushed_after)
+        .filter(|rest| !rest.is_zero())
+    else {
+        return Err(early.into());
+    };
+    let since = SignedDuration::try_from(flushed_after).unwrap_or_default();
     clock
         .wait_until(moment.standing.taken_at.checked_add(since).ok())
         .await;
-    let found = row(
-        session,
-        "flushed WAL",
-        "SELECT pg_catalog.pg_current_wal_flush_lsn()",
-    )
-    .await?;
-    let flushed: Lsn = found.number(0)?;
+    let flushed = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
+    let flushed: Lsn = row(session, "flushed WAL", flushed).await?.number(0)?;
     let flushed = flushed.reachable(subscriber.seeded().shape);
-    let rest = time_max.saturating_sub(first);
-    subscriber.wait_applied(wanted.min(flushed), rest).await?;
-    Ok(())
+    let reached = wanted.min(flushed);
+    subscriber.wait_applied(reached, rest).await?;
+    Ok(reached)
+}
+
+/// After how long a commit is in the source's flushed WAL at the latest.
+async fn flushed_after(session: &Session) -> Result<Duration, SourceError> {
+    // In milliseconds, whatever unit it was written in.
+    let asked = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_writer_delay'";
+    let delay: u32 = row(session, "wal_writer_delay", asked).await?.number(0)?;
+    Ok(Duration::from_millis(delay.into()) * WRITER_DELAYS + WRITER_LATE_MAX)
 }
 
 /// Where a sequence stands: its name in SQL, its last value, whether that was given out.
@@ -305,8 +324,7 @@ async fn detach(
         format!("ALTER SUBSCRIPTION {SUBSCRIPTION} SET (slot_name = NONE)"),
         format!("DROP SUBSCRIPTION {SUBSCRIPTION}"),
         // Published with the rest, and left out of every copy: a branch runs no jobs of its source's.
-        "DO $$ BEGIN IF to_regclass('cron.job') IS NOT NULL THEN DELETE FROM cron.job; END IF; END $$"
-            .to_owned(),
+        DELETE_JOBS.to_owned(),
     ] {
         run(&session, "drop the subscription", &statement).await?;
     }

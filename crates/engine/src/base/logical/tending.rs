@@ -8,7 +8,7 @@
 //!            │                                        │
 //!            │ server ended                           │ slot gone or lost, errors again and again, disabled
 //!            ▼                                        ▼
-//!         restart ──ends again and again──────▶ SEED AGAIN ◀── definitions changed, another cluster or version
+//!         restart ──ends again and again──────▶ SEED AGAIN ◀── definitions changed, another cluster or version, went back
 //! ```
 //!
 //! `SEED AGAIN` means: stop the subscriber, drop its slot, find out anew whether the source is fit, and copy again or do
@@ -29,6 +29,7 @@ use super::snapshot::ways;
 use super::subscriber::{Progress, Sight, Subscriber, SubscriberError};
 use crate::base::followed::cause::{self, Identity};
 use crate::base::followed::patience::{self, Answering, Patience, has_passed};
+use crate::base::lsn::Lsn;
 use crate::postgres::server::StopMode;
 use crate::source::{SourceError, row};
 
@@ -58,6 +59,8 @@ pub enum SourceSight {
         fingerprint: Fingerprint,
         /// The slot.
         slot: SlotState,
+        /// Up to where its WAL is on its disk; none in recovery.
+        flushed: Option<Lsn>,
     },
 }
 
@@ -81,6 +84,8 @@ pub enum OwnCause {
     SlotLost,
     /// Somebody disabled the subscription, or it has none.
     Disabled,
+    /// The source's history left ours: it failed over to a server that was behind us, or was restored.
+    Diverged,
     /// A change could not be applied.
     Conflict {
         /// What was said.
@@ -95,6 +100,9 @@ impl fmt::Display for OwnCause {
             Self::SlotGone => f.write_str("somebody dropped the base's replication slot"),
             Self::SlotLost => f.write_str(
                 "the source has removed WAL that the base did not have yet (max_slot_wal_keep_size)",
+            ),
+            Self::Diverged => f.write_str(
+                "the source failed over to a server that was behind the base, or was restored",
             ),
             Self::Disabled => f.write_str("the base's subscription was disabled"),
             Self::Conflict { said } => write!(f, "a change could not be applied: {said}"),
@@ -125,7 +133,7 @@ pub fn step(
     source: &SourceSight,
     now: Timestamp,
 ) -> (State, Action) {
-    if let Some(cause) = judge_source(origin, source) {
+    if let Some(cause) = judge_source(origin, sight, source) {
         return (state, Action::SeedAgain(cause));
     }
     if let Some(said) = &sight.said {
@@ -179,12 +187,13 @@ fn is_silent(source: &SourceSight) -> bool {
 }
 
 /// What the source says of itself that ends everything.
-fn judge_source(origin: &Origin, source: &SourceSight) -> Option<Cause> {
+fn judge_source(origin: &Origin, sight: &Sight, source: &SourceSight) -> Option<Cause> {
     let SourceSight::Answers {
         system_identifier,
         major,
         fingerprint,
         slot,
+        flushed,
     } = source
     else {
         return None;
@@ -196,6 +205,14 @@ fn judge_source(origin: &Origin, source: &SourceSight) -> Option<Cause> {
         SlotState::Gone => return Some(Cause::Own(OwnCause::SlotGone)),
         SlotState::Lost => return Some(Cause::Own(OwnCause::SlotLost)),
         SlotState::There { .. } => {}
+    }
+    // A source sends nothing that it could lose.
+    let went_back = sight
+        .progress
+        .zip(*flushed)
+        .is_some_and(|(progress, flushed)| flushed < progress.applied);
+    if went_back {
+        return Some(Cause::Own(OwnCause::Diverged));
     }
     (*fingerprint != origin.fingerprint).then_some(Cause::Own(OwnCause::Definitions))
 }
@@ -304,7 +321,8 @@ async fn ask(upstream: &Upstream, slot: &str) -> SourceSight {
 
 const QUESTIONS: &str = "SELECT pg_catalog.current_setting('server_version_num'), \
      CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') \
-       THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) END";
+       THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) END, \
+     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END";
 
 async fn read(upstream: &Upstream, slot: &str) -> Result<SourceSight, SourceError> {
     let session = upstream.access.connect().await?;
@@ -315,6 +333,7 @@ async fn read(upstream: &Upstream, slot: &str) -> Result<SourceSight, SourceErro
         major: PgMajor::from_server_version_num(found.number(0)?),
         fingerprint: fingerprint_of(&session).await?,
         slot,
+        flushed: found.get(2).and_then(|text| text.parse().ok()),
     })
 }
 

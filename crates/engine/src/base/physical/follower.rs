@@ -29,7 +29,7 @@ use super::snapshot::{branch_settings, describe, make_neutral};
 use super::standby::{self, Progress, Standby, StandbyError, WaitError, limit_settings};
 use super::{Host, Place, Upstream, control};
 use crate::base::copy::CopiedBase;
-use crate::base::moment::{Held, Moment};
+use crate::base::moment::{Held, Moment, SequencesBy};
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, Session};
 use crate::postgres::initdb::ADMIN_ROLE;
@@ -307,6 +307,8 @@ impl Follower {
         let held = Held {
             lsn: reached.replayed,
             timeline: reached.streams_on.unwrap_or_default(),
+            sequences: SequencesBy::Wal,
+            quiet_to: reached.replayed,
             anchor: moment.clone(),
         };
         let copied = describe(

@@ -2,25 +2,26 @@
 //!
 //! | what the copy has | what becomes of it |
 //! |---|---|
+//! | what every branch forgets | `base::forgotten` |
 //! | roles and their passwords | stay: they go on working; a role of ours is added |
-//! | subscriptions | disabled, without slot and connection; workers: none, by the command line |
-//! | replication slots | not cloned (`contents`) |
-//! | archiving | off, by the command line |
-//! | user mappings of foreign servers | dropped: they hold passwords |
-//! | jobs of `pg_cron` | inactive; its launcher by its settings (`libraries`) |
+//! | archiving, workers of subscriptions | off, by the command line |
 //! | event triggers, triggers | stay, and are not set off by what is done here |
 //! | prepared transactions | rolled back: whoever would finish them is not here |
 //! | other databases | take no connections |
 //! | unlogged tables | empty, as after any crash |
 //!
-//! Owns the statements, few and in one transaction, for a request may wait for them. What has no `ALTER` that fires no
-//! event trigger, or only one within its own database, is written into the catalogue: a superuser may. Leaves the
-//! configuration to `settings` and the egress to whoever owns the network.
+//! Owns the statements' order, few and in one transaction, for a request may wait for them. What has no `ALTER` that
+//! fires no event trigger, or only one within its own database, is written into the catalogue: a superuser may. Leaves
+//! the configuration to `settings` and the egress to whoever owns the network.
 
 use model::Secret;
 use tokio_postgres::SimpleQueryRow;
 
 use super::control;
+use crate::base::forgotten::{
+    DELETE_MAPPINGS, DELETE_MAPPINGS_DEPENDENCIES, HAS_JOBS, INACTIVE_JOBS, STOP_JOBS,
+    STOP_SUBSCRIPTIONS,
+};
 use crate::postgres::connect::{ConnectError, Session};
 use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::{password, sql};
@@ -107,9 +108,7 @@ pub async fn survey(session: &Session, wanted: &Wanted) -> Result<Survey, Neutra
     let user = wanted.user.as_ref().map_or("", |(user, _)| user);
     let query = format!(
         "SELECT EXISTS (SELECT FROM pg_authid WHERE rolname = {admin}), \
-         EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-           JOIN pg_attribute a ON a.attrelid = c.oid \
-           WHERE n.nspname = 'cron' AND c.relname = 'job' AND c.relkind = 'r' AND a.attname = 'active'), \
+         {HAS_JOBS}, \
          EXISTS (SELECT FROM pg_authid WHERE rolname = {user} AND rolcanlogin AND rolpassword IS NULL)",
         admin = sql::literal(ADMIN_ROLE),
         user = sql::literal(user),
@@ -191,31 +190,20 @@ fn statements(wanted: &Wanted, survey: Survey) -> String {
     all.push(format!(
         "UPDATE pg_database SET datallowconn = false WHERE datallowconn AND datname <> {database}"
     ));
-    all.push(
-        "WITH off AS (UPDATE pg_subscription SET subenabled = false, subslotname = NULL, subconninfo = '' \
-           RETURNING subname, subdbid) \
+    all.push(format!(
+        "WITH off AS ({STOP_SUBSCRIPTIONS}) \
          SELECT 'subscription', subname FROM off JOIN pg_database d ON d.oid = subdbid \
          WHERE d.datname = current_database()"
-            .to_owned(),
-    );
-    // With what depends on them: DROP USER MAPPING would set event triggers off.
-    all.push(
-        "WITH gone AS (DELETE FROM pg_user_mapping RETURNING umserver) \
+    ));
+    all.push(format!(
+        "WITH gone AS ({DELETE_MAPPINGS}) \
          SELECT DISTINCT 'mapping', s.srvname FROM gone JOIN pg_foreign_server s ON s.oid = umserver"
-            .to_owned(),
-    );
-    all.push("DELETE FROM pg_depend WHERE classid = 'pg_user_mapping'::regclass".to_owned());
-    all.push(
-        "DELETE FROM pg_shdepend WHERE classid = 'pg_user_mapping'::regclass \
-         AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            .to_owned(),
-    );
+    ));
+    all.extend(DELETE_MAPPINGS_DEPENDENCIES.map(str::to_owned));
     if survey.has_jobs {
-        all.push(
-            "WITH off AS (UPDATE cron.job SET active = false WHERE active RETURNING 1) \
-             SELECT 'job', 'a job' FROM off"
-                .to_owned(),
-        );
+        all.push(format!(
+            "WITH off AS ({STOP_JOBS}) SELECT 'job', 'a job' FROM off"
+        ));
     }
     all.push("COMMIT".to_owned());
     all.push(format!(
@@ -279,8 +267,7 @@ impl Done {
             format!("the unlogged tables {names} are empty")
         });
         if !named("job").is_empty() {
-            self.notes
-                .push("the jobs of pg_cron were made inactive".to_owned());
+            self.notes.push(INACTIVE_JOBS.to_owned());
         }
     }
 

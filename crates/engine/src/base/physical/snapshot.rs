@@ -21,7 +21,7 @@ use super::standby::{Standby, WaitError};
 use super::{Place, Upstream, control};
 use crate::base::copy::CopiedBase;
 use crate::base::libraries;
-use crate::base::moment::{Held, Moment};
+use crate::base::moment::{Held, Moment, SequencesBy};
 use crate::postgres::binaries::{BinariesError, Installation};
 use crate::postgres::connect::{ConnectError, Session};
 use crate::postgres::control_data::{self, ControlDataError};
@@ -141,6 +141,8 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
     let held = Held {
         lsn: reached.lsn,
         timeline: reached.timeline,
+        sequences: SequencesBy::Wal,
+        quiet_to: reached.lsn,
         anchor,
     };
     let user_password = upstream.access.url.password();

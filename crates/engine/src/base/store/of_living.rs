@@ -47,7 +47,7 @@ pub struct Moved {
 pub struct Newest {
     /// From when its data is.
     pub taken_at: Timestamp,
-    /// Up to where it holds everything.
+    /// Up to where another one would hold no more, as far as is known.
     pub lsn: Lsn,
 }
 
@@ -106,9 +106,10 @@ impl Bases {
     /// The newest snapshot of a base.
     pub fn newest_snapshot(&self, living: &LivingBase, care: &SourceCare) -> Option<Newest> {
         let (record, _) = self.newest_of(&living.snapshot_key(care), |_| true)?;
+        let held = record.held?;
         Some(Newest {
             taken_at: record.copied.taken_at,
-            lsn: record.held?.lsn,
+            lsn: held.lsn.max(held.quiet_to),
         })
     }
 
@@ -158,7 +159,7 @@ impl Bases {
         };
         let last = machine.layout.snapshot(&name);
         crate::volume::remove_tree(&last)?;
-        // A name of the length of a socket's directory, whatever the snapshot's number.
+        // A name of its own: what one before this left may still be being cleared.
         let making = Making::begin(machine, BaseName::random().as_str()).await?;
         let place = Place {
             directory: making.directory.clone(),

@@ -1,6 +1,7 @@
 //! The snapshots by name: the newest of a key, those that somebody holds, and the end of the others.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use model::Secret;
@@ -125,10 +126,12 @@ impl Bases {
         held.covers(now).then(|| newest.pinned())
     }
 
-    /// The name of the next snapshot of a key.
+    /// The name of the next snapshot of a key: none that anything on the disk may have.
     pub(super) fn next_name(&self, key: &str) -> SnapshotName {
         let known = self.known();
-        let numbers = known.keys().filter(|name| name.key() == key);
+        let leaving = self.leaving();
+        let names = known.keys().chain(leaving.iter());
+        let numbers = names.filter(|name| name.key() == key);
         let newest = numbers.map(SnapshotName::number).max();
         SnapshotName::new(key, newest.unwrap_or(0) + 1)
     }
@@ -192,8 +195,15 @@ impl Bases {
         self.drop_unpinned(is_older).await;
     }
 
-    /// Drops the bases that nobody holds and `unwanted` picks; answers how many. The record goes first: files
-    /// without one are removed at the next start.
+    fn leaving(&self) -> MutexGuard<'_, BTreeSet<SnapshotName>> {
+        self.0
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the bases that nobody holds and `unwanted` picks; answers how many, once they are gone. The record goes
+    /// first: files without one are removed at the next start. Dropping the future leaves the removal to go on.
     pub(super) async fn drop_unpinned(&self, unwanted: impl Fn(&SnapshotRecord) -> bool) -> usize {
         let names: Vec<SnapshotName> = {
             let mut known = self.known();
@@ -205,14 +215,25 @@ impl Bases {
                 .map(|known| known.record.name.clone())
                 .collect();
             known.retain(|name, _| !names.contains(name));
+            self.leaving().extend(names.iter().cloned());
             names
         };
-        for name in &names {
-            if let Err(error) = self.remove(name).await {
-                tracing::error!(base = %name, %error, "cannot remove a base that nobody uses");
+        let count = names.len();
+        let bases = self.clone();
+        let removal = async move {
+            for name in names {
+                match bases.remove(&name).await {
+                    Ok(()) => drop(bases.leaving().remove(&name)),
+                    // Its name is taken until the next start, which removes it.
+                    Err(error) => {
+                        tracing::error!(base = %name, %error, "cannot remove a base that nobody uses");
+                    }
+                }
             }
-        }
-        names.len()
+        };
+        // It ends in any case, and tells of its errors itself.
+        let _ended = self.machine().clearing.spawn(removal).await;
+        count
     }
 
     async fn remove(&self, name: &SnapshotName) -> Result<(), BaseError> {

@@ -77,6 +77,14 @@ fn a_branch_sleeps_and_wakes() {
 }
 
 #[test]
+fn a_server_that_does_not_stop_is_served_again() {
+    let falling = run([Event::CloneTaken(Some(snapshot())), Event::QuietLong]);
+    let back = falling.step(Event::StopFailed).unwrap();
+    assert_eq!(back.work(), Work::Start);
+    assert_eq!(back.snapshot(), Some(&snapshot()));
+}
+
+#[test]
 fn a_failure_leaves_nothing_and_can_be_rebuilt() {
     let failing = run([Event::SnapshotReady(snapshot()), Event::Failed(failure())]);
     assert_eq!(failing.work(), Work::Remove);
@@ -145,6 +153,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::CloneTaken(Some(snapshot()))),
         Just(Event::QuietLong),
         Just(Event::Stopped),
+        Just(Event::StopFailed),
         Just(Event::Knocked),
         Just(Event::Removed),
         Just(Event::Rebuild),

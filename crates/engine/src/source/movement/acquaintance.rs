@@ -11,8 +11,8 @@ use futures_util::future;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::{
-    Answer, CHECKPOINT, HAS_UNLOGGED, INSERT_LSN, MOMENT, Position, REPLAYED, REPLAYED_LSN, Rights,
-    SEQUENCES, SEQUENCES_ORDER, SYSTEM_IDENTIFIER, Told, asking, digest, has_running,
+    Answer, CHECKPOINT, HAS_UNLOGGED, INSERT_LSN, LAGS, MOMENT, Position, REPLAYED, REPLAYED_LSN,
+    Rights, SEQUENCES, SEQUENCES_ORDER, SYSTEM_IDENTIFIER, Told, asking, digest, has_running,
     value_queries,
 };
 use crate::postgres::connect::{Session, begin_read_statements};
@@ -109,7 +109,7 @@ impl Acquaintance {
                 format!("{SEQUENCES} {SEQUENCES_ORDER}"),
             ),
         };
-        let mut asked = vec![format!("{MOMENT}, {has_unlogged}, {lsn}")];
+        let mut asked = vec![format!("{MOMENT}, {has_unlogged}, {lsn}, {LAGS}")];
         if self.rights.may_ask_system {
             asked.push(SYSTEM_IDENTIFIER.to_owned());
         }

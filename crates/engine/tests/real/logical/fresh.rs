@@ -100,6 +100,24 @@ async fn a_row_that_was_committed_right_before_is_there_while_others_write() {
 }
 
 #[tokio::test]
+async fn an_asynchronous_commit_is_waited_for_as_long_as_the_source_may_take_to_write_it() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    let delay = "ALTER SYSTEM SET wal_writer_delay = '2s'";
+    source.execute("postgres", delay).unwrap();
+    let reload = "SELECT pg_reload_conf()";
+    source.query_value("postgres", reload).unwrap();
+    let late = "SET synchronous_commit = off; INSERT INTO item (name) VALUES ('late')";
+    for round in 1..=3 {
+        source.execute("shop", late).unwrap();
+        let count = branch_count(&ground, &subscriber, &format!("b{round}")).await;
+        assert_eq!(count, (1000 + round).to_string());
+    }
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
 async fn an_open_transaction_holds_nobody_up_and_comes_once_it_is_committed() {
     let source = source(16);
     let ground = Ground::of(&source).await;
@@ -138,8 +156,21 @@ async fn a_sequence_that_moved_and_nothing_else_is_where_it_moved_to() {
     assert!(!held.covers(&second.held.anchor));
     let next = second.value("SELECT nextval('item_id_seq')");
     assert_eq!(next.await, "5001");
-    first.stop().await;
-    second.stop().await;
+    // The first number of some dozens moves the WAL as well, the others do not.
+    let give = "SELECT nextval('item_id_seq')";
+    source.query_value("shop", give).unwrap();
+    let third = ground.branch(&subscriber, "third").await;
+    let mut held = third.held.clone();
+    assert!(held.covers(&third.held.anchor), "nothing has moved");
+    source.query_value("shop", give).unwrap();
+    let fourth = ground.branch(&subscriber, "fourth").await;
+    assert!(
+        !held.covers(&fourth.held.anchor),
+        "it would give 5002 again"
+    );
+    for branch in [first, second, third, fourth] {
+        branch.stop().await;
+    }
     retire(&ground, subscriber).await;
 }
 

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use engine::base::lsn::Lsn;
 use engine::base::physical::fitness::{Fitness, Reason, fitness};
 use engine::base::physical::seed::SeedError;
 use engine::base::physical::standby::{Standby, WaitError};
 use engine::postgres::control_data;
 use engine::postgres::server::{StopMode, sweep};
-use fixtures::Options;
+use fixtures::{Options, eventually};
 use model::engine_api::CopyPhase;
 
-use super::ground::{Ground, REPLICATOR, source, source_with, url_of};
+use super::ground::{Ground, REPLICATOR, source, source_with, url_of, value};
 use crate::stage::{WAIT_MAX, working_in};
 
 #[tokio::test]
@@ -206,6 +207,36 @@ async fn a_transaction_that_is_open_since_before_is_not_there_until_it_commits()
 }
 
 #[tokio::test]
+async fn a_commit_that_has_its_record_and_does_not_show_yet_is_not_taken_for_held() {
+    let mut source = source(16);
+    let ground = Ground::of(&source).await;
+    source
+        .configure("synchronous_standby_names", "nobody")
+        .unwrap();
+    source.restart().unwrap();
+    let standby = ground.seed().await;
+    let (_, mut snapshot) = ground.snapshot(&standby, "snap").await;
+    let url = source.superuser_url("shop");
+    let write = std::thread::spawn(move || {
+        fixtures::sql::execute(&url, "UPDATE item SET name = 'late' WHERE id = 1")
+    });
+    let waiting = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let pid = eventually("a commit that waits", Duration::from_secs(20), || {
+        let pid = source.query_value("postgres", waiting)?;
+        Ok((pid != "0").then_some(pid))
+    })
+    .unwrap();
+    let now = ground.moment(&standby).await;
+    assert!(snapshot.held.covers(&now), "nobody sees it yet");
+    let cancel = format!("SELECT pg_cancel_backend({pid})");
+    source.query_value("postgres", &cancel).unwrap();
+    write.join().unwrap().unwrap();
+    let later = ground.moment(&standby).await;
+    assert!(!snapshot.held.covers(&later), "it was committed since");
+    standby.stop(StopMode::Immediate).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_checkpoint_or_a_vacuum_on_the_source_is_no_change() {
     let source = source(16);
     let ground = Ground::of(&source).await;
@@ -368,6 +399,36 @@ async fn a_read_replica_is_a_source_as_well() {
     let branch = ground.promote(&standby, follower).await;
     assert_eq!(branch.value("SELECT count(*) FROM item").await, "1002");
     branch.stop().await;
+    standby.stop(StopMode::Immediate).await.unwrap();
+    replica.stop(StopMode::Immediate).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_shows_on_a_replica_is_in_its_moment() {
+    let primary = source(16);
+    let first = Ground::of(&primary).await;
+    let replica = first.seed().await;
+    let ground = Ground::with(&url_of(&replica), None).await;
+    let standby = ground.seed().await;
+    // Its files are dropped between the moment at which the commit shows and that at which it counts as replayed.
+    let make = "DO $$ BEGIN FOR n IN 1..2000 LOOP EXECUTE 'CREATE TABLE t' || n || ' ()'; END LOOP; END $$";
+    primary.execute("shop", make).unwrap();
+    first.catch_up(&replica).await;
+    let writer = first.upstream.access.connect().await.unwrap();
+    let drop = "BEGIN; INSERT INTO item (name) VALUES ('shows'); \
+         DO $$ BEGIN FOR n IN 1..2000 LOOP EXECUTE 'DROP TABLE t' || n; END LOOP; END $$";
+    writer.batch_execute(drop).await.unwrap();
+    let position = "SELECT pg_current_wal_insert_lsn()";
+    let before: Lsn = value(&writer, position).await.parse().unwrap();
+    let look = "SELECT count(*) FROM item WHERE name = 'shows'";
+    let reader = ground.upstream.access.connect().await.unwrap();
+    assert_eq!(value(&reader, look).await, "0");
+    writer.batch_execute("COMMIT").await.unwrap();
+    while value(&reader, look).await == "0" {
+        tokio::task::yield_now().await;
+    }
+    let now = ground.moment(&standby).await;
+    assert!(now.lsn > before, "{} and {before}", now.lsn);
     standby.stop(StopMode::Immediate).await.unwrap();
     replica.stop(StopMode::Immediate).await.unwrap();
 }

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::base::followed::patience::{REFUSED_MAX, RESTARTS_MAX};
-use crate::base::lsn::Lsn;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
@@ -45,6 +44,7 @@ fn answers(definitions: &str, slot: SlotState) -> SourceSight {
         major: PgMajor(16),
         fingerprint: fingerprint(definitions),
         slot,
+        flushed: Some(Lsn(1000)),
     }
 }
 
@@ -155,9 +155,18 @@ fn a_disabled_subscription_and_another_cluster_end_it() {
         major: PgMajor(16),
         fingerprint: fingerprint("a"),
         slot: SlotState::Gone,
+        flushed: None,
     };
     let decided = decide(&sight(progress(10, true, 0)), &other);
     assert_eq!(decided, Action::SeedAgain(Cause::OtherCluster));
+}
+
+#[test]
+fn a_source_that_went_back_is_copied_again() {
+    let ahead = decide(&sight(progress(1001, true, 0)), &in_order());
+    assert_eq!(ahead, Action::SeedAgain(Cause::Own(OwnCause::Diverged)));
+    let level = decide(&sight(progress(1000, true, 0)), &in_order());
+    assert_eq!(level, Action::Nothing);
 }
 
 #[test]
