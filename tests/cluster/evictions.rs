@@ -11,31 +11,29 @@ use crate::walk_through::{product, session_file, start_session};
 const POD: &str = "bough-host-16-0";
 
 /// Which pod it is: another one of the same name has another.
-fn identity(namespace: &Namespace<'_>) -> Result<String> {
-    namespace.ask(&["get", "pod", POD, "-o", "jsonpath={.metadata.uid}"])
+fn identity(namespace: &Namespace<'_>, pod: &str) -> Result<String> {
+    namespace.ask(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"])
 }
 
-/// Asks for the end of the host's pod as `kubectl drain` does, which a budget may refuse.
-fn evict(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
+/// Asks for the end of a host's pod as `kubectl drain` does, which a budget may refuse; waits for the next one.
+pub(crate) fn evict(cluster: &Cluster, namespace: &Namespace<'_>, pod: &str) -> Result<()> {
+    let before = identity(namespace, pod)?;
     let name = namespace.name();
-    let path = format!("/api/v1/namespaces/{name}/pods/{POD}/eviction");
+    let path = format!("/api/v1/namespaces/{name}/pods/{pod}/eviction");
     let wish = json!({
-        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": POD, "namespace": name},
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": name},
     });
     let words = ["create", "--raw", &path, "-f", "-"];
-    cluster.tell(&words, &wish.to_string()).map(drop)
-}
-
-fn wait_until_replaced(namespace: &Namespace<'_>, before: &str) -> Result<()> {
+    cluster.tell(&words, &wish.to_string())?;
     eventually("another pod of the host", LIMIT, || {
-        let found = identity(namespace).unwrap_or_default();
+        let found = identity(namespace, pod).unwrap_or_default();
         Ok((!found.is_empty() && found != before).then_some(()))
     })?;
-    namespace.wait_ready(POD)
+    namespace.wait_ready(pod)
 }
 
 /// Waits until the session's program has this many of the product again.
-fn wait_until_back(session: &mut Program, port: u16, stock: u32) -> Result<()> {
+pub(crate) fn wait_until_back(session: &mut Program, port: u16, stock: u32) -> Result<()> {
     eventually("the session's program and its branch", LIMIT, || {
         if let Some(end) = session.ended()? {
             anyhow::bail!("it ended with {end}: {}", session.stderr()?);
@@ -58,9 +56,7 @@ fn branches_outlive_the_eviction_of_their_host_and_are_told_lost_when_it_is_kill
         .success()?;
     ensure!(product(port)? == (31.into(), 0.into()));
 
-    let before = identity(namespace)?;
-    evict(&cluster, namespace)?;
-    wait_until_replaced(namespace, &before)?;
+    evict(&cluster, namespace, POD)?;
     wait_until_back(&mut session, port, 31)?;
 
     // Killed without a word, servers leave behind what no recovery can tell from the whole.

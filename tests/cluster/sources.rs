@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{Signal, TestEnv, eventually};
 use serde_json::{Value, json};
 
+use crate::evictions::{evict, wait_until_back};
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::stage::{Branches, Stage};
 use crate::walk_through::{product, session_file, start_session};
@@ -100,9 +101,15 @@ fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     let refused = ["delete", "branches.bough.dev", "--field-selector"];
     namespace.ask(&[&refused[..], &["spec.id=long"]].concat())?;
 
-    // Its branches keep its host; the last one lets it go.
+    // Its branches keep its host, one that is away for a while as well; the last one lets it go.
     namespace.ask(&["delete", "sources.bough.dev", "inventory"])?;
     ensure!(product(port)? == (77.into(), 0.into()));
+    let sql = "UPDATE products SET stock_quantity = 78 WHERE product_id = '1'";
+    let words = ["my-debug-session", "--", "-c", sql];
+    let psql = ["db-branches", "-n", namespace.name(), "psql"];
+    user.run([&psql[..], &words].concat(), LIMIT)?.success()?;
+    evict(&cluster, namespace, "bough-source-inventory-0")?;
+    wait_until_back(&mut session, port, 78)?;
     session.signal(Signal::TERM)?;
     session.finish(LIMIT).map(drop)?;
     drop(Branches(namespace));

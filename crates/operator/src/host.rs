@@ -33,6 +33,9 @@ pub(crate) const REPLICATION_FILE: &str = "replication";
 /// What the name of a source's host begins with.
 const OF_SOURCE: &str = "bough-source-";
 
+/// What a host's pod has behind the name of its stateful set.
+const ONLY_POD: &str = "-0";
+
 /// The program in a host.
 pub const PROGRAM: &str = "/opt/bough/bough";
 
@@ -47,6 +50,11 @@ const STOP_SECONDS: u32 = 90;
 
 /// The account that the stock image has for PostgreSQL.
 const ACCOUNT: i64 = 999;
+
+/// The stateful set that has this pod.
+pub(crate) fn set_of(pod: &str) -> &str {
+    pod.strip_suffix(ONLY_POD).unwrap_or(pod)
+}
 
 /// How branch hosts look.
 #[derive(Debug, Clone)]
@@ -71,12 +79,9 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// The one that has this pod.
-    pub(crate) fn of_pod(version: u16, pod: &str) -> Self {
-        let source = pod
-            .strip_prefix(OF_SOURCE)
-            .and_then(|it| it.strip_suffix("-0"));
-        let source = source.map(ToOwned::to_owned);
+    /// The one that has the stateful set of this name.
+    pub(crate) fn named(version: u16, name: &str) -> Self {
+        let source = name.strip_prefix(OF_SOURCE).map(ToOwned::to_owned);
         Self { version, source }
     }
 
@@ -99,7 +104,7 @@ impl Home {
 
     /// Its pod.
     pub(crate) fn pod(&self) -> String {
-        format!("{}-0", self.name())
+        format!("{}{ONLY_POD}", self.name())
     }
 }
 

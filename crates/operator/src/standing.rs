@@ -16,7 +16,8 @@ use resources::{Branch, BranchPhase};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::host::{ask, unready};
+use crate::branch;
+use crate::host::{ask, set_of, unready};
 use crate::leader::LEASE_NAME;
 use crate::{HOST_LABEL, NAME};
 
@@ -185,11 +186,7 @@ async fn host(client: &Client, pod: &Pod, branches: &[Branch]) -> HostStanding {
     let own: Vec<&Branch> = branches
         .iter()
         .filter(|it| it.namespace().as_deref() == Some(&namespace))
-        .filter(|it| {
-            it.status
-                .as_ref()
-                .is_some_and(|status| status.host.as_deref() == Some(&pod.name_any()))
-        })
+        .filter(|it| branch::home(it) == Some(set_of(&pod.name_any())))
         .collect();
     let is_ready = |it: &&&Branch| {
         let phase = it.status.as_ref().map(|status| status.phase);

@@ -187,6 +187,10 @@ pub struct BranchStatus {
     /// The pod of its namespace whose engine has it, once that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The stateful set of its host, from the host's first answer on and never another one: its data is there, whether
+    /// the host answers or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// The port of that pod's loopback where it takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,

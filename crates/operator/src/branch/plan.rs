@@ -12,6 +12,8 @@ use kube::ResourceExt;
 use model::engine_api::{BranchPhase as EnginePhase, BranchView};
 use resources::{Branch, BranchCondition, BranchPhase, BranchStatus};
 
+use crate::host::set_of;
+
 /// Keeps a deleted resource until its branch is deleted as well.
 pub(super) const FINALIZER: &str = "bough.dev/branch-host";
 
@@ -140,6 +142,13 @@ fn news(branch: &Branch, wanted: BranchStatus, reason: &'static str) -> Vec<Acti
     [told].into_iter().chain(note.map(Action::Note)).collect()
 }
 
+/// The stateful set that a branch lives on, once its engine has answered for it. An earlier operator told the pod alone.
+pub(crate) fn home(branch: &Branch) -> Option<&str> {
+    let status = branch.status.as_ref()?;
+    let earlier = || status.host.as_deref().map(set_of);
+    status.home.as_deref().or_else(earlier)
+}
+
 fn asked_at(branch: &Branch) -> Timestamp {
     let annotated = branch.annotations().get(ASKED_ANNOTATION);
     let annotated = annotated.and_then(|text| text.parse::<Timestamp>().ok());
@@ -219,12 +228,15 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
         Host::Starting(why) => (None, Some(why.clone())),
         Host::Answers { pod, .. } => (Some(pod.clone()), None),
     };
+    let first = || pod.as_deref().map(set_of);
+    let home = home(branch).or_else(first).map(ToOwned::to_owned);
     let Some(view) = view else {
         return BranchStatus {
             observed_generation,
             phase: BranchPhase::Making,
             message,
             host: pod,
+            home,
             ..BranchStatus::default()
         };
     };
@@ -244,6 +256,7 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
         },
         message: view.message.clone(),
         host: pod,
+        home,
         port,
         position: view.base.as_ref().map(|base| base.position.clone()),
         expires_at: view.expires_at.map(|at| at.to_string()),

@@ -1,13 +1,14 @@
 //! Who shares a host: a pure function of the branches, the sources and the hosts that are there.
 //!
-//! A branch is at home where its engine has it, else with the source whose address it names, else with all others of its
-//! version.
+//! A branch is at home where an engine first answered for it, for good: neither a host that is away for a while nor another
+//! source moves it. Before that it is with the source whose address it names, else with all others of its version.
 
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 use resources::{Branch, SOURCE_NAME_CHARS_MAX, Source};
 
+use crate::branch;
 use crate::host::Home;
 use crate::source::is_of;
 
@@ -85,8 +86,8 @@ fn of_home<'a>(sources: &'a [Source], namespace: &str, home: &Home) -> Option<&'
 
 fn home(branch: &Branch, sources: &[Source]) -> Home {
     let version = branch.spec.version;
-    if let Some(pod) = branch.status.as_ref().and_then(|it| it.host.as_ref()) {
-        return Home::of_pod(version, pod);
+    if let Some(set) = branch::home(branch) {
+        return Home::named(version, set);
     }
     let source = sources.iter().find(|source| {
         is_wanted(source) && source.spec.version == version && is_of(branch, source)
@@ -102,6 +103,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ASKED_ANNOTATION;
+    use crate::branch::{Action, Host};
 
     fn source(name: &str, version: u16, host: &str) -> Source {
         serde_json::from_value(json!({
@@ -114,11 +117,11 @@ mod tests {
         .expect("a source")
     }
 
-    fn branch(id: &str, told: &str, pod: Option<&str>) -> Branch {
+    fn branch(id: &str, told: &str, set: Option<&str>) -> Branch {
         serde_json::from_value(json!({
             "metadata": {"name": id, "namespace": "shop"},
             "spec": {"id": id, "source": told, "version": 16, "copy": {"mode": "all"}},
-            "status": {"host": pod},
+            "status": {"home": set},
         }))
         .expect("a branch")
     }
@@ -160,16 +163,56 @@ mod tests {
     #[test]
     fn a_branch_stays_where_it_is_and_keeps_that_host() {
         let source = source("orders", 16, "postgres");
-        let stays = branch("x", "postgres:5432/d", Some("bough-host-16-0"));
+        let stays = branch("x", "postgres:5432/d", Some("bough-host-16"));
         let found = groups(vec![stays], &[source], Vec::new());
         assert_eq!(found[0].home.pod(), "bough-host-16-0");
-        let home = || Home::of_pod(16, "bough-source-orders-0");
+        let home = || Home::named(16, "bough-source-orders");
         let there = vec![("shop".to_owned(), home())];
-        let last = branch("x", "postgres:5432/d", Some("bough-source-orders-0"));
+        let last = branch("x", "postgres:5432/d", Some("bough-source-orders"));
         let found = groups(vec![last], &[], there.clone());
         assert!(!found[0].is_left(), "a branch is on it");
         let found = groups(Vec::new(), &[], there);
         assert!(found[0].is_left());
         assert_eq!(found[0].home, home());
+    }
+
+    /// One look at a branch: what its resource says afterwards.
+    fn looked_at(mut branch: Branch, host: &Host) -> Branch {
+        let now = "2026-01-02T12:00:00Z".parse().expect("a time");
+        for action in branch::plan(&branch, host, now) {
+            if let Action::Tell(status) = action {
+                branch.status = Some(*status);
+            }
+        }
+        branch
+    }
+
+    #[test]
+    fn a_host_that_is_away_for_a_while_keeps_its_branches_whatever_became_of_the_sources() {
+        let mut asked = branch("x", "postgres:5432/d", None);
+        asked.metadata.annotations =
+            Some([(ASKED_ANNOTATION.to_owned(), "2026-01-02T12:00:00Z".to_owned())].into());
+        let away = Host::Starting("its pod is Pending".to_owned());
+        // Nothing is settled before a host has answered.
+        let waiting = looked_at(asked.clone(), &away);
+        assert_eq!(branch::home(&waiting), None);
+        for set in ["bough-host-16", "bough-source-orders"] {
+            let answers = Host::Answers {
+                pod: format!("{set}-0"),
+                branches: Vec::new(),
+            };
+            let there = looked_at(asked.clone(), &answers);
+            let drained = looked_at(there, &away);
+            let status = drained.status.as_ref().expect("told");
+            assert_eq!((status.host.as_deref(), status.home.as_deref()), (None, Some(set)));
+            let home = Home::named(16, set);
+            let hosts = vec![("shop".to_owned(), home.clone())];
+            for sources in [&[][..], &[source("orders", 16, "postgres")], &[source("orders", 16, "elsewhere")]] {
+                let found = groups(vec![drained.clone()], sources, hosts.clone());
+                let own = found.iter().find(|it| it.home == home).expect("its host's");
+                assert_eq!(own.branches.len(), 1, "{set}, {sources:?}");
+                assert!(!own.is_left(), "{set}, {sources:?}");
+            }
+        }
     }
 }
