@@ -62,6 +62,13 @@ fn quotas_of_users_and_namespaces_and_all_other_limits_hold_and_are_told() -> Re
     );
     refused(ask(&alice, "second")?, &words)?;
     told_to_everybody(namespace, &words)?;
+    // Nobody lets himself in.
+    let finalizer = json!({"metadata": {"finalizers": ["bough.dev/branch-host"]}}).to_string();
+    let id = "--field-selector=spec.id=second";
+    let second = ["get", "branches.bough.dev", id, "-o", "name"];
+    let second = namespace.ask(&second)?;
+    namespace.ask(&["patch", &second, "--type=merge", "-p", &finalizer])?;
+    refused(ask(&alice, "second")?, &words)?;
     ask(&bob, "his")?.success()?;
     let words = format!(
         "{} has 2 branches, and 2 for each namespace are allowed",

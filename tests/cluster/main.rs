@@ -15,6 +15,7 @@ mod branch_commands;
 mod chart;
 mod databases;
 mod doors;
+mod endings;
 mod events;
 mod evictions;
 mod full_volume;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   sources, branches deleted ──an operator ends each in its engine──> resources gone ──> hosts deleted, with their volumes
+//!            └── after ANSWER_WITHIN ──> hosts deleted ──an operator lets go what was there──┘
 //! ```
 
 use std::fmt::Debug;
@@ -14,13 +15,18 @@ use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use resources::{Branch, Source};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::HOST_LABEL;
 use crate::host::Home;
 use crate::source;
 
-/// How long branches may take to end, each of which its host's engine deletes.
-const END_WITHIN: Duration = Duration::from_secs(120);
+/// How long branches may take to end by the engines of their hosts. One that does not answer holds nobody up: it goes with
+/// its volume, and so do its branches.
+const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+
+/// How long they may take once their hosts are gone.
+const END_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether they have.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -47,7 +53,7 @@ pub enum ClearError {
         source: Box<kube::Error>,
     },
     /// Branches do not end.
-    #[error("after {} s there are still branches: {}", END_WITHIN.as_secs(), .left.join(", "))]
+    #[error("there are still branches {} s after their hosts were deleted: {}", END_WITHIN.as_secs(), .left.join(", "))]
     Left {
         /// Those, each `NAMESPACE/NAME`.
         left: Vec<String>,
@@ -79,25 +85,36 @@ pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, Cl
             .await?;
         }
     }
-    for place in &places {
-        wait_until_none(client, *place).await?;
+    if !wait_until_none(client, &places, ANSWER_WITHIN).await?.is_empty() {
+        cleared.hosts += end_hosts(client, &places).await?;
+        let left = wait_until_none(client, &places, END_WITHIN).await?;
+        if !left.is_empty() {
+            return Err(ClearError::Left { left });
+        }
     }
-    for place in &places {
-        for host in hosts(client, *place).await? {
-            cleared.hosts += 1;
-            if let Some(home) = Home::of(&host)
-                && let Err(error) = source::release(client, &namespace(&host), &home).await
+    // A look that had begun before may have made one again.
+    cleared.hosts += end_hosts(client, &places).await?;
+    Ok(cleared)
+}
+
+/// Deletes all hosts; how many.
+async fn end_hosts(client: &Client, places: &[Option<&str>]) -> Result<usize, ClearError> {
+    let mut ended = 0;
+    for place in places {
+        let all = hosts(client, *place).await?;
+        let stands = |it: &&StatefulSet| it.metadata.deletion_timestamp.is_none();
+        for host in all.iter().filter(stands) {
+            ended += 1;
+            if let Some(home) = Home::of(host)
+                && let Err(error) = source::release(client, &namespace(host), &home).await
             {
                 tracing::warn!("{error}");
             }
-            delete(
-                &Api::<StatefulSet>::namespaced(client.clone(), &namespace(&host)),
-                &host,
-            )
-            .await?;
+            let api = Api::<StatefulSet>::namespaced(client.clone(), &namespace(host));
+            delete(&api, host).await?;
         }
     }
-    Ok(cleared)
+    Ok(ended)
 }
 
 fn namespace(object: &impl ResourceExt) -> String {
@@ -151,20 +168,25 @@ where
     }
 }
 
-async fn wait_until_none(client: &Client, place: Option<&str>) -> Result<(), ClearError> {
-    let mut left = Vec::new();
-    let waited = tokio::time::timeout(END_WITHIN, async {
-        loop {
-            let found: Vec<Branch> = list(client, place, "branches").await?;
-            if found.is_empty() {
-                return Ok(());
-            }
+/// The branches that are left after this time at most, each `NAMESPACE/NAME`.
+async fn wait_until_none(
+    client: &Client,
+    places: &[Option<&str>],
+    limit: Duration,
+) -> Result<Vec<String>, ClearError> {
+    let end = Instant::now() + limit;
+    loop {
+        let mut left = Vec::new();
+        for place in places {
+            let found = list::<Branch>(client, *place, "branches").await?;
             let names = found
                 .iter()
                 .map(|it| format!("{}/{}", namespace(it), it.name_any()));
-            left = names.collect();
-            tokio::time::sleep(LOOK_EVERY).await;
+            left.extend(names);
         }
-    });
-    waited.await.unwrap_or(Err(ClearError::Left { left }))
+        if left.is_empty() || Instant::now() >= end {
+            return Ok(left);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }

@@ -13,7 +13,7 @@ use resources::{SecretKey, SourceSpec};
 use serde_json::{Value, json};
 
 pub(crate) use engine::{Answering, ask, ask_with, look, unready};
-pub(crate) use presence::{delete, make};
+pub(crate) use presence::{Presence, delete, have};
 
 /// The label of every host, with its version.
 pub const HOST_LABEL: &str = "bough.dev/host";

@@ -13,7 +13,7 @@ use resources::{Branch, BranchPhase, Source};
 use tokio::time::Instant;
 
 use crate::branch::{self, Action, Host};
-use crate::host::{self, Answering};
+use crate::host::{self, Answering, Presence};
 use crate::observed::{HostState, Loop, Observed, Seen};
 use crate::step::StepError;
 use crate::{Settings, source};
@@ -78,11 +78,14 @@ async fn look_at(
     }
     let standing = stand(client, settings, group).await;
     let state = match &standing {
-        Ok((_, Host::Answers { .. })) => HostState::Answers,
-        Ok((_, Host::Starting(_))) => HostState::Starting,
-        Err(_) => HostState::Failing,
+        Ok((_, Host::Answers { .. })) => Some(HostState::Answers),
+        Ok((_, Host::Starting(_))) => Some(HostState::Starting),
+        Ok((_, Host::Gone(_))) => None,
+        Err(_) => Some(HostState::Failing),
     };
-    seen.host(&group.namespace, group.home.version, state);
+    if let Some(state) = state {
+        seen.host(&group.namespace, group.home.version, state);
+    }
     let (answering, host) = match standing {
         Ok(standing) => standing,
         Err(error) => return tell(observed, &error),
@@ -98,16 +101,18 @@ async fn look_at(
     }
 }
 
-/// Makes the host of `group` where it is missing; how it stands, and what its engine has.
+/// Makes the host of `group` where it is missing and needed; how it stands, and what its engine has.
 async fn stand(
     client: &Client,
     settings: &Settings,
     group: &Group,
 ) -> Result<(Answering, Host), StepError> {
+    let (namespace, home) = (&group.namespace, &group.home);
     let spec = group.source.as_ref().map(|it| &it.spec);
-    // How the host of a source looks only the source says: once that is gone, nobody makes it again.
-    if group.home.source.is_none() || spec.is_some() {
-        host::make(client, &group.namespace, &group.home, spec, &settings.host).await?;
+    let build = || host::build(namespace, home, spec, &settings.host);
+    let needed = group.needs_host();
+    if let Presence::Gone(why) = host::have(client, namespace, home, needed, build).await? {
+        return Ok((Answering::Starting(why.clone()), Host::Gone(why)));
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), &group.namespace);
     let answering = host::look(&pods, &group.home).await?;

@@ -4,7 +4,8 @@
 //!   asked for ──host answers──> Making ──engine has it──> Ready <──> Failed ...
 //!       └── nobody asks the engine for it, or the engine let it expire ──> the resource goes
 //!   refused ──another one goes──> asked for          (refusal)
-//!   deleted ──> the engine deletes it ──> the finalizer goes
+//!   deleted ──> the engine deletes it, or never had it, or is gone with its volume ──> the finalizer goes
+//!   its host is gone, and nobody makes it again ──> the resource goes
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
@@ -35,10 +36,12 @@ pub(crate) enum Host {
         /// What it has.
         branches: Vec<BranchView>,
     },
+    /// There is none, and none is to be made; with its volume went what it had. Which one, for people.
+    Gone(String),
 }
 
 /// Why a branch is not made that is not allowed, in a word.
-const REFUSED: &str = "Refused";
+pub(super) const REFUSED: &str = "Refused";
 
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,20 +81,22 @@ pub(crate) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
         Host::Answers { branches, .. } => branches
             .iter()
             .find(|view| view.id.as_str() == branch.spec.id),
-        Host::Starting(_) => None,
+        Host::Starting(_) | Host::Gone(_) => None,
     };
     if branch.metadata.deletion_timestamp.is_some() {
-        return match (is_held, host, view) {
-            (false, _, _) => Vec::new(),
-            (true, Host::Answers { pod, .. }, Some(_)) => {
-                let note = note("Deleted", format!("it was deleted in {pod}, with its data"));
-                let pod = pod.clone();
-                vec![Action::Destroy { pod }, note, Action::Release]
-            }
-            (true, Host::Answers { .. }, None) => vec![Action::Release],
-            // It may have the branch: only the engine says that it has not.
-            (true, Host::Starting(_), _) => Vec::new(),
+        return if is_held {
+            end(branch, host, view, now)
+        } else {
+            Vec::new()
         };
+    }
+    if let Host::Gone(why) = host {
+        let lost = Note {
+            reason: "Lost",
+            warns: true,
+            message: why.clone(),
+        };
+        return vec![Action::Note(lost), Action::Forget];
     }
     let mut actions = Vec::new();
     if !is_held {
@@ -108,6 +113,29 @@ pub(crate) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
     wanted.conditions = vec![ready(branch, &wanted, reason, now)];
     actions.extend(news(branch, wanted, reason));
     actions
+}
+
+/// What is to be done about a deleted one that is held.
+fn end(branch: &Branch, host: &Host, view: Option<&BranchView>, now: Timestamp) -> Vec<Action> {
+    match (host, view) {
+        (Host::Answers { pod, .. }, Some(_)) => {
+            let note = note("Deleted", format!("it was deleted in {pod}, with its data"));
+            let pod = pod.clone();
+            vec![Action::Destroy { pod }, note, Action::Release]
+        }
+        (Host::Answers { .. }, None) | (Host::Gone(_), _) => vec![Action::Release],
+        // Nobody asks an engine for a branch that no engine has answered for.
+        (Host::Starting(_), _) if home(branch).is_none() => vec![Action::Release],
+        // It may have the branch: only the engine says that it has not.
+        (Host::Starting(why), _) => {
+            let mut wanted = status(branch, host, None);
+            wanted.phase = BranchPhase::Deleting;
+            wanted.message = Some(format!("it is deleted once its host answers: {why}"));
+            let reason = wanted.phase.word();
+            wanted.conditions = vec![ready(branch, &wanted, reason, now)];
+            news(branch, wanted, reason)
+        }
+    }
 }
 
 /// What is to be done about one that is not allowed, and why it is not.
@@ -225,7 +253,7 @@ fn explain(status: &BranchStatus) -> String {
 fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStatus {
     let observed_generation = branch.metadata.generation.unwrap_or_default();
     let (pod, message) = match host {
-        Host::Starting(why) => (None, Some(why.clone())),
+        Host::Starting(why) | Host::Gone(why) => (None, Some(why.clone())),
         Host::Answers { pod, .. } => (Some(pod.clone()), None),
     };
     let first = || pod.as_deref().map(set_of);
@@ -455,8 +483,45 @@ mod tests {
             plan(&deleted, &answers(Vec::new()), now()),
             [Action::Release]
         );
-        let starting = Host::Starting("why".to_owned());
-        assert_eq!(plan(&deleted, &starting, now()), []);
         assert_eq!(plan(&branch(false, true, JUST_NOW), &has, now()), []);
+    }
+
+    #[test]
+    fn a_deleted_resource_waits_for_its_host_alone_where_that_may_have_its_branch() {
+        let mut deleted = branch(true, true, JUST_NOW);
+        let starting = Host::Starting("its pod is Pending".to_owned());
+        let gone = Host::Gone("its host is gone".to_owned());
+        for host in [&starting, &gone] {
+            assert_eq!(plan(&deleted, host, now()), [Action::Release], "no engine had it");
+        }
+        deleted.status = Some(BranchStatus {
+            home: Some("bough-host-16".to_owned()),
+            phase: BranchPhase::Ready,
+            ..BranchStatus::default()
+        });
+        assert_eq!(plan(&deleted, &gone, now()), [Action::Release]);
+        let planned = plan(&deleted, &starting, now());
+        let [Action::Tell(status), Action::Note(_)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!(
+            (status.phase, status.message.as_deref()),
+            (
+                BranchPhase::Deleting,
+                Some("it is deleted once its host answers: its pod is Pending")
+            )
+        );
+        deleted.status = Some((**status).clone());
+        assert_eq!(plan(&deleted, &starting, now()), [], "and is told so once");
+    }
+
+    #[test]
+    fn a_branch_goes_with_the_host_that_nobody_makes_again() {
+        let gone = Host::Gone("its host is gone".to_owned());
+        let planned = plan(&branch(true, false, JUST_NOW), &gone, now());
+        let [Action::Note(note), Action::Forget] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!((note.reason, note.warns), ("Lost", true));
     }
 }

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use resources::{Branch, Source};
+use resources::{Branch, BranchPhase, Source};
 
 use crate::limits::{Allowed, LIMITS_NAME, LimitError};
 use crate::source::is_of;
 
-use super::plan::FINALIZER;
+use super::plan::{REFUSED, home};
 
 /// A branch's namespace and name.
 pub(crate) type Key = (String, String);
@@ -107,18 +107,25 @@ fn full(limit: Option<usize>, count: usize, who: &str, each: &str) -> Option<Str
     ))
 }
 
-/// Whether it was let in.
+/// Whether it was let in, which its status alone says: its finalizers are its user's to write.
 fn is_in(branch: &Branch) -> bool {
-    branch.finalizers().iter().any(|name| name == FINALIZER)
+    let Some(status) = &branch.status else {
+        return false;
+    };
+    let mut conditions = status.conditions.iter();
+    let was_refused = conditions.any(|it| it.reason == REFUSED);
+    home(branch).is_some() || (status.phase != BranchPhase::Pending && !was_refused)
 }
 
 #[cfg(test)]
 mod tests {
+    use resources::BranchStatus;
     use serde_json::json;
 
+    use super::super::plan::{Action, FINALIZER, plan_refused};
     use super::*;
 
-    fn branch(namespace: &str, name: &str, user: &str, second: u32, held: bool) -> Branch {
+    fn branch(namespace: &str, name: &str, user: &str, second: u32, is_in: bool) -> Branch {
         let mut branch: Branch = serde_json::from_value(json!({
             "metadata": {
                 "name": name, "namespace": namespace,
@@ -127,8 +134,11 @@ mod tests {
             "spec": {"id": name, "source": "db:5432/d", "version": 16, "requester": user},
         }))
         .expect("a branch");
-        if held {
-            branch.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        if is_in {
+            branch.status = Some(BranchStatus {
+                phase: BranchPhase::Making,
+                ..BranchStatus::default()
+            });
         }
         branch
     }
@@ -163,6 +173,27 @@ mod tests {
         assert_eq!(refused(&all, Some(0), None), ["first", "his", "third"]);
         all[2].metadata.deletion_timestamp = all[2].metadata.creation_timestamp.clone();
         assert_eq!(refused(&all, Some(2), None), [""; 0]);
+    }
+
+    #[test]
+    fn a_finalizer_that_its_user_wrote_lets_nobody_in() {
+        let mut all = [
+            branch("shop", "first", "alice", 1, true),
+            branch("shop", "second", "alice", 2, false),
+        ];
+        all[1].metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        assert_eq!(refused(&all, Some(1), None), ["second"]);
+        // Nor does what was told of a refusal.
+        let now = "2026-01-01T00:00:10Z".parse().expect("a time");
+        let told = plan_refused(&all[1], "refused: too many", now);
+        let Some(Action::Tell(status)) = told.first() else {
+            panic!("{told:?}");
+        };
+        all[1].status = Some((**status).clone());
+        assert_eq!(refused(&all, Some(1), None), ["second"]);
+        // One whose host answered stays in, whatever has become of it.
+        all[1].status.as_mut().expect("told").home = Some("bough-host-16".to_owned());
+        assert_eq!(refused(&all, Some(1), None), [""; 0]);
     }
 
     #[test]

@@ -2,41 +2,68 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::{DeleteParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
-use resources::SourceSpec;
 
-use super::{Home, HostSettings, build};
+use super::Home;
 use crate::step::StepError;
 
-/// Makes the host `home` of `namespace`. It stays with its bases, for the next branch, until somebody deletes it.
+/// Whether a host is there.
+#[derive(Debug)]
+pub(crate) enum Presence {
+    /// Its stateful set.
+    There(Box<StatefulSet>),
+    /// There is none, and none can be or is to be made; why, for people.
+    Gone(String),
+}
+
+/// Finds the host `home` of `namespace`; where it is missing and `needed`, it is made. It stays with its bases, for the
+/// next branch, until somebody deletes it.
 ///
 /// # Errors
 /// [`StepError::Api`] when the API server refuses or does not answer.
-pub(crate) async fn make(
+pub(crate) async fn have(
     client: &Client,
     namespace: &str,
     home: &Home,
-    source: Option<&SourceSpec>,
-    settings: &HostSettings,
-) -> Result<(), StepError> {
+    needed: bool,
+    build: impl FnOnce() -> StatefulSet,
+) -> Result<Presence, StepError> {
     let api: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
     let name = home.name();
-    let found = api
-        .get_opt(&name)
-        .await
-        .map_err(|source| failed("look at", namespace, &name, source))?;
-    if found.is_some() {
-        return Ok(());
+    let failed = |verb: &str, source| failed(verb, namespace, &name, source);
+    let found = api.get_opt(&name).await;
+    if let Some(found) = found.map_err(|source| failed("look at", source))? {
+        return Ok(Presence::There(Box::new(found)));
     }
-    let built = build(namespace, home, source, settings);
+    if !needed {
+        let why = format!("its host {name} is gone, with its data");
+        return Ok(Presence::Gone(why));
+    }
+    let built = build();
     match api.create(&PostParams::default(), &built).await {
-        Ok(_) => {
+        Ok(made) => {
             tracing::info!(namespace, name, "a branch host was made");
-            Ok(())
+            Ok(Presence::There(Box::new(made)))
         }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(source) => Err(failed("make", namespace, &name, source)),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            Ok(Presence::There(Box::new(built)))
+        }
+        Err(kube::Error::Api(status)) if is_of_a_namespace_that_goes(&status) => {
+            let why = format!("its namespace {namespace} is being deleted, and its host {name} with it");
+            Ok(Presence::Gone(why))
+        }
+        Err(source) => Err(failed("make", source)),
     }
+}
+
+/// Whether nothing can be made any more where it was tried
+/// (<https://pkg.go.dev/k8s.io/api/core/v1#pkg-constants>, `NamespaceTerminatingCause`).
+fn is_of_a_namespace_that_goes(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|it| &it.causes);
+    causes
+        .map(|it| it.reason.as_str())
+        .any(|reason| reason == "NamespaceTerminating")
 }
 
 /// Deletes the host `home` of `namespace`, with its volume.
@@ -64,5 +91,29 @@ fn failed(verb: &str, namespace: &str, name: &str, source: kube::Error) -> StepE
     StepError::Api {
         tried: format!("{verb} the branch host {name} in namespace {namespace}"),
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_goes_is_known_by_the_cause_of_the_refusal() {
+        let refused = |cause: &str| -> Status {
+            serde_json::from_value(json!({
+                "status": "Failure", "code": 403, "reason": "Forbidden",
+                "message": "unable to create new content in namespace shop because it is being terminated",
+                "details": {
+                    "name": "bough-host-16", "group": "apps", "kind": "statefulsets", "uid": "", "retryAfterSeconds": 0,
+                    "causes": [{"reason": cause, "message": "namespace shop is being terminated", "field": "metadata.namespace"}],
+                },
+            }))
+            .expect("a status")
+        };
+        assert!(is_of_a_namespace_that_goes(&refused("NamespaceTerminating")));
+        assert!(!is_of_a_namespace_that_goes(&refused("FieldValueInvalid")));
     }
 }

@@ -30,6 +30,16 @@ impl Group {
     pub(super) fn is_left(&self) -> bool {
         self.home.source.is_some() && self.source.is_none() && self.branches.is_empty()
     }
+
+    /// Whether a host that is missing is to be made. How the host of a source looks only the source says: once that is
+    /// gone, nobody makes it again. A branch that ends needs none.
+    pub(super) fn needs_host(&self) -> bool {
+        let goes = |it: &Branch| it.metadata.deletion_timestamp.is_some();
+        match (&self.home.source, &self.source) {
+            (Some(_), source) => source.is_some(),
+            (None, _) => !self.branches.iter().all(goes),
+        }
+    }
 }
 
 /// All of them; `there` are the hosts of sources that there are, each with its namespace.
@@ -100,6 +110,8 @@ fn home(branch: &Branch, sources: &[Source]) -> Home {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -214,5 +226,21 @@ mod tests {
                 assert!(!own.is_left(), "{set}, {sources:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_missing_host_is_made_for_who_stays_and_where_its_looks_are_known() {
+        let stays = branch("x", "other:5432/d", None);
+        let mut goes = branch("y", "other:5432/d", None);
+        goes.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        let needs = |branches: &[&Branch], sources: &[Source]| {
+            let branches = branches.iter().map(|it| (*it).clone()).collect();
+            groups(branches, sources, Vec::new())[0].needs_host()
+        };
+        assert!(needs(&[&stays, &goes], &[]));
+        assert!(!needs(&[&goes], &[]));
+        let on_source = branch("z", "other:5432/d", Some("bough-source-orders"));
+        assert!(needs(&[&on_source], &[source("orders", 16, "postgres")]));
+        assert!(!needs(&[&on_source], &[]), "nobody says how it looked");
     }
 }

@@ -1,0 +1,105 @@
+//! What ends under branches, or never begins: a namespace, a host whose image nobody has. Nothing of it holds anybody up.
+
+use anyhow::{Result, ensure};
+use fixtures::{TestEnv, eventually};
+use serde_json::{Value, json};
+
+use crate::kubernetes::{Cluster, LIMIT, Namespace};
+use crate::operator::Operator;
+
+/// The branch host of a story's branches.
+const SET: &str = "bough-host-16";
+
+/// Somebody's wish for a branch, without a session.
+fn ask(cluster: &Cluster, namespace: &Namespace<'_>, id: &str) -> Result<()> {
+    namespace.create(&json!({
+        "apiVersion": "bough.dev/v1alpha1", "kind": "Branch", "metadata": {"name": id},
+        "spec": {"id": id, "source": "db:5432/x", "version": 16, "requester": cluster.who()?},
+    }))
+}
+
+/// Waits until a branch's status is as wanted.
+fn wait_until(
+    namespace: &Namespace<'_>,
+    id: &str,
+    what: &str,
+    is: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    eventually(what, LIMIT, || {
+        let found = namespace.ask(&["get", "branches.bough.dev", id, "-o", "json"])?;
+        let found: Value = serde_json::from_str(&found)?;
+        Ok(is(&found["status"]).then_some(()))
+    })
+}
+
+/// Whether what a status says for people has all of these words.
+fn says(status: &Value, words: &[&str]) -> bool {
+    let message = status["message"].as_str().unwrap_or_default();
+    words.iter().all(|it| message.contains(it))
+}
+
+fn clear(user: &TestEnv, namespace: &Namespace<'_>) -> Result<String> {
+    let words = ["operator", "clear", "--namespace", namespace.name()];
+    let outcome = user.run(words, LIMIT)?;
+    ensure!(outcome.status.success(), "{}", outcome.stderr);
+    Ok(outcome.stderr)
+}
+
+#[test]
+fn a_namespace_goes_with_its_branches_and_a_host_that_is_broken_for_good_holds_nobody_up()
+-> Result<()> {
+    let cluster = Cluster::given()?;
+    let user = cluster.user()?;
+    let _operator = Operator::install(&cluster, &user, &[])?;
+    let goes = cluster.namespace("goes")?;
+    let stays = cluster.namespace("stays")?;
+    for namespace in [&goes, &stays] {
+        ask(&cluster, namespace, "story")?;
+    }
+    for namespace in [&goes, &stays] {
+        let home = |status: &Value| status["home"] == SET && !status["host"].is_null();
+        wait_until(namespace, "story", "the branch's home", home)?;
+    }
+    cluster.ask(&["delete", "namespace", goes.name(), "--timeout=120s"])?;
+
+    let broken = json!({"spec": {"template": {"spec": {"containers": [
+        {"name": "engine", "image": "localhost/nothing:16"},
+    ]}}}});
+    stays.ask(&["patch", "statefulset", SET, "-p", &broken.to_string()])?;
+    let pod = format!("{SET}-0");
+    stays.ask(&["delete", "pod", &pod, "--ignore-not-found"])?;
+    stays.ask(&["delete", "branches.bough.dev", "story", "--wait=false"])?;
+    wait_until(&stays, "story", "why it is still there", |status| {
+        status["phase"] == "Deleting" && says(status, &["once its host answers", "Image"])
+    })?;
+    let told = clear(&user, &stays)?;
+    ensure!(told.contains("ended: 1 branches, 1 branch hosts"), "{told}");
+    let left = stays.ask(&["get", "branches.bough.dev,statefulsets", "-o", "name"])?;
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
+}
+
+#[test]
+fn a_host_that_never_starts_holds_no_deletion_up_and_says_why_it_does_not() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let user = cluster.user()?;
+    let flags = ["--postgres-image", "localhost/nothing"];
+    let _operator = Operator::install(&cluster, &user, &flags)?;
+    let namespace = cluster.namespace("nothing")?;
+    for id in ["deleted", "cleared"] {
+        ask(&cluster, &namespace, id)?;
+        wait_until(&namespace, id, "why there is no host", |status| {
+            status["home"].is_null() && says(status, &["is not ready", "Image"])
+        })?;
+    }
+    let delete = ["delete", "branches.bough.dev", "deleted", "--timeout=30s"];
+    namespace.ask(&delete)?;
+    let told = clear(&user, &namespace)?;
+    ensure!(told.contains("ended: 1 branches, 1 branch hosts"), "{told}");
+    let left = namespace.ask(&["get", "branches.bough.dev,statefulsets", "-o", "name"])?;
+    ensure!(left.is_empty(), "{left}");
+    // Who goes at once needs no host.
+    ask(&cluster, &namespace, "brief")?;
+    namespace.ask(&["delete", "branches.bough.dev", "brief", "--timeout=30s"])?;
+    Ok(())
+}
