@@ -1,4 +1,5 @@
-//! What ends under branches, or never begins: a namespace, a host whose image nobody has. Nothing of it holds anybody up.
+//! What ends under branches, or never begins: a namespace, the operator's rights in one of several, a host whose image
+//! nobody has. Nothing of it holds anybody up.
 
 use anyhow::{Result, ensure};
 use fixtures::{TestEnv, eventually};
@@ -6,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::operator::Operator;
+use crate::users::{Right, User};
 
 /// The branch host of a story's branches.
 const SET: &str = "bough-host-16";
@@ -38,8 +40,9 @@ fn says(status: &Value, words: &[&str]) -> bool {
     words.iter().all(|it| message.contains(it))
 }
 
-fn clear(user: &TestEnv, namespace: &Namespace<'_>) -> Result<String> {
-    let words = ["operator", "clear", "--namespace", namespace.name()];
+fn clear(user: &TestEnv, namespaces: &[&Namespace<'_>]) -> Result<String> {
+    let places = namespaces.iter().flat_map(|it| ["--namespace", it.name()]);
+    let words: Vec<&str> = ["operator", "clear"].into_iter().chain(places).collect();
     let outcome = user.run(words, LIMIT)?;
     ensure!(outcome.status.success(), "{}", outcome.stderr);
     Ok(outcome.stderr)
@@ -72,7 +75,7 @@ fn a_namespace_goes_with_its_branches_and_a_host_that_is_broken_for_good_holds_n
     wait_until(&stays, "story", "why it is still there", |status| {
         status["phase"] == "Deleting" && says(status, &["once its host answers", "Image"])
     })?;
-    let told = clear(&user, &stays)?;
+    let told = clear(&user, &[&stays])?;
     ensure!(told.contains("ended: 1 branches, 1 branch hosts"), "{told}");
     let left = stays.ask(&["get", "branches.bough.dev,statefulsets", "-o", "name"])?;
     ensure!(left.is_empty(), "{left}");
@@ -94,12 +97,44 @@ fn a_host_that_never_starts_holds_no_deletion_up_and_says_why_it_does_not() -> R
     }
     let delete = ["delete", "branches.bough.dev", "deleted", "--timeout=30s"];
     namespace.ask(&delete)?;
-    let told = clear(&user, &namespace)?;
+    let told = clear(&user, &[&namespace])?;
     ensure!(told.contains("ended: 1 branches, 1 branch hosts"), "{told}");
     let left = namespace.ask(&["get", "branches.bough.dev,statefulsets", "-o", "name"])?;
     ensure!(left.is_empty(), "{left}");
     // Who goes at once needs no host.
     ask(&cluster, &namespace, "brief")?;
     namespace.ask(&["delete", "branches.bough.dev", "brief", "--timeout=30s"])?;
+    Ok(())
+}
+
+/// What ending everything of a namespace takes.
+const CLEARING: [Right<'_>; 2] = [
+    ("bough.dev", &["branches", "sources"], &["list", "delete"]),
+    ("apps", &["statefulsets"], &["list", "delete"]),
+];
+
+#[test]
+fn a_namespace_that_may_not_be_read_costs_the_others_nothing() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let user = cluster.user()?;
+    let (bank, shop) = (cluster.namespace("bank")?, cluster.namespace("shop")?);
+    let flags = ["--namespace", bank.name(), "--namespace", shop.name()];
+    let _operator = Operator::install(&cluster, &user, &flags)?;
+    // As it goes with its namespace.
+    bank.ask(&["delete", "rolebinding", "bough-branches"])?;
+    ask(&cluster, &shop, "story")?;
+    let home = |status: &Value| status["home"] == SET && !status["host"].is_null();
+    wait_until(&shop, "story", "the branch's home", home)?;
+
+    let somebody = User::new(&cluster, &shop, "somebody", &CLEARING)?;
+    let told = clear(&somebody.env, &[&bank, &shop])?;
+    ensure!(told.contains("ended: 1 branches, 1 branch hosts"), "{told}");
+    let words = format!("namespace {} may not be read", bank.name());
+    ensure!(told.contains(&words), "{told}");
+    let left = shop.ask(&["get", "branches.bough.dev,statefulsets", "-o", "name"])?;
+    ensure!(left.is_empty(), "{left}");
+    let words = ["operator", "clear", "--namespace", bank.name()];
+    let told = somebody.env.run(words, LIMIT)?.exit_code(3)?.stderr;
+    ensure!(told.contains("cannot list branches"), "{told}");
     Ok(())
 }

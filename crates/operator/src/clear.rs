@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::HOST_LABEL;
 use crate::host::Home;
+use crate::look::places;
 use crate::source;
 
 /// How long branches may take to end by the engines of their hosts. One that does not answer holds nobody up: it goes with
@@ -32,12 +33,14 @@ const END_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What was ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cleared {
     /// Branches.
     pub branches: usize,
     /// Branch hosts.
     pub hosts: usize,
+    /// Namespaces of several that may not be read, as those that are gone: what may be there was left.
+    pub left_out: Vec<String>,
 }
 
 /// Why something is left.
@@ -60,16 +63,38 @@ pub enum ClearError {
     },
 }
 
+impl ClearError {
+    fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => {
+                matches!(source.as_ref(), kube::Error::Api(status) if status.is_forbidden())
+            }
+            Self::Left { .. } => false,
+        }
+    }
+}
+
 /// Ends all branches and hosts of `namespaces`, of the whole cluster without any.
 ///
 /// # Errors
 /// [`ClearError`] where something is left, and may be tried again.
 pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, ClearError> {
-    let places: Vec<Option<&str>> = match namespaces {
-        [] => vec![None],
-        some => some.iter().map(|it| Some(it.as_str())).collect(),
-    };
     let mut cleared = Cleared::default();
+    let mut places = Vec::new();
+    let mut refused = None;
+    for place in places(namespaces) {
+        match (list::<Branch>(client, place, "branches").await, place) {
+            (Ok(_), _) => places.push(place),
+            (Err(error), Some(namespace)) if error.is_forbidden() => {
+                cleared.left_out.push(namespace.to_owned());
+                refused = Some(error);
+            }
+            (Err(error), _) => return Err(error),
+        }
+    }
+    if let (true, Some(error)) = (places.is_empty(), refused) {
+        return Err(error);
+    }
     for place in &places {
         // Before its host goes, which it would have made again.
         for source in list::<Source>(client, *place, "sources").await? {

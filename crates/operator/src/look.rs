@@ -1,10 +1,14 @@
-//! One look at everything: what there is, by who shares a host, then each host, its source and its branches in turn.
+//! One look at everything: what there is, by who shares a host, then the hosts side by side, each with its source and its
+//! branches.
 //!
 //! Owns the order. Leaves what is to be done to `branch` and `source`, which say it as pure functions.
 
 mod fetch;
 mod group;
 
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
@@ -14,10 +18,15 @@ use tokio::time::Instant;
 
 use crate::branch::{self, Action, Host};
 use crate::host::{self, Answering, Presence};
+use crate::limits::{Allowed, LimitError};
 use crate::observed::{HostState, Loop, Observed, Seen};
 use crate::step::StepError;
 use crate::{Settings, source};
+pub(crate) use fetch::places;
 use group::Group;
+
+/// Hosts that are looked at side by side: one that hangs takes half a minute for each question, and holds few others up.
+const HOSTS_AT_ONCE: usize = 16;
 
 /// Looks at everything once.
 pub(crate) async fn look(
@@ -28,76 +37,143 @@ pub(crate) async fn look(
 ) {
     let began = Instant::now();
     observed.turns(Loop::Branches);
-    let groups = match fetch::groups(client, &settings.namespaces).await {
-        Ok(groups) => groups,
-        Err(error) => return tell(observed, &error),
-    };
-    let allowed = match fetch::allowed(client, settings).await {
-        Ok(allowed) => allowed,
-        Err(error) => return tell(observed, &error),
+    let (groups, allowed) = match read(client, settings, observed).await {
+        Ok(read) => read,
+        Err(error) => {
+            tell(observed, &error);
+            return observed.looked(Some(error.told()));
+        }
     };
     observed.answered();
+    observed.looked(None);
     let all = groups.iter().flat_map(|group| &group.branches);
     let sources: Vec<&Source> = groups.iter().filter_map(|it| it.source.as_ref()).collect();
-    let refused = branch::refusals(all, &sources, &allowed);
+    let turn = Turn {
+        client,
+        settings,
+        observed,
+        refused: branch::refusals(all, &sources, &allowed),
+        now,
+    };
     let mut seen = Seen::default();
     for group in &groups {
-        observed.turns(Loop::Branches);
-        let branches = &group.branches;
-        let (out, within): (Vec<&Branch>, Vec<&Branch>) = branches
-            .iter()
-            .partition(|it| refused.contains_key(&branch::key(it)));
-        for it in out {
-            seen.branch(&group.namespace, BranchPhase::Failed, 0);
-            let actions = branch::plan_refused(it, &refused[&branch::key(it)], now);
-            perform(client, observed, it, actions, now).await;
+        for branch in &group.branches {
+            let status = branch.status.clone().unwrap_or_default();
+            let (phase, sessions) = match turn.refused.get(&branch::key(branch)) {
+                Some(_) => (BranchPhase::Failed, 0),
+                None => (status.phase, status.sessions),
+            };
+            seen.branch(&group.namespace, phase, sessions);
         }
-        if group.is_left() {
-            if let Err(error) = source::forget(client, &group.namespace, &group.home).await {
-                tell(observed, &error);
-            }
-        } else if !within.is_empty() || group.source.is_some() {
-            look_at(client, settings, observed, (group, &within), &mut seen, now).await;
+    }
+    let looks = stream::iter(&groups).map(|group| turn.take(group));
+    let states: Vec<_> = looks.buffer_unordered(HOSTS_AT_ONCE).collect().await;
+    for (group, state) in states {
+        if let Some(state) = state {
+            seen.host(&group.namespace, group.home.version, state);
         }
     }
     observed.figures.looked(&seen, began.elapsed());
 }
 
-/// Looks at one host, its source, and its branches.
-async fn look_at(
+/// What there is, and what is allowed. A namespace that cannot be read, as one that is gone, is told and left out whole: the
+/// others have an operator all the same.
+async fn read(
     client: &Client,
     settings: &Settings,
     observed: &Observed,
-    (group, branches): (&Group, &[&Branch]),
-    seen: &mut Seen,
+) -> Result<(Vec<Group>, Result<Allowed, LimitError>), StepError> {
+    let (mut groups, mut has_read, mut failed) = (Vec::new(), false, None);
+    for place in places(&settings.namespaces) {
+        match fetch::groups(client, place).await {
+            Ok(found) => {
+                has_read = true;
+                groups.extend(found);
+            }
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    tell(observed, &earlier);
+                }
+            }
+        }
+    }
+    match failed {
+        Some(error) if !has_read => return Err(error),
+        Some(error) => tell(observed, &error),
+        None => {}
+    }
+    let allowed = fetch::allowed(client, settings).await?;
+    Ok((groups, allowed))
+}
+
+/// What a look at one host goes by.
+struct Turn<'a> {
+    client: &'a Client,
+    settings: &'a Settings,
+    observed: &'a Observed,
+    refused: BTreeMap<branch::Key, String>,
     now: Timestamp,
-) {
-    for branch in branches {
-        let status = branch.status.clone().unwrap_or_default();
-        seen.branch(&group.namespace, status.phase, status.sessions);
+}
+
+impl Turn<'_> {
+    /// Looks at one host, its source, and its branches; gives how the host stands, where there is one.
+    async fn take<'g>(&self, group: &'g Group) -> (&'g Group, Option<HostState>) {
+        self.observed.turns(Loop::Branches);
+        let mut within = Vec::new();
+        for branch in &group.branches {
+            match self.refused.get(&branch::key(branch)) {
+                Some(why) => {
+                    let actions = branch::plan_refused(branch, why, self.now);
+                    self.perform(branch, actions).await;
+                }
+                None => within.push(branch),
+            }
+        }
+        if group.is_left() {
+            let forgotten = source::forget(self.client, &group.namespace, &group.home).await;
+            if let Err(error) = forgotten {
+                tell(self.observed, &error);
+            }
+            return (group, None);
+        }
+        if within.is_empty() && group.source.is_none() {
+            return (group, None);
+        }
+        (group, self.look_at(group, &within).await)
     }
-    let standing = stand(client, settings, group).await;
-    let state = match &standing {
-        Ok((_, Host::Answers { .. })) => Some(HostState::Answers),
-        Ok((_, Host::Starting(_))) => Some(HostState::Starting),
-        Ok((_, Host::Gone(_))) => None,
-        Err(_) => Some(HostState::Failing),
-    };
-    if let Some(state) = state {
-        seen.host(&group.namespace, group.home.version, state);
+
+    async fn look_at(&self, group: &Group, branches: &[&Branch]) -> Option<HostState> {
+        let standing = stand(self.client, self.settings, group).await;
+        let (answering, host) = match standing {
+            Ok(standing) => standing,
+            Err(error) => {
+                tell(self.observed, &error);
+                return Some(HostState::Failing);
+            }
+        };
+        if let Some(source) = &group.source
+            && let Err(error) = source::look(self.client, source, &answering, self.now).await
+        {
+            tell(self.observed, &error);
+        }
+        for branch in branches {
+            let actions = branch::plan(branch, &host, self.now);
+            self.perform(branch, actions).await;
+        }
+        match host {
+            Host::Answers { .. } => Some(HostState::Answers),
+            Host::Starting(_) => Some(HostState::Starting),
+            Host::Gone(_) => None,
+        }
     }
-    let (answering, host) = match standing {
-        Ok(standing) => standing,
-        Err(error) => return tell(observed, &error),
-    };
-    if let Some(source) = &group.source
-        && let Err(error) = source::look(client, source, &answering, now).await
-    {
-        tell(observed, &error);
-    }
-    for branch in branches {
-        let actions = branch::plan(branch, &host, now);
-        perform(client, observed, branch, actions, now).await;
+
+    /// Does what is to be done about one branch, up to the first step that fails.
+    async fn perform(&self, branch: &Branch, actions: Vec<Action>) {
+        for action in actions {
+            if let Err(error) = branch::action(self.client, branch, action, self.now).await {
+                return tell(self.observed, &error);
+            }
+        }
     }
 }
 
@@ -141,21 +217,6 @@ async fn ask(pods: &Api<Pod>, group: &Group, answering: &Answering) -> Result<Ho
             pod,
             words: error.to_string(),
         }),
-    }
-}
-
-/// Does what is to be done about one branch, up to the first step that fails.
-async fn perform(
-    client: &Client,
-    observed: &Observed,
-    branch: &Branch,
-    actions: Vec<Action>,
-    now: Timestamp,
-) {
-    for action in actions {
-        if let Err(error) = branch::action(client, branch, action, now).await {
-            return tell(observed, &error);
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   GET /livez     200; 503 where one turn of a loop takes longer than STUCK_AFTER: a restart cures it
-//!   GET /readyz    200; 503 where the API server has not answered for SILENT_AFTER
+//!   GET /readyz    200; 503 where for SILENT_AFTER the API server has not answered, or no look saw any branches
 //!   GET /metrics   the figures, as OpenMetrics
 //! ```
 //!
@@ -30,7 +30,7 @@ pub(crate) use figures::{Figures, HostState, Seen};
 /// A turn that takes longer hangs: every question in one has a limit far below.
 const STUCK_AFTER: Duration = Duration::from_secs(180);
 
-/// Without an answer of the API server for so long, this operator is of no use.
+/// Without an answer of the API server for so long, or without a look that could read anything, this operator is of no use.
 const SILENT_AFTER: Duration = Duration::from_secs(30);
 
 /// A loop of the operator.
@@ -48,6 +48,8 @@ struct Pulse {
     turns: BTreeMap<Loop, Instant>,
     /// When the API server last answered.
     answered: Option<Instant>,
+    /// Since when no look could read anything, and why the last one could not.
+    blind: Option<(Instant, String)>,
 }
 
 /// What is known of this operator.
@@ -66,12 +68,25 @@ impl Observed {
 
     /// A loop does not run any more, which is nothing bad.
     pub(crate) fn rests(&self, which: Loop) {
-        self.pulse().turns.remove(&which);
+        let mut pulse = self.pulse();
+        pulse.turns.remove(&which);
+        if which == Loop::Branches {
+            pulse.blind = None;
+        }
     }
 
     /// The API server answered.
     pub(crate) fn answered(&self) {
         self.pulse().answered = Some(Instant::now());
+    }
+
+    /// A look at branches read what there is, of one namespace at least; or nothing, with why.
+    pub(crate) fn looked(&self, failure: Option<String>) {
+        let mut pulse = self.pulse();
+        pulse.blind = failure.map(|why| {
+            let since = pulse.blind.as_ref().map(|(since, _)| *since);
+            (since.unwrap_or_else(Instant::now), why)
+        });
     }
 
     /// Why this operator should be started anew; none while it lives.
@@ -87,7 +102,14 @@ impl Observed {
 
     /// Why it does not work; none while it does.
     fn unready(&self, now: Instant) -> Option<String> {
-        match self.pulse().answered {
+        let pulse = self.pulse();
+        if let Some((since, why)) = &pulse.blind
+            && now - *since > SILENT_AFTER
+        {
+            let seconds = (now - *since).as_secs();
+            return Some(format!("no branches could be read for {seconds} s: {why}"));
+        }
+        match pulse.answered {
             None => Some("the API server has not answered yet".to_owned()),
             Some(last) if now - last > SILENT_AFTER => Some(format!(
                 "the API server has not answered for {} s",
@@ -173,5 +195,27 @@ mod tests {
         let late = Instant::now() + SILENT_AFTER + Duration::from_secs(1);
         let told = observed.unready(late).expect("it is silent");
         assert_eq!(told, "the API server has not answered for 31 s");
+    }
+
+    #[test]
+    fn who_leads_and_reads_nothing_is_not_ready_though_the_lease_is_answered() {
+        let observed = Observed::default();
+        observed.turns(Loop::Branches);
+        observed.looked(Some("cannot list branches: forbidden".to_owned()));
+        let late = Instant::now() + SILENT_AFTER + Duration::from_secs(1);
+        observed.pulse().answered = Some(late);
+        // A later failure counts from the first.
+        observed.looked(Some("cannot list sources: forbidden".to_owned()));
+        assert_eq!(observed.unready(Instant::now()), None);
+        assert_eq!(
+            observed.unready(late).as_deref(),
+            Some("no branches could be read for 31 s: cannot list sources: forbidden")
+        );
+        observed.looked(None);
+        assert_eq!(observed.unready(late), None);
+        // Who does not lead any more need not see.
+        observed.looked(Some("cannot list branches: forbidden".to_owned()));
+        observed.rests(Loop::Branches);
+        assert_eq!(observed.unready(late), None);
     }
 }

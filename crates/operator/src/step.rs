@@ -23,6 +23,14 @@ pub(crate) enum StepError {
 }
 
 impl StepError {
+    /// It with its cause, in a line.
+    pub(crate) fn told(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whose answer was missing, in a word.
     pub(crate) fn of(&self) -> &'static str {
         match self {

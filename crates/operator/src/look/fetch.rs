@@ -13,16 +13,24 @@ use crate::host::{Home, SOURCE_LABEL};
 use crate::limits::{Allowed, LIMITS_NAME, LimitError};
 use crate::step::StepError;
 
-/// Everything of these namespaces, or of the cluster without any, by who shares a host.
-pub(super) async fn groups(
-    client: &Client,
-    namespaces: &[String],
-) -> Result<Vec<Group>, StepError> {
+/// Where there is something to be looked at: each of these namespaces, or the whole cluster, which is none of them.
+pub(crate) fn places(namespaces: &[String]) -> Vec<Option<&str>> {
+    match namespaces {
+        [] => vec![None],
+        some => some.iter().map(|it| Some(it.as_str())).collect(),
+    }
+}
+
+/// Everything of one place, by who shares a host.
+///
+/// # Errors
+/// [`StepError::Api`] where something of it cannot be listed: a host whose branches nobody knows would count as left.
+pub(super) async fn groups(client: &Client, place: Option<&str>) -> Result<Vec<Group>, StepError> {
     let all = ListParams::default();
-    let branches = list(client, namespaces, &all, "branches").await?;
-    let sources = list(client, namespaces, &all, "sources").await?;
+    let branches = list(client, place, &all, "branches").await?;
+    let sources = list(client, place, &all, "sources").await?;
     let of_sources = ListParams::default().labels(SOURCE_LABEL);
-    let hosts: Vec<StatefulSet> = list(client, namespaces, &of_sources, "branch hosts").await?;
+    let hosts: Vec<StatefulSet> = list(client, place, &of_sources, "branch hosts").await?;
     let there = hosts
         .iter()
         .filter_map(|host| Some((host.namespace()?, Home::of(host)?)));
@@ -31,7 +39,7 @@ pub(super) async fn groups(
 
 async fn list<K>(
     client: &Client,
-    namespaces: &[String],
+    place: Option<&str>,
     which: &ListParams,
     what: &str,
 ) -> Result<Vec<K>, StepError>
@@ -39,26 +47,19 @@ where
     K: Clone + std::fmt::Debug + DeserializeOwned + Resource<Scope = NamespaceResourceScope>,
     K::DynamicType: Default,
 {
-    let apis: Vec<Api<K>> = match namespaces {
-        [] => vec![Api::all(client.clone())],
-        some => some
-            .iter()
-            .map(|it| Api::namespaced(client.clone(), it))
-            .collect(),
+    let api: Api<K> = match place {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     };
-    let mut found = Vec::new();
-    for api in apis {
-        let listed = api.list(which).await;
-        let listed = listed.map_err(|source| StepError::Api {
-            tried: match api.namespace() {
-                Some(namespace) => format!("list {what} in namespace {namespace}"),
-                None => format!("list {what}"),
-            },
-            source: Box::new(source),
-        })?;
-        found.extend(listed.items);
-    }
-    Ok(found)
+    let listed = api.list(which).await;
+    let listed = listed.map_err(|source| StepError::Api {
+        tried: match place {
+            Some(namespace) => format!("list {what} in namespace {namespace}"),
+            None => format!("list {what}"),
+        },
+        source: Box::new(source),
+    })?;
+    Ok(listed.items)
 }
 
 /// The limits of the administrator; none where the operator stands for no lead, and so has no namespace of its own.

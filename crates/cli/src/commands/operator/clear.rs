@@ -43,8 +43,17 @@ pub(super) async fn run(
 
 /// Says how many ended.
 pub(super) fn tell(ui: &Ui, cleared: Cleared) {
-    let Cleared { branches, hosts } = cleared;
+    let Cleared {
+        branches,
+        hosts,
+        left_out,
+    } = cleared;
     ui.note(&format!("ended: {branches} branches, {hosts} branch hosts"));
+    for namespace in left_out {
+        ui.note(&format!(
+            "namespace {namespace} may not be read, as one that is gone: what may be there is left"
+        ));
+    }
 }
 
 /// Ends them.
