@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{Signal, TestEnv, built_binary, eventually, http};
 use serde_json::Value;
 
+use crate::evictions::{evict, wait_until_back};
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::operator::{IMAGE, turn};
+use crate::operator::{IMAGE, NEXT_IMAGE, turn};
 use crate::shop::Shop;
 use crate::stage::{Branches, count_branches};
 use crate::walk_through::{ORDER, product, session_file, start_session};
@@ -181,11 +182,15 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     let reserved = http::post(port, "/api/inventory/reserve", ORDER)?;
     ensure!(reserved.status == 200, "{}", reserved.body);
 
-    helm.run(&[&["upgrade", "bough", chart][..], &all].concat())?;
+    let image = format!("image={NEXT_IMAGE}");
+    let next = ["upgrade", "bough", chart];
+    helm.run(&[&next[..], &all, &["--set", &image]].concat())?;
     let ready = "jsonpath={.status.readyReplicas}";
     let ready = cluster.ask(&["-n", NAMESPACE, "get", "deployment", NAMESPACE, "-o", ready])?;
     ensure!(ready == "2", "{ready}");
     ensure!(product(port)? == (1.into(), 99.into()));
+    reaches_hosts_with_their_next_pod(&cluster, namespace)?;
+    wait_until_back(&mut session, port, (1, 99))?;
     session.signal(Signal::TERM)?;
     drop(session.finish(LIMIT)?);
     // The new operator knows the branch, and another session finds it as it was.
@@ -196,6 +201,25 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     ensure!(count_branches(namespace)? == 1);
 
     takes_all_away(helm, &cluster, namespace)
+}
+
+/// A host has the new program with its next pod, and until then the old one.
+fn reaches_hosts_with_their_next_pod(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
+    let image = |of: &[&str], below: &str| {
+        let field = format!("jsonpath={{{below}.initContainers[0].image}}");
+        namespace.ask(&[&["get"], of, &["-o", &field]].concat())
+    };
+    eventually("what the host's next pod is to have", LIMIT, || {
+        let next = image(&["statefulset", "bough-host-16"], ".spec.template.spec")?;
+        Ok((next == NEXT_IMAGE).then_some(()))
+    })?;
+    let pod = ["pod", "bough-host-16-0"];
+    let now = image(&pod, ".spec")?;
+    ensure!(now == IMAGE, "the host was replaced under its sessions: {now}");
+    evict(cluster, namespace, pod[1])?;
+    let now = image(&pod, ".spec")?;
+    ensure!(now == NEXT_IMAGE, "{now}");
+    Ok(())
 }
 
 /// Uninstalls; nothing stays but what the API server itself keeps, and agents that have ended.

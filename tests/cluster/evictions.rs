@@ -32,13 +32,17 @@ pub(crate) fn evict(cluster: &Cluster, namespace: &Namespace<'_>, pod: &str) -> 
     namespace.wait_ready(pod)
 }
 
-/// Waits until the session's program has this many of the product again.
-pub(crate) fn wait_until_back(session: &mut Program, port: u16, stock: u32) -> Result<()> {
+/// Waits until the session's program has this many of the product again, and this many of them reserved.
+pub(crate) fn wait_until_back(
+    session: &mut Program,
+    port: u16,
+    (stock, reserved): (u32, u32),
+) -> Result<()> {
     eventually("the session's program and its branch", LIMIT, || {
         if let Some(end) = session.ended()? {
             anyhow::bail!("it ended with {end}: {}", session.stderr()?);
         }
-        Ok((product(port).ok() == Some((stock.into(), 0.into()))).then_some(()))
+        Ok((product(port).ok() == Some((stock.into(), reserved.into()))).then_some(()))
     })
 }
 
@@ -57,7 +61,7 @@ fn branches_outlive_the_eviction_of_their_host_and_are_told_lost_when_it_is_kill
     ensure!(product(port)? == (31.into(), 0.into()));
 
     evict(&cluster, namespace, POD)?;
-    wait_until_back(&mut session, port, 31)?;
+    wait_until_back(&mut session, port, (31, 0))?;
 
     // Killed without a word, servers leave behind what no recovery can tell from the whole.
     let kill = ["exec", POD, "-c", "engine", "--", "sh", "-c", "kill -9 -1"];

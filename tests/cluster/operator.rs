@@ -13,6 +13,9 @@ use crate::kubernetes::{Cluster, LIMIT};
 /// Our image, as `cargo xtask test --cluster` loads it.
 pub(crate) const IMAGE: &str = "localhost/bough:dev";
 
+/// The same under another name, as an upgrade has one.
+pub(crate) const NEXT_IMAGE: &str = "localhost/bough:next";
+
 /// Held by the story that has the operator.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 

@@ -109,7 +109,7 @@ fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     let psql = ["db-branches", "-n", namespace.name(), "psql"];
     user.run([&psql[..], &words].concat(), LIMIT)?.success()?;
     evict(&cluster, namespace, "bough-source-inventory-0")?;
-    wait_until_back(&mut session, port, 78)?;
+    wait_until_back(&mut session, port, (78, 0))?;
     session.signal(Signal::TERM)?;
     session.finish(LIMIT).map(drop)?;
     drop(Branches(namespace));
@@ -197,6 +197,30 @@ fn a_source_that_refuses_says_so_and_no_password() -> Result<()> {
     );
     let events = namespace.ask(&["get", "pods,events", "-o", "json"])?;
     ensure!(!events.contains("not-this-one"), "in what anybody may read");
+
+    // The pod has the Secret that it was made with: the engine is not told of what it cannot read.
+    let other = json!({"spec": {"connection": {"name": "database", "key": "url"}}}).to_string();
+    let patch = ["patch", "sources.bough.dev", "inventory", "--type=merge"];
+    namespace.ask(&[&patch[..], &["-p", &other]].concat())?;
+    let pod = "bough-source-inventory-0";
+    let words = format!("still has the key url of the Secret wrong: `kubectl delete pod {pod}`");
+    eventually("what the host still has", LIMIT, || {
+        let text = namespace.ask(&["get", "sources.bough.dev", "inventory", "-o", "json"])?;
+        let source: Value = serde_json::from_str(&text)?;
+        let status = &source["status"];
+        ensure!(status["state"] == "failed", "{status}");
+        let told = status["message"].as_str().unwrap_or_default();
+        let is_seen = status["observedGeneration"] == source["metadata"]["generation"];
+        Ok((told.contains(&words) && !is_seen).then_some(()))
+    })?;
+    grant_replication(namespace)?;
+    namespace.ask(&["delete", "pod", pod])?;
+    wait_until(namespace, "inventory", "following", LIMIT)?;
+    let other = json!({"spec": {"version": 17}}).to_string();
+    let refused = namespace.ask(&[&patch[..], &["-p", &other]].concat());
+    let refused = refused.err().context("another version was taken")?;
+    let words = "a source keeps its version";
+    ensure!(refused.to_string().contains(words), "{refused}");
     namespace
         .ask(&["delete", "sources.bough.dev", "inventory"])
         .map(drop)

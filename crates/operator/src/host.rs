@@ -5,30 +5,25 @@
 //! `pods/exec` (`engine`), a branch is reached through `pods/portforward`. A source's connection strings come as files of
 //! its Secret, which the kubelet lays there: the operator reads none.
 
+mod connections;
 mod engine;
 mod presence;
+mod renewal;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use resources::{SecretKey, SourceSpec};
+use resources::SourceSpec;
 use serde_json::{Value, json};
 
+pub(crate) use connections::{Laid, REPLICATION_FILE, SOURCE_DIR, URL_FILE, wanted};
 pub(crate) use engine::{Answering, ask, ask_with, look, unready};
 pub(crate) use presence::{Presence, delete, have};
+pub(crate) use renewal::renew;
 
 /// The label of every host, with its version.
 pub const HOST_LABEL: &str = "bough.dev/host";
 
 /// The label of a source's host, with the source's name.
 pub const SOURCE_LABEL: &str = "bough.dev/source";
-
-/// Where a source's host has its connection strings.
-pub(crate) const SOURCE_DIR: &str = "/etc/bough/source";
-
-/// The file of a source's connection string there.
-pub(crate) const URL_FILE: &str = "url";
-
-/// The file of the one for replication, where the source has one.
-pub(crate) const REPLICATION_FILE: &str = "replication";
 
 /// What the name of a source's host begins with.
 const OF_SOURCE: &str = "bough-source-";
@@ -44,6 +39,9 @@ pub const DATA_DIR: &str = "/var/lib/bough/engine";
 
 /// The container that the engine runs in.
 pub const CONTAINER: &str = "engine";
+
+/// The container that brings the program.
+const PROGRAM_CONTAINER: &str = "program";
 
 /// How long a host has to stop its servers and sync what they wrote, in seconds.
 const STOP_SECONDS: u32 = 90;
@@ -127,7 +125,7 @@ pub(crate) fn build(
         json!({"name": "tmp", "emptyDir": {}}),
         json!({"name": "shm", "emptyDir": {"medium": "Memory"}}),
     ];
-    volumes.extend(source.map(connections));
+    volumes.extend(source.map(connections::volume));
     let storage = source.and_then(|it| it.storage.as_ref());
     let class = storage
         .and_then(|it| it.class.as_ref())
@@ -153,6 +151,8 @@ pub(crate) fn build(
         "spec": {
             "serviceName": name,
             "replicas": 1,
+            // What was renewed holds from the next pod on: nobody's session is cut off for it.
+            "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": labels},
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
             "template": {"metadata": {"labels": labels}, "spec": pod},
@@ -167,20 +167,6 @@ pub(crate) fn build(
         },
     });
     serde_json::from_value(written).expect("what stands above is a stateful set")
-}
-
-/// The volume with a source's connection strings, which the host's account alone reads.
-fn connections(source: &SourceSpec) -> Value {
-    let file = |of: &SecretKey, path: &str| {
-        let item = json!({"key": of.key, "path": path});
-        json!({"secret": {"name": of.name, "items": [item]}})
-    };
-    let replication = source.replication.as_ref();
-    let files: Vec<Value> = [file(&source.connection, URL_FILE)]
-        .into_iter()
-        .chain(replication.map(|of| file(of, REPLICATION_FILE)))
-        .collect();
-    json!({"name": "source", "projected": {"defaultMode": 0o440, "sources": files}})
 }
 
 /// The containers of a host's pod, in the order in which they run.
@@ -202,7 +188,7 @@ impl Containers {
         let mut bin_of_engine = bin.clone();
         bin_of_engine["readOnly"] = json!(true);
         let program = json!({
-            "name": "program",
+            "name": PROGRAM_CONTAINER,
             "image": settings.image,
             "imagePullPolicy": "IfNotPresent",
             "command": ["/bough", "operator", "copy-program", PROGRAM],
@@ -217,7 +203,7 @@ impl Containers {
             json!({"name": "tmp", "mountPath": "/tmp"}),
             json!({"name": "shm", "mountPath": "/dev/shm"}),
         ];
-        let connections = json!({"name": "source", "mountPath": SOURCE_DIR, "readOnly": true});
+        let connections = json!({"name": connections::VOLUME, "mountPath": SOURCE_DIR, "readOnly": true});
         mounts.extend(source.map(|_| connections));
         let engine = json!({
             "name": CONTAINER,

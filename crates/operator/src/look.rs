@@ -17,7 +17,7 @@ use resources::{Branch, BranchPhase, Source};
 use tokio::time::Instant;
 
 use crate::branch::{self, Action, Host};
-use crate::host::{self, Answering, Presence};
+use crate::host::{self, Answering, Home, Presence};
 use crate::limits::{Allowed, LimitError};
 use crate::observed::{HostState, Loop, Observed, Seen};
 use crate::step::StepError;
@@ -143,7 +143,7 @@ impl Turn<'_> {
     }
 
     async fn look_at(&self, group: &Group, branches: &[&Branch]) -> Option<HostState> {
-        let standing = stand(self.client, self.settings, group).await;
+        let standing = stand(self, group).await;
         let (answering, host) = match standing {
             Ok(standing) => standing,
             Err(error) => {
@@ -177,18 +177,26 @@ impl Turn<'_> {
     }
 }
 
-/// Makes the host of `group` where it is missing and needed; how it stands, and what its engine has.
-async fn stand(
-    client: &Client,
-    settings: &Settings,
-    group: &Group,
-) -> Result<(Answering, Host), StepError> {
+/// Makes the host of `group` where it is missing and needed, renews one that is there; how it stands, and what its engine
+/// has.
+async fn stand(turn: &Turn<'_>, group: &Group) -> Result<(Answering, Host), StepError> {
+    let client = turn.client;
     let (namespace, home) = (&group.namespace, &group.home);
     let spec = group.source.as_ref().map(|it| &it.spec);
-    let build = || host::build(namespace, home, spec, &settings.host);
+    let today = host::build(namespace, home, spec, &turn.settings.host);
     let needed = group.needs_host();
-    if let Presence::Gone(why) = host::have(client, namespace, home, needed, build).await? {
-        return Ok((Answering::Starting(why.clone()), Host::Gone(why)));
+    let there = match host::have(client, namespace, home, needed, &today).await? {
+        Presence::There(there) => there,
+        Presence::Gone(why) => return Ok((Answering::Starting(why.clone()), Host::Gone(why))),
+    };
+    if let Some(other) = Home::of(&there).filter(|it| it != home) {
+        let (name, version) = (home.name(), other.version);
+        let why = format!("its host {name} is version {version}'s until the last branch there is gone");
+        return Ok((Answering::Starting(why.clone()), Host::Starting(why)));
+    }
+    // One that is as it was serves all the same.
+    if let Err(error) = host::renew(client, namespace, home, &there, &today).await {
+        tell(turn.observed, &error);
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), &group.namespace);
     let answering = host::look(&pods, &group.home).await?;
@@ -200,7 +208,7 @@ async fn stand(
 async fn ask(pods: &Api<Pod>, group: &Group, answering: &Answering) -> Result<Host, StepError> {
     let pod = match answering {
         Answering::Starting(why) => return Ok(Host::Starting(why.clone())),
-        Answering::In(pod) => pod.clone(),
+        Answering::In { pod, .. } => pod.clone(),
     };
     let words = [
         "db-branches",

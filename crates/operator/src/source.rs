@@ -29,7 +29,11 @@ pub(crate) async fn look(
 ) -> Result<(), StepError> {
     let kept = match answering {
         Answering::Starting(why) => Kept::Starting(why.clone()),
-        Answering::In(pod) => {
+        Answering::In { pod, laid } if *laid != host::wanted(&source.spec) => Kept::Outdated {
+            pod: pod.clone(),
+            laid: laid.clone(),
+        },
+        Answering::In { pod, .. } => {
             let pods: Api<Pod> =
                 Api::namespaced(client.clone(), &source.namespace().unwrap_or_default());
             let known = apply::known(&pods, pod, source).await?;
@@ -71,7 +75,7 @@ pub(crate) async fn release(
     home: &Home,
 ) -> Result<(), StepError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    if let (Answering::In(pod), Some(name)) = (host::look(&pods, home).await?, &home.source)
+    if let (Answering::In { pod, .. }, Some(name)) = (host::look(&pods, home).await?, &home.source)
         && let Err(error) = host::ask(&pods, &pod, &["source", "rm", name]).await
     {
         tracing::warn!(namespace, name, "the source was not told: {error}");

@@ -36,6 +36,7 @@ pub const SOURCE_NAME_CHARS_MAX: usize = 39;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.version == oldSelf.version", "a source keeps its version: delete it and make another one"))]
 pub struct SourceSpec {
     /// The Secret with its connection string, which may read all that is to be copied.
     pub connection: SecretKey,

@@ -113,6 +113,10 @@ fn what_several_fields_decide_is_a_rule() {
     }
     assert!(!has("", "oldSelf.ttlSeconds"), "{found:#?}");
     assert!(has("/properties/copy", "self.tables"), "{found:#?}");
+    let mut found = Vec::new();
+    rules(&schema("Source"), "", &mut found);
+    let version = "/properties/spec: self.version == oldSelf.version";
+    assert!(found.iter().any(|it| it == version), "{found:#?}");
 }
 
 #[test]

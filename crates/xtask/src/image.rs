@@ -84,6 +84,14 @@ impl Program {
             Self::Inventory => "localhost/metalmart/inventory:dev",
         }
     }
+
+    /// By what else: an upgrade names another image.
+    fn also(self) -> &'static [&'static str] {
+        match self {
+            Self::Bough => &["localhost/bough:next"],
+            Self::Inventory => &[],
+        }
+    }
 }
 
 /// An archive of an image.
@@ -118,7 +126,8 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
 pub(crate) fn make(program: Program, profile: Profile, output: Option<&Path>) -> Result<Archive> {
     let built = test::build(program.package(), program.file(), profile)?;
     let path = output.map_or_else(|| built.with_extension("image.tar"), Path::to_owned);
-    let image = of_program(program.image(), program.file(), &built)?;
+    let mut image = of_program(program.image(), program.file(), &built)?;
+    image.also = program.also();
     write(&image, &path)?;
     Ok(Archive {
         name: program.image().to_owned(),
@@ -143,6 +152,7 @@ pub(crate) fn of_program<'a>(name: &'a str, file: &str, program: &Path) -> Resul
     layer.program(file, program)?;
     Ok(Image {
         name,
+        also: &[],
         layers: vec![Blob::of_layer(layer)?],
         config: json!({
             "User": format!("{ACCOUNT}:{ACCOUNT}"),
@@ -249,6 +259,7 @@ mod tests {
         let archive = dir.path().join("images/one.tar");
         let image = |layers| Image {
             name: "localhost/one:1",
+            also: &[],
             layers,
             config: json!({}),
         };

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::Api;
 use kube::api::AttachParams;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::connections::{Laid, laid};
 use super::{CONTAINER, Home, PROGRAM};
 use crate::step::StepError;
 
@@ -23,8 +24,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) enum Answering {
     /// Not yet; why, for people.
     Starting(String),
-    /// In this pod.
-    In(String),
+    /// Yes.
+    In {
+        /// In this pod.
+        pod: String,
+        /// What of its source's Secrets it has.
+        laid: Vec<Laid>,
+    },
 }
 
 /// How the pod of a host stands.
@@ -37,10 +43,15 @@ pub(crate) async fn look(pods: &Api<Pod>, home: &Home) -> Result<Answering, Step
         tried: format!("look at the pod {name}"),
         source: Box::new(source),
     })?;
-    Ok(match found.as_ref().map(unready) {
-        None => Answering::Starting(format!("its host {name} is not there yet")),
-        Some(Some(why)) => Answering::Starting(format!("its host {name} is not ready: {why}")),
-        Some(None) => Answering::In(name),
+    let Some(found) = found else {
+        return Ok(Answering::Starting(format!("its host {name} is not there yet")));
+    };
+    Ok(match unready(&found) {
+        Some(why) => Answering::Starting(format!("its host {name} is not ready: {why}")),
+        None => Answering::In {
+            pod: name,
+            laid: laid(found.spec.as_ref().and_then(|it| it.volumes.as_ref())),
+        },
     })
 }
 
@@ -52,18 +63,36 @@ pub(crate) fn unready(pod: &Pod) -> Option<String> {
     if pod.metadata.deletion_timestamp.is_none() && ready.any(|it| it.status == "True") {
         return None;
     }
-    let containers = status
-        .iter()
-        .flat_map(|it| it.container_statuses.iter().flatten());
-    let mut waiting =
-        containers.filter_map(|it| it.state.as_ref()?.waiting.as_ref()?.reason.clone());
-    let phase = status.and_then(|it| it.phase.clone());
+    let inner = |statuses: &[ContainerStatus]| statuses.iter().find_map(hindrance);
+    let of = |statuses: &Option<Vec<ContainerStatus>>| inner(statuses.as_deref().unwrap_or_default());
+    let outer = || {
+        let status = status?;
+        let mut conditions = status.conditions.iter().flatten();
+        let unplaced = conditions.find(|it| it.type_ == "PodScheduled" && it.status == "False")?;
+        let message = unplaced.message.clone();
+        message.or_else(|| unplaced.reason.clone())
+    };
     Some(
-        waiting
-            .next()
-            .or(phase)
+        status
+            .and_then(|it| of(&it.init_container_statuses))
+            .or_else(outer)
+            .or_else(|| of(&status?.container_statuses))
+            .or_else(|| status?.phase.clone())
             .unwrap_or_else(|| "unknown".to_owned()),
     )
+}
+
+/// What a container is held up by: not that it waits for its turn, which others are held up by.
+fn hindrance(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.clone()?;
+        let is_turn = reason == "PodInitializing" || reason == "ContainerCreating";
+        return Some(reason).filter(|_| !is_turn);
+    }
+    let ended = state.terminated.as_ref().filter(|it| it.exit_code != 0)?;
+    let reason = ended.reason.clone().unwrap_or_else(|| "Error".to_owned());
+    Some(format!("{} ended: {reason}", container.name))
 }
 
 /// Has the host's own program ask its engine; answers with what it prints, within [`ANSWER_WITHIN`].
@@ -116,4 +145,51 @@ async fn read(stream: Option<impl AsyncRead + Unpin>) -> String {
         let _cut = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await;
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_holds_a_pod_up_is_told_by_whoever_knows_it() {
+        let told = |status: Value| {
+            let pod = json!({"metadata": {"name": "p"}, "status": status});
+            unready(&serde_json::from_value(pod).expect("a pod"))
+        };
+        let one = |name: &str, state: Value| {
+            json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+        };
+        let waits = |reason: &str| json!({"waiting": {"reason": reason}});
+        let of_init = told(json!({
+            "phase": "Pending",
+            "initContainerStatuses": [one("program", waits("ImagePullBackOff"))],
+            "containerStatuses": [one("engine", waits("PodInitializing"))],
+        }));
+        assert_eq!(of_init.as_deref(), Some("ImagePullBackOff"));
+        let ended = told(json!({
+            "phase": "Pending",
+            "initContainerStatuses": [one("program", json!({"terminated": {"exitCode": 1, "reason": "Error"}}))],
+            "containerStatuses": [one("engine", waits("PodInitializing"))],
+        }));
+        assert_eq!(ended.as_deref(), Some("program ended: Error"));
+        let words = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
+        let unplaced = told(json!({
+            "phase": "Pending",
+            "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}],
+        }));
+        assert_eq!(unplaced.as_deref(), Some(words));
+        let engine = told(json!({
+            "phase": "Running",
+            "initContainerStatuses": [one("program", json!({"terminated": {"exitCode": 0}}))],
+            "containerStatuses": [one("engine", waits("CrashLoopBackOff"))],
+        }));
+        assert_eq!(engine.as_deref(), Some("CrashLoopBackOff"));
+        let turn = told(json!({"phase": "Pending", "containerStatuses": [one("engine", waits("ContainerCreating"))]}));
+        assert_eq!(turn.as_deref(), Some("Pending"));
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        assert_eq!(told(json!({"phase": "Running", "conditions": ready})), None);
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) enum Presence {
     Gone(String),
 }
 
-/// Finds the host `home` of `namespace`; where it is missing and `needed`, it is made. It stays with its bases, for the
+/// Finds the host `home` of `namespace`; where it is missing and `needed`, it is made as `today`. It stays with its bases, for the
 /// next branch, until somebody deletes it.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub(crate) async fn have(
     namespace: &str,
     home: &Home,
     needed: bool,
-    build: impl FnOnce() -> StatefulSet,
+    today: &StatefulSet,
 ) -> Result<Presence, StepError> {
     let api: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
     let name = home.name();
@@ -40,14 +40,13 @@ pub(crate) async fn have(
         let why = format!("its host {name} is gone, with its data");
         return Ok(Presence::Gone(why));
     }
-    let built = build();
-    match api.create(&PostParams::default(), &built).await {
+    match api.create(&PostParams::default(), today).await {
         Ok(made) => {
             tracing::info!(namespace, name, "a branch host was made");
             Ok(Presence::There(Box::new(made)))
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            Ok(Presence::There(Box::new(built)))
+            Ok(Presence::There(Box::new(today.clone())))
         }
         Err(kube::Error::Api(status)) if is_of_a_namespace_that_goes(&status) => {
             let why = format!("its namespace {namespace} is being deleted, and its host {name} with it");

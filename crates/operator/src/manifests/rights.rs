@@ -22,7 +22,7 @@ const OF_BRANCHES: &[Row] = &[
     (
         "apps",
         &["statefulsets"],
-        &["get", "list", "create", "delete"],
+        &["get", "list", "create", "patch", "delete"],
     ),
     ("events.k8s.io", &["events"], &["create"]),
     ("", &["pods"], &["get"]),

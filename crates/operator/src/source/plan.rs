@@ -10,6 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use model::engine_api::{BaseActivity, BaseMode, SourceView};
 use resources::{Source, SourceStatus};
 
+use crate::host::Laid;
+
 /// How long after it failed, or while nothing arrives from it, a source is added again: its Secret may have become
 /// another one.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -25,6 +27,14 @@ const FAILED: &str = "failed";
 pub(super) enum Kept {
     /// The host does not answer yet; why, for people.
     Starting(String),
+    /// Its pod has other Secrets than the resource names: what the engine would read there is another source's, or an
+    /// earlier one's.
+    Outdated {
+        /// The host's pod.
+        pod: String,
+        /// What it has.
+        laid: Vec<Laid>,
+    },
     /// The engine answers.
     In {
         /// The host's pod.
@@ -72,6 +82,13 @@ pub(super) fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<Sou
             wanted.state = Some("starting".to_owned());
             wanted.message = Some(why.clone());
         }
+        Kept::Outdated { pod, laid } => {
+            // Nor has it then.
+            wanted.observed_generation = before.observed_generation;
+            wanted.state = Some(FAILED.to_owned());
+            wanted.host = Some(pod.clone());
+            wanted.message = Some(outdated(pod, laid));
+        }
         Kept::Refused { pod, words } => {
             wanted.state = Some(FAILED.to_owned());
             wanted.host = Some(pod.clone());
@@ -113,6 +130,18 @@ pub(super) fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<Sou
         .is_some_and(|it| tried.contains(&it));
     let tried = tried && is_past(&before, RETRY_AFTER, now);
     (!same || moved || tried).then_some(wanted)
+}
+
+/// What a pod has, and how it comes to have what it should.
+fn outdated(pod: &str, laid: &[Laid]) -> String {
+    let laid: Vec<String> = laid
+        .iter()
+        .map(|it| format!("the key {} of the Secret {}", it.key, it.secret))
+        .collect();
+    format!(
+        "its host still has {}: `kubectl delete pod {pod}` gives it what is wanted now, and its branches come back",
+        laid.join(" and ")
+    )
 }
 
 /// Whether nothing arrives from a source whose base lives.
@@ -292,5 +321,35 @@ mod tests {
         assert_eq!(told.position.as_deref(), Some("0/2"));
         let same = kept("0/1", Value::Null);
         assert_eq!(status(&source, &same, at("2026-01-02T13:00:00Z")), None);
+    }
+
+    #[test]
+    fn a_host_with_other_secrets_is_told_nothing_and_says_how_it_gets_them() {
+        let known = kept("0/1", Value::Null);
+        let told = status(&source(1, None), &known, at(TOLD)).expect("news");
+        let edited = source(2, Some(told));
+        let old = Kept::Outdated {
+            pod: "bough-source-orders-0".to_owned(),
+            laid: vec![Laid {
+                file: "url".to_owned(),
+                secret: "old".to_owned(),
+                key: "k".to_owned(),
+            }],
+        };
+        let now = at("2026-01-02T12:00:10Z");
+        assert!(!is_due(&edited, &old, now));
+        let told = status(&edited, &old, now).expect("news");
+        assert_eq!(
+            (told.state.as_deref(), told.observed_generation),
+            (Some(FAILED), 1)
+        );
+        let message = told.message.as_deref().expect("a message");
+        for words in ["the key k of the Secret old", "kubectl delete pod bough-source-orders-0"] {
+            assert!(message.contains(words), "{message}");
+        }
+        let waits = source(2, Some(told));
+        assert_eq!(status(&waits, &old, now), None, "told once");
+        // Its next pod has them, and its engine is told at once.
+        assert!(is_due(&waits, &known, now));
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn own(place: &Place, programs: &Programs) -> Result<Vec<Archive>> {
         layer.program(file, program)?;
         let image = Image {
             name,
+            also: &[],
             layers: vec![Blob::of_layer(layer)?],
             config: json!({ "Entrypoint": [format!("/{file}")] }),
         };

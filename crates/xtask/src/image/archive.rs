@@ -25,6 +25,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(crate) struct Image<'a> {
     /// What it is asked for by, with its tag.
     pub(crate) name: &'a str,
+    /// Other names of the same one.
+    pub(crate) also: &'static [&'static str],
     /// From the lowest to the highest.
     pub(crate) layers: Vec<Blob>,
     /// What a container of it runs and as whom: the `config` of the Image Format.
@@ -116,12 +118,17 @@ pub(crate) fn pack(image: &Image<'_>, to: impl Write) -> Result<()> {
         "layers": layers.collect::<Vec<_>>(),
     });
     let manifest = Blob::of(manifest.to_string().into_bytes());
-    let mut described = manifest.describe(MANIFEST_TYPE);
-    described["annotations"] = json!({
-        "io.containerd.image.name": image.name,
-        "org.opencontainers.image.ref.name": image.name.rsplit(':').next(),
+    let names = [image.name].into_iter().chain(image.also.iter().copied());
+    let described = names.map(|name| {
+        let mut described = manifest.describe(MANIFEST_TYPE);
+        described["annotations"] = json!({
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": name.rsplit(':').next(),
+        });
+        described
     });
-    let index = json!({ "schemaVersion": 2, "manifests": [described] }).to_string();
+    let described: Vec<Value> = described.collect();
+    let index = json!({ "schemaVersion": 2, "manifests": described }).to_string();
     let mut archive = tar::Builder::new(to);
     for blob in image.layers.iter().chain([&config, &manifest]) {
         blob.append(&mut archive)?;
@@ -216,6 +223,7 @@ mod tests {
             upper.file("bin/program", 0o755, b"content").expect("in");
             let image = Image {
                 name: "localhost/one:1",
+                also: &["localhost/one:2"],
                 layers: vec![
                     Blob::of_file(&base).expect("read"),
                     Blob::of_layer(upper).expect("finished"),
@@ -240,6 +248,10 @@ mod tests {
         let manifest = &index["manifests"][0];
         let named = &manifest["annotations"]["io.containerd.image.name"];
         assert_eq!(named, "localhost/one:1");
+        let other = &index["manifests"][1];
+        assert_eq!(other["digest"], manifest["digest"]);
+        let named = &other["annotations"]["io.containerd.image.name"];
+        assert_eq!(named, "localhost/one:2");
         let manifest: Value = serde_json::from_slice(&blob(manifest)).expect("JSON");
         let config: Value = serde_json::from_slice(&blob(&manifest["config"])).expect("JSON");
         assert_eq!(config["config"]["Entrypoint"][0], "/bin/program");

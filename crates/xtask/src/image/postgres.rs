@@ -38,6 +38,7 @@ pub(super) fn image<'a>(
     let programs = programs(major, servers)?;
     Ok(Image {
         name,
+        also: &[],
         layers: vec![
             Blob::of_file(base)?,
             Blob::of_layer(accounts)?,
