@@ -65,6 +65,9 @@ fn an_administrator_installs_watches_and_takes_away_what_makes_branches() -> Res
         let leaders = operators.iter().filter(|it| it["leads"] == true).count();
         Ok((are_ready && leaders == 1).then_some(()))
     })?;
+    for it in status()?["operators"].as_array().into_iter().flatten() {
+        ensure!(it["namespace"] == "bough-operator", "{it}");
+    }
     let namespace = cluster.namespace("administrator")?;
     let who = cluster.who()?;
     namespace.create(&json!({

@@ -5,6 +5,7 @@
 //! of the others.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -38,6 +39,8 @@ pub struct Standing {
 /// One operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OperatorStanding {
+    /// Its namespace.
+    pub namespace: String,
     /// Its pod.
     pub pod: String,
     /// Whether it is the one that works.
@@ -155,29 +158,47 @@ where
     }
 }
 
+/// The operators of every namespace: a release may be in any. Who may not look further sees those of the usual one.
 async fn operators(client: &Client) -> Result<Vec<OperatorStanding>, StandingError> {
-    let which = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
-    let pods: Vec<Pod> = list(client, Some(NAME), which, "pods").await?;
-    let leases: Api<Lease> = Api::namespaced(client.clone(), NAME);
-    let lease = leases
-        .get_opt(LEASE_NAME)
-        .await
-        .map_err(|source| StandingError {
-            tried: "see who leads".to_owned(),
-            right: format!("get leases.coordination.k8s.io -n {NAME}"),
-            source: Box::new(source),
-        })?;
-    let leader = lease.and_then(|lease| lease.spec?.holder_identity);
-    let told = pods.iter().map(|pod| OperatorStanding {
-        pod: pod.name_any(),
-        leads: leader.as_deref() == Some(pod.name_any().as_str()),
-        unready: unready(pod),
-        image: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.containers.first()?.image.clone()),
+    let which = || ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+    let pods: Vec<Pod> = match list(client, None, which(), "pods").await {
+        Ok(pods) => pods,
+        Err(_) => list(client, Some(NAME), which(), "pods").await?,
+    };
+    let mut leaders = BTreeMap::new();
+    for namespace in pods.iter().filter_map(ResourceExt::namespace) {
+        if let Entry::Vacant(untold) = leaders.entry(namespace) {
+            let leader = leader(client, untold.key()).await?;
+            untold.insert(leader);
+        }
+    }
+    let told = pods.iter().map(|pod| {
+        let namespace = pod.namespace().unwrap_or_default();
+        let leader = leaders.get(&namespace).cloned().flatten();
+        OperatorStanding {
+            pod: pod.name_any(),
+            leads: leader.as_deref() == Some(pod.name_any().as_str()),
+            unready: unready(pod),
+            image: pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.containers.first()?.image.clone()),
+            namespace,
+        }
     });
     Ok(told.collect())
+}
+
+/// The pod that leads the operators of a namespace.
+async fn leader(client: &Client, namespace: &str) -> Result<Option<String>, StandingError> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let lease = leases.get_opt(LEASE_NAME).await;
+    let lease = lease.map_err(|source| StandingError {
+        tried: format!("see who leads in namespace {namespace}"),
+        right: format!("get leases.coordination.k8s.io -n {namespace}"),
+        source: Box::new(source),
+    })?;
+    Ok(lease.and_then(|lease| lease.spec?.holder_identity))
 }
 
 async fn host(client: &Client, pod: &Pod, branches: &[Branch]) -> HostStanding {

@@ -59,13 +59,14 @@ impl Report for Standing {
     fn text(&self, page: Page) -> String {
         let mut text = String::new();
         if self.operators.is_empty() {
-            text.push_str("No operator is installed in the namespace bough-operator.\n");
+            text.push_str("No operator is installed where you may look.\n");
         } else {
-            let mut table = Table::new(page, &["OPERATOR", "STATE", "LEADS", "IMAGE"]);
+            let mut table = Table::new(page, &["NAMESPACE", "OPERATOR", "STATE", "LEADS", "IMAGE"]);
             for it in &self.operators {
                 let state = it.unready.as_deref().unwrap_or("Ready").to_owned();
                 let leads = if it.leads { "yes" } else { "no" }.to_owned();
                 table.row([
+                    it.namespace.clone(),
                     it.pod.clone(),
                     state,
                     leads,
