@@ -12,10 +12,11 @@ use crate::users::{Right, User};
 /// The branch host of a story's branches.
 const SET: &str = "bough-host-16";
 
-/// Somebody's wish for a branch, without a session.
+/// Somebody's wish for a branch, who never stops asking for it: what nobody asks for goes by itself.
 fn ask(cluster: &Cluster, namespace: &Namespace<'_>, id: &str) -> Result<()> {
     namespace.create(&json!({
-        "apiVersion": "bough.dev/v1alpha1", "kind": "Branch", "metadata": {"name": id},
+        "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",
+        "metadata": {"name": id, "annotations": {"bough.dev/asked-at": "2099-01-01T00:00:00Z"}},
         "spec": {"id": id, "source": "db:5432/x", "version": 16, "requester": cluster.who()?},
     }))
 }

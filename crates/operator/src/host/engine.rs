@@ -60,11 +60,16 @@ pub(crate) fn unready(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref();
     let conditions = status.iter().flat_map(|it| it.conditions.iter().flatten());
     let mut ready = conditions.filter(|it| it.type_ == "Ready");
-    if pod.metadata.deletion_timestamp.is_none() && ready.any(|it| it.status == "True") {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some("it is being stopped".to_owned());
+    }
+    if ready.any(|it| it.status == "True") {
         return None;
     }
-    let inner = |statuses: &[ContainerStatus]| statuses.iter().find_map(hindrance);
-    let of = |statuses: &Option<Vec<ContainerStatus>>| inner(statuses.as_deref().unwrap_or_default());
+    let of = |statuses: Option<&Vec<ContainerStatus>>| {
+        let mut all = statuses.into_iter().flatten();
+        all.find_map(hindrance)
+    };
     let outer = || {
         let status = status?;
         let mut conditions = status.conditions.iter().flatten();
@@ -74,9 +79,9 @@ pub(crate) fn unready(pod: &Pod) -> Option<String> {
     };
     Some(
         status
-            .and_then(|it| of(&it.init_container_statuses))
+            .and_then(|it| of(it.init_container_statuses.as_ref()))
             .or_else(outer)
-            .or_else(|| of(&status?.container_statuses))
+            .or_else(|| of(status?.container_statuses.as_ref()))
             .or_else(|| status?.phase.clone())
             .unwrap_or_else(|| "unknown".to_owned()),
     )
