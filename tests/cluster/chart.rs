@@ -215,7 +215,10 @@ fn reaches_hosts_with_their_next_pod(cluster: &Cluster, namespace: &Namespace<'_
     })?;
     let pod = ["pod", "bough-host-16-0"];
     let now = image(&pod, ".spec")?;
-    ensure!(now == IMAGE, "the host was replaced under its sessions: {now}");
+    ensure!(
+        now == IMAGE,
+        "the host was replaced under its sessions: {now}"
+    );
     evict(cluster, namespace, pod[1])?;
     let now = image(&pod, ".spec")?;
     ensure!(now == NEXT_IMAGE, "{now}");

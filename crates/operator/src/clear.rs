@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::HOST_LABEL;
 use crate::host::Home;
-use crate::look::places;
+use crate::look;
 use crate::source;
 
 /// How long branches may take to end by the engines of their hosts. One that does not answer holds nobody up: it goes with
@@ -82,7 +82,7 @@ pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, Cl
     let mut cleared = Cleared::default();
     let mut places = Vec::new();
     let mut refused = None;
-    for place in places(namespaces) {
+    for place in look::places(namespaces) {
         match (list::<Branch>(client, place, "branches").await, place) {
             (Ok(_), _) => places.push(place),
             (Err(error), Some(namespace)) if error.is_forbidden() => {
@@ -110,7 +110,10 @@ pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, Cl
             .await?;
         }
     }
-    if !wait_until_none(client, &places, ANSWER_WITHIN).await?.is_empty() {
+    if !wait_until_none(client, &places, ANSWER_WITHIN)
+        .await?
+        .is_empty()
+    {
         cleared.hosts += end_hosts(client, &places).await?;
         let left = wait_until_none(client, &places, END_WITHIN).await?;
         if !left.is_empty() {

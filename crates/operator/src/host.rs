@@ -203,7 +203,8 @@ impl Containers {
             json!({"name": "tmp", "mountPath": "/tmp"}),
             json!({"name": "shm", "mountPath": "/dev/shm"}),
         ];
-        let connections = json!({"name": connections::VOLUME, "mountPath": SOURCE_DIR, "readOnly": true});
+        let connections =
+            json!({"name": connections::VOLUME, "mountPath": SOURCE_DIR, "readOnly": true});
         mounts.extend(source.map(|_| connections));
         let engine = json!({
             "name": CONTAINER,

@@ -191,7 +191,8 @@ async fn stand(turn: &Turn<'_>, group: &Group) -> Result<(Answering, Host), Step
     };
     if let Some(other) = Home::of(&there).filter(|it| it != home) {
         let (name, version) = (home.name(), other.version);
-        let why = format!("its host {name} is version {version}'s until the last branch there is gone");
+        let why =
+            format!("its host {name} is version {version}'s until the last branch there is gone");
         return Ok((Answering::Starting(why.clone()), Host::Starting(why)));
     }
     // One that is as it was serves all the same.

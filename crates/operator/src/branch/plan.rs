@@ -492,7 +492,11 @@ mod tests {
         let starting = Host::Starting("its pod is Pending".to_owned());
         let gone = Host::Gone("its host is gone".to_owned());
         for host in [&starting, &gone] {
-            assert_eq!(plan(&deleted, host, now()), [Action::Release], "no engine had it");
+            assert_eq!(
+                plan(&deleted, host, now()),
+                [Action::Release],
+                "no engine had it"
+            );
         }
         deleted.status = Some(BranchStatus {
             home: Some("bough-host-16".to_owned()),

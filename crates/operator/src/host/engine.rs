@@ -44,7 +44,9 @@ pub(crate) async fn look(pods: &Api<Pod>, home: &Home) -> Result<Answering, Step
         source: Box::new(source),
     })?;
     let Some(found) = found else {
-        return Ok(Answering::Starting(format!("its host {name} is not there yet")));
+        return Ok(Answering::Starting(format!(
+            "its host {name} is not there yet"
+        )));
     };
     Ok(match unready(&found) {
         Some(why) => Answering::Starting(format!("its host {name} is not ready: {why}")),
@@ -164,9 +166,7 @@ mod tests {
             let pod = json!({"metadata": {"name": "p"}, "status": status});
             unready(&serde_json::from_value(pod).expect("a pod"))
         };
-        let one = |name: &str, state: Value| {
-            json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state})
-        };
+        let one = |name: &str, state: Value| json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state});
         let waits = |reason: &str| json!({"waiting": {"reason": reason}});
         let of_init = told(json!({
             "phase": "Pending",
@@ -192,7 +192,9 @@ mod tests {
             "containerStatuses": [one("engine", waits("CrashLoopBackOff"))],
         }));
         assert_eq!(engine.as_deref(), Some("CrashLoopBackOff"));
-        let turn = told(json!({"phase": "Pending", "containerStatuses": [one("engine", waits("ContainerCreating"))]}));
+        let turn = told(
+            json!({"phase": "Pending", "containerStatuses": [one("engine", waits("ContainerCreating"))]}),
+        );
         assert_eq!(turn.as_deref(), Some("Pending"));
         let ready = json!([{"type": "Ready", "status": "True"}]);
         assert_eq!(told(json!({"phase": "Running", "conditions": ready})), None);

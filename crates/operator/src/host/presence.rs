@@ -49,7 +49,8 @@ pub(crate) async fn have(
             Ok(Presence::There(Box::new(today.clone())))
         }
         Err(kube::Error::Api(status)) if is_of_a_namespace_that_goes(&status) => {
-            let why = format!("its namespace {namespace} is being deleted, and its host {name} with it");
+            let why =
+                format!("its namespace {namespace} is being deleted, and its host {name} with it");
             Ok(Presence::Gone(why))
         }
         Err(source) => Err(failed("make", source)),
@@ -112,7 +113,9 @@ mod tests {
             }))
             .expect("a status")
         };
-        assert!(is_of_a_namespace_that_goes(&refused("NamespaceTerminating")));
+        assert!(is_of_a_namespace_that_goes(&refused(
+            "NamespaceTerminating"
+        )));
         assert!(!is_of_a_namespace_that_goes(&refused("FieldValueInvalid")));
     }
 }

@@ -45,14 +45,15 @@ fn renewal(there: &StatefulSet, today: &StatefulSet) -> Option<Value> {
     let (old, new) = (pod(there)?, pod(today)?);
     let mut changes = json!({});
     if program(old) != program(new) {
-        changes["initContainers"] =
-            json!([{"name": PROGRAM_CONTAINER, "image": program(new)}]);
+        changes["initContainers"] = json!([{"name": PROGRAM_CONTAINER, "image": program(new)}]);
     }
     let wanted = laid(new.volumes.as_ref());
     // Without its source nobody says what it is to have.
     if !wanted.is_empty() && laid(old.volumes.as_ref()) != wanted {
         let volumes = new.volumes.iter().flatten();
-        let own: Vec<_> = volumes.filter(|it| it.name == connections::VOLUME).collect();
+        let own: Vec<_> = volumes
+            .filter(|it| it.name == connections::VOLUME)
+            .collect();
         changes["volumes"] = json!(own);
     }
     let strategy = there.spec.as_ref()?.update_strategy.as_ref();
@@ -111,8 +112,15 @@ mod tests {
         let (old, new) = (source("old"), source("new"));
         let there = host("bough:1", "postgres", Some(&old));
         assert_eq!(renewal(&there, &there), None);
-        assert_eq!(renewal(&there, &host("bough:1", "mirror/postgres", Some(&old))), None);
-        assert_eq!(renewal(&there, &host("bough:1", "postgres", None)), None, "its source is gone");
+        assert_eq!(
+            renewal(&there, &host("bough:1", "mirror/postgres", Some(&old))),
+            None
+        );
+        assert_eq!(
+            renewal(&there, &host("bough:1", "postgres", None)),
+            None,
+            "its source is gone"
+        );
         let strategy = json!({"type": "OnDelete", "rollingUpdate": null});
         let news = renewal(&there, &host("bough:2", "postgres", None)).expect("news");
         assert_eq!(

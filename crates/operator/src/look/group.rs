@@ -202,8 +202,13 @@ mod tests {
     #[test]
     fn a_host_that_is_away_for_a_while_keeps_its_branches_whatever_became_of_the_sources() {
         let mut asked = branch("x", "postgres:5432/d", None);
-        asked.metadata.annotations =
-            Some([(ASKED_ANNOTATION.to_owned(), "2026-01-02T12:00:00Z".to_owned())].into());
+        asked.metadata.annotations = Some(
+            [(
+                ASKED_ANNOTATION.to_owned(),
+                "2026-01-02T12:00:00Z".to_owned(),
+            )]
+            .into(),
+        );
         let away = Host::Starting("its pod is Pending".to_owned());
         // Nothing is settled before a host has answered.
         let waiting = looked_at(asked.clone(), &away);
@@ -216,10 +221,17 @@ mod tests {
             let there = looked_at(asked.clone(), &answers);
             let drained = looked_at(there, &away);
             let status = drained.status.as_ref().expect("told");
-            assert_eq!((status.host.as_deref(), status.home.as_deref()), (None, Some(set)));
+            assert_eq!(
+                (status.host.as_deref(), status.home.as_deref()),
+                (None, Some(set))
+            );
             let home = Home::named(16, set);
             let hosts = vec![("shop".to_owned(), home.clone())];
-            for sources in [&[][..], &[source("orders", 16, "postgres")], &[source("orders", 16, "elsewhere")]] {
+            for sources in [
+                &[][..],
+                &[source("orders", 16, "postgres")],
+                &[source("orders", 16, "elsewhere")],
+            ] {
                 let found = groups(vec![drained.clone()], sources, hosts.clone());
                 let own = found.iter().find(|it| it.home == home).expect("its host's");
                 assert_eq!(own.branches.len(), 1, "{set}, {sources:?}");

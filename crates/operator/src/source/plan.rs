@@ -344,7 +344,10 @@ mod tests {
             (Some(FAILED), 1)
         );
         let message = told.message.as_deref().expect("a message");
-        for words in ["the key k of the Secret old", "kubectl delete pod bough-source-orders-0"] {
+        for words in [
+            "the key k of the Secret old",
+            "kubectl delete pod bough-source-orders-0",
+        ] {
             assert!(message.contains(words), "{message}");
         }
         let waits = source(2, Some(told));
