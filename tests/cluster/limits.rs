@@ -62,12 +62,7 @@ fn quotas_of_users_and_namespaces_and_all_other_limits_hold_and_are_told() -> Re
     );
     refused(ask(&alice, "second")?, &words)?;
     told_to_everybody(namespace, &words)?;
-    // Nobody lets himself in.
-    let finalizer = json!({"metadata": {"finalizers": ["bough.dev/branch-host"]}}).to_string();
-    let id = "--field-selector=spec.id=second";
-    let second = ["get", "branches.bough.dev", id, "-o", "name"];
-    let second = namespace.ask(&second)?;
-    namespace.ask(&["patch", &second, "--type=merge", "-p", &finalizer])?;
+    let_oneself_in(namespace, "second")?;
     refused(ask(&alice, "second")?, &words)?;
     ask(&bob, "his")?.success()?;
     let words = format!(
@@ -137,6 +132,15 @@ fn the_operator_looks_again(
     create(user, namespace, &["any", "--version", "16"])?
         .success()
         .map(drop)
+}
+
+/// Has a branch the finalizer that the operator gives to who is let in, which anybody may write.
+fn let_oneself_in(namespace: &Namespace<'_>, id: &str) -> Result<()> {
+    let finalizer = json!({"metadata": {"finalizers": ["bough.dev/branch-host"]}}).to_string();
+    let id = format!("--field-selector=spec.id={id}");
+    let name = namespace.ask(&["get", "branches.bough.dev", &id, "-o", "name"])?;
+    let patch = ["patch", &name, "--type=merge", "-p", &finalizer];
+    namespace.ask(&patch).map(drop)
 }
 
 /// What was refused stands where everybody looks.

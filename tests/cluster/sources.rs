@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Signal, TestEnv, eventually};
+use fixtures::{Program, Signal, TestEnv, eventually};
 use serde_json::{Value, json};
 
 use crate::evictions::{evict, wait_until_back};
@@ -104,12 +104,7 @@ fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     // Its branches keep its host, one that is away for a while as well; the last one lets it go.
     namespace.ask(&["delete", "sources.bough.dev", "inventory"])?;
     ensure!(product(port)? == (77.into(), 0.into()));
-    let sql = "UPDATE products SET stock_quantity = 78 WHERE product_id = '1'";
-    let words = ["my-debug-session", "--", "-c", sql];
-    let psql = ["db-branches", "-n", namespace.name(), "psql"];
-    user.run([&psql[..], &words].concat(), LIMIT)?.success()?;
-    evict(&cluster, namespace, "bough-source-inventory-0")?;
-    wait_until_back(&mut session, port, (78, 0))?;
+    goes_on_after_an_eviction(&cluster, &stage, &mut session, port)?;
     session.signal(Signal::TERM)?;
     session.finish(LIMIT).map(drop)?;
     drop(Branches(namespace));
@@ -121,6 +116,25 @@ fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     let slots = sql(namespace, slots)?;
     ensure!(slots == "0", "{slots} slots are left on the source");
     Ok(())
+}
+
+/// A branch of a source that is gone is on its host, with what was written, when the host comes back.
+fn goes_on_after_an_eviction(
+    cluster: &Cluster,
+    stage: &Stage<'_>,
+    session: &mut Program,
+    port: u16,
+) -> Result<()> {
+    let namespace = stage.namespace();
+    let write = "UPDATE products SET stock_quantity = 78 WHERE product_id = '1'";
+    let psql = ["db-branches", "-n", namespace.name(), "psql"];
+    let words = ["my-debug-session", "--", "-c", write];
+    stage
+        .user
+        .run([&psql[..], &words].concat(), LIMIT)?
+        .success()?;
+    evict(cluster, namespace, "bough-source-inventory-0")?;
+    wait_until_back(session, port, (78, 0))
 }
 
 /// Who has no connection string asks by the name of the `Source`.
@@ -198,7 +212,14 @@ fn a_source_that_refuses_says_so_and_no_password() -> Result<()> {
     let events = namespace.ask(&["get", "pods,events", "-o", "json"])?;
     ensure!(!events.contains("not-this-one"), "in what anybody may read");
 
-    // The pod has the Secret that it was made with: the engine is not told of what it cannot read.
+    takes_up_another_secret_with_its_next_pod(namespace)?;
+    namespace
+        .ask(&["delete", "sources.bough.dev", "inventory"])
+        .map(drop)
+}
+
+/// An engine is not told of a Secret that its pod has not, whatever the resource says.
+fn takes_up_another_secret_with_its_next_pod(namespace: &Namespace<'_>) -> Result<()> {
     let other = json!({"spec": {"connection": {"name": "database", "key": "url"}}}).to_string();
     let patch = ["patch", "sources.bough.dev", "inventory", "--type=merge"];
     namespace.ask(&[&patch[..], &["-p", &other]].concat())?;
@@ -221,7 +242,5 @@ fn a_source_that_refuses_says_so_and_no_password() -> Result<()> {
     let refused = refused.err().context("another version was taken")?;
     let words = "a source keeps its version";
     ensure!(refused.to_string().contains(words), "{refused}");
-    namespace
-        .ask(&["delete", "sources.bough.dev", "inventory"])
-        .map(drop)
+    Ok(())
 }
