@@ -14,11 +14,19 @@ const SET: &str = "bough-host-16";
 
 /// Somebody's wish for a branch, who never stops asking for it: what nobody asks for goes by itself.
 fn ask(cluster: &Cluster, namespace: &Namespace<'_>, id: &str) -> Result<()> {
-    namespace.create(&json!({
+    let branch = json!({
         "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",
         "metadata": {"name": id, "annotations": {"bough.dev/asked-at": "2099-01-01T00:00:00Z"}},
         "spec": {"id": id, "source": "db:5432/x", "version": 16, "requester": cluster.who()?},
-    }))
+    });
+    // Policies about definitions that are new take a moment until they know these.
+    eventually("a branch that is let in", LIMIT, || {
+        let made = namespace.create(&branch);
+        match made {
+            Err(error) if error.to_string().contains("paramKind") => Ok(None),
+            made => made.map(Some),
+        }
+    })
 }
 
 /// Waits until a branch's status is as wanted.
