@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fixtures::{Signal, eventually, let_pass, sql};
+use fixtures::{Options, Signal, eventually, let_pass, sql};
 use rustix::process::{Pid, kill_process};
 use serde_json::json;
 
 use crate::engine_api;
-use crate::story::{BRANCH, NAMESPACE, Story, assert_says, end_session, said, stock};
+use crate::story::{BRANCH, LIMIT, NAMESPACE, ROLE, Story, assert_says, end_session, said, stock};
 use crate::traces::working_in;
 
 /// A session that ends is told at once; the engine acts on it within a moment.
@@ -187,5 +187,62 @@ fn a_branch_nobody_connects_to_sleeps_and_wakes_for_the_next_client() -> Result<
     story
         .bough(&["db-branches", "destroy", "sleeper"])?
         .success()?;
+    story.end()
+}
+
+/// A process that does nothing until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn stop(pid: i32) -> Result<Self> {
+        let pid = Pid::from_raw(pid).context("a pid of 0")?;
+        kill_process(pid, Signal::STOP)?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Where it has ended meanwhile, nothing is left to go on.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+#[test]
+fn a_password_that_changes_while_a_branch_is_made_opens_it() -> Result<()> {
+    const NEWER: &str = "an0ther";
+    // A source that takes any password: which one is right is the branch's to say.
+    let story = Story::over(Options::new(16).auth("trust"))?;
+    story.create("first", &[])?;
+    // Asks whether the source has moved, by a connection that is then kept for the next question.
+    story.create("second", &[])?;
+    eventually("a warm clone", LIMIT, || {
+        let status = story.json(&["engine", "status"])?;
+        Ok((status["engine"]["warm_clones"].as_u64() > Some(0)).then_some(()))
+    })?;
+    let asker = format!("SELECT pid FROM pg_stat_activity WHERE usename = '{ROLE}'");
+    let asker = story.source.query_value("postgres", &asker)?.parse()?;
+    let asker = Stopped::stop(asker)?;
+    let (data, older) = (story.data(), story.source_url());
+    let made = std::thread::spawn(move || engine_api::ensure_branch(&data, "rotated", &older));
+    eventually("a branch that is being made", LIMIT, || {
+        let branches = engine_api::branches(&story.data())?;
+        Ok(branches
+            .iter()
+            .any(|branch| branch["id"] == "rotated")
+            .then_some(()))
+    })?;
+    let newer = story.source.url(ROLE, NEWER, ROLE);
+    engine_api::ensure_branch(&story.data(), "rotated", &newer)?;
+    drop(asker);
+    made.join().expect("a request does not panic")?;
+    eventually("a branch that is ready", LIMIT, || {
+        let ready = story.branch("rotated")?["phase"] == "ready";
+        Ok(ready.then_some(()))
+    })?;
+    let url = story.bough(&["db-branches", "url", "rotated", "--show-password"])?;
+    let url = url.success()?;
+    assert_says(&url, &[NEWER])?;
+    assert_eq!(stock(url.trim())?.0, 100);
     story.end()
 }
