@@ -85,10 +85,37 @@ fn quotas_of_users_and_namespaces_and_all_other_limits_hold_and_are_told() -> Re
     let long = [&["long", "--ttl", "601"][..], &version].concat();
     let words = "branches of this cluster live for at most 600 s (configmap bough-limits)";
     refused(create(&bob, namespace, &long)?, words)?;
+    one_that_is_there_gets_no_more(namespace, &alice, words)?;
     let words = "branches of this cluster have the versions 16 alone";
     refused(create(&bob, namespace, &["new", "--version", "17"])?, words)?;
     images_of_agents(&cluster, namespace)?;
     the_operator_looks_again(&cluster, namespace, &carol)
+}
+
+/// The limit holds for what was let in with less, whoever is asked for more.
+fn one_that_is_there_gets_no_more(
+    namespace: &Namespace<'_>,
+    user: &User<'_>,
+    words: &str,
+) -> Result<()> {
+    let longer = ["second", "--ttl", "601", "--version", "16"];
+    refused(create(user, namespace, &longer)?, words)?;
+    let extend = ["db-branches", "-n", namespace.name(), "extend", "second"];
+    let extend = |ttl| {
+        let words = [&extend[..], &["--ttl", ttl]].concat();
+        user.env.run(words, LIMIT)
+    };
+    refused(extend("601")?, words)?;
+    extend("600")?.success()?;
+    let found = [
+        "get",
+        "branches.bough.dev",
+        "--field-selector=spec.id=second",
+    ];
+    let ttl = ["-o", "jsonpath={.items[0].spec.ttlSeconds}"];
+    let ttl = namespace.ask(&[&found[..], &ttl].concat())?;
+    ensure!(ttl == "600", "{ttl}");
+    Ok(())
 }
 
 /// What the API server lets pass, as it does until a policy is in force.

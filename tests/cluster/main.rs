@@ -34,6 +34,7 @@ mod shop;
 mod sources;
 mod targetless;
 mod twenty_sessions;
+mod two_people;
 mod versions;
 mod volumes;
 mod walk_through;

@@ -58,6 +58,10 @@ fn twenty_sessions_at_once_have_twenty_branches() -> Result<()> {
         );
     }
     ensure!(count_branches(namespace)? == TEAM);
+    // Agents are never removed, so that each one too many would stay for the life of the pod.
+    let agents = "jsonpath={.items[*].spec.ephemeralContainers[*].name}";
+    let agents = namespace.ask(&["get", "pods", "-l", "app=inventory", "-o", agents])?;
+    ensure!(agents == "bough-agent-0", "{agents}");
     let listed = json(user, &["session", "-n", namespace.name(), "ls"])?;
     ensure!(ids(&listed).len() == TEAM, "{listed}");
     ensure!(shop.product("1")?["stock_quantity"] == 100);
