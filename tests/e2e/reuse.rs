@@ -210,7 +210,7 @@ impl Drop for Stopped {
 
 #[test]
 fn a_password_that_changes_while_a_branch_is_made_opens_it() -> Result<()> {
-    const NEWER: &str = "an0ther";
+    const NEWER: &str = "n3wer";
     // A source that takes any password: which one is right is the branch's to say.
     let story = Story::over(Options::new(16).auth("trust"))?;
     story.create("first", &[])?;
