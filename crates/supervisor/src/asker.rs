@@ -25,6 +25,12 @@ pub(crate) struct Asker {
     thread: i32,
 }
 
+/// Signals that wait and are neither blocked nor ignored, a bit each: the thread's and its process's.
+struct Pending {
+    own: u64,
+    shared: u64,
+}
+
 impl Asker {
     /// The thread `thread`, in this process's PID namespace.
     pub(crate) fn new(thread: i32) -> Self {
@@ -120,6 +126,18 @@ impl Asker {
 
     /// Whether a signal waits for it that it does not block. Once it is taken up, a call is not interrupted by itself.
     pub(crate) fn has_pending_signal(self) -> bool {
+        let signals = self.signals();
+        signals.own | signals.shared != 0
+    }
+
+    /// Whether the kernel is certain to hand it a signal at the end of its call: one of its own, or one of its process
+    /// that the kernel gives to the first thread, where it can (signal(7)). Another thread may get others.
+    pub(crate) fn is_interrupted(self) -> bool {
+        let signals = self.signals();
+        signals.own != 0 || (signals.shared != 0 && self.process() == Some(self.thread))
+    }
+
+    fn signals(self) -> Pending {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.thread));
         let status = status.unwrap_or_default();
         let mask = |name: &str| {
@@ -127,8 +145,11 @@ impl Asker {
             line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
                 .unwrap_or(0)
         };
-        let ignored = mask("SigIgn:");
-        (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !ignored != 0
+        let wanted = !mask("SigBlk:") & !mask("SigIgn:");
+        Pending {
+            own: mask("SigPnd:") & wanted,
+            shared: mask("ShdPnd:") & wanted,
+        }
     }
 
     /// The account that it acts as; none where it is gone.

@@ -186,6 +186,11 @@ impl Socket<'_> {
         Ok(sockopt::socket_timeout(self.0, sockopt::Timeout::Recv)?)
     }
 
+    /// How long a connect may wait; none: for ever.
+    pub(crate) fn send_timeout(self) -> io::Result<Option<Duration>> {
+        Ok(sockopt::socket_timeout(self.0, sockopt::Timeout::Send)?)
+    }
+
     /// Receives one message of at most `length` bytes and `control` bytes of ancillary data.
     pub(crate) fn receive(
         self,
@@ -287,6 +292,19 @@ impl Socket<'_> {
     /// Connects it; a socket that does not block says EINPROGRESS.
     pub(crate) fn connect(self, address: SocketAddr) -> io::Result<()> {
         Ok(rustix::net::connect(self.0, &address)?)
+    }
+
+    /// Begins to connect it and says EINPROGRESS, whether calls on it wait or not.
+    pub(crate) fn begin_connect(self, address: SocketAddr) -> io::Result<()> {
+        let flags = rustix::fs::fcntl_getfl(self.0)?;
+        if flags.contains(OFlags::NONBLOCK) {
+            return self.connect(address);
+        }
+        // Who shares the socket sees it so for this moment; nobody reads or writes what is not connected.
+        rustix::fs::fcntl_setfl(self.0, flags | OFlags::NONBLOCK)?;
+        let begun = self.connect(address);
+        rustix::fs::fcntl_setfl(self.0, flags)?;
+        begun
     }
 
     /// Ends what it is on its way to, if anything; it can be connected again (connect(2), AF_UNSPEC). Whoever polls it

@@ -121,10 +121,10 @@ impl Interceptor {
             address: dialled(address),
             descriptor,
         };
-        Ok(self.lead(question, connecting))
+        Ok(self.lead(question, asker, connecting))
     }
 
-    fn lead(self: &Arc<Self>, question: &Question, connecting: Connecting) -> Answer {
+    fn lead(self: &Arc<Self>, question: &Question, asker: Asker, connecting: Connecting) -> Answer {
         let session = &self.session;
         let address = connecting.address;
         let route = session.fence.route(address);
@@ -141,7 +141,7 @@ impl Interceptor {
                 if route == Route::Allowed {
                     session.ledger.count_allowed();
                 }
-                return self.connect_remotely(question, connecting, Some(network));
+                return self.connect_remotely(question, asker, connecting, Some(network));
             }
         }
         match route {
@@ -161,7 +161,7 @@ impl Interceptor {
                 Ok(()) => Answer::Succeed,
                 Err(errno) => Answer::Fail(errno),
             },
-            Route::Watched => self.connect_remotely(question, connecting, None),
+            Route::Watched => self.connect_remotely(question, asker, connecting, None),
         }
     }
 

@@ -18,11 +18,12 @@ use rustix::net::{SocketAddrUnix, bind, connect, getsockname};
 
 use super::arguments::Arguments;
 use super::connect::errno;
+use super::remote_connect::{Patience, Waited};
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
 use crate::fence::{Arrival, Peer, Route, socket_port};
 use crate::network::Side;
-use crate::remote::{Destination, Dialled, TargetNetwork};
+use crate::remote::{Destination, Dialled, Pending, TargetNetwork};
 use crate::seccomp::Question;
 use crate::socket::Socket;
 
@@ -93,18 +94,38 @@ impl Interceptor {
     ) -> Looked<Answer> {
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let judge = |error: io::Error| self.judge_socket(asker, &error);
-        if !Socket(descriptor.as_fd()).is_stream().map_err(judge)? {
+        let socket = Socket(descriptor.as_fd());
+        if !socket.is_stream().map_err(judge)? {
             return Ok(Answer::GoOn);
         }
+        let patience = if socket.is_nonblocking().map_err(judge)? {
+            None
+        } else {
+            let time = socket.send_timeout().map_err(judge)?;
+            Some(Patience::of(asker, time))
+        };
         let (interceptor, question) = (Arc::clone(self), *question);
         self.runtime.spawn(async move {
             let to = Destination::Unix(path.clone());
-            let joined = match network.dial_there(&to).await {
-                Ok(upstream) => {
+            let mut dialling: Pending<'_, Dialled> = Box::pin(network.dial_there(&to));
+            let waited = match patience {
+                Some(patience) => {
+                    interceptor
+                        .wait_for(&question, &patience, &mut dialling)
+                        .await
+                }
+                None => Waited::Dialled(dialling.await),
+            };
+            let joined = match waited {
+                Waited::Dialled(Ok(upstream)) => {
                     let socket = Socket(descriptor.as_fd());
                     interceptor.join_unix(socket, path, Some(upstream))
                 }
-                Err(error) => Err(error),
+                Waited::Dialled(Err(error)) => Err(error),
+                Waited::Interrupted(errno) => Err(io::Error::from_raw_os_error(errno)),
+                // unix(7), with a queue that stays full.
+                Waited::TimedOut => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+                Waited::Gone => return,
             };
             let answer = match joined {
                 Ok(()) => Answer::Succeed,

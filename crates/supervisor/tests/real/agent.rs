@@ -4,7 +4,7 @@
 //!   192.0.2.10   says `target PORT` and echoes           db.target, and every A of *.target
 //!   192.0.2.20   a PostgreSQL server, as `fence` has them
 //!   192.0.2.66   refuses          192.0.2.99   no way there
-//!   192.0.2.77   answers after a while
+//!   192.0.2.77   answers after a while  192.0.2.79   does not answer
 //! ```
 
 use std::io;
@@ -238,6 +238,7 @@ fn opened(peer: Option<SocketAddr>) -> Opened {
 async fn connect(shared: &Shared, offer: Offer, address: SocketAddr) {
     match last(address.ip()) {
         66 => return offer.refuse(Errno::ECONNREFUSED),
+        79 => return offer.withdrawn().await,
         99 => return offer.refuse(Errno::EHOSTUNREACH),
         77 => tokio::time::sleep(LATE).await,
         78 => {

@@ -95,6 +95,55 @@ for ip in ["192.0.2.10", "192.0.2.66", "192.0.2.99", "192.0.2.77", "192.0.2.78"]
 }
 
 #[test]
+fn a_program_that_waits_for_a_connection_hears_signals_and_keeps_its_time() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "tcp",
+        r#"
+import errno, signal, socket, struct, threading, time
+def timed(act):
+    begun = time.monotonic()
+    try: said = act()
+    except TimeoutError as error: said = error
+    return said, time.monotonic() - begun < 3
+def raising(*_): raise TimeoutError("alarm")
+silent = ("192.0.2.79", 80)
+s = socket.socket()
+signal.signal(signal.SIGALRM, raising)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+print(*timed(lambda: s.connect(silent)))
+# The socket is on its way, as after the kernel's own connect.
+s.setblocking(False); print(errno.errorcode[s.connect_ex(silent)])
+# A handler that returns has the call go on, or end, as it was installed.
+for restarts in [True, False]:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.siginterrupt(signal.SIGALRM, not restarts)
+    signal.setitimer(signal.ITIMER_REAL, 0.06)
+    s = socket.create_connection(("192.0.2.77", 80))
+    print(s.recv(100).decode().strip(), s.getpeername())
+# A time of the socket's own.
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 300_000))
+print(*timed(lambda: errno.errorcode[s.connect_ex(silent)]))
+# Another thread's wait is not cut short by what the first one hears.
+got = []
+t = threading.Thread(target=lambda: got.append(socket.create_connection(("192.0.2.77", 80)).recv(100)))
+t.start(); signal.setitimer(signal.ITIMER_REAL, 0.06); t.join(); print(got[0].decode().strip())
+"#,
+    );
+    assert_eq!(
+        told,
+        "alarm True\n\
+         EALREADY\n\
+         target 80 ('192.0.2.77', 80)\n\
+         target 80 ('192.0.2.77', 80)\n\
+         EINPROGRESS True\n\
+         target 80\n"
+    );
+}
+
+#[test]
 fn names_are_answered_to_every_kind_of_resolver() {
     let agent = Agent::start(None);
     let told = python(
