@@ -78,5 +78,11 @@ fn mask_times(text: &str) -> String {
     let ago = regex::Regex::new(&format!("{span} ago")).unwrap();
     let ahead = regex::Regex::new(&format!("in {span}")).unwrap();
     let masked = ago.replace_all(text, "[TIME] ago");
-    ahead.replace_all(&masked, "in [TIME]").into_owned()
+    let masked = ahead.replace_all(&masked, "in [TIME]");
+    // Where a span stands within a table, it is a column's width that depends on it.
+    let gap = regex::Regex::new(r"(\S) {2,}").unwrap();
+    match masked.contains("[TIME] ago  ") {
+        true => gap.replace_all(&masked, "$1  ").into_owned(),
+        false => masked.into_owned(),
+    }
 }
