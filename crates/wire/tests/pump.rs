@@ -186,13 +186,27 @@ async fn streams_survive_their_link_again_and_again() {
     soon(drained).await;
 }
 
+/// Lets every other task that is ready run once; `yield_now` waits for them all to be idle.
+async fn turn() {
+    let mut is_over = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut is_over, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
 /// Carries bytes until `cut`; then the client's end breaks, while the agent's stands, and what was on its way to the
-/// agent comes in small pieces while the next link is made.
+/// agent comes while the next link is made, `wait` turns of the scheduler after it was dialled.
 async fn through_a_middle(
     client: DuplexStream,
     agent: DuplexStream,
     cut: Arc<tokio::sync::Notify>,
     dialled: Arc<tokio::sync::Notify>,
+    wait: usize,
 ) {
     let (mut from_agent, mut to_agent) = tokio::io::split(agent);
     let mut under_way = Vec::new();
@@ -223,9 +237,13 @@ async fn through_a_middle(
     let next = dialled.notified();
     let late = async {
         next.await;
-        for piece in under_way.chunks(500) {
+        // Another moment of the greeting each time.
+        for _ in 0..wait {
+            turn().await;
+        }
+        for piece in under_way.chunks(5_000) {
             to_agent.write_all(piece).await?;
-            tokio::task::yield_now().await;
+            turn().await;
         }
         // It stands until the agent lets go of it.
         std::future::pending::<io::Result<()>>().await
@@ -246,12 +264,15 @@ async fn a_link_that_still_stands_carries_nothing_once_another_does() {
     );
     let dial = {
         let (agent, cut, dialled) = (agent.clone(), Arc::clone(&cut), Arc::clone(&dialled));
+        let mut links = 0;
         move || {
+            links += 1;
+            let wait = links % 30;
             let (ours, theirs) = tokio::io::duplex(100_000);
             let (cut, next) = (Arc::clone(&cut), Arc::clone(&dialled));
             dialled.notify_waiters();
             let reached = agent.dial().map(|up| {
-                tokio::spawn(through_a_middle(theirs, up, cut, next));
+                tokio::spawn(through_a_middle(theirs, up, cut, next, wait));
                 ours
             });
             std::future::ready(reached)
