@@ -89,6 +89,7 @@ fn quotas_of_users_and_namespaces_and_all_other_limits_hold_and_are_told() -> Re
     let words = "branches of this cluster have the versions 16 alone";
     refused(create(&bob, namespace, &["new", "--version", "17"])?, words)?;
     images_of_agents(&cluster, namespace)?;
+    one_above_a_later_limit_may_go(&cluster, namespace, &bob)?;
     the_operator_looks_again(&cluster, namespace, &carol)
 }
 
@@ -116,6 +117,32 @@ fn one_that_is_there_gets_no_more(
     let ttl = namespace.ask(&[&found[..], &ttl].concat())?;
     ensure!(ttl == "600", "{ttl}");
     Ok(())
+}
+
+/// A branch whose TTL is more than what is allowed by now is deleted like any other.
+fn one_above_a_later_limit_may_go(
+    cluster: &Cluster,
+    namespace: &Namespace<'_>,
+    user: &User<'_>,
+) -> Result<()> {
+    let limit_to = |ttl: &str| {
+        let limit = json!({"data": {"ttlSecondsMax": ttl}}).to_string();
+        let limits = ["-n", "bough-operator", "patch", "configmap", "bough-limits"];
+        cluster.ask(&[&limits[..], &["--type=merge", "-p", &limit]].concat())
+    };
+    limit_to("300")?;
+    eventually("the later limit", LIMIT, || {
+        let longer = ["long", "--ttl", "301", "--version", "16"];
+        let told = create(user, namespace, &longer)?.exit_code(4)?.stderr;
+        Ok(told.contains("at most 300 s").then_some(()))
+    })?;
+    namespace.ask(&[
+        "delete",
+        "branches.bough.dev",
+        "--field-selector=spec.id=second",
+        "--timeout=60s",
+    ])?;
+    limit_to("600").map(drop)
 }
 
 /// What the API server lets pass, as it does until a policy is in force.

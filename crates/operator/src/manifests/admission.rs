@@ -40,6 +40,10 @@ fn wants() -> String {
     format!("oldObject == null || object.spec != oldObject.spec || {new} != {old}")
 }
 
+/// A branch that is there may go on as it is, and go, whatever limit came after it.
+const IS_NO_LONGER: &str =
+    "(oldObject != null && object.spec.ttlSeconds <= oldObject.spec.ttlSeconds)";
+
 /// The policies, each with its binding.
 pub(super) fn policies() -> Vec<Value> {
     let requester = json!({
@@ -75,9 +79,9 @@ pub(super) fn policies() -> Vec<Value> {
         "paramKind": {"apiVersion": "bough.dev/v1alpha1", "kind": "Source"},
         "matchConstraints": matching(json!(["branches"])),
         "validations": [{
-            "expression": "!params.spec.?addresses.orValue([]).exists(it, \
+            "expression": format!("!params.spec.?addresses.orValue([]).exists(it, \
                            object.spec.source.startsWith(it.host + ':' + string(it.port) + '/')) \
-                           || object.spec.ttlSeconds <= params.spec.ttlSecondsMax",
+                           || object.spec.ttlSeconds <= params.spec.ttlSecondsMax || {IS_NO_LONGER}"),
             "messageExpression": "'branches of the source ' + params.metadata.name + ' live for at most ' \
                                   + string(params.spec.ttlSecondsMax) + ' s'",
             "message": "the source does not let its branches live for so long",
@@ -119,7 +123,9 @@ fn bounds() -> Value {
         ],
         "validations": [
             {
-                "expression": "variables.ttl == '' || object.spec.ttlSeconds <= int(variables.ttl)",
+                "expression": format!(
+                    "variables.ttl == '' || object.spec.ttlSeconds <= int(variables.ttl) || {IS_NO_LONGER}"
+                ),
                 "messageExpression": format!(
                     "'branches of this cluster live for at most ' + variables.ttl + ' s (configmap {LIMITS_NAME})'"
                 ),
