@@ -25,11 +25,11 @@ use crate::child::Child;
 use crate::command::{Command, SpawnError};
 use crate::fence::{self, Authority, Fence, FencePlan, KnownHosts, Proxy, Report, TlsError};
 use crate::incoming;
-use crate::intercept::Interceptor;
+use crate::intercept::{Ears, Interceptor};
 use crate::limits;
 use crate::network_thread::NetworkThread;
 use crate::remote::TargetNetwork;
-use crate::seccomp::{InstallError, Listener, Scope};
+use crate::seccomp::{InstallError, Scope};
 use crate::session::{Event, Session};
 use crate::signals::Signals;
 use launcher::Launcher;
@@ -135,8 +135,9 @@ pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
     let (launcher, listener) = Launcher::start(scope)?;
     let watcher = Watcher::start(&plan.watcher, &plan.id, &listener)?;
     watcher.check_sight()?;
-    let (interceptor, serving) = start_network(&plan.thread, Arc::new(session), listener, inbox)
-        .map_err(GuardError::Setup)?;
+    let ears = watcher.asked().map(|asked| Ears { listener, asked });
+    let started = ears.and_then(|ears| start_network(&plan.thread, Arc::new(session), ears, inbox));
+    let (interceptor, serving) = started.map_err(GuardError::Setup)?;
     let guard = Guard {
         id: plan.id,
         interceptor,
@@ -166,13 +167,13 @@ fn certificate_names(plan: &FencePlan) -> Vec<String> {
 fn start_network(
     thread: &NetworkThread,
     session: Arc<Session>,
-    listener: Listener,
+    ears: Ears,
     inbox: Option<Inbox>,
 ) -> io::Result<(Arc<Interceptor>, AbortOnDropHandle<()>)> {
     let (interceptor, listeners) = {
         let _inside = thread.runtime().enter();
         let (proxy, listeners) = Proxy::open()?;
-        let interceptor = Interceptor::new(listener, Arc::clone(&session), proxy)?;
+        let interceptor = Interceptor::new(ears, Arc::clone(&session), proxy)?;
         (Arc::new(interceptor), listeners)
     };
     let follower = Arc::clone(&interceptor);

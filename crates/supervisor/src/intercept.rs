@@ -22,7 +22,7 @@ use crate::closings::{Closed, Closings};
 use crate::fence::Proxy;
 use crate::incoming;
 use crate::ports::Ports;
-use crate::seccomp::{Call, Listener, Question, Received, call_of};
+use crate::seccomp::{Asked, Call, Listener, Question, Received, call_of};
 use crate::session::{Event, Session};
 use crate::tree::Tree;
 use arguments::Arguments;
@@ -49,10 +49,18 @@ enum Answer {
 /// A call that cannot be looked into.
 type Looked<T> = Result<T, Answer>;
 
+/// What hears the session's calls, and who is told of them.
+#[derive(Debug)]
+pub(crate) struct Ears {
+    pub(crate) listener: Listener,
+    pub(crate) asked: Asked,
+}
+
 /// The session's interceptor.
 #[derive(Debug)]
 pub(crate) struct Interceptor {
     pub(crate) listener: Listener,
+    asked: Asked,
     pub(crate) session: Arc<Session>,
     proxy: Proxy,
     /// The network namespace that the session's addresses are meant in.
@@ -69,7 +77,7 @@ impl Interceptor {
     ///
     /// # Errors
     /// When loopback or descriptors are wanting.
-    pub(crate) fn new(listener: Listener, session: Arc<Session>, proxy: Proxy) -> io::Result<Self> {
+    pub(crate) fn new(ears: Ears, session: Arc<Session>, proxy: Proxy) -> io::Result<Self> {
         let any = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         let network = crate::socket::Socket(std::os::fd::AsFd::as_fd(&any)).network()?;
         let leads = session.network.is_some();
@@ -78,8 +86,10 @@ impl Interceptor {
         } else {
             None
         };
+        let Ears { listener, asked } = ears;
         Ok(Self {
             listener,
+            asked,
             session,
             proxy,
             network,
@@ -146,6 +156,7 @@ impl Interceptor {
         loop {
             match self.listener.receive() {
                 Ok(Received::Question(question)) => {
+                    self.asked.note(question.id);
                     let answer = self.answer(&question);
                     self.send(&question, answer);
                 }

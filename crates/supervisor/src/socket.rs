@@ -32,7 +32,9 @@ pub(crate) enum Name {
     Ip(SocketAddr),
     /// The path of a Unix socket, as written.
     Path(Vec<u8>),
-    /// Any other family, a Unix socket without a path, or bytes that are no address: the kernel's own to judge.
+    /// The name of a Unix socket that has no path (unix(7), "abstract").
+    Abstract(Vec<u8>),
+    /// Any other family, a Unix socket without a name, or bytes that are no address: the kernel's own to judge.
     Other,
 }
 
@@ -49,13 +51,14 @@ impl Name {
                 Self::Ip(SocketAddrV4::new(ip, port(bytes)).into())
             }
             libc::AF_INET6 if bytes.len() >= IPV6_BYTES_MIN => Self::Ip(parse_v6(bytes)),
-            libc::AF_UNIX => {
-                let path = bytes[2..].split(|byte| *byte == 0).next();
-                match path {
-                    Some(path) if !path.is_empty() => Self::Path(path.to_vec()),
-                    Some(_) | None => Self::Other,
+            libc::AF_UNIX => match &bytes[2..] {
+                [] | [0] => Self::Other,
+                [0, name @ ..] => Self::Abstract(name.to_vec()),
+                path => {
+                    let end = path.iter().position(|byte| *byte == 0);
+                    Self::Path(path[..end.unwrap_or(path.len())].to_vec())
                 }
-            }
+            },
             _ => Self::Other,
         }
     }
@@ -344,17 +347,15 @@ mod tests {
     #[test]
     fn what_is_no_address_is_the_kernels_to_judge() {
         let v4 = encode("10.1.2.3:5432".parse().unwrap());
-        for bytes in [
-            &v4[..1],
-            &v4[..8],
-            &[],
-            &[0, 0, 1, 2],
-            &[1, 0],
-            &[1, 0, 0, b'x'],
-        ] {
+        for bytes in [&v4[..1], &v4[..8], &[], &[0, 0, 1, 2], &[1, 0], &[1, 0, 0]] {
             assert_eq!(Name::parse(bytes), Name::Other, "{bytes:?}");
         }
         assert_eq!(Name::parse(b"\x01\0/a\0b"), Name::Path(b"/a".to_vec()));
+        assert_eq!(Name::parse(b"\x01\0/a"), Name::Path(b"/a".to_vec()));
+        assert_eq!(
+            Name::parse(b"\x01\0\0a\0b"),
+            Name::Abstract(b"a\0b".to_vec())
+        );
     }
 
     #[test]

@@ -205,9 +205,7 @@ fn tell(event: &Event, plan: Option<&NetworkPlan>, ui: &Ui) -> Option<NetworkLos
             ));
             if *left_established > 0 {
                 let left = words::things(*left_established as usize, "connection");
-                ui.note(&format!(
-                    "bough:   {left} from before stay with the target"
-                ));
+                ui.note(&format!("bough:   {left} from before stay with the target"));
             }
         }
         Event::NotSubscribed { port, why } => {
@@ -226,7 +224,8 @@ fn tell(event: &Event, plan: Option<&NetworkPlan>, ui: &Ui) -> Option<NetworkLos
             "connections to port {port} of the target come no longer: {why}"
         )),
         Event::CopiesDropped(connections) => {
-            let dropped = words::things(usize::try_from(*connections).unwrap_or(usize::MAX), "copy");
+            let dropped =
+                words::things(usize::try_from(*connections).unwrap_or(usize::MAX), "copy");
             ui.warn(&format!(
                 "{dropped} of connections ended early: the program read too slowly; the target got every byte"
             ));
@@ -250,7 +249,7 @@ fn tell(event: &Event, plan: Option<&NetworkPlan>, ui: &Ui) -> Option<NetworkLos
                      sslrootcert=FILE needs");
         }
         Event::Unreadable(program) => ui.warn(&format!(
-            "a connection of {program} was refused: it may be executed and not read, so the fence cannot look into it"
+            "a connection of {program} was refused: the fence could not look into it"
         )),
     }
     None

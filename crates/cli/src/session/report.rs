@@ -331,7 +331,7 @@ pub(super) fn lines(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report
     ));
     for program in &counts.unreadable {
         lines.push(format!(
-            "bough: {} of {} refused: it may be executed and not read, so the fence cannot look into it",
+            "bough: {} of {} refused: the fence could not look into it",
             connections(program.refused),
             program.program
         ));

@@ -1,9 +1,10 @@
 //! The watcher: a small process that outlives the supervisor by exactly the session's processes.
 //!
 //! ```text
-//!   supervisor ──pipe──▶ watcher        "child PID TICKS", then "end": it goes
+//!   supervisor ──pipe──▶ watcher        "child PID TICKS", "asked ID" now and then, then "end": it goes
 //!        └── killed: the pipe ends without "end" ──▶ KILL to the child, its descendants and whoever has the session's
-//!            id in its environment; then to whoever asks the listener, until no filtered process is left
+//!            id in its environment; EACCES to whom the supervisor had not answered yet; then KILL to whoever asks the
+//!            listener, until no filtered process is left
 //! ```
 //!
 //! Without it the listener would be gone with the supervisor, every guarded call would say ENOSYS, and programs would
@@ -14,7 +15,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use rustix::process::Signal;
 use super::{GuardError, SESSION_VARIABLE};
 use crate::asker::Asker;
 use crate::process::{Process, Stat};
-use crate::seccomp::{Listener, Received};
+use crate::seccomp::{ASKED, Asked, Listener, Received, UNTOLD_MAX};
 use crate::tree::Tree;
 
 /// The descriptor by which the watcher gets the listener.
@@ -33,6 +34,9 @@ const LISTENER: RawFd = 3;
 
 /// Rounds of killing whom the id names: each outruns a program that forks once per death. The listener gets the rest.
 const KILL_ROUNDS_MAX: usize = 8;
+
+/// Ids that are tried at the end, the latest first: some seconds' worth.
+const TRIED_MAX: u64 = 20_000_000;
 
 /// There can be no watcher.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +121,16 @@ impl Watcher {
         self.say(&format!("child {} {}\n", child.pid(), child.start_ticks()));
     }
 
+    /// What tells it of questions.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub(super) fn asked(&self) -> io::Result<Asked> {
+        let pipe = self.process.stdin.as_ref();
+        let pipe = pipe.expect("the pipe is closed at the end alone");
+        Ok(Asked::told_to(pipe.as_fd().try_clone_to_owned()?))
+    }
+
     /// Lets it go.
     pub(super) fn let_go(self) {}
 
@@ -169,18 +183,25 @@ pub fn watch(id: &OsStr) -> Result<(), WatcherError> {
         OwnedFd::from_raw_fd(LISTENER)
     };
     let listener = Listener::from_descriptor(descriptor);
-    let mut child = None;
+    let (mut child, mut asked) = (None, None);
     // An error is an end as well.
     for line in BufReader::new(io::stdin()).lines().map_while(Result::ok) {
         let mut words = line.split(' ');
         match words.next() {
             Some("end") => return Ok(()),
             Some("child") => child = parse_child(words),
+            Some(ASKED) => asked = widen(asked, words.next().and_then(|id| id.parse().ok())),
             Some(_) | None => {}
         }
     }
-    end_session(id, child, &listener);
+    end_session(id, child, asked, &listener);
     Ok(())
+}
+
+/// The first and the last id that were told.
+fn widen(asked: Option<(u64, u64)>, id: Option<u64>) -> Option<(u64, u64)> {
+    let id = id?;
+    Some((asked.map_or(id, |(first, _)| first), id))
 }
 
 fn parse_child<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Process> {
@@ -190,7 +211,7 @@ fn parse_child<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Process> 
 }
 
 /// Ends everything of a session whose supervisor is gone.
-fn end_session(id: &OsStr, child: Option<Process>, listener: &Listener) {
+fn end_session(id: &OsStr, child: Option<Process>, asked: Option<(u64, u64)>, listener: &Listener) {
     if let Some(child) = child {
         Tree::below(child).kill();
     }
@@ -204,12 +225,24 @@ fn end_session(id: &OsStr, child: Option<Process>, listener: &Listener) {
             let _not_ours = process.signal(Signal::KILL);
         }
     }
+    if let Some((first, last)) = asked {
+        fail_taken(listener, first, last);
+    }
     while listener.wait() {
         if let Ok(Received::Question(question)) = listener.receive() {
             kill_asker(question.thread);
             // Whom this account cannot kill does not get past the fence either.
             listener.fail(&question, libc::EACCES);
         }
+    }
+}
+
+/// Ends the calls that the supervisor had taken up: nobody else knows of them, and they would wait for ever.
+fn fail_taken(listener: &Listener, first: u64, last: u64) {
+    let latest = last.wrapping_add(UNTOLD_MAX);
+    let count = latest.wrapping_sub(first).min(TRIED_MAX);
+    for back in 0..=count {
+        listener.fail_by_id(latest.wrapping_sub(back), libc::EACCES);
     }
 }
 

@@ -52,6 +52,7 @@ impl Interceptor {
         match name {
             Name::Other => Ok(Answer::GoOn),
             Name::Path(path) => self.connect_unix(question, asker, arguments, &path),
+            Name::Abstract(name) => Ok(self.connect_abstract(asker, &name)),
             Name::Ip(address) => self.connect_ip(question, asker, arguments, address),
         }
     }

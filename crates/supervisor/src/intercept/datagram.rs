@@ -265,7 +265,7 @@ impl Interceptor {
         read.map_err(|error| self.judge(asker, &error))?;
         match Name::parse(bytes) {
             Name::Ip(address) => Ok(Some(address)),
-            Name::Path(_) | Name::Other => Err(Answer::GoOn),
+            Name::Path(_) | Name::Abstract(_) | Name::Other => Err(Answer::GoOn),
         }
     }
 

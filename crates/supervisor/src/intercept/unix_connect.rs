@@ -83,6 +83,26 @@ impl Interceptor {
         }
     }
 
+    /// A PostgreSQL server may listen on an abstract name as well (`unix_socket_directories` with `@`): where that may be a
+    /// source's, nobody gets there, for no branch is led to by it.
+    pub(super) fn connect_abstract(&self, asker: Asker, name: &[u8]) -> Answer {
+        let end = name.iter().rposition(|byte| *byte != 0);
+        let path = Path::new(OsStr::from_bytes(&name[..end.map_or(0, |end| end + 1)]));
+        let Some(port) = socket_port(path) else {
+            return Answer::GoOn;
+        };
+        match self.session.fence.route_path(path, port) {
+            Route::Source | Route::Watched => {
+                self.judge(asker, &io::Error::from_raw_os_error(libc::EACCES))
+            }
+            Route::Allowed => {
+                self.session.ledger.count_allowed();
+                Answer::GoOn
+            }
+            Route::Elsewhere | Route::Door(_) | Route::TlsDoor => Answer::GoOn,
+        }
+    }
+
     /// Connects to a socket of the target's; the runtime answers.
     fn connect_unix_remotely(
         self: &Arc<Self>,

@@ -265,12 +265,21 @@ impl Listener {
 
     /// Ends the call with `errno`.
     pub(crate) fn fail(&self, question: &Question, errno: i32) {
-        self.send(question, 0, errno, 0);
+        self.fail_by_id(question.id, errno);
+    }
+
+    /// The same of a question that another process has received; nothing where there is none of this id.
+    pub(crate) fn fail_by_id(&self, id: u64, errno: i32) {
+        self.send_by_id(id, 0, errno, 0);
     }
 
     fn send(&self, question: &Question, value: i64, errno: i32, flags: u32) {
+        self.send_by_id(question.id, value, errno, flags);
+    }
+
+    fn send_by_id(&self, id: u64, value: i64, errno: i32, flags: u32) {
         let mut answer = libc::seccomp_notif_resp {
-            id: question.id,
+            id,
             val: value,
             error: -errno,
             flags,

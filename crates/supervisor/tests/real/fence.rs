@@ -4,10 +4,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{self as unix, UnixListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use crate::driver::supervise;
 
@@ -28,7 +30,16 @@ pub(crate) fn server(name: &'static str) -> SocketAddr {
 
 /// The same on a Unix socket.
 pub(crate) fn unix_server(path: &Path, name: &'static str) {
-    let listener = UnixListener::bind(path).unwrap();
+    serve_unix(UnixListener::bind(path).unwrap(), name);
+}
+
+/// The same at an abstract name.
+pub(crate) fn abstract_server(place: &str, name: &'static str) {
+    let address = unix::SocketAddr::from_abstract_name(place).unwrap();
+    serve_unix(UnixListener::bind_addr(&address).unwrap(), name);
+}
+
+fn serve_unix(listener: UnixListener, name: &'static str) {
     thread::spawn(move || {
         for client in listener.incoming() {
             thread::spawn(move || converse(client.unwrap(), name));
@@ -431,6 +442,63 @@ print("served")
     assert!(told.err.contains(&event), "{}", told.err);
     let pid = format!("pid: {}", std::process::id());
     assert!(told.err.contains(&pid), "{}", told.err);
+}
+
+/// Connects to where nobody answers, which a fence that asserts isolation does in its place, and ends.
+const WAITS: &str = "
+import socket, sys
+print('asks', flush=True)
+try: socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+except OSError: pass
+";
+
+/// A listener on loopback whose queue is full: a connect to it waits.
+fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, u16) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&listener, 0).unwrap();
+    let place = SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
+    let mut queued = Vec::new();
+    while let Ok(client) = std::net::TcpStream::connect_timeout(&place, Duration::from_millis(300))
+    {
+        queued.push(client);
+    }
+    (listener, queued, place.port())
+}
+
+#[test]
+fn a_call_that_a_killed_supervisor_had_taken_up_ends() {
+    use crate::driver::{Reader, pid, wait_for_state, wait_until_ended};
+    use rustix::process::{Pid, Signal, kill_process};
+    let stage = Stage::new();
+    let (_listener, _queued, port) = full_listener();
+    // Nothing tells that it is the session's: no parent, no environment.
+    let script =
+        format!("(setsid env -i /usr/bin/python3 -c \"$0\" {port} & echo $!); wait; sleep 1000");
+    let mut command = supervise([
+        "--fence",
+        &stage.rule,
+        "--assert-isolated",
+        "sh",
+        "-c",
+        &script,
+        WAITS,
+    ]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = Reader::new(child.stdout.take().unwrap());
+    let mut lines = [said.line(), said.line()];
+    lines.sort();
+    let process = pid(&lines[0]);
+    assert_eq!(lines[1], "asks");
+    wait_for_state(process, "S");
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    wait_until_ended(process);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::fence::{DRIVER, Stage, Told, unix_server};
+use crate::fence::{DRIVER, Stage, Told, abstract_server, unix_server};
 
 /// A directory with the socket of the stage's source, as another server of it would have one.
 fn directory_of(stage: &Stage) -> (tempfile::TempDir, String) {
@@ -101,6 +101,34 @@ fn a_socket_is_the_sources_whatever_its_path_is_called() {
             "{script}: {}",
             told.out
         );
+    }
+}
+
+/// Asks a PostgreSQL server at an abstract name.
+const AT_AN_ABSTRACT_NAME: &str = r#"
+import socket, struct, sys
+body = b"user\0u\0database\0shop\0\0"
+s = socket.socket(socket.AF_UNIX)
+try:
+    s.connect("\0" + sys.argv[1])
+    s.sendall(struct.pack("!II", len(body) + 8, 3 << 16) + body)
+    print(s.recv(100))
+except OSError as error:
+    print(repr(error))
+"#;
+
+#[test]
+fn an_abstract_name_of_the_sources_port_leads_nowhere_and_another_where_it_says() {
+    let stage = Stage::new();
+    let dir = tempfile::tempdir().unwrap();
+    for (port, expected) in [
+        (stage.source.port(), "PermissionError"),
+        (stage.source.port() ^ 1, "source:shop"),
+    ] {
+        let name = format!("{}/.s.PGSQL.{port}", dir.path().display());
+        abstract_server(&name, "source");
+        let program = ["/usr/bin/python3", "-c", AT_AN_ABSTRACT_NAME, &name];
+        stage.run(&[], &program).says(expected);
     }
 }
 
