@@ -43,6 +43,10 @@ const FAREWELL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5)
 /// How long each part of the end may take that only tidies up.
 const WIND_DOWN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(20);
 
+/// How long a lock that nobody seems to hold is waited for, and how often it is tried meanwhile.
+const LOCK_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Why an engine could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -139,7 +143,7 @@ impl App {
         };
         crate::volume::check_mounted(&settings.data_dir.join("volume"))?;
         let layout = Layout::make(&settings.data_dir, passage)?;
-        let lock = lock(&layout)?;
+        let lock = take_lock(&layout).await?;
         let clock = Clock::start();
         check_catalogue(&layout)?;
         let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
@@ -335,6 +339,24 @@ async fn listen(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// The lock once it is free, or at once that another engine holds it where one answers: a server that a killed engine
+/// was starting has the lock as well, until it is executed.
+async fn take_lock(layout: &Layout) -> Result<File, EngineError> {
+    let waited = tokio::time::timeout(LOCK_TIME_MAX, async {
+        loop {
+            match lock(layout) {
+                Err(EngineError::Running { .. })
+                    if UnixStream::connect(layout.api_socket()).await.is_err() =>
+                {
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                decided => return decided,
+            }
+        }
+    });
+    waited.await.unwrap_or_else(|_| lock(layout))
+}
+
 /// Takes the lock that makes this engine the only one of its data directory. It ends with the process.
 fn lock(layout: &Layout) -> Result<File, EngineError> {
     lock_file(&layout.lock(), layout.root())
@@ -418,4 +440,36 @@ fn read_boot_id() -> Result<String, EngineError> {
         source,
     })?;
     Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::make(home.path(), Passage::Nobody).unwrap();
+        (home, layout)
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_held_by_what_a_killed_engine_began_is_waited_for() {
+        let (_home, layout) = layout();
+        let held = lock(&layout).unwrap();
+        let let_go = async {
+            tokio::time::sleep(5 * LOCK_PAUSE).await;
+            drop(held);
+        };
+        let (taken, ()) = tokio::join!(take_lock(&layout), let_go);
+        taken.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_answers_is_told_of_at_once() {
+        let (_home, layout) = layout();
+        let _held = lock(&layout).unwrap();
+        let _engine = UnixListener::bind(layout.api_socket()).unwrap();
+        let told = tokio::time::timeout(LOCK_TIME_MAX / 2, take_lock(&layout)).await;
+        assert!(matches!(told.unwrap(), Err(EngineError::Running { .. })));
+    }
 }
