@@ -31,6 +31,7 @@ use crate::postgres::binaries::{Installation, Installations, Lookup};
 use crate::postgres::server::check_confinement;
 use crate::refresh::Refresher;
 use crate::settings::Settings;
+use crate::threads::waits;
 use crate::upkeep::Upkeep;
 use crate::volume::{Usages, Volume, VolumeError};
 
@@ -42,6 +43,9 @@ const FAREWELL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5)
 
 /// How long each part of the end may take that only tidies up.
 const WIND_DOWN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// How long the whole end may take: more than its parts may.
+const END_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(70);
 
 /// How long a lock that nobody seems to hold is waited for, and how often it is tried meanwhile.
 const LOCK_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -267,6 +271,7 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
             () = stopping.ending.cancelled() => {}
         }
         tracing::info!("ending; the branches' servers go on");
+        end_in_time();
         stopping.ending.cancel();
     };
     let (ending, pool) = (app.ending.clone(), app.shared.pool.clone());
@@ -295,6 +300,23 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         path: socket.clone(),
         source,
     })
+}
+
+/// Kills this process where its end takes longer than [`END_TIME_MAX`], whatever holds it up: the next engine clears what is
+/// left, as after any kill. By a thread of its own, for no task runs where a call does not return.
+fn end_in_time() {
+    let watch = || {
+        let (_never_tx, never_rx) = std::sync::mpsc::channel::<()>();
+        let _late = never_rx.recv_timeout(END_TIME_MAX);
+        let threads = waits();
+        tracing::error!(threads, "the engine does not end by itself, and is killed");
+        let own = rustix::process::getpid();
+        let _gone = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+    };
+    let thread = std::thread::Builder::new().name("end".to_owned());
+    if let Err(error) = thread.spawn(watch) {
+        tracing::warn!(%error, "nothing watches over the engine's end");
+    }
 }
 
 /// Waits for one part of the end, and no longer than [`WIND_DOWN_TIME_MAX`]: what it leaves the next engine removes, as after

@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod refresh;
 pub mod settings;
 pub mod source;
+mod threads;
 pub mod upkeep;
 pub mod volume;
 
