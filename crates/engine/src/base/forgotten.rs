@@ -28,7 +28,7 @@ pub(super) const INACTIVE_JOBS: &str = "the jobs of pg_cron were made inactive";
 /// Whether a row of `pg_class c` with its `pg_namespace n` is the table of `pg_cron`'s jobs.
 pub(super) const IS_JOBS: &str = "(n.nspname = 'cron' AND c.relname = 'job')";
 
-/// Whether there are jobs that can be made inactive: before `pg_cron` 1.3 there is no such column.
+/// Whether there are jobs that can be made inactive: whether their table has the column.
 pub(super) const HAS_JOBS: &str = "EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
        JOIN pg_attribute a ON a.attrelid = c.oid \
        WHERE n.nspname = 'cron' AND c.relname = 'job' AND c.relkind = 'r' AND a.attname = 'active')";

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use supervisor::{Process, Tree};
 
 /// How long anything may be silent before the test fails.
@@ -169,6 +169,41 @@ pub(crate) fn kill_tree(child: &mut Child) {
         let root = Process::of(child.id().cast_signed()).unwrap();
         Tree::in_session(root, root).kill();
         child.wait().unwrap();
+    }
+}
+
+/// A process that no tree of the test's has: killed with this where it has not ended.
+pub(crate) struct Stray {
+    pid: Pid,
+    handle: Option<OwnedFd>,
+}
+
+impl Stray {
+    /// The one whose pid `text` is.
+    pub(crate) fn of(text: &str) -> Self {
+        let pid = pid(text);
+        let handle = pidfd_open(pid, PidfdFlags::empty()).ok();
+        Self { pid, handle }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until it has ended, if it has not yet.
+    pub(crate) fn wait_until_ended(&self) {
+        if let Some(handle) = &self.handle {
+            assert!(is_readable(handle), "{} did not end", self.pid);
+        }
+    }
+}
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            // It fails where the process has ended.
+            let _ = pidfd_send_signal(handle, Signal::KILL);
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::driver::supervise;
+use rustix::process::Signal;
+
+use crate::driver::{Running, Stray, supervise, wait_for_state, wait_until_ended};
 
 /// The program of this package that is static and dials by itself.
 pub(crate) const DRIVER: &str = env!("CARGO_BIN_EXE_supervise");
@@ -469,42 +471,29 @@ fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, u16) {
 
 #[test]
 fn a_call_that_a_killed_supervisor_had_taken_up_ends() {
-    use crate::driver::{Reader, pid, wait_for_state, wait_until_ended};
-    use rustix::process::{Pid, Signal, kill_process};
     let stage = Stage::new();
     let (_listener, _queued, port) = full_listener();
     // Nothing tells that it is the session's: no parent, no environment.
     let script =
         format!("(setsid env -i /usr/bin/python3 -c \"$0\" {port} & echo $!); wait; sleep 1000");
-    let mut command = supervise([
-        "--fence",
-        &stage.rule,
-        "--assert-isolated",
-        "sh",
-        "-c",
-        &script,
-        WAITS,
-    ]);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = Reader::new(child.stdout.take().unwrap());
-    let mut lines = [said.line(), said.line()];
+    let rule = ["--fence", &stage.rule, "--assert-isolated"];
+    let program = ["sh", "-c", &script, WAITS];
+    let mut running = Running::start(
+        &mut supervise([rule.as_slice(), &program].concat()),
+        Stdio::null(),
+    );
+    let mut lines = [running.output.line(), running.output.line()];
     lines.sort();
-    let process = pid(&lines[0]);
+    let process = Stray::of(&lines[0]);
     assert_eq!(lines[1], "asks");
-    wait_for_state(process, "S");
-    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
-    child.wait().unwrap();
-    wait_until_ended(process);
+    wait_for_state(process.pid(), "S");
+    running.signal(Signal::KILL);
+    wait_until_ended(running.pid());
+    process.wait_until_ended();
 }
 
 #[test]
 fn a_killed_supervisor_takes_its_session_along() {
-    use crate::driver::{Reader, pid, wait_until_ended};
-    use rustix::process::{Pid, Signal, kill_process};
     let stage = Stage::new();
     // A child, a child of it in a session of its own, and a daemon whose parent has ended; and one that hides its
     // environment and is found by what it asks.
@@ -514,16 +503,12 @@ fn a_killed_supervisor_takes_its_session_along() {
         stage.source
     );
     let mut command = supervise(["--fence", &stage.rule, "sh", "-c", &script]);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = Reader::new(child.stdout.take().unwrap());
-    let processes: Vec<Pid> = (0..4).map(|_| pid(&said.line())).collect();
-    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
-    child.wait().unwrap();
+    let mut running = Running::start(&mut command, Stdio::null());
+    let said = &mut running.output;
+    let processes: Vec<Stray> = (0..4).map(|_| Stray::of(&said.line())).collect();
+    running.signal(Signal::KILL);
+    wait_until_ended(running.pid());
     for process in processes {
-        wait_until_ended(process);
+        process.wait_until_ended();
     }
 }

@@ -126,14 +126,8 @@ pub(super) fn progress(pod: &Pod, name: &str) -> Progress {
 mod tests {
     use serde_json::json;
 
+    use super::super::tests::wish;
     use super::*;
-
-    fn wish(incoming: bool) -> AgentWish {
-        AgentWish {
-            incoming,
-            image: "bough:1".to_owned(),
-        }
-    }
 
     fn pod_with(agents: &[(&str, &str, &str)]) -> Pod {
         let spec = agents.iter().map(

@@ -126,14 +126,8 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
+    use super::super::tests::wish;
     use super::*;
-
-    fn wish(incoming: bool) -> AgentWish {
-        AgentWish {
-            incoming,
-            image: "bough:1".to_owned(),
-        }
-    }
 
     fn chosen(pod_context: Value, own_context: Value) -> ChosenPod {
         let pod: Pod = serde_json::from_value(json!({

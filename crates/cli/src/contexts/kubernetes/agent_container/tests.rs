@@ -40,9 +40,10 @@ fn chosen(pod: Value) -> ChosenPod {
     }
 }
 
-fn wish() -> AgentWish {
+/// What a session wants of an agent.
+pub(super) fn wish(incoming: bool) -> AgentWish {
     AgentWish {
-        incoming: false,
+        incoming,
         image: "bough:1".to_owned(),
     }
 }
@@ -74,7 +75,7 @@ async fn of_two_who_come_together_the_second_uses_the_firsts_agent() {
             "PATCH" => refusal(code, "existing ephemeral containers may not be changed"),
             _ => (200, pod(&[("bough-agent-0", "bough:1", true)])),
         });
-        let agent = AgentContainer::place(&pods, &chosen(pod(&[])), &wish()).await;
+        let agent = AgentContainer::place(&pods, &chosen(pod(&[])), &wish(false)).await;
         assert_eq!(agent.expect("it is there").name(), "bough-agent-0");
         assert_eq!(*asked.lock().expect("no panic"), ["bough-agent-0"]);
     }
@@ -89,7 +90,7 @@ async fn a_name_that_is_somebody_elses_or_has_ended_is_followed_by_the_next() {
         ("PATCH", _) => (200, pod(&[of_others, own])),
         _ => (200, pod(&[of_others])),
     });
-    let agent = AgentContainer::place(&others_first, &chosen(pod(&[])), &wish()).await;
+    let agent = AgentContainer::place(&others_first, &chosen(pod(&[])), &wish(false)).await;
     assert_eq!(agent.expect("it is made").name(), "bough-agent-1");
     assert_eq!(
         *asked.lock().expect("no panic"),
@@ -101,7 +102,7 @@ async fn a_name_that_is_somebody_elses_or_has_ended_is_followed_by_the_next() {
         "bough-agent-0" => (200, pod(&[ended])),
         _ => (200, pod(&[ended, own])),
     });
-    let agent = AgentContainer::place(&ended_since, &chosen(pod(&[])), &wish()).await;
+    let agent = AgentContainer::place(&ended_since, &chosen(pod(&[])), &wish(false)).await;
     assert_eq!(agent.expect("it is made").name(), "bough-agent-1");
 }
 
@@ -111,7 +112,7 @@ async fn what_the_api_server_never_takes_is_told_after_some_looks() {
         "PATCH" => refusal(422, "nonsense"),
         _ => (200, pod(&[])),
     });
-    let error = AgentContainer::place(&pods, &chosen(pod(&[])), &wish()).await;
+    let error = AgentContainer::place(&pods, &chosen(pod(&[])), &wish(false)).await;
     let Err(error @ ClusterError::Refused { .. }) = error else {
         panic!("{error:?}");
     };
