@@ -198,10 +198,9 @@ pub fn watch(id: &OsStr) -> Result<(), WatcherError> {
     Ok(())
 }
 
-/// The first and the last id that were told.
+/// The first and the last id that were told; a line without one tells nothing.
 fn widen(asked: Option<(u64, u64)>, id: Option<u64>) -> Option<(u64, u64)> {
-    let id = id?;
-    Some((asked.map_or(id, |(first, _)| first), id))
+    id.map_or(asked, |id| Some((asked.map_or(id, |(first, _)| first), id)))
 }
 
 fn parse_child<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Process> {
@@ -240,7 +239,9 @@ fn end_session(id: &OsStr, child: Option<Process>, asked: Option<(u64, u64)>, li
 /// Ends the calls that the supervisor had taken up: nobody else knows of them, and they would wait for ever.
 fn fail_taken(listener: &Listener, first: u64, last: u64) {
     let latest = last.wrapping_add(UNTOLD_MAX);
-    let count = latest.wrapping_sub(first).min(TRIED_MAX);
+    // Receivers tell in any order, so that the first that was told need not be the first.
+    let earliest = first.wrapping_sub(UNTOLD_MAX);
+    let count = latest.wrapping_sub(earliest).min(TRIED_MAX);
     for back in 0..=count {
         listener.fail_by_id(latest.wrapping_sub(back), libc::EACCES);
     }
