@@ -254,6 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn the_dockerfile_has_the_toolchain_of_the_tree() {
+        let read = |name: &str| fs::read_to_string(workspace().join(name)).expect("in the tree");
+        let toolchain = read("rust-toolchain.toml");
+        let channel = toolchain
+            .lines()
+            .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
+            .expect("a channel");
+        let dockerfile = read("Dockerfile");
+        for line in [
+            format!("FROM docker.io/library/rust:{channel}-bookworm AS build"),
+            format!("ENV RUSTUP_TOOLCHAIN={channel}"),
+        ] {
+            assert!(dockerfile.lines().any(|it| it == line), "{line}");
+        }
+    }
+
+    #[test]
     fn an_archive_has_its_name_only_when_it_is_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let archive = dir.path().join("images/one.tar");
