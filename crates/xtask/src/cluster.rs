@@ -7,7 +7,8 @@
 //!                                └   containerd ── pods 10.244.0.0/24, services 10.96.0.0/16, CoreDNS 10.96.0.10
 //! ```
 //!
-//! - `programs`: what is built from Go modules, kept by version outside the tree.
+//! - `programs`: what is built from Go modules, kept by version outside the tree; by which Go, `toolchain`.
+//! - `capable`: whether this machine can run a node at all.
 //! - `images`: what its containers are made of, since no registry is asked.
 //! - `place`: where the node's files lie, and who of its processes lives.
 //! - `namespaces`, `cgroups`: what separates it from the machine, whose mounts, firewall and settings stay as they were.
@@ -19,6 +20,7 @@
 //!
 //! The one verb whose processes outlive it: `up` leaves a node running, `down` ends it and leaves nothing.
 
+mod capable;
 mod cgroups;
 mod components;
 mod given;
@@ -28,6 +30,7 @@ mod namespaces;
 mod node;
 mod place;
 mod programs;
+mod toolchain;
 mod traces;
 mod volumes;
 
@@ -65,8 +68,15 @@ enum ClusterVerb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Form,
     },
+    /// Whether this machine can run a node, and what is in its way
+    Check,
     /// The path of the administrator's kubeconfig
     Kubeconfig,
+    /// Kill a component of the node and start it again
+    Restart {
+        /// Which one
+        component: Component,
+    },
     /// Give images to the node
     Load {
         /// Archives, as `cargo xtask image` makes them
@@ -113,6 +123,7 @@ pub(crate) fn run(places: &Places, args: &ClusterArgs) -> Result<()> {
             Some(given) => status_of(&given, *output),
             None => status(&place, *output),
         },
+        ClusterVerb::Check => check(places),
         ClusterVerb::Kubeconfig => {
             let path = match given {
                 Some(given) => given.kubeconfig().clone(),
@@ -133,6 +144,7 @@ pub(crate) fn run(places: &Places, args: &ClusterArgs) -> Result<()> {
             Ok(())
         }
         ClusterVerb::Down => down(places),
+        ClusterVerb::Restart { component } => restart(places, *component),
         ClusterVerb::Load { archives } => {
             let unnamed = archives.iter().map(|path| Archive {
                 name: path.display().to_string(),
@@ -200,6 +212,40 @@ pub(crate) fn down(places: &Places) -> Result<()> {
     create_public_dir(&root)?;
     let _lock = Lock::take(&root.join(".lock"))?;
     node::down(&place_of(places))
+}
+
+/// Checks that [`up`] lacks nothing that it can be told beforehand: before an hour of other tests, not after it.
+///
+/// # Errors
+/// When there is no cluster and none can be: what is in the way.
+pub(crate) fn require(places: &Places) -> Result<()> {
+    check(places)?;
+    if given(&place_of(places)).is_some() {
+        return Ok(());
+    }
+    debian::require(&REQUIREMENTS)
+}
+
+/// Of that, what no package mends.
+fn check(places: &Places) -> Result<()> {
+    if given(&place_of(places)).is_some() {
+        return Ok(());
+    }
+    ensure_root()?;
+    capable::check()
+}
+
+fn restart(places: &Places, component: Component) -> Result<()> {
+    let place = place_of(places);
+    ensure!(
+        given(&place).is_none(),
+        "the cluster of KUBECONFIG is not ours, and its components are not ours to kill"
+    );
+    ensure_root()?;
+    ensure!(place.exists(), "no node is up: `cargo xtask cluster up`");
+    let root = root(places);
+    let _lock = Lock::take(&root.join(".lock"))?;
+    node::restart(&place, &programs::ensure(&root)?, component)
 }
 
 /// Gives images to our node; for somebody's cluster, says how to.

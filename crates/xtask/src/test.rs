@@ -40,8 +40,9 @@ pub(crate) fn run_on_cluster(places: &Places, only: Option<&str>) -> Result<()> 
 /// Runs all of both; the stories on a cluster only after all else has passed.
 ///
 /// # Errors
-/// Those of [`run`] and [`run_on_cluster`].
+/// Those of [`run`] and [`run_on_cluster`]; before anything runs, when this machine has no cluster and can have none.
 pub(crate) fn run_all(places: &Places) -> Result<()> {
+    cluster::require(places)?;
     let here = run_here(places, None)?;
     if !here.succeeded {
         return conclude(here);
@@ -102,6 +103,7 @@ fn run_there(places: &Places, only: Option<&str>) -> Result<Ran> {
             ("KUBECONFIG", ready.kubeconfig.clone()),
             ("BOUGH_TEST_KUBECTL", ready.kubectl.clone().into()),
             ("BOUGH_TEST_HELM", helm.into()),
+            ("BOUGH_TEST_XTASK", std::env::current_exe()?.into()),
         ];
         for (variable, package, program) in BINARIES {
             environment.push((variable, build(package, program, Profile::Debug)?.into()));

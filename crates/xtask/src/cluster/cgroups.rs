@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::namespaces::NODE;
 
@@ -36,6 +36,21 @@ pub(super) fn make() -> Result<()> {
                 pass_on().with_context(|| format!("write {name} of {}", ours.display()))?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Makes a directory in every hierarchy and removes it again.
+///
+/// # Errors
+/// When there is no hierarchy, or one takes none.
+pub(super) fn try_one() -> Result<()> {
+    let hierarchies = hierarchies()?;
+    ensure!(!hierarchies.is_empty(), "none are mounted");
+    for hierarchy in hierarchies {
+        let tried = hierarchy.join(format!("{NODE}-tried-{}", std::process::id()));
+        let made = fs::create_dir(&tried).and_then(|()| fs::remove_dir(&tried));
+        made.with_context(|| format!("make {}", tried.display()))?;
     }
     Ok(())
 }

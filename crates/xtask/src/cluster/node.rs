@@ -119,6 +119,39 @@ fn try_up(place: &Place, programs: &Programs, images: &[Archive]) -> Result<()> 
     Ok(())
 }
 
+/// Kills a component and starts it again, as a machine's supervisor does after a crash; what it answers for is waited for.
+///
+/// # Errors
+/// When it does not end, or does not answer again.
+pub(super) fn restart(place: &Place, programs: &Programs, component: Component) -> Result<()> {
+    let mut progress = Progress::start();
+    let namespaces = Namespaces::of(place);
+    place.kill(component)?;
+    let mut command = components::command(component, place, &namespaces, programs);
+    place.start(component, &mut command)?;
+    let what = format!("an answer of {}", component.name());
+    wait(place, &what, || match component {
+        Component::Kubelet => kubelet_answers(place, programs),
+        Component::Containerd => answers(&namespaces, place),
+        Component::Etcd | Component::ApiServer => {
+            kubectl(place, programs, &["get", "--raw", "/readyz"]).is_ok()
+        }
+        // Nobody asks these: they ask.
+        Component::ControllerManager | Component::Scheduler | Component::Proxy => true,
+    })?;
+    progress.tell(&format!(
+        "{} was killed and answers again",
+        component.name()
+    ));
+    Ok(())
+}
+
+/// By way of the API server, as sessions reach it.
+fn kubelet_answers(place: &Place, programs: &Programs) -> bool {
+    let path = format!("/api/v1/nodes/{NODE}/proxy/healthz");
+    kubectl(place, programs, &["get", "--raw", &path]).is_ok()
+}
+
 /// What a cluster has beside its components: a name server, and storage.
 fn furnish(place: &Place, programs: &Programs) -> Result<()> {
     let storage = place.write("storage.json", &volumes::manifest(place).to_string())?;

@@ -2,24 +2,29 @@
 //!
 //! A process is known by its id and the moment it started, so that a number that was given away again is nobody's.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use fixtures::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 /// A component of the node, in the order in which they are ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Component {
+    #[value(name = "kube-proxy")]
     Proxy,
     Kubelet,
+    #[value(name = "kube-scheduler")]
     Scheduler,
+    #[value(name = "kube-controller-manager")]
     ControllerManager,
+    #[value(name = "kube-apiserver")]
     ApiServer,
     Containerd,
     Etcd,
@@ -136,7 +141,13 @@ impl Place {
     /// When it does not start.
     pub(super) fn start(&self, component: Component, command: &mut Command) -> Result<()> {
         let log = self.log(component);
-        let open = || File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
+        // One that is started again goes on where it was.
+        let mut options = OpenOptions::new();
+        let options = options.create(true).append(true);
+        let open = || {
+            let file = options.open(&log)?;
+            Ok::<_, std::io::Error>((file.try_clone()?, file))
+        };
         let (out, err) = open().with_context(|| format!("create {}", log.display()))?;
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
         let child = child.with_context(|| format!("start {}", component.name()))?;
@@ -161,17 +172,27 @@ impl Place {
     /// # Errors
     /// When it lives on.
     pub(super) fn end(&self, component: Component) -> Result<()> {
-        let ended = |signal| {
-            let Some(process) = self.living(component).and_then(Pid::from_raw) else {
-                return Ok(());
-            };
-            // One that has ended in between is what is wanted.
-            let _ended = kill_process(process, signal);
-            let what = format!("the end of {}", component.name());
-            let is_gone = || Ok(self.living(component).is_none().then_some(()));
-            eventually(&what, END_LIMIT, is_gone)
+        let asked = self.end_by(component, Signal::TERM);
+        asked.or_else(|_| self.kill(component))
+    }
+
+    /// Ends a component without a word to it, as a crash does.
+    ///
+    /// # Errors
+    /// When it lives on.
+    pub(super) fn kill(&self, component: Component) -> Result<()> {
+        self.end_by(component, Signal::KILL)
+    }
+
+    fn end_by(&self, component: Component, signal: Signal) -> Result<()> {
+        let Some(process) = self.living(component).and_then(Pid::from_raw) else {
+            return Ok(());
         };
-        ended(Signal::TERM).or_else(|_| ended(Signal::KILL))
+        // One that has ended in between is what is wanted.
+        let _ended = kill_process(process, signal);
+        let what = format!("the end of {}", component.name());
+        let is_gone = || Ok(self.living(component).is_none().then_some(()));
+        eventually(&what, END_LIMIT, is_gone)
     }
 }
 
@@ -205,6 +226,27 @@ mod tests {
         place.end(Component::Etcd).expect("it ends");
         assert_eq!(place.living(Component::Etcd), None);
         place.end(Component::Etcd).expect("an ended one is ended");
+    }
+
+    #[test]
+    fn a_component_that_was_killed_and_started_again_goes_on_in_its_log() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::in_directory(dir.path());
+        fs::create_dir(place.path("log")).expect("created");
+        let log = || fs::read_to_string(place.log(Component::Kubelet)).unwrap_or_default();
+        for lines in 1..=2 {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "echo started; exec sleep 600"]);
+            place
+                .start(Component::Kubelet, &mut shell)
+                .expect("it starts");
+            eventually("its word", END_LIMIT, || {
+                Ok((log().lines().count() == lines).then_some(()))
+            })
+            .expect("it says so");
+            place.kill(Component::Kubelet).expect("it ends");
+        }
+        assert_eq!(place.living(Component::Kubelet), None);
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::toolchain;
 use crate::image::key;
 use crate::places::{create_public_dir, workspace};
-use crate::{command, console, debian};
+use crate::{command, console};
 
 /// The version of Kubernetes that `tests/cluster/node/go.mod` requires, as its programs tell it.
 const KUBERNETES_MINOR: &str = "33";
@@ -76,12 +77,12 @@ fn ensure_node(root: &Path) -> Result<PathBuf> {
     let flags = format!(
         "-s -w {stamp}gitVersion={KUBERNETES_VERSION} {stamp}gitMajor=1 {stamp}gitMinor={KUBERNETES_MINOR}"
     );
-    let mut go = debian::go();
+    let mut go = toolchain::go(root)?;
     go.args(["build", "-trimpath", "-ldflags", &flags, "-o"]);
     go.arg(&unfinished).arg(".").current_dir(&source);
     // Without cgo the one file runs in any image.
     go.env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-    command::run(&mut go).context("Kubernetes of this version needs Go 1.24 or newer")?;
+    command::run(&mut go)?;
     let kubectl = directory.join("kubectl");
     let _removed = fs::remove_file(&kubectl);
     symlink("node", &kubectl).with_context(|| format!("create {}", kubectl.display()))?;
@@ -99,7 +100,7 @@ fn ensure_module(root: &Path, name: &str, module: &str) -> Result<PathBuf> {
     console::note(&format!("building {name}, once: this takes some minutes"));
     let unfinished = directory.join("unfinished");
     create_public_dir(&unfinished)?;
-    let mut go = debian::go();
+    let mut go = toolchain::go(root)?;
     go.args(["install", "-trimpath", "-ldflags", "-s -w", module]);
     go.env("GOBIN", &unfinished).env("CGO_ENABLED", "0");
     // A module of its own: ours is not to be looked for.
