@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use fixtures::{TestEnv, eventually};
 use serde_json::{Value, json};
 
-use crate::chart::OURS;
 use crate::kubernetes::{Cluster, LIMIT};
 use crate::operator::{IMAGE, turn};
+use crate::taken_away::nothing_is_left;
 
 /// The operator's namespace; gone with this, whatever is in it.
 struct Installed<'a>(&'a Cluster);
@@ -88,11 +88,5 @@ fn an_administrator_installs_watches_and_takes_away_what_makes_branches() -> Res
     let (_, told) = operator(&user, &["uninstall", "--image", IMAGE])?;
     ensure!(told.contains("ended: 1 branches, 1 branch hosts"), "{told}");
     ensure!(told.contains(&format!("{deployment}: removed")), "{told}");
-    eventually("the end of all of it", LIMIT, || {
-        let mut left = namespace.ask(&["get", "pods,statefulsets,pvc", "-o", "name"])?;
-        for kind in OURS {
-            left += &cluster.ask(&["get", kind, "-o", "name"])?;
-        }
-        Ok((!left.contains("bough")).then_some(()))
-    })
+    nothing_is_left(&cluster, &namespace, &[])
 }

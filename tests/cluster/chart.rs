@@ -14,18 +14,12 @@ use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::operator::{IMAGE, NEXT_IMAGE, turn};
 use crate::shop::Shop;
 use crate::stage::{Branches, count_branches};
+use crate::taken_away::takes_all_away;
 use crate::walk_through::{ORDER, product, session_file, start_session};
 
-const NAMESPACE: &str = "bough-operator";
+pub(crate) const NAMESPACE: &str = "bough-operator";
 
-/// What belongs to the cluster and may be ours.
-pub(crate) const OURS: [&str; 3] = [
-    "customresourcedefinitions",
-    "validatingadmissionpolicies,validatingadmissionpolicybindings",
-    "clusterroles,clusterrolebindings",
-];
-
-fn chart() -> Result<PathBuf> {
+pub(crate) fn chart() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Ok(root
         .context("the tests are below the root")?
@@ -33,13 +27,13 @@ fn chart() -> Result<PathBuf> {
 }
 
 /// Helm, with nothing of this machine's.
-struct Helm<'a> {
-    cluster: &'a Cluster,
+pub(crate) struct Helm<'a> {
+    pub(crate) cluster: &'a Cluster,
     user: &'a TestEnv,
 }
 
 impl Helm<'_> {
-    fn run(&self, words: &[&str]) -> Result<String> {
+    pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
         let program = std::env::var_os("BOUGH_TEST_HELM")
             .context("BOUGH_TEST_HELM is not set: run `cargo xtask test --cluster`")?;
         let mut helm = Command::new(program);
@@ -129,9 +123,18 @@ fn the_chart_and_the_manifests_are_the_same_objects() -> Result<()> {
 }
 
 /// A release; taken away again with this.
-struct Release<'a> {
-    helm: Helm<'a>,
+pub(crate) struct Release<'a> {
+    pub(crate) helm: Helm<'a>,
     _turn: MutexGuard<'static, ()>,
+}
+
+impl<'a> Release<'a> {
+    /// Nothing is installed yet.
+    pub(crate) fn begin(cluster: &'a Cluster, user: &'a TestEnv) -> Result<Self> {
+        let _turn = turn(cluster)?;
+        let helm = Helm { cluster, user };
+        Ok(Self { helm, _turn })
+    }
 }
 
 impl Drop for Release<'_> {
@@ -148,13 +151,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     let cluster = Cluster::given()?;
     let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
-    let release = Release {
-        _turn: turn(&cluster)?,
-        helm: Helm {
-            cluster: &cluster,
-            user: &user,
-        },
-    };
+    let release = Release::begin(&cluster, &user)?;
     let helm = &release.helm;
     // No release has a chart yet: the earlier one is this tree's under an earlier number, with one operator.
     let chart = chart()?;
@@ -200,7 +197,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     drop(session.finish(LIMIT)?);
     ensure!(count_branches(namespace)? == 1);
 
-    takes_all_away(helm, &cluster, namespace)
+    takes_all_away(&release.helm, namespace)
 }
 
 /// A host has the new program with its next pod, and until then the old one.
@@ -223,44 +220,4 @@ fn reaches_hosts_with_their_next_pod(cluster: &Cluster, namespace: &Namespace<'_
     let now = image(&pod, ".spec")?;
     ensure!(now == NEXT_IMAGE, "{now}");
     Ok(())
-}
-
-/// Uninstalls; nothing stays but what the API server itself keeps, and agents that have ended.
-fn takes_all_away(helm: &Helm<'_>, cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
-    helm.run(&[
-        "uninstall",
-        "bough",
-        "-n",
-        NAMESPACE,
-        "--wait",
-        "--timeout",
-        "180s",
-    ])?;
-    for kind in OURS {
-        let left = cluster.ask(&["get", kind, "-o", "name"])?;
-        ensure!(!left.contains("bough"), "{left}");
-    }
-    // The record of who led is nobody's, and goes with the namespace.
-    let lease = "lease.coordination.k8s.io/bough-operator";
-    eventually("the end of the operators", LIMIT, || {
-        let words = ["-n", NAMESPACE, "get", "all,roles,leases", "-o", "name"];
-        let left = cluster.ask(&words)?;
-        Ok(left.lines().all(|line| line == lease).then_some(()))
-    })?;
-    eventually("the end of hosts and volumes", LIMIT, || {
-        let words = [
-            "get",
-            "pods,statefulsets,pvc",
-            "-l",
-            "bough.dev/host",
-            "-o",
-            "name",
-        ];
-        Ok(namespace.ask(&words)?.is_empty().then_some(()))
-    })?;
-    eventually("the end of the agents", LIMIT, || {
-        let states = "jsonpath={.items[*].status.ephemeralContainerStatuses[*].state}";
-        let states = namespace.ask(&["get", "pods", "-o", states])?;
-        Ok((states.contains("terminated") && !states.contains("running")).then_some(()))
-    })
 }

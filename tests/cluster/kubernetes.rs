@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,16 +17,38 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 const KUBECONFIG: &str = "KUBECONFIG";
 const KUBECTL: &str = "BOUGH_TEST_KUBECTL";
 
-/// A cluster that answers.
+/// What all stories have at once; one that breaks the node under all others has it alone.
+static NODE: RwLock<()> = RwLock::new(());
+
+/// A story's hold on the node.
+#[derive(Debug)]
+enum Hold {
+    With(#[expect(dead_code, reason = "the guard is the hold")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "the guard is the hold")] RwLockWriteGuard<'static, ()>),
+}
+
+/// A cluster that answers. A story asks for it once.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     kubectl: PathBuf,
     kubeconfig: OsString,
+    _hold: Hold,
 }
 
 impl Cluster {
     /// The one that this run was given.
     pub(crate) fn given() -> Result<Self> {
+        let hold = NODE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::held(Hold::With(hold))
+    }
+
+    /// The same, while no other story runs.
+    pub(crate) fn given_alone() -> Result<Self> {
+        let hold = NODE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::held(Hold::Alone(hold))
+    }
+
+    fn held(hold: Hold) -> Result<Self> {
         let variable = |name| {
             std::env::var_os(name)
                 .with_context(|| format!("{name} is not set: run `cargo xtask test --cluster`"))
@@ -33,6 +56,7 @@ impl Cluster {
         Ok(Self {
             kubectl: variable(KUBECTL)?.into(),
             kubeconfig: variable(KUBECONFIG)?,
+            _hold: hold,
         })
     }
 
