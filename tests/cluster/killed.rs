@@ -58,9 +58,9 @@ fn a_killed_session_leaves_its_branch_for_its_ttl_and_nothing_else() -> Result<(
     })?;
     let stayed = killed.elapsed();
     ensure!(seen, "the branch was gone at once");
-    // Its last heartbeat may have been an interval before.
+    // Its last heartbeat may have been an interval before, and as long as that on its way on a busy machine.
     ensure!(
-        stayed >= TTL - HEARTBEAT_INTERVAL,
+        stayed >= TTL - 2 * HEARTBEAT_INTERVAL,
         "gone before its TTL, after {stayed:?}"
     );
     eventually("the end of the branch's resource", LIMIT, || {

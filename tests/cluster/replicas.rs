@@ -1,9 +1,7 @@
 //! Mirror and steal over all replicas of a workload: the service's clients meet the session whichever pod they are sent to.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use anyhow::{Context, Result, ensure};
-use fixtures::{Program, Signal, TestEnv, built_binary, eventually, http};
+use fixtures::{Program, Signal, TestEnv, built_binary, eventually, http, pick_port};
 use serde_json::json;
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace, restricted_pod};
@@ -119,9 +117,7 @@ impl Story<'_> {
 
 /// The service as a session in the place of its deployment.
 fn start_session(user: &TestEnv, namespace: &str, mode: &str) -> Result<Program> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port();
+    let port = pick_port()?;
     let file = user.home().join("session.json");
     let incoming = json!({"mode": mode, "port_mapping": [[port, 8082]]});
     let text = json!({"feature": {"network": {"incoming": incoming, "outgoing": true}}});

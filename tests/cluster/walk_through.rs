@@ -1,11 +1,10 @@
 //! The walk-through of the README, on a cluster: the shop's own file, and the shared database asked through the
 //! cluster's service.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fixtures::{Program, Signal, TestEnv, built_binary, eventually, http};
+use fixtures::{Program, Signal, TestEnv, built_binary, eventually, http, pick_port};
 use serde_json::Value;
 
 use crate::kubernetes::{Cluster, LIMIT};
@@ -28,9 +27,8 @@ pub(crate) fn session_file(user: &TestEnv, name: &str, namespace: &str) -> Resul
 
 /// The service as a session of `file`, answering on a port of this machine.
 pub(crate) fn start_session(user: &TestEnv, file: &str) -> Result<(Program, u16)> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port();
+    // Sessions that begin at once each have one of their own: a program whose port is taken is led to another one.
+    let port = pick_port()?;
     let service = built_binary("INVENTORY_BIN")?;
     let service = service.to_str().context("UTF-8")?;
     let port_word = port.to_string();
