@@ -23,16 +23,11 @@ pub(crate) mod source;
 pub(crate) mod verify_config;
 pub(crate) mod watch_session;
 
-use std::path::PathBuf;
-
-use config::Config;
 use model::ExitCode;
 
 use crate::args::Command;
-use crate::diagnostics;
 use crate::engine_start::{self, RunningEngine};
 use crate::error::CommandError;
-use crate::session::surroundings;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -43,18 +38,6 @@ async fn connect_engine(settings: &Settings, ui: &Ui) -> Result<RunningEngine, C
         ui.warn(&notice);
     }
     Ok(engine)
-}
-
-/// The file whose namespace and context are meant, `named` or the environment's; none where none is named.
-fn read_file(named: Option<&PathBuf>, settings: &Settings) -> Result<Option<Config>, CommandError> {
-    let Some(file) = named.or(settings.session.config_file.as_ref()) else {
-        return Ok(None);
-    };
-    let mut surroundings = surroundings(settings)?;
-    surroundings.is_target_final = false;
-    config::read(file, &surroundings)
-        .map(Some)
-        .map_err(|error| diagnostics::rejection(file, error))
 }
 
 /// Runs a command to its end; answers with the program's exit code, which for `exec` is the child's.

@@ -19,6 +19,7 @@ mod readiness;
 #[cfg(test)]
 mod samples;
 mod session;
+mod session_file;
 mod settings;
 mod source_arg;
 mod source_words;

@@ -40,7 +40,6 @@ use membership::{Membership, SessionLoss};
 use network::Joined;
 use prepare::Plan;
 
-pub(crate) use prepare::surroundings;
 pub(crate) use proof::ProofError;
 pub(crate) use report::FileFormat;
 

@@ -10,10 +10,11 @@ use model::engine_api::BranchView;
 use model::{BranchName, Namespace};
 
 use super::select::Scope;
-use crate::contexts::{self, BranchHost, ContextChoice};
+use crate::contexts::{BranchHost, ContextChoice};
 use crate::engine_client::EngineClient;
 use crate::engine_start::RunningEngine;
 use crate::error::CommandError;
+use crate::session_file;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -28,8 +29,8 @@ pub(super) struct WhoseArgs {
     #[arg(short = 'f', long, value_name = "FILE", global = true)]
     config_file: Option<PathBuf>,
 
-    /// Where the branches live: `local` or a kubeconfig's context [default: the file's kube_context, else the kubeconfig's
-    /// current one, else `local`]
+    /// Where the branches live: `local` or a kubeconfig's context [default: MIRRORD_KUBE_CONTEXT, else the file's
+    /// kube_context, else the kubeconfig's current one, else `local`]
     #[arg(long, value_name = "CONTEXT", global = true)]
     context: Option<String>,
 
@@ -50,17 +51,12 @@ pub(super) struct Whose {
 impl WhoseArgs {
     /// By the arguments, the file and the environment.
     pub(super) fn choose(&self, settings: &Settings) -> Result<Whose, CommandError> {
-        let file = super::read_file(self.config_file.as_ref(), settings)?;
-        let named = file
-            .as_ref()
-            .and_then(|config| config.kube_context.as_deref());
-        let context =
-            contexts::choose_context(self.context.as_deref(), named, &settings.kubeconfig)?;
+        let config = session_file::read_place(self.config_file.as_ref(), settings)?;
+        let context = session_file::choose_context(self.context.as_deref(), &config, settings)?;
         let scope = if self.all_namespaces {
             Scope::All
         } else {
-            let named = file.and_then(|config| config.target.namespace);
-            let named = self.namespace.clone().or(named);
+            let named = self.namespace.clone().or(config.target.namespace);
             Scope::Namespace(settings.choose_namespace_of(named.as_ref(), context.namespace())?)
         };
         Ok(Whose { context, scope })

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::contexts::{self, Listing, TargetEntry};
 use crate::error::CommandError;
+use crate::session_file;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Table, Ui};
 
@@ -47,8 +48,8 @@ pub(crate) struct LsArgs {
     #[arg(short = 'f', long, value_name = "FILE")]
     config_file: Option<PathBuf>,
 
-    /// Where the targets live: `local` or a kubeconfig's context [default: the file's kube_context, else the kubeconfig's
-    /// current one, else `local`]
+    /// Where the targets live: `local` or a kubeconfig's context [default: MIRRORD_KUBE_CONTEXT, else the file's
+    /// kube_context, else the kubeconfig's current one, else `local`]
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
 
@@ -70,13 +71,9 @@ fn parse_kind(word: &str) -> Result<TargetKind, String> {
 
 /// Lists them.
 pub(crate) async fn run(args: &LsArgs, settings: &Settings, ui: &Ui) -> Result<(), CommandError> {
-    let file = super::read_file(args.config_file.as_ref(), settings)?;
-    let named = file
-        .as_ref()
-        .and_then(|config| config.kube_context.as_deref());
-    let context = contexts::choose_context(args.context.as_deref(), named, &settings.kubeconfig)?;
-    let named = file.and_then(|config| config.target.namespace);
-    let named = args.namespace.clone().or(named);
+    let config = session_file::read_place(args.config_file.as_ref(), settings)?;
+    let context = session_file::choose_context(args.context.as_deref(), &config, settings)?;
+    let named = args.namespace.clone().or(config.target.namespace);
     let namespace = settings.choose_namespace_of(named.as_ref(), context.namespace())?;
     let kinds = if args.kinds.is_empty() {
         USUAL.as_slice()

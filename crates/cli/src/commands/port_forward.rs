@@ -7,7 +7,7 @@
 mod forward;
 mod mapping;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,13 +15,12 @@ use config::TargetChoice;
 use model::{ExitCode, Namespace};
 use supervisor::{Signals, SignalsError};
 use wire::CloseReason;
-use wire::pump::ConnectError;
+use wire::pump::{ConnectError, Inbox, Session};
 
 use crate::agent_words;
 use crate::contexts::{self, AgentLink, AgentWish};
-use crate::diagnostics;
 use crate::error::CommandError;
-use crate::session::surroundings;
+use crate::session_file;
 use crate::settings::Settings;
 use crate::ui::{Ui, words};
 use forward::{ForwardError, Forwards};
@@ -142,33 +141,38 @@ pub(crate) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let mut signals = Signals::install().map_err(PortForwardError::Signals)?;
     let (name, link) = find(args, settings, ui).await?;
     let connected = link.connect(GRACE).await;
     let (session, inbox) = connected.map_err(|source| PortForwardError::Connect {
         target: name.clone(),
         source,
     })?;
-    let forwards = Forwards::open(&session, inbox, args).await;
-    let forwards = match forwards {
-        Ok(forwards) => forwards,
-        Err(error) => {
-            session.close(CloseReason::Done);
-            return Err(error.into());
-        }
+    // Not before: a cluster may take its time, and until there is a session a signal may end this as it ends anything.
+    let mut signals = Signals::install().map_err(PortForwardError::Signals)?;
+    let ended = tokio::select! {
+        ended = forward(args, &session, inbox, &name, ui) => ended,
+        _ = signals.interrupted() => Ok(ExitCode::Success),
     };
-    for line in forwards.describe(&name) {
+    // The target's ports go back and connections end at once, not when the agent's patience is over.
+    session.leave(CloseReason::Done).await;
+    ended
+}
+
+/// Forwards until the session is over.
+async fn forward(
+    args: &PortForwardArgs,
+    session: &Session,
+    inbox: Inbox,
+    name: &str,
+    ui: &Ui,
+) -> Result<ExitCode, CommandError> {
+    let forwards = Forwards::open(session, inbox, args).await?;
+    for line in forwards.describe(name) {
         ui.note(&line);
     }
     let reason = tokio::select! {
         () = forwards.serve(|line| ui.warn(line)) => session.closed().await,
         reason = session.closed() => reason,
-        _ = signals.interrupted() => {
-            session.close(CloseReason::Done);
-            // The target's ports go back at once, not when the agent misses us.
-            session.closed().await;
-            return Ok(ExitCode::Success);
-        }
     };
     let grace = words::span(GRACE.as_secs());
     Err(PortForwardError::Over(agent_words::end(&reason, &grace)).into())
@@ -180,22 +184,11 @@ async fn find(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(String, AgentLink), CommandError> {
-    let mut surroundings = surroundings(settings)?;
+    let mut surroundings = session_file::surroundings(settings)?;
     surroundings.target = args.target.clone();
     surroundings.namespace = args.namespace.clone();
-    let file = args.config_file.as_deref();
-    let file = file.or(settings.session.config_file.as_deref());
-    let config = match file {
-        Some(file) => config::read(file, &surroundings)
-            .map_err(|error| diagnostics::rejection(file, error))?,
-        None => {
-            let name = Path::new("(defaults)");
-            config::read_text(name, "{}", &surroundings)
-                .map_err(|error| diagnostics::rejection(name, error.into()))?
-        }
-    };
-    let (flag, named) = (args.context.as_deref(), config.kube_context.as_deref());
-    let context = contexts::choose_context(flag, named, &settings.kubeconfig)?;
+    let config = session_file::read(args.config_file.as_deref(), settings, &surroundings)?;
+    let context = session_file::choose_context(args.context.as_deref(), &config, settings)?;
     let namespace =
         settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
     let target = config.target.workload();

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::diagnostics;
 use crate::error::CommandError;
-use crate::session::surroundings;
+use crate::session_file;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Ui};
 
@@ -51,7 +51,7 @@ pub(crate) fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let mut surroundings = surroundings(settings)?;
+    let mut surroundings = session_file::surroundings(settings)?;
     surroundings.is_target_final = !args.ide;
     let read = config::read(&args.file, &surroundings);
     let habitual = if settings.is_called_mirrord {

@@ -7,31 +7,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{
-    Config, DbBranch, Environment, IncomingMode, LocateError, SourceConnection, Surroundings,
-    TargetChoice,
+    Config, DbBranch, Environment, IncomingMode, LocateError, SourceConnection, TargetChoice,
 };
 use model::{ExitCode, Namespace, TargetRef};
 
 use super::{Request, network};
 use crate::contexts::local::OwnNetwork;
 use crate::contexts::{
-    self, AgentLink, AgentWish, BranchHost, BranchWish, ContextChoice, FoundTarget,
-    KubeconfigFiles, OwnPod, PodFollower,
+    self, AgentLink, AgentWish, BranchHost, BranchWish, ContextChoice, FoundTarget, OwnPod,
+    PodFollower,
 };
 use crate::diagnostics;
 use crate::error::CommandError;
+use crate::session_file::{self, NO_FILE};
 use crate::settings::Settings;
 use crate::ui::Ui;
-
-/// What stands for the file in messages where there is none.
-const NO_FILE: &str = "(defaults)";
 
 /// Why a session cannot be planned.
 #[derive(Debug, thiserror::Error)]
 enum PlanError {
-    /// The working directory is gone.
-    #[error("cannot tell which directory the program is to run in")]
-    Directory,
     /// The file forbids who makes branches there.
     #[error(
         "cannot make branches in {0}: its operator makes them, and \"operator\" is false in the file"
@@ -138,24 +132,6 @@ impl Plan {
     }
 }
 
-/// What a configuration file may refer to in this run.
-///
-/// # Errors
-/// When the working directory is gone.
-pub(crate) fn surroundings(settings: &Settings) -> Result<Surroundings, CommandError> {
-    let directory = settings
-        .directory
-        .clone()
-        .ok_or_else(|| CommandError::new(ExitCode::Usage, PlanError::Directory))?;
-    let random_key = format!("{:010x}", rand::random::<u64>() >> 24);
-    Ok(Surroundings {
-        environment: Arc::new(settings.environment.variables().clone()),
-        git_branch: config::git_branch(&directory),
-        key: settings.session.key.clone(),
-        ..Surroundings::new(directory, random_key)
-    })
-}
-
 /// Plans a session.
 ///
 /// # Errors
@@ -169,12 +145,12 @@ pub(super) async fn prepare(
         .file
         .clone()
         .or_else(|| settings.session.config_file.clone());
-    let mut surroundings = surroundings(settings)?;
+    let mut surroundings = session_file::surroundings(settings)?;
     surroundings.key = request.key.clone().or(surroundings.key);
     surroundings.target = request.target.clone();
     surroundings.namespace = request.namespace.clone();
     surroundings.flags = request.flags.clone();
-    let config = read_config(file.as_deref(), &surroundings)?;
+    let config = session_file::read(file.as_deref(), settings, &surroundings)?;
     for warning in &config.warnings {
         ui.warn(&diagnostics::describe(warning).join("\n"));
     }
@@ -182,12 +158,7 @@ pub(super) async fn prepare(
     if let Some(refusal) = diagnostics::refusal(name, &config) {
         return Err(refusal);
     }
-    let kubeconfig = match &config.kubeconfig {
-        Some(path) => KubeconfigFiles::named(vec![surroundings.directory.join(path)]),
-        None => settings.kubeconfig.clone(),
-    };
-    let (flag, named) = (request.context.as_deref(), config.kube_context.as_deref());
-    let context = contexts::choose_context(flag, named, &kubeconfig)?;
+    let context = session_file::choose_context(request.context.as_deref(), &config, settings)?;
     let namespace =
         settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
     require_operator(&context, &namespace, &config).await?;
@@ -340,20 +311,6 @@ fn environment_of(found: &FoundTarget) -> Environment {
     variables
         .map(|(name, value)| (name.into(), value.into()))
         .collect()
-}
-
-/// Reads the file; without one, what it would say if it were empty.
-fn read_config(file: Option<&Path>, surroundings: &Surroundings) -> Result<Config, CommandError> {
-    match file {
-        Some(file) => {
-            config::read(file, surroundings).map_err(|error| diagnostics::rejection(file, error))
-        }
-        None => {
-            let name = Path::new(NO_FILE);
-            config::read_text(name, "{}", surroundings)
-                .map_err(|error| diagnostics::rejection(name, error.into()))
-        }
-    }
 }
 
 fn locate_branches(plan: &Plan) -> Result<Vec<PlannedBranch>, CommandError> {

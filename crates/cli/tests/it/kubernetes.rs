@@ -1,8 +1,10 @@
 //! Contexts of a kubeconfig, as far as they go without a cluster: which one it is, and what is refused before one is asked.
 
+use std::os::unix::process::ExitStatusExt;
+
 use fixtures::TestEnv;
 
-use crate::harness::{environment, run, show};
+use crate::harness::{LONG, environment, run, show};
 
 /// A kubeconfig whose cluster nobody answers for.
 const KUBECONFIG: &str = "\
@@ -143,6 +145,91 @@ fn a_context_that_no_kubeconfig_has_is_refused_with_those_that_it_has() {
     error: no context "prod" (--context) in [ROOT]/home/.kube/config
     hint: there are local; --context names one
     "#);
+}
+
+/// Each command that works in a session's context, as far as it gets without a cluster.
+const COMMANDS: [&str; 5] = [
+    "exec -t targetless",
+    "db-branches status",
+    "session ls",
+    "ls",
+    "port-forward -t pod/a -L 5433:db:5432",
+];
+
+#[test]
+fn every_command_works_in_the_cluster_that_the_variables_name() {
+    let mut env = with_kubeconfig();
+    env.set("MIRRORD_KUBE_CONTEXT", "staging");
+    for command in COMMANDS {
+        let command = with_program(command, "");
+        let outcome = run(&env, &command);
+        assert_eq!(outcome.status.code(), Some(3), "{command}");
+        let told = "error: no context \"staging\" (";
+        assert!(outcome.stderr.starts_with(told), "{}", outcome.stderr);
+    }
+    // Another file, whose context has the same name.
+    let other = env.home().join("other");
+    std::fs::write(&other, KUBECONFIG.replace("current-context: shop", "")).unwrap();
+    env.set("MIRRORD_KUBECONFIG", "~/other");
+    for command in COMMANDS {
+        let outcome = run(&env, &with_program(command, ""));
+        let told = format!("in {}\n", other.display());
+        assert!(outcome.stderr.contains(&told), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn every_command_works_in_the_cluster_that_the_file_names() {
+    let env = with_kubeconfig();
+    let file = r#"{"kubeconfig": "~/missing"}"#;
+    std::fs::write(env.home().join("x.json"), file).unwrap();
+    for command in COMMANDS {
+        let command = with_program(command, "-f x.json");
+        let outcome = run(&env, &command);
+        assert_eq!(outcome.status.code(), Some(3), "{command}");
+        let read = format!("{:?}", env.home().join("missing"));
+        assert!(outcome.stderr.contains(&read), "{}", outcome.stderr);
+    }
+}
+
+/// A command with further flags; a session with a program as well.
+fn with_program(command: &str, flags: &str) -> String {
+    let program = if command.starts_with("exec") {
+        "-- echo never"
+    } else {
+        ""
+    };
+    format!("{command} {flags} {program}")
+}
+
+#[test]
+fn files_of_kubeconfig_that_are_not_there_are_passed_over_unless_none_is() {
+    let mut env = with_kubeconfig();
+    let there = env.home().join(".kube/config").display().to_string();
+    env.set("KUBECONFIG", &format!("/nonexistent:{there}"));
+    let outcome = run(&env, "exec --context prod -- echo never");
+    let known = "hint: there are shop, local";
+    assert!(outcome.stderr.contains(known), "{}", outcome.stderr);
+    env.set("KUBECONFIG", "/nonexistent");
+    let outcome = run(&env, "exec -- echo never");
+    let told = r#"cannot read the kubeconfig "/nonexistent""#;
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+}
+
+#[test]
+fn ports_whose_cluster_does_not_answer_are_given_up_by_a_signal() {
+    let env = with_kubeconfig();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = silent.local_addr().unwrap().to_string();
+    let silent_there = KUBECONFIG.replace("127.0.0.1:9", &server);
+    std::fs::write(env.home().join(".kube/config"), silent_there).unwrap();
+    let words = ["port-forward", "-t", "pod/a", "-L", "5433:db:5432"];
+    let mut forward = env.start(env.command(words)).unwrap();
+    let asked = silent.accept().unwrap();
+    forward.signal(fixtures::Signal::INT).unwrap();
+    let outcome = forward.finish(LONG).unwrap();
+    assert_eq!(outcome.status.signal(), Some(2), "{}", outcome.stderr);
+    drop(asked);
 }
 
 #[test]

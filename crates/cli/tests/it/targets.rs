@@ -4,6 +4,7 @@
 //! no namespaces, what was not run is said.
 
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -296,6 +297,44 @@ fn ports_lead_through_a_targets_network_and_to_this_machine() {
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
         assert_eq!(get(published).as_deref(), Some("inventory /published\n"));
         drop(server);
+        ground.end();
+    }
+}
+
+#[test]
+fn connections_that_ports_led_out_end_with_the_command() {
+    for ground in Ground::all() {
+        ground.run(
+            "inventory",
+            &["--publish", &format!("{}:8082", free_port())],
+            8082,
+        );
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let out = free_port();
+        let lead_out = format!("{out}:127.0.0.1:{}", server.local_addr().unwrap().port());
+        let words = ["port-forward", "-t", "deployment/inventory", "-n", "shop"];
+        let mut command = ground
+            .env
+            .command([&words[..], &["-L", &lead_out]].concat());
+        command.current_dir("/");
+        ground.account.apply(&mut command);
+        let mut forward = ground.env.start(command).unwrap();
+        forward
+            .wait_for(LONG, |_, stderr| stderr.lines().count() == 1)
+            .unwrap();
+        let mut client = std::net::TcpStream::connect(("127.0.0.1", out)).unwrap();
+        client.write_all(b"x").unwrap();
+        let (mut served, _) = server.accept().unwrap();
+        served.set_read_timeout(Some(LONG)).unwrap();
+        served.read_exact(&mut [0]).unwrap();
+        forward.signal(fixtures::Signal::INT).unwrap();
+        assert_eq!(forward.finish(LONG).unwrap().status.code(), Some(0));
+        // Nothing of the server's waits for a client that is gone.
+        let end = served.read(&mut [0]).map_err(|error| error.kind());
+        assert!(
+            matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
+            "{end:?}"
+        );
         ground.end();
     }
 }

@@ -23,8 +23,8 @@ use crate::contexts::hex;
 use crate::contexts::local::READY;
 use crate::error::CommandError;
 
-/// For how long a session whose link is lost is kept: a laptop that sleeps over lunch finds it again, and a session
-/// that is gone for good holds nothing that others wait for.
+/// For how long a session whose link is lost is kept: a laptop that sleeps over lunch finds it again. Stolen ports do not
+/// wait for one that was killed; the connections that it made do.
 const GRACE: Duration = Duration::from_secs(3600);
 
 /// Serve the sessions of one target, until it ends

@@ -68,7 +68,7 @@ pub(crate) fn own_cluster() -> Result<Client, KubeconfigError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KubeconfigFiles {
     paths: Vec<PathBuf>,
-    /// Whether somebody named them: then each must be there.
+    /// Whether somebody named them: then one must be there. kubectl passes over those of KUBECONFIG that are not.
     is_named: bool,
 }
 
@@ -103,10 +103,12 @@ impl KubeconfigFiles {
     /// [`KubeconfigError`] for a file that cannot be read.
     pub(crate) fn read(&self) -> Result<Contexts, KubeconfigError> {
         let mut merged = kube::config::Kubeconfig::default();
-        for path in &self.paths {
-            if !self.is_named && !path.exists() {
-                continue;
-            }
+        let is_there = |path: &&PathBuf| path.try_exists().unwrap_or(true);
+        let mut paths: Vec<_> = self.paths.iter().filter(is_there).collect();
+        if paths.is_empty() && self.is_named {
+            paths.extend(self.paths.first());
+        }
+        for path in paths {
             let read = kube::config::Kubeconfig::read_from(path);
             let read = read.map_err(|source| KubeconfigError::Read {
                 path: path.clone(),
