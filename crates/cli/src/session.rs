@@ -317,7 +317,7 @@ async fn supervise(
 ) -> Result<u8, CommandError> {
     let loss = tokio::select! {
         end = child.wait(signals) => return Ok(end.exit_code()),
-        loss = membership.keep(), if holds => loss,
+        loss = membership.keep(ui), if holds => loss,
     };
     Err(end_lost(&mut child, loss, signals, ui).await)
 }
@@ -342,7 +342,7 @@ impl From<SessionLoss> for CommandError {
         let hint = match &loss {
             SessionLoss::Deleted(_) => "the same command makes it anew",
             SessionLoss::Stopped(_) => "its branches are there until their TTL is over",
-            SessionLoss::Failed { .. } | SessionLoss::Engine(_) => {
+            SessionLoss::Failed { .. } | SessionLoss::Engine { .. } => {
                 "`bough engine logs` shows what the engine did"
             }
         };

@@ -22,9 +22,12 @@ pub enum PgUrlError {
     /// Neither a PostgreSQL URI nor `key=value` pairs.
     #[error("neither a postgres:// URL nor a key=value connection string")]
     Form,
-    /// A port that is not 1 to 65535.
-    #[error("the port {0:?} is not a number from 1 to 65535")]
-    Port(String),
+    /// A port that is not 1 to 65535. What stands in its place may be a part of a password.
+    #[error("the port is not a number from 1 to 65535")]
+    Port,
+    /// The form of .NET: it has other keywords, and its values end at `;`.
+    #[error("this is the form of .NET (`Host=...;Port=...`), which is not read")]
+    DotNet,
     /// A percent escape that is not two hexadecimal digits, or bytes that are not UTF-8.
     #[error("the {0} is not well-formed percent-encoded UTF-8")]
     Escape(&'static str),
@@ -159,6 +162,22 @@ impl PgUrl {
         })
     }
 
+    /// Whether the text says where the server is, and leaves it not to the client.
+    pub fn names_host(&self) -> bool {
+        match &self.0 {
+            Syntax::Uri(uri) => uri.names_host(),
+            Syntax::KeyValue(pairs) => pairs.names_host(),
+        }
+    }
+
+    /// Whether the text says a port of any of its hosts. Of several none is left to the client.
+    pub fn names_port(&self) -> bool {
+        match &self.0 {
+            Syntax::Uri(uri) => uri.names_port(),
+            Syntax::KeyValue(pairs) => pairs.get("port").is_some_and(|ports| !ports.is_empty()),
+        }
+    }
+
     /// The user; none where the text leaves it to the client's account name.
     pub fn user(&self) -> Option<String> {
         self.param("user")
@@ -213,10 +232,7 @@ impl PgUrl {
     pub fn redacted(&self) -> String {
         match &self.0 {
             Syntax::Uri(uri) => uri.redacted().to_text(),
-            Syntax::KeyValue(pairs) if pairs.get("password").is_some() => {
-                pairs.with("password", "***").to_text()
-            }
-            Syntax::KeyValue(pairs) => pairs.to_text(),
+            Syntax::KeyValue(pairs) => pairs.redacted().to_text(),
         }
     }
 }
@@ -233,7 +249,7 @@ fn parse_port(text: &str) -> Result<u16, PgUrlError> {
         "" => Ok(PG_PORT_DEFAULT),
         digits => match digits.parse() {
             Ok(port) if port != 0 => Ok(port),
-            Ok(_) | Err(_) => Err(PgUrlError::Port(text.to_owned())),
+            Ok(_) | Err(_) => Err(PgUrlError::Port),
         },
     }
 }

@@ -84,7 +84,7 @@ async fn obtain_all(
     };
     let views = tokio::select! {
         views = waiting => views?,
-        loss = membership.keep() => return Err(loss.into()),
+        loss = membership.keep(ui) => return Err(loss.into()),
     };
     let mut ready = Vec::with_capacity(plan.branches.len());
     for (number, (one, views)) in asked.iter().zip(views).enumerate() {

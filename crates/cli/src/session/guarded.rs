@@ -141,7 +141,7 @@ impl Running {
         signals: &mut Signals,
         ui: &Ui,
     ) -> Result<u8, CommandError> {
-        let mut keeping = std::pin::pin!(membership.keep());
+        let mut keeping = std::pin::pin!(membership.keep(ui));
         let (network, follower) = (self.network.clone(), self.follower.clone());
         let thread = self.guard.thread().clone();
         let losing = follow(network.as_ref(), follower.as_ref(), &thread, ui);

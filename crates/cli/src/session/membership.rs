@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! new ──asks for branches──▶ joined ──keep──▶ … ──leave──▶ left: the TTL of its branches starts
-//!                 ├── the engine is away: started again, joined again, for ENGINE_AWAY_MAX
+//!                 ├── the engine is away: started again where it is ours, joined again, for `away_max`
 //!                 └── a branch is gone or failed, or somebody stopped the session ──▶ SessionLoss
 //! ```
 
@@ -15,12 +15,14 @@ use model::engine_api::{
 use model::{BranchId, BranchName};
 use tokio::time::MissedTickBehavior;
 
+use super::network;
 use crate::clock;
 use crate::engine_client::{ClientError, EngineClient};
 use crate::engine_start;
 use crate::settings::Settings;
+use crate::ui::{Ui, words};
 
-/// How long a session goes on without an engine: a restart with hundreds of branches takes seconds.
+/// How long a session goes on without this machine's engine: a restart with hundreds of branches takes seconds.
 const ENGINE_AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// How long the end of a session may take; the engine notices a missing one by itself.
@@ -44,8 +46,14 @@ pub(crate) enum SessionLoss {
     #[error("{0}")]
     Stopped(String),
     /// No engine tells what became of the branches.
-    #[error("no engine answered for {} s", ENGINE_AWAY_MAX.as_secs())]
-    Engine(#[source] ClientError),
+    #[error("no engine answered for {}", words::span(.away.as_secs()))]
+    Engine {
+        /// For how long.
+        away: Duration,
+        /// What the last question came to.
+        #[source]
+        source: ClientError,
+    },
 }
 
 /// One session's hold on the branches of all its engines.
@@ -112,15 +120,15 @@ impl<'a> Membership<'a> {
     }
 
     /// Sends heartbeats until something is lost. Cancel-safe.
-    pub(crate) async fn keep(&self) -> SessionLoss {
+    pub(crate) async fn keep(&self, ui: &Ui) -> SessionLoss {
         // Each by itself: an engine that is away holds up no other's.
         let parts = self.parts.iter();
-        let keeping = parts.map(|part| Box::pin(self.keep_part(part)));
+        let keeping = parts.map(|part| Box::pin(self.keep_part(part, ui)));
         let (loss, _, _) = futures_util::future::select_all(keeping).await;
         loss
     }
 
-    async fn keep_part(&self, part: &Part<'_>) -> SessionLoss {
+    async fn keep_part(&self, part: &Part<'_>, ui: &Ui) -> SessionLoss {
         if part.branches.is_empty() {
             return std::future::pending().await;
         }
@@ -135,6 +143,8 @@ impl<'a> Membership<'a> {
         // The first tick is at once, and asking was a heartbeat.
         beats.tick().await;
         let mut away_since = None;
+        let elsewhere = part.settings.engine_elsewhere.as_deref();
+        let away_max = away_max(elsewhere.is_some());
         loop {
             beats.tick().await;
             match part.client.join_session(&self.id, &join).await {
@@ -149,12 +159,16 @@ impl<'a> Membership<'a> {
                     let words = error.stopped().unwrap_or_default();
                     return SessionLoss::Stopped(words.to_owned());
                 }
-                Err(error) => {
+                Err(source) => {
                     let now = clock::monotonic();
-                    if now - *away_since.get_or_insert(now) >= ENGINE_AWAY_MAX {
-                        return SessionLoss::Engine(error);
+                    if let (None, Some(place)) = (away_since, elsewhere) {
+                        ui.warn(&describe_stray(place, away_max));
                     }
-                    part.call_back(error).await;
+                    if now - *away_since.get_or_insert(now) >= away_max {
+                        let away = away_max;
+                        return SessionLoss::Engine { away, source };
+                    }
+                    part.call_back(source).await;
                 }
             }
         }
@@ -207,6 +221,24 @@ impl Part<'_> {
     }
 }
 
+/// How long an engine may be away. One that is elsewhere is reached over the same network as the target, whose link may
+/// be away as long; whether its branches are still there then, its first answer tells.
+fn away_max(is_elsewhere: bool) -> Duration {
+    if is_elsewhere {
+        network::GRACE
+    } else {
+        ENGINE_AWAY_MAX
+    }
+}
+
+/// What is told of an engine elsewhere that does not answer.
+fn describe_stray(place: &str, away_max: Duration) -> String {
+    format!(
+        "no word from the engine in {place}: trying again for {}, while its branches stay for their TTL",
+        words::span(away_max.as_secs())
+    )
+}
+
 fn loss_of(branch: &BranchView) -> Option<SessionLoss> {
     let id = branch.id.to_string();
     match branch.phase {
@@ -219,5 +251,20 @@ fn loss_of(branch: &BranchView) -> Option<SessionLoss> {
         | BranchPhase::Cloning
         | BranchPhase::Starting
         | BranchPhase::Ready => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_in_a_cluster_may_be_away_as_long_as_the_link_to_the_target() {
+        assert_eq!(away_max(true), network::GRACE);
+        assert!(away_max(false) < away_max(true));
+        assert_eq!(
+            describe_stray("the pod a", away_max(true)),
+            "no word from the engine in the pod a: trying again for 15 min, while its branches stay for their TTL"
+        );
     }
 }

@@ -15,6 +15,12 @@ const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Values of `sslmode` with which a client wants to know who answers (libpq, section 34.19).
 const VERIFYING_MODES: [&str; 2] = ["verify-ca", "verify-full"];
 
+/// Variables by which libpq goes elsewhere than a connection string says.
+const OVERRIDING: [&str; 2] = ["PGSERVICE", "PGHOSTADDR"];
+
+/// The parameter that names a service.
+const SERVICE: &str = "service";
+
 /// Why a variable is not proven to lead to the branch. Never shows its value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProofError {
@@ -36,6 +42,16 @@ pub(crate) enum ProofError {
         variables: String,
         /// The parameter.
         demand: String,
+    },
+    /// What libpq takes before the variables leads elsewhere.
+    #[error(
+        "{setting} is set for the program, and libpq takes an address from it in place of the one of {variables}"
+    )]
+    Overridden {
+        /// The variable or parameter.
+        setting: &'static str,
+        /// The variables.
+        variables: String,
     },
     /// The login failed.
     #[error("cannot log in to branch {id} by {variables}")]
@@ -78,6 +94,16 @@ impl ProofError {
     /// What can be done.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Overridden {
+                setting: SERVICE, ..
+            } => Some("write what the service says into the connection itself"),
+            Self::Overridden { .. } => Some(
+                "\"unset\": [\"PGSERVICE\", \"PGHOSTADDR\"] of \"env\" in the configuration file removes it",
+            ),
+            Self::Tls { demand, .. } if demand.starts_with("PG") => Some(
+                "\"override\": {\"PGSSLMODE\": \"require\"} of \"env\" in the configuration file encrypts without asking who \
+                 answers, where \"unset\" removes PGSSLROOTCERT and PGCHANNELBINDING",
+            ),
             Self::Tls { .. } => Some(
                 "add \"query_params\": {\"sslmode\": \"require\"} to the branch in the configuration file: branches speak TLS, \
                  and are on this machine",
@@ -133,7 +159,10 @@ pub(crate) async fn prove(
                 variables: variables.clone(),
                 source,
             })?;
-        match tls_demand(&found.url) {
+        if let Some(setting) = overriding(&found.url, &single, environment) {
+            return Err(ProofError::Overridden { setting, variables });
+        }
+        match tls_demand(&found.url, environment) {
             Some(Demand::Verification(demand)) => {
                 return Err(ProofError::Tls { variables, demand });
             }
@@ -202,6 +231,22 @@ fn single_connections(connection: &Connection) -> Vec<Connection> {
     }
 }
 
+/// What gives libpq an address that it takes before the connection's own, or beside it (libpq, sections 34.1.2 and 34.17).
+fn overriding(
+    url: &PgUrl,
+    connection: &Connection,
+    environment: &Environment,
+) -> Option<&'static str> {
+    if url.param(SERVICE).is_some() {
+        return Some(SERVICE);
+    }
+    let led = connection.variables();
+    OVERRIDING.into_iter().find(|name| {
+        let value = environment.get(OsStr::new(name));
+        value.is_some_and(|value| !value.is_empty()) && !led.contains(name)
+    })
+}
+
 /// What a connection demands of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Demand {
@@ -211,28 +256,41 @@ enum Demand {
     Verification(String),
 }
 
-/// What, if anything, a connection demands of TLS.
-fn tls_demand(url: &PgUrl) -> Option<Demand> {
-    let param = |key: &'static str| url.param(key).map(|value| (key, value));
-    let mode = param("sslmode");
-    let requires = mode.as_ref().is_some_and(|(_, value)| value == "require");
+/// What, if anything, a connection demands of TLS: by itself, or by the variables that clients complete it with.
+fn tls_demand(url: &PgUrl, environment: &Environment) -> Option<Demand> {
+    let own = |key: &'static str| url.param(key).map(|value| (key, value));
+    let param = |key, variable: &'static str| {
+        let given = || Some((variable, read(environment, variable)?));
+        own(key).or_else(given)
+    };
+    let mode = param("sslmode", "PGSSLMODE");
+    // `no-verify` is node-postgres's word for what libpq calls require.
+    let requires = mode
+        .as_ref()
+        .is_some_and(|(_, value)| ["require", "no-verify"].contains(&value.as_str()));
     let verifying = [
-        mode.clone()
-            .filter(|(_, value)| VERIFYING_MODES.contains(&value.as_str())),
+        mode.filter(|(_, value)| VERIFYING_MODES.contains(&value.as_str())),
         // With a root certificate libpq verifies by it.
-        param("sslrootcert").filter(|_| requires),
-        // SQLAlchemy's and JDBC's words; JDBC's `true` is verify-full.
-        param("ssl")
-            .filter(|(_, value)| value == "true" || VERIFYING_MODES.contains(&value.as_str())),
-        param("channel_binding").filter(|(_, value)| value == "require"),
+        param("sslrootcert", "PGSSLROOTCERT").filter(|_| requires),
+        // SQLAlchemy's, JDBC's and node-postgres's words; JDBC's `true` is verify-full.
+        own("ssl").filter(|(_, value)| {
+            ["true", "1"].contains(&value.as_str()) || VERIFYING_MODES.contains(&value.as_str())
+        }),
+        param("channel_binding", "PGCHANNELBINDING").filter(|(_, value)| value == "require"),
     ];
     if let Some((key, value)) = verifying.into_iter().flatten().next() {
         return Some(Demand::Verification(format!("{key}={value}")));
     }
     let asks = requires
-        || param("ssl").is_some_and(|(_, value)| value == "require")
-        || param("sslnegotiation").is_some_and(|(_, value)| value == "direct");
+        || own("ssl").is_some_and(|(_, value)| value == "require")
+        || param("sslnegotiation", "PGSSLNEGOTIATION").is_some_and(|(_, value)| value == "direct");
     asks.then_some(Demand::Encryption)
+}
+
+/// A variable that is set, not empty, and text.
+fn read(environment: &Environment, name: &str) -> Option<String> {
+    let value = environment.get(OsStr::new(name))?.to_str()?;
+    Some(value.to_owned()).filter(|value| !value.is_empty())
 }
 
 /// What the server at `url` answers to `SHOW cluster_name`. What the URL leaves out comes from `environment`, as
@@ -241,10 +299,7 @@ async fn ask_identity(
     url: &PgUrl,
     environment: &Environment,
 ) -> Result<Option<String>, tokio_postgres::Error> {
-    let variable = |name: &str| {
-        let value = environment.get(OsStr::new(name))?.to_str()?;
-        Some(value.to_owned()).filter(|value| !value.is_empty())
-    };
+    let variable = |name: &str| read(environment, name);
     let address = url.address();
     let mut login = tokio_postgres::Config::new();
     login.host(&address.host).port(address.port);
@@ -323,7 +378,7 @@ mod tests {
 
     #[test]
     fn demands_for_tls_are_seen_in_every_dialect() {
-        let demand = |text: &str| tls_demand(&PgUrl::parse(text).unwrap());
+        let demand = |text: &str| tls_demand(&PgUrl::parse(text).unwrap(), &Environment::new());
         let verification = |text: &str| Some(Demand::Verification(text.to_owned()));
         for (url, expected) in [
             ("postgres://u@h/d", None),
@@ -334,6 +389,11 @@ mod tests {
                 Some(Demand::Encryption),
             ),
             ("postgres://u@h/d?ssl=require", Some(Demand::Encryption)),
+            (
+                "postgres://u@h/d?sslmode=no-verify",
+                Some(Demand::Encryption),
+            ),
+            ("postgres://u@h/d?ssl=1", verification("ssl=1")),
             (
                 "postgres://u@h/d?sslmode=require&sslrootcert=system",
                 verification("sslrootcert=system"),
@@ -353,5 +413,80 @@ mod tests {
         ] {
             assert_eq!(demand(url), expected, "{url}");
         }
+    }
+
+    fn set(variables: &[(&str, &str)]) -> Environment {
+        let variables = variables.iter();
+        variables
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
+    }
+
+    #[test]
+    fn demands_for_tls_are_seen_in_the_variables_that_complete_a_connection() {
+        let verification = |text: &str| Some(Demand::Verification(text.to_owned()));
+        for (url, name, value, expected) in [
+            (
+                "postgres://u@h/d",
+                "PGSSLMODE",
+                "require",
+                Some(Demand::Encryption),
+            ),
+            ("postgres://u@h/d", "PGSSLMODE", "", None),
+            (
+                "postgres://u@h/d?sslmode=disable",
+                "PGSSLMODE",
+                "require",
+                None,
+            ),
+            (
+                "postgres://u@h/d",
+                "PGSSLMODE",
+                "verify-full",
+                verification("PGSSLMODE=verify-full"),
+            ),
+            (
+                "postgres://u@h/d?sslmode=require",
+                "PGSSLMODE",
+                "verify-full",
+                Some(Demand::Encryption),
+            ),
+            (
+                "postgres://u@h/d?sslmode=require",
+                "PGSSLROOTCERT",
+                "/ca.pem",
+                verification("PGSSLROOTCERT=/ca.pem"),
+            ),
+            (
+                "postgres://u@h/d",
+                "PGCHANNELBINDING",
+                "require",
+                verification("PGCHANNELBINDING=require"),
+            ),
+        ] {
+            let demand = tls_demand(&PgUrl::parse(url).unwrap(), &set(&[(name, value)]));
+            assert_eq!(demand, expected, "{url} {name}={value}");
+        }
+    }
+
+    #[test]
+    fn what_libpq_takes_before_a_connection_is_refused_by_name() {
+        let url = connection(r#"{"url": "A"}"#);
+        let address = connection(r#"{"params": {"host": "PGHOSTADDR", "port": "PGPORT"}}"#);
+        let own = PgUrl::parse("postgres://u@127.0.0.1:4/d").unwrap();
+        let found = |url: &PgUrl, connection: &Connection, variables: &[(&str, &str)]| {
+            overriding(url, connection, &set(variables))
+        };
+        assert_eq!(found(&own, &url, &[("PGHOST", "db")]), None);
+        assert_eq!(found(&own, &url, &[("PGSERVICE", "")]), None);
+        assert_eq!(
+            found(&own, &url, &[("PGSERVICE", "shop")]),
+            Some("PGSERVICE")
+        );
+        let number = [("PGHOSTADDR", "127.0.0.1")];
+        assert_eq!(found(&own, &url, &number), Some("PGHOSTADDR"));
+        assert_eq!(found(&own, &address, &number), None);
+        let service = PgUrl::parse("postgres://u@127.0.0.1:4/d?service=shop").unwrap();
+        assert_eq!(found(&service, &url, &[]), Some("service"));
     }
 }

@@ -206,7 +206,7 @@ fn with_program(command: &str, flags: &str) -> String {
 fn files_of_kubeconfig_that_are_not_there_are_passed_over_unless_none_is() {
     let mut env = with_kubeconfig();
     let there = env.home().join(".kube/config").display().to_string();
-    env.set("KUBECONFIG", &format!("/nonexistent:{there}"));
+    env.set("KUBECONFIG", format!("/nonexistent:{there}"));
     let outcome = run(&env, "exec --context prod -- echo never");
     let known = "hint: there are shop, local";
     assert!(outcome.stderr.contains(known), "{}", outcome.stderr);

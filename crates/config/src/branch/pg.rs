@@ -72,7 +72,8 @@ record! {
         /// Settings (GUCs) for every connection to the source while it is copied.
         /// Example: `{"app.tenant": "7"}`
         connection_settings: Option<BTreeMap<String, String>>,
-        /// Parameters for the connection strings that the process gets.
+        /// Parameters for the connection strings that the process gets; beside `params` only `sslmode`, where a param of
+        /// that name has a variable.
         /// Example: `{"sslmode": "disable"}`
         query_params: Option<BTreeMap<String, String>>,
         /// What to run on the branch before the session. Needs `name`.
@@ -219,6 +220,31 @@ impl PgBranch {
             ),
         }
         self.tell_connection(node, report);
+        self.tell_query_params(node, report);
+    }
+
+    /// Values one by one have no string that parameters could be added to.
+    fn tell_query_params(&self, node: &Node<'_>, report: &mut Report) {
+        let (Connection::Params(params), Some(node)) =
+            (self.connection(), node.get("query_params"))
+        else {
+            return;
+        };
+        for member in node.members() {
+            if member.key != "sslmode" {
+                let effect = format!(
+                    "{:?} has no place in a connection by \"params\": only \"sslmode\" has one",
+                    member.key
+                );
+                report.lacks(&node, Weight::Refused, effect);
+            } else if !params.contains_key(&Param::SslMode) {
+                report.lacks(
+                    &node,
+                    Weight::Refused,
+                    "no param \"sslmode\" of the connection names the variable that it would be in",
+                );
+            }
+        }
     }
 
     fn tell_connection(&self, node: &Node<'_>, report: &mut Report) {

@@ -371,6 +371,26 @@ fn connections_that_cannot_be_led_here_are_named() {
 }
 
 #[test]
+fn parameters_that_a_connection_by_params_has_no_place_for_are_named() {
+    let refusals = |params: &str, query: &str| {
+        let text = format!(
+            r#"{{"type": "pg", "id": "x", "connection": {{"params": {params}}}, "query_params": {query}}}"#
+        );
+        refusals(&read(&text).unwrap())
+    };
+    let with_mode = r#"{"host": "H", "port": "P", "user": "U", "sslmode": "S"}"#;
+    let mode = r#"{"sslmode": "require"}"#;
+    assert_eq!(refusals(with_mode, mode), Vec::<String>::new());
+    let other = refusals(with_mode, r#"{"application_name": "x"}"#).concat();
+    assert!(
+        other.contains("\"application_name\" has no place"),
+        "{other}"
+    );
+    let nowhere = refusals(r#"{"host": "H", "port": "P", "user": "U"}"#, mode).concat();
+    assert!(nowhere.contains("no param \"sslmode\""), "{nowhere}");
+}
+
+#[test]
 fn a_ttl_over_the_maximum_is_warned_of() {
     let config = one(r#""ttl_secs": 3600"#).expect("accepted");
     assert_eq!(config.branches[0].ttl, Ttl(3600));

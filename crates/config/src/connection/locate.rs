@@ -116,6 +116,18 @@ pub enum LocateError {
         /// The parameter.
         param: Param,
     },
+    /// Neither the connection nor PGHOST names a host: each client would look somewhere else.
+    #[error("{} no host, and there is no PGHOST", names(variables))]
+    NoHost {
+        /// The variables.
+        variables: Vec<String>,
+    },
+    /// The host stands in a file of services, which only libpq reads.
+    #[error("{} no host but by a service of libpq's", names(variables))]
+    Service {
+        /// The variables.
+        variables: Vec<String>,
+    },
     /// Only a cluster can give the value.
     #[error("{what} can be read in a cluster only")]
     ClusterOnly {
@@ -145,6 +157,15 @@ impl LocateError {
             Self::UnknownParam { .. } => Some(
                 "its parameters are host, port, user, password, database and sslmode".to_owned(),
             ),
+            Self::NotAUrl {
+                source: PgUrlError::DotNet,
+                ..
+            } => Some(
+                "\"params\" with a \"value_pattern\" each reads its parts, such as \"Host=([^;]+)\"".to_owned(),
+            ),
+            Self::NoHost { .. } | Self::Service { .. } => Some(
+                "write the host into the connection, or name the whole of it as \"value\"".to_owned(),
+            ),
             Self::Empty { .. }
             | Self::NotText { .. }
             | Self::NotAUrl { .. }
@@ -152,6 +173,15 @@ impl LocateError {
             | Self::NoMatch { .. } => None,
         }
     }
+}
+
+fn names(variables: &[String]) -> String {
+    let verb = if variables.len() == 1 {
+        "names"
+    } else {
+        "name"
+    };
+    format!("{} {verb}", variables.join(", "))
 }
 
 /// The value of an origin, literals first.
@@ -265,13 +295,45 @@ impl Connection {
                     variable: name_of(first),
                     source,
                 })?;
-                Ok(SourceConnection {
-                    url,
-                    variables: vec![name_of(first)],
-                })
+                complete(url, vec![name_of(first)], values)
             }
             Self::Params(params) => locate_params(params, values),
         }
+    }
+}
+
+/// The source with what its connection leaves out, from where the target's own client has it (libpq, section 34.15). The
+/// program's variables stay as they are: it completes them itself.
+fn complete(
+    mut url: PgUrl,
+    variables: Vec<String>,
+    values: &Values<'_>,
+) -> Result<SourceConnection, LocateError> {
+    let variable = |name: &str| read(name, VariableKind::Any, values).ok();
+    if !url.names_host() {
+        if url.param("service").is_some() || variable("PGSERVICE").is_some() {
+            return Err(LocateError::Service { variables });
+        }
+        let Some(hosts) = variable("PGHOST") else {
+            return Err(LocateError::NoHost { variables });
+        };
+        url = url.with_param("host", &hosts);
+    }
+    let left_out = [
+        ("port", "PGPORT", !url.names_port()),
+        ("user", "PGUSER", url.user().is_none()),
+        ("password", "PGPASSWORD", url.password().is_none()),
+        ("dbname", "PGDATABASE", url.param("dbname").is_none()),
+    ];
+    for (param, name, is_left_out) in left_out {
+        if let (true, Some(value)) = (is_left_out, variable(name)) {
+            url = url.with_param(param, &value);
+        }
+    }
+    // The ports are another client's text, and nothing else has looked at them.
+    match PgUrl::parse(&url.reveal()) {
+        Ok(url) => Ok(SourceConnection { url, variables }),
+        Err(source) => Err(LocateError::NotAConnection { variables, source }),
     }
 }
 
@@ -320,7 +382,7 @@ fn locate_params(
         .map(|(param, value)| format!("{}={}", libpq_key(param), quote(value)))
         .collect();
     match PgUrl::parse(&pairs.join(" ")) {
-        Ok(url) => Ok(SourceConnection { url, variables }),
+        Ok(url) => complete(url, variables, known),
         Err(source) => Err(LocateError::NotAConnection { variables, source }),
     }
 }

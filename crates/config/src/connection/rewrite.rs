@@ -20,7 +20,7 @@ pub struct Destination<'a> {
     pub address: &'a Address,
     /// The branch's database, where the variables shall name another than they do.
     pub database: Option<&'a str>,
-    /// Further parameters for URLs.
+    /// Further parameters for URLs; of params `sslmode` alone is one.
     pub query_params: &'a BTreeMap<String, String>,
 }
 
@@ -196,7 +196,8 @@ fn rewrite_params(
         .collect()
 }
 
-/// What a param's variables shall say: the branch's address, and of the rest what the source's first one says.
+/// What a param's variables shall say: the branch's address, the `sslmode` that was asked for, and of the rest what the
+/// source's first one says.
 fn wanted_value(
     param: &Param,
     source: &BTreeMap<Param, String>,
@@ -214,7 +215,8 @@ fn wanted_value(
         }
         Param::Port => branch.address.port.to_string(),
         Param::Database => branch.database.map_or(own, str::to_owned),
-        Param::User | Param::Password | Param::SslMode | Param::Other(_) => own,
+        Param::SslMode => branch.query_params.get("sslmode").cloned().unwrap_or(own),
+        Param::User | Param::Password | Param::Other(_) => own,
     }
 }
 

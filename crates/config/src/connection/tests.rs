@@ -551,3 +551,104 @@ fn origins_say_whether_the_target_is_asked() {
         .collect();
     assert_eq!(from_target, BTreeMap::from([("H", true), ("U", false)]));
 }
+
+/// What a target's client completes its connections with.
+const CLIENT: &[(&str, &str)] = &[
+    ("PGHOST", "db.internal"),
+    ("PGPORT", "6432"),
+    ("PGUSER", "app"),
+    ("PGPASSWORD", "hunter2"),
+    ("PGDATABASE", "inventory"),
+];
+
+/// Login, address and database of the source that `url` means beside these variables.
+fn completed(url: &str, client: &[(&str, &str)]) -> Result<String, LocateError> {
+    let given = [&[("U", url)], client].concat();
+    let source = connection(r#"{"url": "U"}"#).locate(&environment(&given))?;
+    let url = source.url;
+    let password = url.password().map(|it| it.reveal().to_owned());
+    let login = (url.user().unwrap_or_default(), password.unwrap_or_default());
+    let database = url.database().unwrap_or_default();
+    Ok(format!(
+        "{}:{} {} {database}",
+        login.0,
+        login.1,
+        url.address()
+    ))
+}
+
+#[test]
+fn what_a_connection_leaves_out_is_found_where_its_client_finds_it() {
+    for (url, expected) in [
+        ("postgres://", "app:hunter2 db.internal:6432 inventory"),
+        (
+            "postgres:///other?user=u&password=p",
+            "u:p db.internal:6432 other",
+        ),
+        ("postgres://u@db/d", "u:hunter2 db:6432 d"),
+        ("postgres://u:p@db:1/d", "u:p db:1 d"),
+        ("dbname=d", "app:hunter2 db.internal:6432 d"),
+        ("host=db port=1 user=u password=p dbname=d", "u:p db:1 d"),
+    ] {
+        assert_eq!(completed(url, CLIENT).unwrap(), expected, "{url}");
+    }
+    let params = r#"{"params": {"host": "H", "port": "P", "user": "V"}}"#;
+    let given = [
+        ("H", "db"),
+        ("P", "1"),
+        ("V", "u"),
+        ("PGPASSWORD", "hunter2"),
+    ];
+    let source = connection(params).locate(&environment(&given)).unwrap();
+    assert_eq!(source.url.password().unwrap().reveal(), "hunter2");
+    // The program completes its own.
+    assert_eq!(
+        rewritten(
+            r#"{"url": "U"}"#,
+            &[("U", "postgres:///d"), ("PGUSER", "app")],
+            Some("d"),
+            &[]
+        ),
+        pairs(&[("U", "postgres://127.0.0.1:54321/d")])
+    );
+}
+
+#[test]
+fn a_source_whose_host_each_client_finds_elsewhere_is_refused() {
+    let variables = || vec!["U".to_owned()];
+    assert_eq!(
+        completed("postgres:///d?user=u", &CLIENT[1..]),
+        Err(LocateError::NoHost {
+            variables: variables()
+        })
+    );
+    for (url, client) in [
+        ("postgres:///?service=shop", CLIENT),
+        ("postgres:///d", &[("PGSERVICE", "shop"), ("PGHOST", "db")]),
+    ] {
+        let refused = LocateError::Service {
+            variables: variables(),
+        };
+        assert_eq!(completed(url, client), Err(refused), "{url}");
+    }
+}
+
+#[test]
+fn the_sslmode_of_query_params_is_that_of_params_as_well() {
+    let params = r#"{"params": {"host": "H", "port": "P", "user": "V", "sslmode": "PGSSLMODE"}}"#;
+    let given = [
+        ("H", "db"),
+        ("P", "1"),
+        ("V", "u"),
+        ("PGSSLMODE", "verify-full"),
+    ];
+    let sslmode = |query: &[(&str, &str)]| {
+        let variables = rewritten(params, &given, None, query).unwrap();
+        let mut values = variables
+            .into_iter()
+            .filter(|(name, _)| name == "PGSSLMODE");
+        values.next().unwrap().1
+    };
+    assert_eq!(sslmode(&[]), "verify-full");
+    assert_eq!(sslmode(&[("sslmode", "require")]), "require");
+}

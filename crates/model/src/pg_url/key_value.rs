@@ -11,6 +11,17 @@ use super::{Address, PgUrlError, pair_addresses};
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct KeyValue(Vec<(String, String)>);
 
+/// libpq's keywords for where, who and what (section 34.1.2): a connection string has one at least.
+const PLACES: [&str; 7] = [
+    "host", "hostaddr", "port", "dbname", "user", "password", "service",
+];
+
+/// Whether a first pair goes on after a `;` with the next, as .NET's do. A password may look so by itself.
+fn is_dot_net((key, value): &(String, String)) -> bool {
+    let mut following = value.split(';').skip(1);
+    key != "password" && following.any(|pair| pair.contains('='))
+}
+
 fn skip_spaces(chars: &mut Peekable<Chars<'_>>) {
     while chars.next_if(|c| c.is_whitespace()).is_some() {}
 }
@@ -50,11 +61,32 @@ impl KeyValue {
             let value = read_value(&key, &mut chars)?;
             pairs.push((key, value));
         }
-        if pairs.is_empty() {
-            Err(PgUrlError::Form)
-        } else {
-            Ok(Self(pairs))
+        if pairs.first().is_some_and(is_dot_net) {
+            return Err(PgUrlError::DotNet);
         }
+        // Drivers have keywords of their own, but none goes without each of these.
+        if !pairs.iter().any(|(key, _)| PLACES.contains(&key.as_str())) {
+            return Err(PgUrlError::Form);
+        }
+        Ok(Self(pairs))
+    }
+
+    pub(super) fn names_host(&self) -> bool {
+        let mut named = ["host", "hostaddr"]
+            .into_iter()
+            .filter_map(|key| self.get(key));
+        named.any(|hosts| !hosts.is_empty())
+    }
+
+    /// With `***` in place of whatever may be secret.
+    pub(super) fn redacted(&self) -> Self {
+        let mut pairs = self.clone();
+        for (key, value) in &mut pairs.0 {
+            if key.contains("password") || key.contains("secret") {
+                "***".clone_into(value);
+            }
+        }
+        pairs
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {

@@ -96,11 +96,122 @@ fn several_hosts_pair_with_ports() {
 }
 
 #[test]
+fn parameters_replace_the_authority_as_libpq_has_it() {
+    let hosts = |text: &str| {
+        let addresses = url(text).addresses();
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(" ")
+    };
+    for (text, expected) in [
+        ("postgres://u@db:5432/d?port=6432", "db:6432"),
+        ("postgres://u@db:6432/d?hostaddr=10.0.0.1", "db:6432"),
+        (
+            "postgres://u@/d?hostaddr=10.0.0.1&port=6432",
+            "10.0.0.1:6432",
+        ),
+        ("postgres://u@db:6432/d?host=other", "other:6432"),
+        ("postgres://u@a:1,b:2/d?port=3", "a:3 b:3"),
+        ("postgres://u@a:1,b:2/d?port=3,4", "a:3 b:4"),
+        ("postgres://u@db/d?port=1&port=2", "db:2"),
+        ("host=db port=6432 hostaddr=10.0.0.1", "db:6432"),
+    ] {
+        assert_eq!(hosts(text), expected, "{text}");
+        let led = url(text).with_address(&branch());
+        assert_eq!(led.addresses(), [branch()], "{text}");
+    }
+    let twice = url("postgres://u@db/d?sslmode=a&sslmode=b").with_param("sslmode", "c");
+    assert_eq!(twice.param("sslmode").as_deref(), Some("c"));
+}
+
+#[test]
+fn what_a_text_leaves_to_its_client_is_told() {
+    for (text, host, port) in [
+        ("postgres://u@db:5433/d", true, true),
+        ("postgres://u@db/d", true, false),
+        ("postgres:///d", false, false),
+        ("postgres://:5433/d", false, true),
+        ("postgres:///d?host=/run/pg", true, false),
+        ("postgres:///d?host=", false, false),
+        ("postgres://a,b/d", true, true),
+        ("dbname=d", false, false),
+        ("host=db port=1", true, true),
+        ("hostaddr=10.0.0.1", true, false),
+    ] {
+        let parsed = url(text);
+        assert_eq!(
+            (parsed.names_host(), parsed.names_port()),
+            (host, port),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_password_may_hold_what_ends_other_parts() {
+    for (text, user, password, address) in [
+        (
+            "postgres://app:hunter2?x@db/d",
+            "app",
+            "hunter2?x",
+            "db:5432",
+        ),
+        (
+            "postgres://app:a?b=c@db:1/d?sslmode=x",
+            "app",
+            "a?b=c",
+            "db:1",
+        ),
+        ("postgres://app:a/b@db:1/d", "app", "a/b", "db:1"),
+        ("postgres://app:a@b@db:1/d", "app", "a@b", "db:1"),
+        ("postgres://app:a@db?options=x@y", "app", "a", "db:5432"),
+        (
+            "jdbc:postgresql://db?user=app@x&password=a",
+            "app@x",
+            "a",
+            "db:5432",
+        ),
+        (
+            "jdbc:postgresql://db/d?user=app@x&password=a",
+            "app@x",
+            "a",
+            "db:5432",
+        ),
+    ] {
+        let parsed = url(text);
+        assert_eq!(parsed.user().as_deref(), Some(user), "{text}");
+        assert_eq!(parsed.password().unwrap().reveal(), password, "{text}");
+        assert_eq!(parsed.address().to_string(), address, "{text}");
+        assert_eq!(parsed.reveal(), text);
+    }
+}
+
+#[test]
+fn the_form_of_dot_net_is_refused_by_name() {
+    for text in [
+        "Host=db;Port=5432;Username=app;Password=hunter2;Database=inv",
+        "Server=db;Port=5432;User Id=app;Password=hunter2",
+        "host=db;port=5432;username=app;password=hunter2",
+    ] {
+        let error = PgUrl::parse(text).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{text}");
+    }
+    assert_eq!(
+        PgUrl::parse("Host=db;Port=5432;Password=a"),
+        Err(PgUrlError::DotNet)
+    );
+    assert_eq!(PgUrl::parse("Host=db"), Err(PgUrlError::Form));
+    // What drivers have beyond libpq's own.
+    let gorm = "host=db user=u password=a;b=c dbname=d pool_max_conns=4 TimeZone=UTC";
+    assert_eq!(url(gorm).password().unwrap().reveal(), "a;b=c");
+}
+
+#[test]
 fn no_password_is_shown() {
     for text in [
         "postgres://u:hunter2@h/d",
         "postgres://h/d?user=u&password=hunter2",
         "host=h user=u password=hunter2",
+        "host=h user=u sslpassword=hunter2",
         "postgres://u:hunter2@h/d?sslpassword=hunter2",
     ] {
         assert!(!url(text).redacted().contains("hunter2"), "{text}");
@@ -115,6 +226,7 @@ fn broken_texts_are_refused_without_being_shown() {
         "mysql://u:hunter2@h/d",
         "postgres://u:hunter2@h:0/d",
         "postgres://u:hunter2@h:port/d",
+        "postgres://u:hunter2/x?y@h/d",
         "postgres://u:hunter2%zz@h/d",
         "postgres://u:hunter2@[::1/d",
         "host=h password='hunter2",

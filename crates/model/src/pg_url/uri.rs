@@ -14,6 +14,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// What JDBC puts before the scheme.
+const JDBC: &str = "jdbc:";
+
 /// The raw parts; joined they give the text that was parsed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Uri {
@@ -31,9 +34,34 @@ pub(super) struct Uri {
 
 /// The scheme is PostgreSQL's: `postgres`, `postgresql`, `jdbc:postgresql`, `postgresql+driver`.
 fn is_postgres(scheme: &str) -> bool {
-    let scheme = scheme.strip_prefix("jdbc:").unwrap_or(scheme);
+    let scheme = scheme.strip_prefix(JDBC).unwrap_or(scheme);
     let base = scheme.split_once('+').map_or(scheme, |(base, _)| base);
     matches!(base, "postgres" | "postgresql")
+}
+
+/// User, hosts with path, query. The user ends at an `@` before the first `/`, as libpq has it (`fe-connect.c`,
+/// `conninfo_uri_parse_options`), so that a password may hold `?`; the last such `@`, as browsers have it, may be the end
+/// of a password with `@`. Where there is none, a password may hold `/` unescaped. JDBC has no user there, and a query
+/// wherever a `?` is.
+fn split_user(text: &str, is_jdbc: bool) -> (Option<&str>, &str, Option<&str>) {
+    let authority = &text[..text.find('/').unwrap_or(text.len())];
+    if let (Some(first), false) = (authority.find('@'), is_jdbc) {
+        let query = authority[first..].find('?').map(|behind| first + behind);
+        let sought = &authority[..query.unwrap_or(authority.len())];
+        let end = sought.rfind('@').unwrap_or(first);
+        let (rest, query) = split_query(&text[end + 1..]);
+        return (Some(&text[..end]), rest, query);
+    }
+    let (rest, query) = split_query(text);
+    match rest.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest, query),
+        None => (None, rest, query),
+    }
+}
+
+fn split_query(text: &str) -> (&str, Option<&str>) {
+    text.split_once('?')
+        .map_or((text, None), |(rest, query)| (rest, Some(query)))
 }
 
 fn decode(raw: &str, part: &'static str) -> Result<String, PgUrlError> {
@@ -61,15 +89,7 @@ impl Uri {
         else {
             return Ok(None);
         };
-        let (rest, query) = match rest.split_once('?') {
-            Some((rest, query)) => (rest, Some(query)),
-            None => (rest, None),
-        };
-        // A password may hold '/' unescaped in the wild, but never '@': the last '@' before the path ends it.
-        let (user, rest) = match rest.rsplit_once('@') {
-            Some((user, rest)) => (Some(user), rest),
-            None => (None, rest),
-        };
+        let (user, rest, query) = split_user(rest, scheme.starts_with(JDBC));
         let (hosts, database) = match rest.split_once('/') {
             Some((hosts, database)) => (hosts, Some(database.to_owned())),
             None => (rest, None),
@@ -170,15 +190,10 @@ impl Uri {
         self.query_param(key).or(from_text)
     }
 
-    pub(super) fn addresses(&self) -> Result<Vec<Address>, PgUrlError> {
-        if let Some(hosts) = self
-            .raw_query("host")
-            .or_else(|| self.raw_query("hostaddr"))
-        {
-            let port = self.raw_query("port").unwrap_or_default();
-            return pair_addresses(&decode(hosts, "host")?, &decode(port, "port")?);
-        }
-        let mut addresses = Vec::new();
+    /// Hosts and ports as lists with `,` between their items: libpq makes them of the authority, and a parameter then
+    /// replaces the one or the other.
+    fn host_and_port_lists(&self) -> Result<(String, String), PgUrlError> {
+        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
         for raw in self.hosts.split(',') {
             let (host, port) = match raw.strip_prefix('[') {
                 Some(rest) => {
@@ -187,21 +202,41 @@ impl Uri {
                 }
                 None => raw.split_once(':').unwrap_or((raw, "")),
             };
-            let port = if port.is_empty() {
-                self.raw_query("port").unwrap_or_default()
-            } else {
-                port
-            };
-            addresses.extend(pair_addresses(
-                &decode(host, "host")?,
-                &decode(port, "port")?,
-            )?);
+            hosts.push(decode(host, "host")?);
+            ports.push(decode(port, "port")?);
         }
-        Ok(addresses)
+        let is_named = hosts.iter().any(|host| !host.is_empty());
+        // The authority says more of who is meant than a bare number does.
+        let hosts = match (self.raw_query("host"), self.raw_query("hostaddr")) {
+            (Some(named), _) => decode(named, "host")?,
+            (None, Some(numbers)) if !is_named => decode(numbers, "host")?,
+            (None, _) => hosts.join(","),
+        };
+        let ports = match self.raw_query("port") {
+            Some(ports) => decode(ports, "port")?,
+            None => ports.join(","),
+        };
+        Ok((hosts, ports))
     }
 
+    pub(super) fn addresses(&self) -> Result<Vec<Address>, PgUrlError> {
+        let (hosts, ports) = self.host_and_port_lists()?;
+        pair_addresses(&hosts, &ports)
+    }
+
+    pub(super) fn names_host(&self) -> bool {
+        self.host_and_port_lists()
+            .is_ok_and(|(hosts, _)| !hosts.trim_matches(',').is_empty())
+    }
+
+    pub(super) fn names_port(&self) -> bool {
+        self.host_and_port_lists()
+            .is_ok_and(|(_, ports)| !ports.is_empty())
+    }
+
+    /// As libpq has it the last of several counts.
     fn raw_query(&self, key: &str) -> Option<&str> {
-        let mut pairs = self.query.iter().flatten();
+        let mut pairs = self.query.iter().flatten().rev();
         pairs
             .find(|(name, _)| name == key)
             .map(|(_, value)| value.as_deref().unwrap_or_default())
@@ -240,7 +275,7 @@ impl Uri {
     pub(super) fn with_param(&self, key: &str, value: &str) -> Self {
         let mut uri = self.clone();
         let query = uri.query.get_or_insert_default();
-        match query.iter_mut().find(|(name, _)| name == key) {
+        match query.iter_mut().rev().find(|(name, _)| name == key) {
             Some((_, old)) => *old = Some(encode(value)),
             None => query.push((encode(key), Some(encode(value)))),
         }
