@@ -33,6 +33,7 @@ mod replaced_pods;
 mod replicas;
 mod service_name;
 mod sessions;
+mod several_hosts;
 mod shop;
 mod sources;
 mod taken_away;

@@ -12,7 +12,7 @@ use crate::stage::{Branches, Stage};
 use crate::walk_through::{product, session_file, start_session};
 
 /// Has the shop's database take a standby of whoever knows its password, as an owner would who wants to be followed.
-fn grant_replication(namespace: &Namespace<'_>) -> Result<()> {
+pub(crate) fn grant_replication(namespace: &Namespace<'_>) -> Result<()> {
     let line = "host replication all all scram-sha-256";
     let line = format!("echo '{line}' >>\"$PGDATA/pg_hba.conf\"");
     namespace.ask(&["exec", "postgres-0", "--", "sh", "-c", &line])?;
@@ -24,7 +24,7 @@ fn grant_replication(namespace: &Namespace<'_>) -> Result<()> {
 }
 
 /// What the shop's database says.
-fn sql(namespace: &Namespace<'_>, statement: &str) -> Result<String> {
+pub(crate) fn sql(namespace: &Namespace<'_>, statement: &str) -> Result<String> {
     let psql = ["psql", "-U", "inventory", "-Atc", statement];
     namespace.ask(&[&["exec", "postgres-0", "--"], psql.as_slice()].concat())
 }
@@ -45,7 +45,7 @@ fn make(namespace: &Namespace<'_>, name: &str, secret: &str, host: &str) -> Resu
 const TAKEN_UP_WITHIN: Duration = Duration::from_secs(300);
 
 /// The source's status, once it is in `state`.
-fn wait_until(
+pub(crate) fn wait_until(
     namespace: &Namespace<'_>,
     name: &str,
     state: &str,

@@ -1,5 +1,6 @@
-//! A branch host: one pod with an engine in the stock PostgreSQL image, for the branches of one namespace that come from
-//! one `Source`, or for all others of one major version.
+//! Branch hosts: pods with an engine in the stock PostgreSQL image, for the branches of one namespace that come from one
+//! `Source`, which says how many share them, or one for all others of one major version. Hosts that are alike are one
+//! stateful set; each has a volume, and so bases and branches, of its own.
 //!
 //! An init container copies our static program in. Nothing listens but on the pod's loopback: the engine is asked through
 //! `pods/exec` (`engine`), a branch is reached through `pods/portforward`. A source's connection strings come as files of
@@ -9,15 +10,17 @@ mod connections;
 mod engine;
 mod presence;
 mod renewal;
+mod scale;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use resources::SourceSpec;
+use resources::{SOURCE_HOSTS_MAX, SourceSpec};
 use serde_json::{Value, json};
 
 pub(crate) use connections::{Laid, REPLICATION_FILE, SOURCE_DIR, URL_FILE, wanted};
 pub(crate) use engine::{Answering, ask, ask_with, look, unready};
 pub(crate) use presence::{Presence, delete, have};
 pub(crate) use renewal::renew;
+pub(crate) use scale::{count, scale};
 
 /// The label of every host, with its version.
 pub const HOST_LABEL: &str = "bough.dev/host";
@@ -27,9 +30,6 @@ pub const SOURCE_LABEL: &str = "bough.dev/source";
 
 /// What the name of a source's host begins with.
 const OF_SOURCE: &str = "bough-source-";
-
-/// What a host's pod has behind the name of its stateful set.
-const ONLY_POD: &str = "-0";
 
 /// The program in a host.
 pub const PROGRAM: &str = "/opt/bough/bough";
@@ -49,9 +49,28 @@ const STOP_SECONDS: u32 = 90;
 /// The account that the stock image has for PostgreSQL.
 const ACCOUNT: i64 = 999;
 
-/// The stateful set that has this pod.
-pub(crate) fn set_of(pod: &str) -> &str {
-    pod.strip_suffix(ONLY_POD).unwrap_or(pod)
+/// One host among those of a stateful set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OneHost<'a> {
+    /// The stateful set.
+    pub(crate) set: &'a str,
+    /// Which of its pods, the first is 0.
+    pub(crate) ordinal: u16,
+}
+
+impl<'a> OneHost<'a> {
+    /// The one with this pod; the first of a set of this name where that is no pod's.
+    pub(crate) fn of_pod(pod: &'a str) -> Self {
+        let parts = pod.rsplit_once('-');
+        let named = parts.and_then(|(set, ordinal)| Some((set, ordinal.parse().ok()?)));
+        let (set, ordinal) = named.unwrap_or((pod, 0));
+        Self { set, ordinal }
+    }
+}
+
+/// How many hosts a source is to have. The API server refuses other numbers; one may be older than that rule.
+pub(crate) fn wanted_hosts(source: Option<&SourceSpec>) -> u16 {
+    source.map_or(1, |it| it.hosts.clamp(1, SOURCE_HOSTS_MAX))
 }
 
 /// How branch hosts look.
@@ -67,23 +86,23 @@ pub struct HostSettings {
     pub storage_size: String,
 }
 
-/// Which host of a namespace.
+/// Which hosts of a namespace: those of one stateful set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Home {
     /// The major version.
     pub(crate) version: u16,
-    /// The source whose branches alone it has; none for those of no source.
+    /// The source whose branches alone they have; none for those of no source.
     pub(crate) source: Option<String>,
 }
 
 impl Home {
-    /// The one that has the stateful set of this name.
+    /// Those that have the stateful set of this name.
     pub(crate) fn named(version: u16, name: &str) -> Self {
         let source = name.strip_prefix(OF_SOURCE).map(ToOwned::to_owned);
         Self { version, source }
     }
 
-    /// The one of a stateful set; none where that is no host.
+    /// Those of a stateful set; none where that has no hosts.
     pub(crate) fn of(host: &StatefulSet) -> Option<Self> {
         let labels = host.metadata.labels.as_ref()?;
         Some(Self {
@@ -92,7 +111,7 @@ impl Home {
         })
     }
 
-    /// Its stateful set.
+    /// Their stateful set.
     pub(crate) fn name(&self) -> String {
         match &self.source {
             Some(source) => format!("{OF_SOURCE}{source}"),
@@ -100,13 +119,13 @@ impl Home {
         }
     }
 
-    /// Its pod.
-    pub(crate) fn pod(&self) -> String {
-        format!("{}{ONLY_POD}", self.name())
+    /// The pod of one of them, the first is 0.
+    pub(crate) fn pod(&self, ordinal: u16) -> String {
+        format!("{}-{ordinal}", self.name())
     }
 }
 
-/// A host of `namespace`, as its source wants it where that is there. It fits Pod Security `restricted`.
+/// Hosts of `namespace`, as their source wants them where that is there. They fit Pod Security `restricted`.
 pub(crate) fn build(
     namespace: &str,
     home: &Home,
@@ -142,6 +161,7 @@ pub(crate) fn build(
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        "affinity": apart(&labels),
         "initContainers": [containers.program],
         "containers": [containers.engine],
         "volumes": volumes,
@@ -150,11 +170,14 @@ pub(crate) fn build(
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {
             "serviceName": name,
-            "replicas": 1,
+            "replicas": wanted_hosts(source),
+            // Else one that does not start keeps those behind it from coming back.
+            "podManagementPolicy": "Parallel",
             // What was renewed holds from the next pod on: nobody's session is cut off for it.
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": labels},
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
+            // A host that goes has no branches left, and what it has of a source the next one copies again.
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
             "template": {"metadata": {"labels": labels}, "spec": pod},
             "volumeClaimTemplates": [{
                 "metadata": {"name": "data"},
@@ -167,6 +190,15 @@ pub(crate) fn build(
         },
     });
     serde_json::from_value(written).expect("what stands above is a stateful set")
+}
+
+/// Hosts that are alike stand on nodes of their own where there are some: a node that fails takes one of them.
+fn apart(labels: &Value) -> Value {
+    let term =
+        json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}});
+    json!({"podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}],
+    }})
 }
 
 /// The containers of a host's pod, in the order in which they run.
@@ -242,6 +274,22 @@ mod tests {
             source: Some("x".repeat(resources::SOURCE_NAME_CHARS_MAX)),
         };
         assert_eq!(home.name().len() + REVISION_CHARS, LABEL_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_pod_names_its_set_and_which_of_it_and_what_is_no_pod_s_the_first() {
+        let told = |pod| {
+            let OneHost { set, ordinal } = OneHost::of_pod(pod);
+            (set.to_owned(), ordinal)
+        };
+        let orders = "bough-source-orders";
+        assert_eq!(told("bough-source-orders-0"), (orders.to_owned(), 0));
+        assert_eq!(told("bough-source-orders-7"), (orders.to_owned(), 7));
+        assert_eq!(told(orders), (orders.to_owned(), 0));
+        // A source may be called as another one's pod is.
+        let home = Home::named(16, "bough-source-orders-1");
+        assert_eq!(home.pod(0), "bough-source-orders-1-0");
+        assert_eq!(told(&home.pod(0)), (home.name(), 0));
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub use limits::{LIMITS_NAME, Limits};
 pub use manifests::{NAME, Wish, manifests, policies};
 use observed::{Loop, Observed};
 pub use standing::{
-    AgentStanding, HostStanding, OperatorStanding, Standing, StandingError, standing,
+    AgentStanding, HostStanding, OperatorStanding, SourceStanding, Standing, StandingError,
+    standing,
 };
 
 /// How often everything is looked at. A branch's first host takes seconds to start, so that this is not what is waited

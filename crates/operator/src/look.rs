@@ -1,23 +1,23 @@
-//! One look at everything: what there is, by who shares a host, then the hosts side by side, each with its source and its
-//! branches.
+//! One look at everything: what there is, by who shares hosts that are alike, then these side by side, each with its source
+//! and its branches.
 //!
-//! Owns the order. Leaves what is to be done to `branch` and `source`, which say it as pure functions.
+//! Owns the order. Leaves what is to be done to `branch` and `source`, which say it as pure functions, and the hosts of one
+//! group to `hosts`.
 
 mod fetch;
 mod group;
+mod hosts;
+mod share;
 
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client};
-use model::engine_api::BranchView;
+use kube::Client;
 use resources::{Branch, BranchPhase, Source};
 use tokio::time::Instant;
 
-use crate::branch::{self, Action, Host};
-use crate::host::{self, Answering, Home, Presence};
+use crate::branch::{self, Action};
 use crate::limits::{Allowed, LimitError};
 use crate::observed::{HostState, Loop, Observed, Seen};
 use crate::step::StepError;
@@ -25,8 +25,9 @@ use crate::{Settings, source};
 pub(crate) use fetch::places;
 use group::Group;
 
-/// Hosts that are looked at side by side: one that hangs takes half a minute for each question, and holds few others up.
-const HOSTS_AT_ONCE: usize = 16;
+/// Groups of hosts that are looked at side by side: one that hangs takes half a minute for each question, and holds few
+/// others up. Those of one group are at most as many as a source may have.
+const GROUPS_AT_ONCE: usize = 16;
 
 /// Looks at everything once.
 pub(crate) async fn look(
@@ -67,9 +68,9 @@ pub(crate) async fn look(
         }
     }
     let looks = stream::iter(&groups).map(|group| turn.take(group));
-    let states: Vec<_> = looks.buffer_unordered(HOSTS_AT_ONCE).collect().await;
-    for (group, state) in states {
-        if let Some(state) = state {
+    let states: Vec<_> = looks.buffer_unordered(GROUPS_AT_ONCE).collect().await;
+    for (group, states) in states {
+        for state in states {
             seen.host(&group.namespace, group.home.version, state);
         }
     }
@@ -106,7 +107,7 @@ async fn read(
     Ok((groups, allowed))
 }
 
-/// What a look at one host goes by.
+/// What a look at hosts goes by.
 struct Turn<'a> {
     client: &'a Client,
     settings: &'a Settings,
@@ -116,8 +117,8 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Looks at one host, its source, and its branches; gives how the host stands, where there is one.
-    async fn take<'g>(&self, group: &'g Group) -> (&'g Group, Option<HostState>) {
+    /// Looks at one group of hosts, its source, and its branches; gives how each host stands.
+    async fn take<'g>(&self, group: &'g Group) -> (&'g Group, Vec<HostState>) {
         self.observed.turns(Loop::Branches);
         let mut within = Vec::new();
         for branch in &group.branches {
@@ -134,37 +135,12 @@ impl Turn<'_> {
             if let Err(error) = forgotten {
                 tell(self.observed, &error);
             }
-            return (group, None);
+            return (group, Vec::new());
         }
         if within.is_empty() && group.source.is_none() {
-            return (group, None);
+            return (group, Vec::new());
         }
         (group, self.look_at(group, &within).await)
-    }
-
-    async fn look_at(&self, group: &Group, branches: &[&Branch]) -> Option<HostState> {
-        let standing = stand(self, group).await;
-        let (answering, host) = match standing {
-            Ok(standing) => standing,
-            Err(error) => {
-                tell(self.observed, &error);
-                return Some(HostState::Failing);
-            }
-        };
-        if let Some(source) = &group.source
-            && let Err(error) = source::look(self.client, source, &answering, self.now).await
-        {
-            tell(self.observed, &error);
-        }
-        for branch in branches {
-            let actions = branch::plan(branch, &host, self.now);
-            self.perform(branch, actions).await;
-        }
-        match host {
-            Host::Answers { .. } => Some(HostState::Answers),
-            Host::Starting(_) => Some(HostState::Starting),
-            Host::Gone(_) => None,
-        }
     }
 
     /// Does what is to be done about one branch, up to the first step that fails.
@@ -174,58 +150,6 @@ impl Turn<'_> {
                 return tell(self.observed, &error);
             }
         }
-    }
-}
-
-/// Makes the host of `group` where it is missing and needed, renews one that is there; how it stands, and what its engine
-/// has.
-async fn stand(turn: &Turn<'_>, group: &Group) -> Result<(Answering, Host), StepError> {
-    let client = turn.client;
-    let (namespace, home) = (&group.namespace, &group.home);
-    let spec = group.source.as_ref().map(|it| &it.spec);
-    let today = host::build(namespace, home, spec, &turn.settings.host);
-    let needed = group.needs_host();
-    let there = match host::have(client, namespace, home, needed, &today).await? {
-        Presence::There(there) => there,
-        Presence::Gone(why) => return Ok((Answering::Starting(why.clone()), Host::Gone(why))),
-    };
-    if let Some(other) = Home::of(&there).filter(|it| it != home) {
-        let (name, version) = (home.name(), other.version);
-        let why =
-            format!("its host {name} is version {version}'s until the last branch there is gone");
-        return Ok((Answering::Starting(why.clone()), Host::Starting(why)));
-    }
-    // One that is as it was serves all the same.
-    if let Err(error) = host::renew(client, namespace, home, &there, &today).await {
-        tell(turn.observed, &error);
-    }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &group.namespace);
-    let answering = host::look(&pods, &group.home).await?;
-    let host = ask(&pods, group, &answering).await?;
-    Ok((answering, host))
-}
-
-/// Asks the engine of `group` for its branches.
-async fn ask(pods: &Api<Pod>, group: &Group, answering: &Answering) -> Result<Host, StepError> {
-    let pod = match answering {
-        Answering::Starting(why) => return Ok(Host::Starting(why.clone())),
-        Answering::In { pod, .. } => pod.clone(),
-    };
-    let words = [
-        "db-branches",
-        "status",
-        "--namespace",
-        &group.namespace,
-        "--output",
-        "json",
-    ];
-    let text = host::ask(pods, &pod, &words).await?;
-    match serde_json::from_str::<Vec<BranchView>>(&text) {
-        Ok(branches) => Ok(Host::Answers { pod, branches }),
-        Err(error) => Err(StepError::Engine {
-            pod,
-            words: error.to_string(),
-        }),
     }
 }
 

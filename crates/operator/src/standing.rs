@@ -1,5 +1,5 @@
-//! What there is of Bough in a cluster, for people: operators and who leads, branch hosts with what their engines say,
-//! agents beside targets.
+//! What there is of Bough in a cluster, for people: operators and who leads, sources with how many of their hosts answer,
+//! branch hosts with what their engines say, agents beside targets.
 //!
 //! Read with the caller's own rights, which need not be the operator's. A host that does not answer is told and hides none
 //! of the others.
@@ -13,12 +13,12 @@ use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use model::engine_api::EngineView;
-use resources::{Branch, BranchPhase};
+use resources::{Branch, BranchPhase, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::branch;
-use crate::host::{ask, set_of, unready};
+use crate::host::{OneHost, ask, unready};
 use crate::leader::LEASE_NAME;
 use crate::{HOST_LABEL, NAME};
 
@@ -30,6 +30,8 @@ const AGENT_PREFIX: &str = "bough-agent-";
 pub struct Standing {
     /// The operators.
     pub operators: Vec<OperatorStanding>,
+    /// The sources.
+    pub sources: Vec<SourceStanding>,
     /// The branch hosts.
     pub hosts: Vec<HostStanding>,
     /// The agents that run.
@@ -49,6 +51,21 @@ pub struct OperatorStanding {
     pub unready: Option<String>,
     /// What it runs from.
     pub image: Option<String>,
+}
+
+/// One source, as its resource has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceStanding {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// How many of the hosts that it is to have answer, as in `1/2`; none before the operator has said so.
+    pub ready: Option<String>,
+    /// What its base is doing, on the host that needs attention first.
+    pub state: Option<String>,
+    /// How it stands, for a person.
+    pub message: Option<String>,
 }
 
 /// One branch host.
@@ -116,6 +133,13 @@ pub async fn standing(client: &Client, namespace: Option<&str>) -> Result<Standi
         "branches.bough.dev",
     )
     .await?;
+    let sources: Vec<Source> = list(
+        client,
+        namespace,
+        ListParams::default(),
+        "sources.bough.dev",
+    )
+    .await?;
     let mut hosts = Vec::new();
     for pod in pods
         .iter()
@@ -126,6 +150,7 @@ pub async fn standing(client: &Client, namespace: Option<&str>) -> Result<Standi
     let agents = pods.iter().flat_map(agents).collect();
     Ok(Standing {
         operators,
+        sources: sources.iter().map(source).collect(),
         hosts,
         agents,
     })
@@ -201,13 +226,26 @@ async fn leader(client: &Client, namespace: &str) -> Result<Option<String>, Stan
     Ok(lease.and_then(|lease| lease.spec?.holder_identity))
 }
 
+fn source(source: &Source) -> SourceStanding {
+    let status = source.status.clone().unwrap_or_default();
+    SourceStanding {
+        namespace: source.namespace().unwrap_or_default(),
+        name: source.name_any(),
+        ready: status.ready,
+        state: status.state,
+        message: status.message,
+    }
+}
+
 async fn host(client: &Client, pod: &Pod, branches: &[Branch]) -> HostStanding {
     let namespace = pod.namespace().unwrap_or_default();
     let version = pod.labels().get(HOST_LABEL).and_then(|it| it.parse().ok());
+    let name = pod.name_any();
+    let this = OneHost::of_pod(&name);
     let own: Vec<&Branch> = branches
         .iter()
         .filter(|it| it.namespace().as_deref() == Some(&namespace))
-        .filter(|it| branch::home(it) == Some(set_of(&pod.name_any())))
+        .filter(|it| branch::home(it).as_ref() == Some(&this))
         .collect();
     let is_ready = |it: &&&Branch| {
         let phase = it.status.as_ref().map(|status| status.phase);

@@ -191,6 +191,10 @@ pub struct BranchStatus {
     /// the host answers or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
+    /// Which of that set's pods its host is, as `home`; none for the first, which is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 7))]
+    pub home_ordinal: Option<u16>,
     /// The port of that pod's loopback where it takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,

@@ -30,8 +30,8 @@ pub use session::{
     IncomingWish, NetworkWish, Session, SessionAgent, SessionPhase, SessionSpec, SessionStatus,
 };
 pub use source::{
-    FollowMode, SOURCE_NAME_CHARS_MAX, SecretKey, Source, SourceAddress, SourceSpec, SourceStatus,
-    SourceStorage, WarmPool,
+    FollowMode, SOURCE_HOSTS_MAX, SOURCE_NAME_CHARS_MAX, SecretKey, Source, SourceAddress,
+    SourceHostStatus, SourceSpec, SourceStatus, SourceStorage, WarmPool,
 };
 pub use workload::{Workload, WorkloadKind};
 

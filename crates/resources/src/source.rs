@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/>).
 pub const SOURCE_NAME_CHARS_MAX: usize = 39;
 
+/// The most hosts that share the branches of one source. Each follows it by a connection and a slot of its own, of which
+/// PostgreSQL has ten where nobody raised it (`max_wal_senders`, `max_replication_slots`), its owner's standbys included.
+pub const SOURCE_HOSTS_MAX: u16 = 8;
+
 /// How a shared database is reached, followed and handed out.
 #[derive(Debug, Clone, PartialEq, Eq, CustomResource, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -25,6 +29,7 @@ pub const SOURCE_NAME_CHARS_MAX: usize = 39;
         "a source's name has at most 39 characters and no dot, for its host's pod is named after it: give it another name"
     ),
     printcolumn(name = "Version", type_ = "integer", json_path = ".spec.version"),
+    printcolumn(name = "Hosts", type_ = "string", json_path = ".status.ready"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Position", type_ = "string", json_path = ".status.position"),
     printcolumn(name = "Host", type_ = "string", json_path = ".status.host"),
@@ -37,6 +42,10 @@ pub const SOURCE_NAME_CHARS_MAX: usize = 39;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.version == oldSelf.version", "a source keeps its version: delete it and make another one"))]
+#[x_kube(validation = (
+    "self.hosts >= 1 && self.hosts <= 8",
+    "a source has 1 to 8 hosts: each holds a copy of it and follows it by a connection of its own"
+))]
 pub struct SourceSpec {
     /// The Secret with its connection string, which may read all that is to be copied.
     pub connection: SecretKey,
@@ -60,13 +69,21 @@ pub struct SourceSpec {
     /// Where its branch host keeps its data, instead of the operator's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<SourceStorage>,
-    /// How many clones wait for whoever comes next.
+    /// How many hosts share its branches, each with a copy of it on a volume of its own. One that is too many goes with
+    /// its last branch.
+    #[serde(default = "hosts_default")]
+    pub hosts: u16,
+    /// How many clones wait on each host for whoever comes next.
     #[serde(default)]
     pub warm_pool: WarmPool,
     /// The longest TTL, in seconds, that a branch of it may have.
     #[serde(default = "ttl_max_default")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub ttl_seconds_max: u32,
+}
+
+fn hosts_default() -> u16 {
+    1
 }
 
 /// As the engine has it where nobody raised it.
@@ -141,13 +158,17 @@ impl Default for WarmPool {
     }
 }
 
-/// What became of a source.
+/// What became of a source. What stands here beside `hosts` is of the one that needs somebody's attention first, by its
+/// state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// The generation of the spec that this is about.
+    /// The generation of the spec that all of its hosts know.
     #[serde(default)]
     pub observed_generation: i64,
+    /// How many of the hosts that it is to have answer, as in `1/2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
     /// What its base is doing: looking, seeding, following, waiting, dumping; or starting and failed, of its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -158,6 +179,37 @@ pub struct SourceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// How it stands, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When this was written, as RFC 3339 has times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+    /// Each of its hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub hosts: Vec<SourceHostStatus>,
+}
+
+/// How a source stands with one of its hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceHostStatus {
+    /// The host's pod.
+    #[schemars(length(min = 1, max = 253))]
+    pub pod: String,
+    /// The generation of the source's spec that its engine was told of.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Whether its engine answers.
+    #[serde(default)]
+    pub answers: bool,
+    /// As of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// As of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// As of the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When this was written, as RFC 3339 has times.

@@ -117,6 +117,18 @@ fn what_several_fields_decide_is_a_rule() {
     rules(&schema("Source"), "", &mut found);
     let version = "/properties/spec: self.version == oldSelf.version";
     assert!(found.iter().any(|it| it == version), "{found:#?}");
+    let hosts = format!("/properties/spec: self.hosts >= 1 && self.hosts <= {SOURCE_HOSTS_MAX}");
+    assert!(found.iter().any(|it| *it == hosts), "{found:#?}");
+}
+
+#[test]
+fn a_source_without_a_number_of_hosts_has_one_and_no_status_names_more_than_it_may_have() {
+    let spec = &schema("Source")["properties"]["spec"];
+    assert_eq!(spec["properties"]["hosts"]["default"], 1);
+    let told = &schema("Source")["properties"]["status"]["properties"]["hosts"];
+    assert_eq!(told["maxItems"], SOURCE_HOSTS_MAX);
+    let ordinal = &schema("Branch")["properties"]["status"]["properties"]["homeOrdinal"];
+    assert_eq!(ordinal["maximum"], f64::from(SOURCE_HOSTS_MAX - 1));
 }
 
 #[test]

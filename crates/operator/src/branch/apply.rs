@@ -111,7 +111,7 @@ fn event(branch: &Branch, note: Note, now: Timestamp) -> Event {
     event
 }
 
-/// A status whose absent fields are `null`, which removes what an earlier one said; but for `home`, which nothing removes.
+/// A status whose absent fields are `null`, which removes what an earlier one said; but for its home, which nothing removes.
 fn whole(status: &BranchStatus) -> serde_json::Value {
     let mut whole = json!({
         "conditions": [], "message": null, "host": null, "port": null, "position": null, "expiresAt": null, "sizeBytes": null,

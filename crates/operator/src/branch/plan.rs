@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use model::engine_api::{BranchPhase as EnginePhase, BranchView};
 use resources::{Branch, BranchCondition, BranchPhase, BranchStatus};
 
-use crate::host::set_of;
+use crate::host::OneHost;
 
 /// Keeps a deleted resource until its branch is deleted as well.
 pub(super) const FINALIZER: &str = "bough.dev/branch-host";
@@ -170,11 +170,14 @@ fn news(branch: &Branch, wanted: BranchStatus, reason: &'static str) -> Vec<Acti
     [told].into_iter().chain(note.map(Action::Note)).collect()
 }
 
-/// The stateful set that a branch lives on, once its engine has answered for it. An earlier operator told the pod alone.
-pub(crate) fn home(branch: &Branch) -> Option<&str> {
+/// The host that a branch lives on, once its engine has answered for it. An earlier operator told the pod alone.
+pub(crate) fn home(branch: &Branch) -> Option<OneHost<'_>> {
     let status = branch.status.as_ref()?;
-    let earlier = || status.host.as_deref().map(set_of);
-    status.home.as_deref().or_else(earlier)
+    let told = status.home.as_deref().map(|set| OneHost {
+        set,
+        ordinal: status.home_ordinal.unwrap_or_default(),
+    });
+    told.or_else(|| status.host.as_deref().map(OneHost::of_pod))
 }
 
 fn asked_at(branch: &Branch) -> Timestamp {
@@ -256,8 +259,10 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
         Host::Starting(why) | Host::Gone(why) => (None, Some(why.clone())),
         Host::Answers { pod, .. } => (Some(pod.clone()), None),
     };
-    let first = || pod.as_deref().map(set_of);
-    let home = home(branch).or_else(first).map(ToOwned::to_owned);
+    let first = || pod.as_deref().map(OneHost::of_pod);
+    let home = home(branch).or_else(first);
+    let home_ordinal = home.as_ref().map(|it| it.ordinal).filter(|it| *it > 0);
+    let home = home.map(|it| it.set.to_owned());
     let Some(view) = view else {
         return BranchStatus {
             observed_generation,
@@ -265,6 +270,7 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
             message,
             host: pod,
             home,
+            home_ordinal,
             ..BranchStatus::default()
         };
     };
@@ -285,6 +291,7 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
         message: view.message.clone(),
         host: pod,
         home,
+        home_ordinal,
         port,
         position: view.base.as_ref().map(|base| base.position.clone()),
         expires_at: view.expires_at.map(|at| at.to_string()),
@@ -381,6 +388,8 @@ mod tests {
             panic!("{planned:?}");
         };
         assert_eq!(status.host.as_deref(), Some("bough-host-16-0"));
+        let home = (status.home.as_deref(), status.home_ordinal);
+        assert_eq!(home, (Some("bough-host-16"), None));
         assert_eq!(status.phase, BranchPhase::Making);
         let host = answers(vec![view("y", "failed"), view("x", "ready")]);
         let planned = plan(&asked, &host, now());
@@ -517,6 +526,46 @@ mod tests {
         );
         deleted.status = Some((**status).clone());
         assert_eq!(plan(&deleted, &starting, now()), [], "and is told so once");
+    }
+
+    #[test]
+    fn a_branch_keeps_its_host_of_several_whatever_answers_and_one_from_before_the_first() {
+        let mut asked = branch(false, false, JUST_NOW);
+        let other = Host::Answers {
+            pod: "bough-source-orders-1".to_owned(),
+            branches: Vec::new(),
+        };
+        let planned = plan(&asked, &other, now());
+        let told = planned.into_iter().find_map(|it| match it {
+            Action::Tell(status) => Some(*status),
+            _ => None,
+        });
+        asked.status = told;
+        let second = OneHost {
+            set: "bough-source-orders",
+            ordinal: 1,
+        };
+        assert_eq!(home(&asked), Some(second.clone()));
+        let starting = Host::Starting("its pod is Pending".to_owned());
+        let planned = plan(&asked, &starting, now());
+        let Some(Action::Tell(status)) = planned.get(2) else {
+            panic!("{planned:?}");
+        };
+        asked.status = Some((**status).clone());
+        assert_eq!(home(&asked), Some(second));
+        // The first of a set, as where there is no other; and as an earlier operator told it.
+        for (home_of, host) in [
+            (Some("bough-source-orders"), None),
+            (None, Some("bough-source-orders-0")),
+        ] {
+            asked.status = Some(BranchStatus {
+                home: home_of.map(str::to_owned),
+                host: host.map(str::to_owned),
+                ..BranchStatus::default()
+            });
+            let found = home(&asked).map(|it| (it.set, it.ordinal));
+            assert_eq!(found, Some(("bough-source-orders", 0)));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use kube::api::AttachParams;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::connections::{Laid, laid};
-use super::{CONTAINER, Home, PROGRAM};
+use super::{CONTAINER, PROGRAM};
 use crate::step::StepError;
 
 /// Most bytes of an engine's answer.
@@ -37,9 +37,8 @@ pub(crate) enum Answering {
 ///
 /// # Errors
 /// [`StepError::Api`] when the API server does not say.
-pub(crate) async fn look(pods: &Api<Pod>, home: &Home) -> Result<Answering, StepError> {
-    let name = home.pod();
-    let found = pods.get_opt(&name).await.map_err(|source| StepError::Api {
+pub(crate) async fn look(pods: &Api<Pod>, name: &str) -> Result<Answering, StepError> {
+    let found = pods.get_opt(name).await.map_err(|source| StepError::Api {
         tried: format!("look at the pod {name}"),
         source: Box::new(source),
     })?;
@@ -51,7 +50,7 @@ pub(crate) async fn look(pods: &Api<Pod>, home: &Home) -> Result<Answering, Step
     Ok(match unready(&found) {
         Some(why) => Answering::Starting(format!("its host {name} is not ready: {why}")),
         None => Answering::In {
-            pod: name,
+            pod: name.to_owned(),
             laid: laid(found.spec.as_ref().and_then(|it| it.volumes.as_ref())),
         },
     })

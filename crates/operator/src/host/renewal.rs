@@ -1,4 +1,5 @@
-//! What a host that is there already takes up with its next pod: this operator's program, another Secret of its source.
+//! What a host that is there already takes up with its next pod: this operator's program, another Secret of its source,
+//! a node of its own. What becomes of its volume when it goes it takes up at once.
 //!
 //! A pod that runs is left alone, with the sessions on it. Its PostgreSQL image and its volume stay those that it was made
 //! with: branches live on them.
@@ -56,15 +57,29 @@ fn renewal(there: &StatefulSet, today: &StatefulSet) -> Option<Value> {
             .collect();
         changes["volumes"] = json!(own);
     }
-    let strategy = there.spec.as_ref()?.update_strategy.as_ref();
+    if old.affinity.is_none() {
+        changes["affinity"] = json!(new.affinity);
+    }
+    let spec = there.spec.as_ref()?;
+    let strategy = spec.update_strategy.as_ref();
     let is_lazy = strategy.is_some_and(|it| it.type_.as_deref() == Some("OnDelete"));
+    let claims = |of: &StatefulSet| {
+        let spec = of.spec.as_ref()?;
+        spec.persistent_volume_claim_retention_policy.clone()
+    };
+    // An API server that knows no such policy has none.
+    let keeps_claims = claims(there).is_some_and(|it| Some(it) != claims(today));
     let has_news = changes.as_object().is_some_and(|it| !it.is_empty());
-    if is_lazy && !has_news {
+    if is_lazy && !has_news && !keeps_claims {
         return None;
     }
     // An earlier version's would have its pod replaced at once.
     let strategy = json!({"type": "OnDelete", "rollingUpdate": null});
-    Some(json!({"spec": {"updateStrategy": strategy, "template": {"spec": changes}}}))
+    Some(json!({"spec": {
+        "updateStrategy": strategy,
+        "persistentVolumeClaimRetentionPolicy": claims(today),
+        "template": {"spec": changes},
+    }}))
 }
 
 fn pod(set: &StatefulSet) -> Option<&PodSpec> {
@@ -121,13 +136,14 @@ mod tests {
             None,
             "its source is gone"
         );
-        let strategy = json!({"type": "OnDelete", "rollingUpdate": null});
         let news = renewal(&there, &host("bough:2", "postgres", None)).expect("news");
         assert_eq!(
             news,
-            json!({"spec": {"updateStrategy": strategy, "template": {"spec": {
-                "initContainers": [{"name": "program", "image": "bough:2"}],
-            }}}})
+            json!({"spec": {
+                "updateStrategy": {"type": "OnDelete", "rollingUpdate": null},
+                "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
+                "template": {"spec": {"initContainers": [{"name": "program", "image": "bough:2"}]}},
+            }})
         );
         let news = renewal(&there, &host("bough:1", "postgres", Some(&new))).expect("news");
         let changes = &news["spec"]["template"]["spec"];
@@ -147,5 +163,22 @@ mod tests {
         let news = renewal(&there, &today).expect("news");
         assert_eq!(news["spec"]["updateStrategy"]["type"], "OnDelete");
         assert_eq!(news["spec"]["template"], json!({"spec": {}}));
+    }
+
+    #[test]
+    fn an_earlier_version_s_host_goes_with_its_volume_and_keeps_off_its_like_from_now_on() {
+        let today = host("bough:1", "postgres", Some(&source("old")));
+        let mut there = today.clone();
+        let spec = there.spec.as_mut().expect("a spec");
+        spec.template.spec.as_mut().expect("a pod").affinity = None;
+        let kept = json!({"whenDeleted": "Delete", "whenScaled": "Retain"});
+        spec.persistent_volume_claim_retention_policy =
+            serde_json::from_value(kept).expect("a policy");
+        let news = renewal(&there, &today).expect("news")["spec"].clone();
+        let policy = &news["persistentVolumeClaimRetentionPolicy"];
+        assert_eq!(policy["whenScaled"], "Delete");
+        let changes = news["template"]["spec"].as_object().expect("an object");
+        assert_eq!(changes.keys().collect::<Vec<_>>(), ["affinity"]);
+        assert_eq!(renewal(&today, &today), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Who shares a host: a pure function of the branches, the sources and the hosts that are there.
+//! Who shares hosts that are alike: a pure function of the branches, the sources and the hosts that are there.
 //!
 //! A branch is at home where an engine first answered for it, for good: neither a host that is away for a while nor another
 //! source moves it. Before that it is with the source whose address it names, else with all others of its version.
@@ -9,24 +9,29 @@ use kube::ResourceExt;
 use resources::{Branch, SOURCE_NAME_CHARS_MAX, Source};
 
 use crate::branch;
-use crate::host::Home;
+use crate::host::{Home, wanted_hosts};
 use crate::source::is_of;
 
-/// One host, and those it is for.
+/// Hosts that are alike, and those they are for.
 #[derive(Debug)]
 pub(super) struct Group {
     /// The namespace.
     pub(super) namespace: String,
-    /// The host.
+    /// The hosts.
     pub(super) home: Home,
-    /// The source that it follows; none where its branches have none, or that is gone.
+    /// The source that they follow; none where its branches have none, or that is gone.
     pub(super) source: Option<Source>,
     /// The branches, deleted ones included.
     pub(super) branches: Vec<Branch>,
 }
 
 impl Group {
-    /// Whether nobody needs the host any more: its source and the last branch of it are gone.
+    /// How many hosts take new branches; once their source is gone, nobody says that there are to be more than one.
+    pub(super) fn hosts_wanted(&self) -> u16 {
+        wanted_hosts(self.source.as_ref().map(|it| &it.spec))
+    }
+
+    /// Whether nobody needs the hosts any more: its source and the last branch of it are gone.
     pub(super) fn is_left(&self) -> bool {
         self.home.source.is_some() && self.source.is_none() && self.branches.is_empty()
     }
@@ -96,8 +101,8 @@ fn of_home<'a>(sources: &'a [Source], namespace: &str, home: &Home) -> Option<&'
 
 fn home(branch: &Branch, sources: &[Source]) -> Home {
     let version = branch.spec.version;
-    if let Some(set) = branch::home(branch) {
-        return Home::named(version, set);
+    if let Some(host) = branch::home(branch) {
+        return Home::named(version, host.set);
     }
     let source = sources.iter().find(|source| {
         is_wanted(source) && source.spec.version == version && is_of(branch, source)
@@ -141,7 +146,7 @@ mod tests {
     fn told(groups: &[Group]) -> Vec<(String, Vec<String>)> {
         let told = groups.iter().map(|group| {
             let branches = group.branches.iter().map(ResourceExt::name_any);
-            (group.home.pod(), branches.collect())
+            (group.home.pod(0), branches.collect())
         });
         told.collect()
     }
@@ -177,7 +182,7 @@ mod tests {
         let source = source("orders", 16, "postgres");
         let stays = branch("x", "postgres:5432/d", Some("bough-host-16"));
         let found = groups(vec![stays], &[source], Vec::new());
-        assert_eq!(found[0].home.pod(), "bough-host-16-0");
+        assert_eq!(found[0].home.pod(0), "bough-host-16-0");
         let home = || Home::named(16, "bough-source-orders");
         let there = vec![("shop".to_owned(), home())];
         let last = branch("x", "postgres:5432/d", Some("bough-source-orders"));

@@ -34,13 +34,12 @@ pub(super) async fn add(pods: &Api<Pod>, pod: &str, source: &Source) -> Result<K
         .into_iter()
         .chain(words)
         .collect();
-    let pod = pod.to_owned();
-    match ask_with(pods, &pod, &command).await {
+    match ask_with(pods, pod, &command).await {
         Ok(text) => {
-            let known = read(&pod, &text)?.into_iter().next().map(Box::new);
-            Ok(Kept::In { pod, known })
+            let known = read(pod, &text)?.into_iter().next().map(Box::new);
+            Ok(Kept::In(known))
         }
-        Err(StepError::Engine { words, .. }) => Ok(Kept::Refused { pod, words }),
+        Err(StepError::Engine { words, .. }) => Ok(Kept::Refused(words)),
         Err(error) => Err(error),
     }
 }
@@ -89,7 +88,9 @@ pub(super) async fn tell(
 ) -> Result<(), StepError> {
     let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
     let api: Api<Source> = Api::namespaced(client.clone(), &namespace);
-    let mut whole = json!({"state": null, "position": null, "host": null, "message": null});
+    let mut whole = json!({
+        "ready": null, "state": null, "position": null, "host": null, "message": null, "hosts": [],
+    });
     if let (Some(whole), Some(told)) = (whole.as_object_mut(), json!(status).as_object()) {
         whole.extend(told.clone());
     }

@@ -1,16 +1,18 @@
-//! What is to be done about a source, as pure functions of the resource, its host and the time.
+//! What is to be done about a source at one of its hosts, as pure functions of the resource, the host and the time.
 //!
 //! ```text
 //!   made ──host answers──> added to the engine ──> looking ──> seeding ──> following <──> waiting
 //!     ^                         │                        └──> dumping, with why nobody follows
 //!     └─ changed, failed, waiting ┘ (the last two again after RETRY_AFTER)
 //! ```
+//!
+//! Leaves what the resource says of all hosts together to `summary`.
 
 use jiff::{SignedDuration, Timestamp};
 use model::engine_api::{BaseActivity, BaseMode, SourceView};
-use resources::{Source, SourceStatus};
+use resources::{Source, SourceHostStatus};
 
-use crate::host::Laid;
+use crate::host::{Laid, OneHost};
 
 /// How long after it failed, or while nothing arrives from it, a source is added again: its Secret may have become
 /// another one.
@@ -20,43 +22,74 @@ const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
 const POSITION_STALE: SignedDuration = SignedDuration::from_secs(30);
 
 /// The state of a source whose engine refuses it.
-const FAILED: &str = "failed";
+pub(super) const FAILED: &str = "failed";
 
-/// How a source stands with the engine of its host.
+/// The state of a source whose host does not answer yet.
+pub(super) const STARTING: &str = "starting";
+
+/// How a source stands with the engine of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     /// The host does not answer yet; why, for people.
     Starting(String),
-    /// Its pod has other Secrets than the resource names: what the engine would read there is another source's, or an
-    /// earlier one's.
-    Outdated {
-        /// The host's pod.
-        pod: String,
-        /// What it has.
-        laid: Vec<Laid>,
-    },
-    /// The engine answers.
-    In {
-        /// The host's pod.
-        pod: String,
-        /// What it says of the source; none where it does not know it.
-        known: Option<Box<SourceView>>,
-    },
-    /// The engine was told, and refuses.
-    Refused {
-        /// The host's pod.
-        pod: String,
-        /// What it says.
-        words: String,
-    },
+    /// Its pod has other Secrets than the resource names, these: what the engine would read there is another source's, or
+    /// an earlier one's.
+    Outdated(Vec<Laid>),
+    /// The engine answers with what it says of the source; none where it does not know it.
+    In(Option<Box<SourceView>>),
+    /// The engine was told, and refuses, with what it says.
+    Refused(String),
 }
 
-/// Whether the engine is to be told of the source, again where it knows it.
-pub(super) fn is_due(source: &Source, kept: &Kept, now: Timestamp) -> bool {
-    let Kept::In { known, .. } = kept else {
+impl Kept {
+    /// Whether a branch may be made of a base that is there, or nobody waits longer for one here than elsewhere.
+    pub(crate) fn has_base(&self) -> bool {
+        let Self::In(Some(view)) = self else {
+            return false;
+        };
+        let activity = view.base.as_ref().map(|it| it.activity);
+        match activity {
+            Some(BaseActivity::Following | BaseActivity::Waiting | BaseActivity::Dumping) => {
+                view.failure.is_none()
+            }
+            Some(BaseActivity::Looking | BaseActivity::Seeding) | None => false,
+        }
+    }
+
+    fn answers(&self) -> bool {
+        !matches!(self, Self::Starting(_))
+    }
+}
+
+/// What the resource says of the host with this pod. An earlier operator told of the first alone, in the resource's own
+/// fields.
+fn before(source: &Source, pod: &str) -> SourceHostStatus {
+    let status = source.status.clone().unwrap_or_default();
+    let nothing = SourceHostStatus {
+        pod: pod.to_owned(),
+        ..SourceHostStatus::default()
+    };
+    if status.hosts.is_empty() && OneHost::of_pod(pod).ordinal == 0 {
+        return SourceHostStatus {
+            observed_generation: status.observed_generation,
+            answers: status.host.is_some(),
+            state: status.state,
+            position: status.position,
+            message: status.message,
+            updated_at: status.updated_at,
+            ..nothing
+        };
+    }
+    let own = status.hosts.into_iter().find(|it| it.pod == pod);
+    own.unwrap_or(nothing)
+}
+
+/// Whether the engine in `pod` is to be told of the source, again where it knows it.
+pub(super) fn is_due(source: &Source, pod: &str, kept: &Kept, now: Timestamp) -> bool {
+    let Kept::In(known) = kept else {
         return false;
     };
-    let status = source.status.clone().unwrap_or_default();
+    let status = before(source, pod);
     let generation = source.metadata.generation.unwrap_or_default();
     let failed = status.state.as_deref() == Some(FAILED)
         || known.as_ref().is_some_and(|it| it.failure.is_some());
@@ -67,46 +100,50 @@ pub(super) fn is_due(source: &Source, kept: &Kept, now: Timestamp) -> bool {
     known.is_none() || status.observed_generation != generation
 }
 
-/// What the resource is to say; none where it says so already.
-pub(super) fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<SourceStatus> {
-    let before = source.status.clone().unwrap_or_default();
-    let mut wanted = SourceStatus {
+/// What the resource is to say of the host with this pod: what it says already where nothing is new, or the host could not
+/// be looked at.
+pub(super) fn of_host(
+    source: &Source,
+    pod: &str,
+    kept: Option<&Kept>,
+    now: Timestamp,
+) -> SourceHostStatus {
+    let before = before(source, pod);
+    let Some(kept) = kept else {
+        return before;
+    };
+    let mut wanted = SourceHostStatus {
+        pod: pod.to_owned(),
         observed_generation: source.metadata.generation.unwrap_or_default(),
+        answers: kept.answers(),
         updated_at: Some(now.to_string()),
-        ..SourceStatus::default()
+        ..SourceHostStatus::default()
     };
     match kept {
         Kept::Starting(why) => {
             // The engine has not seen what was changed.
             wanted.observed_generation = before.observed_generation;
-            wanted.state = Some("starting".to_owned());
+            wanted.state = Some(STARTING.to_owned());
             wanted.message = Some(why.clone());
         }
-        Kept::Outdated { pod, laid } => {
+        Kept::Outdated(laid) => {
             // Nor has it then.
             wanted.observed_generation = before.observed_generation;
             wanted.state = Some(FAILED.to_owned());
-            wanted.host = Some(pod.clone());
             wanted.message = Some(outdated(pod, laid));
         }
-        Kept::Refused { pod, words } => {
+        Kept::Refused(words) => {
             wanted.state = Some(FAILED.to_owned());
-            wanted.host = Some(pod.clone());
             wanted.message = Some(words.clone());
             // Told every time, for the time counts from it.
-            return Some(wanted);
+            return wanted;
         }
-        Kept::In { pod, known: None } => {
-            wanted.host = Some(pod.clone());
+        Kept::In(None) => {
             wanted.state = before.state.clone();
             wanted.message = before.message.clone();
         }
-        Kept::In {
-            pod,
-            known: Some(view),
-        } => {
+        Kept::In(Some(view)) => {
             let base = view.base.as_ref();
-            wanted.host = Some(pod.clone());
             wanted.state = Some(match (base, &view.failure) {
                 (_, Some(_)) => FAILED.to_owned(),
                 (Some(base), None) => base.activity.as_str().to_owned(),
@@ -116,20 +153,27 @@ pub(super) fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<Sou
             wanted.message = explain(view);
         }
     }
-    let same = SourceStatus {
+    if is_news(&before, &wanted, now) {
+        wanted
+    } else {
+        before
+    }
+}
+
+fn is_news(before: &SourceHostStatus, wanted: &SourceHostStatus, now: Timestamp) -> bool {
+    let same = SourceHostStatus {
         position: before.position.clone(),
         updated_at: before.updated_at.clone(),
         ..wanted.clone()
-    } == before;
-    let moved = wanted.position != before.position && is_past(&before, POSITION_STALE, now);
+    } == *before;
+    let moved = wanted.position != before.position && is_past(before, POSITION_STALE, now);
     // What was tried once more is told once more, for the time counts from it.
     let tried = [FAILED, BaseActivity::Waiting.as_str()];
     let tried = wanted
         .state
         .as_deref()
         .is_some_and(|it| tried.contains(&it));
-    let tried = tried && is_past(&before, RETRY_AFTER, now);
-    (!same || moved || tried).then_some(wanted)
+    !same || moved || (tried && is_past(before, RETRY_AFTER, now))
 }
 
 /// What a pod has, and how it comes to have what it should.
@@ -153,8 +197,8 @@ fn waits(view: &SourceView) -> bool {
 /// What stands of a source that was added again. A base that waits says better than the engine's refusal why it does, and
 /// goes on as soon as it can.
 pub(super) fn after_adding(before: Kept, after: Kept) -> Kept {
-    let waited = matches!(&before, Kept::In { known: Some(view), .. } if waits(view));
-    if waited && matches!(after, Kept::Refused { .. }) {
+    let waited = matches!(&before, Kept::In(Some(view)) if waits(view));
+    if waited && matches!(after, Kept::Refused(_)) {
         before
     } else {
         after
@@ -180,7 +224,7 @@ fn explain(view: &SourceView) -> Option<String> {
 }
 
 /// Whether `after` has gone by since the resource said something.
-fn is_past(status: &SourceStatus, after: SignedDuration, now: Timestamp) -> bool {
+fn is_past(status: &SourceHostStatus, after: SignedDuration, now: Timestamp) -> bool {
     let told = status
         .updated_at
         .as_deref()
@@ -190,9 +234,22 @@ fn is_past(status: &SourceStatus, after: SignedDuration, now: Timestamp) -> bool
 
 #[cfg(test)]
 mod tests {
+    use resources::SourceStatus;
     use serde_json::{Value, json};
 
+    use super::super::summary;
     use super::*;
+
+    const POD: &str = "bough-source-orders-0";
+
+    /// What the resource of a source with one host says.
+    fn status(source: &Source, kept: &Kept, now: Timestamp) -> Option<SourceStatus> {
+        summary::status(source, &[(POD.to_owned(), Some(kept.clone()))], now)
+    }
+
+    fn is_due(source: &Source, kept: &Kept, now: Timestamp) -> bool {
+        super::is_due(source, POD, kept, now)
+    }
 
     const TOLD: &str = "2026-01-02T12:00:00Z";
 
@@ -225,18 +282,12 @@ mod tests {
                 "told": null, "told_at": null,
             },
         });
-        Kept::In {
-            pod: "bough-source-orders-0".to_owned(),
-            known: Some(serde_json::from_value(view).expect("a view")),
-        }
+        Kept::In(Some(serde_json::from_value(view).expect("a view")))
     }
 
     #[test]
     fn a_source_is_added_once_and_again_when_it_is_changed() {
-        let unknown = Kept::In {
-            pod: "p".to_owned(),
-            known: None,
-        };
+        let unknown = Kept::In(None);
         let starting = Kept::Starting("its pod is Pending".to_owned());
         let now = at("2026-01-02T12:00:10Z");
         assert!(!is_due(&source(1, None), &starting, now));
@@ -252,16 +303,10 @@ mod tests {
 
     #[test]
     fn what_failed_is_tried_again_after_a_while_and_not_at_every_look() {
-        let refused = Kept::Refused {
-            pod: "p".to_owned(),
-            words: "password authentication failed".to_owned(),
-        };
+        let refused = Kept::Refused("password authentication failed".to_owned());
         let told = status(&source(1, None), &refused, at(TOLD)).expect("news");
         assert_eq!(told.state.as_deref(), Some(FAILED));
-        let unknown = Kept::In {
-            pod: "p".to_owned(),
-            known: None,
-        };
+        let unknown = Kept::In(None);
         let failed = source(1, Some(told.clone()));
         let soon = at("2026-01-02T12:00:59Z");
         assert!(!is_due(&failed, &unknown, soon));
@@ -278,10 +323,7 @@ mod tests {
     #[test]
     fn a_base_that_waits_is_added_again_after_a_while_and_tells_why_it_waits() {
         let mut waiting = kept("0/1", Value::Null);
-        let Kept::In {
-            known: Some(view), ..
-        } = &mut waiting
-        else {
+        let Kept::In(Some(view)) = &mut waiting else {
             panic!("it is known");
         };
         let base = view.base.as_mut().expect("a base");
@@ -294,10 +336,7 @@ mod tests {
         assert!(!is_due(&waits, &waiting, soon));
         assert_eq!(status(&waits, &waiting, soon), None);
         assert!(is_due(&waits, &waiting, later));
-        let refused = Kept::Refused {
-            pod: "p".to_owned(),
-            words: "cannot ask the source".to_owned(),
-        };
+        let refused = Kept::Refused("cannot ask the source".to_owned());
         let stands = after_adding(waiting.clone(), refused.clone());
         assert_eq!(stands, waiting);
         let again = status(&waits, &stands, later).expect("the time counts from it");
@@ -328,14 +367,11 @@ mod tests {
         let known = kept("0/1", Value::Null);
         let told = status(&source(1, None), &known, at(TOLD)).expect("news");
         let edited = source(2, Some(told));
-        let old = Kept::Outdated {
-            pod: "bough-source-orders-0".to_owned(),
-            laid: vec![Laid {
-                file: "url".to_owned(),
-                secret: "old".to_owned(),
-                key: "k".to_owned(),
-            }],
-        };
+        let old = Kept::Outdated(vec![Laid {
+            file: "url".to_owned(),
+            secret: "old".to_owned(),
+            key: "k".to_owned(),
+        }]);
         let now = at("2026-01-02T12:00:10Z");
         assert!(!is_due(&edited, &old, now));
         let told = status(&edited, &old, now).expect("news");
@@ -354,5 +390,38 @@ mod tests {
         assert_eq!(status(&waits, &old, now), None, "told once");
         // Its next pod has them, and its engine is told at once.
         assert!(is_due(&waits, &known, now));
+    }
+
+    #[test]
+    fn what_an_earlier_operator_told_is_of_the_first_host_and_of_no_other() {
+        let earlier = SourceStatus {
+            observed_generation: 1,
+            state: Some("following".to_owned()),
+            host: Some(POD.to_owned()),
+            updated_at: Some(TOLD.to_owned()),
+            ..SourceStatus::default()
+        };
+        let (source, known) = (source(1, Some(earlier)), kept("0/1", Value::Null));
+        let now = at("2026-01-02T12:00:10Z");
+        assert!(!is_due(&source, &known, now));
+        assert!(super::is_due(&source, "bough-source-orders-1", &known, now));
+    }
+
+    #[test]
+    fn a_base_that_is_there_is_one_that_branches_are_made_of_at_once() {
+        let mut known = kept("0/1", Value::Null);
+        assert!(known.has_base());
+        let Kept::In(Some(view)) = &mut known else {
+            panic!("it is known");
+        };
+        view.base.as_mut().expect("a base").activity = BaseActivity::Seeding;
+        assert!(!known.has_base());
+        for none in [
+            Kept::In(None),
+            Kept::Starting(String::new()),
+            kept("0/1", json!("no space")),
+        ] {
+            assert!(!none.has_base(), "{none:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ Examples:
   bough operator status
   bough operator status -n metalmart -o json";
 
-/// Show the operators and who leads, branch hosts with their branches, bases and volumes, and agents
+/// Show the operators and who leads, sources, branch hosts with their branches, bases and volumes, and agents
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
@@ -73,6 +73,20 @@ impl Report for Standing {
                     it.image.clone().unwrap_or_default(),
                 ]);
             }
+            text.push_str(&table.text());
+        }
+        if !self.sources.is_empty() {
+            let mut table = Table::new(page, &["NAMESPACE", "SOURCE", "HOSTS", "STATE", "MESSAGE"]);
+            for it in &self.sources {
+                table.row([
+                    it.namespace.clone(),
+                    it.name.clone(),
+                    it.ready.clone().unwrap_or_default(),
+                    it.state.clone().unwrap_or_default(),
+                    it.message.clone().unwrap_or_default(),
+                ]);
+            }
+            text.push('\n');
             text.push_str(&table.text());
         }
         if !self.hosts.is_empty() {

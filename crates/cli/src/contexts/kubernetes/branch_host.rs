@@ -14,6 +14,7 @@ mod asking;
 mod door;
 mod tunnel;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -27,6 +28,7 @@ use resources::Branch;
 use super::error::{ApiFailure, ClusterError};
 use super::kubeconfig::Kubeconfig;
 use super::source_version;
+use super::workload::is_ready;
 use crate::settings::Settings;
 use asking::Asking;
 use tunnel::EngineTunnel;
@@ -149,7 +151,7 @@ impl BranchHost {
         opened.collect()
     }
 
-    /// The host that follows the `Source` of this name.
+    /// A host that follows the `Source` of this name; of several one that is ready.
     ///
     /// # Errors
     /// [`ClusterError`] when there is none, or when the user may not look.
@@ -166,7 +168,7 @@ impl BranchHost {
             return Err(ClusterError::NoSource {
                 name: name.to_string(),
                 namespace: namespace.clone(),
-                known: found.into_iter().filter_map(|host| host.source).collect(),
+                known: sources(&found),
             });
         };
         Self::open(client, namespace, host.pod.clone(), settings)
@@ -253,7 +255,14 @@ struct Found {
     source: Option<String>,
 }
 
-/// The pods of branch hosts that have this label.
+/// The sources that hosts follow, each once.
+fn sources(hosts: &[Found]) -> Vec<String> {
+    let names = hosts.iter().filter_map(|host| host.source.clone());
+    let names: BTreeSet<String> = names.collect();
+    names.into_iter().collect()
+}
+
+/// The pods of branch hosts that have this label; those that are ready come first.
 async fn hosts(
     client: &Client,
     namespace: Option<&Namespace>,
@@ -276,7 +285,10 @@ async fn hosts(
             source: error.into(),
         }
     })?;
-    let named = listed.items.iter().filter_map(|pod| {
+    let mut pods = listed.items;
+    let goes = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    pods.sort_by_key(|pod| goes(pod) || !is_ready(pod));
+    let named = pods.iter().filter_map(|pod| {
         // The API server takes no other names.
         let namespace = Namespace::new(pod.namespace()?).ok()?;
         Some(Found {

@@ -360,7 +360,8 @@ pub(super) fn state_of(pod: &Pod) -> PodState {
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod takes part: the kubelet says so.
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
         .iter()

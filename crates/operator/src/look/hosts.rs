@@ -1,0 +1,293 @@
+//! Hosts that are alike, looked at: made where they are missing, asked side by side, each with the branches that are at
+//! home there; then the new branches on those that answered, and what the source says; then the hosts that are too many.
+//!
+//! Owns the order. Leaves who goes where to `share`, and what is to be done about a branch or a source to them.
+
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use model::engine_api::BranchView;
+use resources::{Branch, Source};
+
+use super::group::Group;
+use super::share::{self, Candidate, Readiness};
+use super::{Turn, tell};
+use crate::branch::{self, Host};
+use crate::host::{self, Answering, Home, Presence};
+use crate::observed::HostState;
+use crate::source::{self, Kept};
+use crate::step::StepError;
+
+/// What one of the hosts had to say.
+struct Told {
+    ordinal: u16,
+    state: HostState,
+    /// How it stands for its branches; none where it could not be asked.
+    host: Option<Host>,
+    /// How its source stands there; none without one, or where it could not be asked.
+    kept: Option<Kept>,
+}
+
+impl Told {
+    fn branches(&self) -> &[BranchView] {
+        match &self.host {
+            Some(Host::Answers { branches, .. }) => branches,
+            Some(Host::Starting(_) | Host::Gone(_)) | None => &[],
+        }
+    }
+}
+
+/// Whether there are hosts to be asked.
+enum Standing {
+    /// So many.
+    There(u16),
+    /// None yet; why, for people.
+    Waits(String),
+    /// None, and none is to be made; why, for people.
+    Gone(String),
+}
+
+impl Turn<'_> {
+    /// Looks at the hosts of `group`, with its `branches` that are not refused; how each host stands.
+    pub(super) async fn look_at(&self, group: &Group, branches: &[&Branch]) -> Vec<HostState> {
+        let count = match self.stand(group, branches).await {
+            Ok(Standing::There(count)) => count,
+            Ok(Standing::Waits(why)) => {
+                let host = Host::Starting(why.clone());
+                self.look_at_none(group, branches, host, why).await;
+                return vec![HostState::Starting];
+            }
+            Ok(Standing::Gone(why)) => {
+                let host = Host::Gone(why.clone());
+                self.look_at_none(group, branches, host, why).await;
+                return Vec::new();
+            }
+            Err(error) => {
+                tell(self.observed, &error);
+                return vec![HostState::Failing];
+            }
+        };
+        // One that hangs keeps nobody waiting but those who are new.
+        let looks = (0..count).map(|ordinal| self.look_at_one(group, ordinal, branches));
+        let told = join_all(looks).await;
+        let new = branches.iter().filter(|it| branch::home(it).is_none());
+        let new: Vec<&Branch> = new.copied().collect();
+        let placed = self.place(group, &told, branches, &new);
+        for (branch, ordinal) in new.iter().zip(&placed) {
+            let of = ordinal.and_then(|ordinal| told.get(usize::from(ordinal)));
+            let waits = || {
+                told.iter()
+                    .find(|it| matches!(it.host, Some(Host::Starting(_))))
+            };
+            if let Some(host) = of.or_else(waits).and_then(|it| it.host.as_ref()) {
+                self.perform(branch, branch::plan(branch, host, self.now))
+                    .await;
+            }
+        }
+        self.tell_source(group, &told).await;
+        let placed = placed.into_iter().flatten();
+        if let Err(error) = self.let_go(group, &told, placed).await {
+            tell(self.observed, &error);
+        }
+        told.iter().map(|it| it.state).collect()
+    }
+
+    /// Makes the hosts of `group` where they are missing and needed, renews those that are there, adds those that are
+    /// wanted beyond them.
+    async fn stand(&self, group: &Group, branches: &[&Branch]) -> Result<Standing, StepError> {
+        let (client, namespace, home) = (self.client, &group.namespace, &group.home);
+        let spec = group.source.as_ref().map(|it| &it.spec);
+        let today = host::build(namespace, home, spec, &self.settings.host);
+        let needed = group.needs_host();
+        let there = match host::have(client, namespace, home, needed, &today).await? {
+            Presence::There(there) => there,
+            Presence::Gone(why) => return Ok(Standing::Gone(why)),
+        };
+        if let Some(other) = Home::of(&there).filter(|it| it != home) {
+            let (name, version) = (home.name(), other.version);
+            let why = format!(
+                "its host {name} is version {version}'s until the last branch there is gone"
+            );
+            return Ok(Standing::Waits(why));
+        }
+        // Those that are as they were serve all the same.
+        if let Err(error) = host::renew(client, namespace, home, &there, &today).await {
+            tell(self.observed, &error);
+        }
+        let count = host::count(&there);
+        let homes = branches.iter().filter_map(|it| branch::home(it));
+        let least = share::least(group.hosts_wanted(), homes.map(|it| it.ordinal));
+        if least <= count {
+            return Ok(Standing::There(count));
+        }
+        match host::scale(client, namespace, home, least).await {
+            Ok(()) => Ok(Standing::There(least)),
+            Err(error) => {
+                tell(self.observed, &error);
+                Ok(Standing::There(count))
+            }
+        }
+    }
+
+    async fn look_at_none(&self, group: &Group, branches: &[&Branch], host: Host, why: String) {
+        for branch in branches {
+            let actions = branch::plan(branch, &host, self.now);
+            self.perform(branch, actions).await;
+        }
+        let told = Told {
+            ordinal: 0,
+            state: HostState::Starting,
+            host: Some(host),
+            kept: Some(Kept::Starting(why)),
+        };
+        self.tell_source(group, &[told]).await;
+    }
+
+    /// Asks one host, and does what is to be done about the branches that are at home there.
+    async fn look_at_one(&self, group: &Group, ordinal: u16, branches: &[&Branch]) -> Told {
+        let told = self.ask(group, ordinal).await;
+        let told = told.unwrap_or_else(|error| {
+            tell(self.observed, &error);
+            Told {
+                ordinal,
+                state: HostState::Failing,
+                host: None,
+                kept: None,
+            }
+        });
+        if let Some(host) = &told.host {
+            for branch in branches.iter().filter(|it| is_at(it, ordinal)) {
+                self.perform(branch, branch::plan(branch, host, self.now))
+                    .await;
+            }
+        }
+        told
+    }
+
+    async fn ask(&self, group: &Group, ordinal: u16) -> Result<Told, StepError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &group.namespace);
+        let pod = group.home.pod(ordinal);
+        let answering = host::look(&pods, &pod).await?;
+        let kept = match &group.source {
+            Some(source) => self.keep(source, &pod, &answering).await,
+            None => None,
+        };
+        let (host, state) = match answering {
+            Answering::Starting(why) => (Some(Host::Starting(why)), HostState::Starting),
+            Answering::In { pod, .. } => match branches_in(&pods, pod, &group.namespace).await {
+                Ok(host) => (Some(host), HostState::Answers),
+                Err(error) => {
+                    tell(self.observed, &error);
+                    (None, HostState::Failing)
+                }
+            },
+        };
+        Ok(Told {
+            ordinal,
+            state,
+            host,
+            kept,
+        })
+    }
+
+    async fn keep(&self, source: &Source, pod: &str, answering: &Answering) -> Option<Kept> {
+        let kept = source::look(self.client, source, pod, answering, self.now).await;
+        kept.inspect_err(|error| tell(self.observed, error)).ok()
+    }
+
+    /// The host of each new branch.
+    fn place(
+        &self,
+        group: &Group,
+        told: &[Told],
+        branches: &[&Branch],
+        new: &[&Branch],
+    ) -> Vec<Option<u16>> {
+        let candidates: Vec<Candidate<'_>> = told
+            .iter()
+            .map(|it| Candidate {
+                ordinal: it.ordinal,
+                readiness: readiness(it, group.source.is_some()),
+                load: branches
+                    .iter()
+                    .filter(|branch| is_at(branch, it.ordinal))
+                    .count(),
+                has: it.branches().iter().map(|view| view.id.as_str()).collect(),
+            })
+            .collect();
+        let ids: Vec<&str> = new.iter().map(|it| it.spec.id.as_str()).collect();
+        share::place(&ids, &candidates, group.hosts_wanted())
+    }
+
+    async fn tell_source(&self, group: &Group, told: &[Told]) {
+        let Some(source) = &group.source else {
+            return;
+        };
+        let hosts: Vec<_> = told
+            .iter()
+            .map(|it| (group.home.pod(it.ordinal), it.kept.clone()))
+            .collect();
+        if let Err(error) = source::tell(self.client, source, &hosts, self.now).await {
+            tell(self.observed, &error);
+        }
+    }
+
+    /// Ends the hosts above the wanted number that have no branches, the last ones, in their engines' own way first.
+    async fn let_go(
+        &self,
+        group: &Group,
+        told: &[Told],
+        placed: impl Iterator<Item = u16>,
+    ) -> Result<(), StepError> {
+        let there = u16::try_from(told.len()).unwrap_or(u16::MAX);
+        let homes = group.branches.iter().filter_map(|it| branch::home(it));
+        let homes = homes.map(|it| it.ordinal);
+        let with_branches = told.iter().filter(|it| !it.branches().is_empty());
+        let occupied = homes
+            .chain(placed)
+            .chain(with_branches.map(|it| it.ordinal));
+        let stay = share::stay(there, group.hosts_wanted(), occupied);
+        if stay == there {
+            return Ok(());
+        }
+        let (client, namespace, home) = (self.client, &group.namespace, &group.home);
+        for ordinal in stay..there {
+            source::release_one(client, namespace, home, ordinal).await?;
+        }
+        host::scale(client, namespace, home, stay).await
+    }
+}
+
+fn is_at(branch: &Branch, ordinal: u16) -> bool {
+    branch::home(branch).is_some_and(|it| it.ordinal == ordinal)
+}
+
+/// A host of no source has no base before somebody asks.
+fn readiness(told: &Told, has_source: bool) -> Readiness {
+    let has_base = !has_source || told.kept.as_ref().is_some_and(Kept::has_base);
+    match &told.host {
+        Some(Host::Answers { .. }) if has_base => Readiness::Stocked,
+        Some(Host::Answers { .. }) => Readiness::Bare,
+        Some(Host::Starting(_) | Host::Gone(_)) | None => Readiness::Away,
+    }
+}
+
+/// Asks the engine in `pod` for its branches.
+async fn branches_in(pods: &Api<Pod>, pod: String, namespace: &str) -> Result<Host, StepError> {
+    let words = [
+        "db-branches",
+        "status",
+        "--namespace",
+        namespace,
+        "--output",
+        "json",
+    ];
+    let text = host::ask(pods, &pod, &words).await?;
+    match serde_json::from_str::<Vec<BranchView>>(&text) {
+        Ok(branches) => Ok(Host::Answers { pod, branches }),
+        Err(error) => Err(StepError::Engine {
+            pod,
+            words: error.to_string(),
+        }),
+    }
+}
