@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::HOST_LABEL;
-use crate::host::Home;
+use crate::host::{self, Home};
 use crate::look;
 use crate::source;
 
@@ -132,7 +132,7 @@ async fn end_hosts(client: &Client, places: &[Option<&str>]) -> Result<usize, Cl
         let all = hosts(client, *place).await?;
         let stands = |it: &&StatefulSet| it.metadata.deletion_timestamp.is_none();
         for host in all.iter().filter(stands) {
-            ended += 1;
+            ended += usize::from(host::count(host));
             if let Some(home) = Home::of(host)
                 && let Err(error) = source::release(client, &namespace(host), &home).await
             {

@@ -240,7 +240,7 @@ impl Turn<'_> {
         placed: impl Iterator<Item = u16>,
     ) -> Result<(), StepError> {
         let there = u16::try_from(told.len()).unwrap_or(u16::MAX);
-        let homes = group.branches.iter().filter_map(|it| branch::home(it));
+        let homes = group.branches.iter().filter_map(branch::home);
         let homes = homes.map(|it| it.ordinal);
         let with_branches = told.iter().filter(|it| !it.branches().is_empty());
         let occupied = homes
