@@ -536,11 +536,10 @@ mod tests {
             branches: Vec::new(),
         };
         let planned = plan(&asked, &other, now());
-        let told = planned.into_iter().find_map(|it| match it {
-            Action::Tell(status) => Some(*status),
-            _ => None,
-        });
-        asked.status = told;
+        let Some(Action::Tell(status)) = planned.get(2) else {
+            panic!("{planned:?}");
+        };
+        asked.status = Some((**status).clone());
         let second = OneHost {
             set: "bough-source-orders",
             ordinal: 1,

@@ -81,6 +81,10 @@ mod tests {
         }
     }
 
+    fn occupied(all: &[u16]) -> impl Iterator<Item = u16> {
+        all.iter().copied()
+    }
+
     #[test]
     fn new_branches_go_to_the_host_with_the_fewest_and_of_equals_to_the_first() {
         use Readiness::Stocked;
@@ -120,7 +124,6 @@ mod tests {
 
     #[test]
     fn a_host_with_branches_stays_whatever_is_wanted_and_keeps_those_before_it() {
-        let occupied = |all: &[u16]| all.to_vec().into_iter();
         assert_eq!(stay(3, 1, occupied(&[2])), 3);
         assert_eq!(stay(3, 1, occupied(&[1])), 2);
         assert_eq!(stay(3, 1, occupied(&[])), 1);
