@@ -43,3 +43,4 @@ mod two_people;
 mod versions;
 mod volumes;
 mod walk_through;
+mod walls;

@@ -19,7 +19,7 @@ const SECOND: &str = "bough-source-inventory-1";
 const IMAGE_OF: &str = "jsonpath={.spec.template.spec.containers[0].image}";
 
 /// The shop's database as a `Source`, followed by so many hosts; without a number, by as many as nobody asked for.
-fn make(namespace: &Namespace<'_>, hosts: Option<u16>) -> Result<()> {
+pub(crate) fn make(namespace: &Namespace<'_>, hosts: Option<u16>) -> Result<()> {
     let mut spec = json!({
         "connection": {"name": "database", "key": "url"}, "version": 16, "follow": "physical",
         "addresses": [{"host": "postgres", "port": 5432}], "storage": {"size": "1Gi"},
@@ -55,13 +55,17 @@ fn wait_until_ready(namespace: &Namespace<'_>, ready: &str) -> Result<Value> {
 }
 
 /// What `bough db-branches` says to these words.
-fn branches(user: &TestEnv, namespace: &Namespace<'_>, words: &[&str]) -> Result<String> {
+pub(crate) fn branches(
+    user: &TestEnv,
+    namespace: &Namespace<'_>,
+    words: &[&str],
+) -> Result<String> {
     let branches = ["db-branches", "-n", namespace.name()];
     user.run([&branches[..], words].concat(), LIMIT)?.success()
 }
 
 /// Makes a branch of the source; the pod of its host.
-fn create(user: &TestEnv, namespace: &Namespace<'_>, id: &str) -> Result<String> {
+pub(crate) fn create(user: &TestEnv, namespace: &Namespace<'_>, id: &str) -> Result<String> {
     let create = ["create", id, "--source", "inventory", "--ttl", "900"];
     branches(user, namespace, &create)?;
     host_of(namespace, id)

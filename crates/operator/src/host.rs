@@ -11,6 +11,7 @@ mod engine;
 mod presence;
 mod renewal;
 mod scale;
+mod wall;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use resources::{SOURCE_HOSTS_MAX, SourceSpec};
@@ -21,6 +22,8 @@ pub(crate) use engine::{Answering, ask, ask_with, look, unready};
 pub(crate) use presence::{Presence, delete, have};
 pub(crate) use renewal::renew;
 pub(crate) use scale::{count, scale};
+pub use wall::Wall;
+pub(crate) use wall::wall;
 
 /// The label of every host, with its version.
 pub const HOST_LABEL: &str = "bough.dev/host";
@@ -84,6 +87,8 @@ pub struct HostSettings {
     pub storage_class: Option<String>,
     /// The size of a host's volume, as Kubernetes writes quantities.
     pub storage_size: String,
+    /// What their network policy keeps off.
+    pub wall: Wall,
 }
 
 /// Which hosts of a namespace: those of one stateful set.
@@ -299,6 +304,7 @@ mod tests {
             postgres_image: "postgres".to_owned(),
             storage_class: None,
             storage_size: "10Gi".to_owned(),
+            wall: Wall::default(),
         };
         let home = Home {
             version: 16,

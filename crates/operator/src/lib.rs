@@ -37,7 +37,7 @@ use tokio::time::Instant;
 pub use branch::ASKED_ANNOTATION;
 pub use clear::{ClearError, Cleared, clear};
 pub use host::{
-    CONTAINER as HOST_CONTAINER, DATA_DIR, HOST_LABEL, HostSettings, PROGRAM, SOURCE_LABEL,
+    CONTAINER as HOST_CONTAINER, DATA_DIR, HOST_LABEL, HostSettings, PROGRAM, SOURCE_LABEL, Wall,
 };
 pub use install::{Change, InstallError, apply, remove, title};
 pub use leader::{Candidate, LEASE_NAME};

@@ -6,6 +6,7 @@ mod rights;
 
 use serde_json::{Value, json};
 
+use crate::host::Wall;
 use crate::limits::{LIMITS_NAME, Limits};
 
 /// The name of all of them, and of their namespace.
@@ -30,6 +31,8 @@ pub struct Wish {
     pub storage_class: Option<String>,
     /// The size of each host's volume.
     pub storage_size: String,
+    /// What the network policy of branch hosts keeps off.
+    pub wall: Wall,
     /// Whether its log is JSON.
     pub logs_json: bool,
     /// What everybody is allowed.
@@ -115,6 +118,7 @@ fn deployment(wish: &Wish) -> Value {
     command.extend(["--lease-namespace", NAME]);
     command.extend(["--postgres-image", &wish.postgres_image]);
     command.extend(["--storage-size", &wish.storage_size]);
+    command.extend(["--network-policy", wish.wall.as_str()]);
     let port = PORT.to_string();
     command.extend(["--port", &port]);
     command.extend(["--log-format", if wish.logs_json { "json" } else { "text" }]);
@@ -173,6 +177,7 @@ mod tests {
             postgres_image: "postgres".to_owned(),
             storage_class: None,
             storage_size: "10Gi".to_owned(),
+            wall: Wall::default(),
             logs_json: false,
             limits: Limits::default(),
         }

@@ -6,6 +6,7 @@ mod install;
 mod manifests;
 mod run;
 mod status;
+mod wall_word;
 
 use clap::{Args, Subcommand};
 use model::ExitCode;

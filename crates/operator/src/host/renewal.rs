@@ -97,7 +97,7 @@ fn program(pod: &PodSpec) -> Option<&str> {
 mod tests {
     use resources::SourceSpec;
 
-    use super::super::{HostSettings, build};
+    use super::super::{HostSettings, Wall, build};
     use super::*;
 
     fn source(secret: &str) -> SourceSpec {
@@ -114,6 +114,7 @@ mod tests {
             postgres_image: postgres.to_owned(),
             storage_class: None,
             storage_size: "10Gi".to_owned(),
+            wall: Wall::default(),
         };
         let home = Home {
             version: 16,

@@ -114,6 +114,10 @@ impl Turn<'_> {
         if let Err(error) = host::renew(client, namespace, home, &there, &today).await {
             tell(self.observed, &error);
         }
+        let walled = (spec, self.settings.host.wall);
+        if let Err(error) = host::wall(client, namespace, home, &there, walled).await {
+            tell(self.observed, &error);
+        }
         let count = host::count(&there);
         let homes = branches.iter().filter_map(|it| branch::home(it));
         let least = share::least(group.hosts_wanted(), homes.map(|it| it.ordinal));

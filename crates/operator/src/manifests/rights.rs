@@ -24,6 +24,11 @@ const OF_BRANCHES: &[Row] = &[
         &["statefulsets"],
         &["get", "list", "create", "patch", "delete"],
     ),
+    (
+        "networking.k8s.io",
+        &["networkpolicies"],
+        &["get", "create", "patch", "delete"],
+    ),
     ("events.k8s.io", &["events"], &["create"]),
     ("", &["pods"], &["get"]),
     // An engine is asked in its own pod; `get` is what WebSockets take where `create` is for others.

@@ -5,6 +5,7 @@ use model::ExitCode;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::wall_word::WallWord;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, LogForm, Page, Report, Ui};
@@ -63,6 +64,10 @@ pub(super) struct WishArgs {
     /// The size of each host's volume
     #[arg(long, value_name = "QUANTITY", default_value = "10Gi")]
     storage_size: String,
+
+    /// What a network policy around branch hosts keeps off
+    #[arg(long, value_enum, default_value_t)]
+    network_policy: WallWord,
 
     /// Branches that one user may have at a time, in all namespaces together [default: any number]
     #[arg(long, value_name = "COUNT")]
@@ -137,6 +142,7 @@ fn objects(args: &WishArgs, namespaces: &[String], settings: &Settings) -> Vec<V
         postgres_image: args.postgres_image.clone(),
         storage_class: args.storage_class.clone(),
         storage_size: args.storage_size.clone(),
+        wall: args.network_policy.into(),
         limits: operator::Limits {
             branches_per_user: args.branches_per_user,
             branches_per_namespace: args.branches_per_namespace,

@@ -7,6 +7,7 @@ use model::ExitCode;
 use operator::{Candidate, HostSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::wall_word::WallWord;
 use crate::contexts;
 use crate::error::CommandError;
 use crate::settings::Settings;
@@ -34,6 +35,10 @@ pub(super) struct RunArgs {
     /// The size of each host's volume
     #[arg(long, value_name = "QUANTITY", default_value = "10Gi")]
     storage_size: String,
+
+    /// What a network policy around branch hosts keeps off
+    #[arg(long, value_enum, default_value_t)]
+    network_policy: WallWord,
 
     /// Look after this namespace alone, and others that are named [default: all of the cluster]
     #[arg(long = "namespace", value_name = "NS")]
@@ -86,6 +91,7 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
             postgres_image: args.postgres_image.clone(),
             storage_class: args.storage_class.clone(),
             storage_size: args.storage_size.clone(),
+            wall: args.network_policy.into(),
         },
     };
     let end = async {
