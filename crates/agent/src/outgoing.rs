@@ -1,10 +1,16 @@
 //! Connections from the target's network, with the results that a local process would see.
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream as StdStream};
+use std::path::Path;
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use wire::pump::{Offer, Stream};
@@ -71,24 +77,28 @@ pub(crate) async fn unix(agent: &Inner, offer: Offer, path: &Bytes) {
 }
 
 async fn connect_unix(agent: &Inner, path: &Bytes) -> io::Result<UnixStream> {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
-
-    let address = match path.split_first() {
-        Some((0, name)) => SocketAddr::from_abstract_name(name)?,
-        _ => {
-            let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
-            let below = path.strip_prefix("/").unwrap_or(&path);
-            SocketAddr::from_pathname(agent.settings.root.join(below))?
-        }
-    };
+    let (root, path) = (agent.settings.root.clone(), path.clone());
     // A Unix socket connects at once, or waits for a listener that is short of turns.
-    let socket = tokio::task::spawn_blocking(move || StdStream::connect_addr(&address))
+    let connecting = move || match path.split_first() {
+        Some((0, name)) => StdStream::connect_addr(&UnixAddr::from_abstract_name(name)?),
+        _ => connect_path(&root, OsStr::from_bytes(&path)),
+    };
+    let socket = tokio::task::spawn_blocking(connecting)
         .await
         .map_err(io::Error::other)??;
     socket.set_nonblocking(true)?;
     UnixStream::from_std(socket)
+}
+
+/// Connects to the socket at `path` as a process with this root directory does: its links, absolute ones as well, lead to
+/// where they lead there, and its own length is what has a limit.
+fn connect_path(root: &Path, path: &OsStr) -> io::Result<StdStream> {
+    // What the kernel says to the target itself (unix(7)).
+    UnixAddr::from_pathname(path)?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let found = rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    StdStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 /// Carries bytes both ways until both ends are over; whether they ended in order.
@@ -170,5 +180,49 @@ async fn exchange(
     tokio::select! {
         outcome = outwards => outcome,
         outcome = inwards => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn links_of_a_target_lead_to_where_they_lead_there() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("run")).unwrap();
+        std::fs::create_dir_all(at("var")).unwrap();
+        std::os::unix::fs::symlink("/run", at("var/run")).unwrap();
+        std::os::unix::fs::symlink("../../../run/app.sock", at("up.sock")).unwrap();
+        let _listener = UnixListener::bind(at("run/app.sock")).unwrap();
+        for path in [
+            "/run/app.sock",
+            "/var/run/app.sock",
+            "/up.sock",
+            "run/app.sock",
+        ] {
+            let connected = connect_path(root.path(), OsStr::new(path));
+            assert!(connected.is_ok(), "{path}: {connected:?}");
+        }
+        let absent = connect_path(root.path(), OsStr::new("/run/other.sock")).unwrap_err();
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_path_may_be_as_long_as_the_kernel_has_room_for() {
+        let root = tempfile::tempdir().unwrap();
+        let name = "x".repeat(100);
+        // The way to it is longer than an address: bound by a shorter one.
+        let folder = rustix::fs::open(root.path(), OFlags::PATH, Mode::empty()).unwrap();
+        let short = format!("/proc/self/fd/{}/s", folder.as_raw_fd());
+        let _listener = UnixListener::bind(short).unwrap();
+        std::fs::rename(root.path().join("s"), root.path().join(&name)).unwrap();
+        assert!(connect_path(root.path(), OsStr::new(&format!("/{name}"))).is_ok());
+        let long = "x".repeat(120);
+        let refused = connect_path(root.path(), OsStr::new(&long)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
     }
 }

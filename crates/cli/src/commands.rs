@@ -48,7 +48,7 @@ pub(crate) async fn run(
 ) -> Result<u8, CommandError> {
     let exit: ExitCode = match command {
         Command::Exec(args) => return exec::run(args, settings, ui).await,
-        Command::DbBranches(args) => db_branches::run(args, settings, ui).await?,
+        Command::DbBranches(args) => return db_branches::run(args, settings, ui).await,
         Command::Session(args) => session::run(args, settings, ui).await?,
         Command::Source(args) => source::run(args, settings, ui).await?,
         Command::Local(args) => local::run(args, settings, ui).await?,

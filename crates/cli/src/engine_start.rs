@@ -8,6 +8,7 @@ mod log_tail;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -207,6 +208,7 @@ fn spawn(settings: &Settings) -> Result<StartedEngine, StartError> {
         return Err(StartError::InSession);
     }
     let program = std::env::current_exe().map_err(StartError::Program)?;
+    let program = standing(program);
     let words = memfd_create("engine-words", MemfdFlags::CLOEXEC)
         .map(File::from)
         .map_err(|error| StartError::Words(error.into()))?;
@@ -234,6 +236,20 @@ fn spawn(settings: &Settings) -> Result<StartedEngine, StartError> {
         }
     });
     Ok(StartedEngine { ended_rx, words })
+}
+
+/// Where this program is to be started from: its file, after an upgrade the one that took its place, and where none did
+/// what runs here.
+fn standing(program: PathBuf) -> PathBuf {
+    // proc(5), of a file that has lost its name.
+    let before = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
+    let before = before.map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    match before {
+        Some(_) if program.exists() => program,
+        Some(replaced) if replaced.is_file() => replaced,
+        Some(_) => PathBuf::from("/proc/self/exe"),
+        None => program,
+    }
 }
 
 fn engine_environment(settings: &Settings) -> Vec<(OsString, OsString)> {
@@ -308,5 +324,18 @@ mod tests {
             "the engine of the pod p of namespace n is bough 0.1.0, this is 0.2.0: which one runs there is for whoever \
              installs the operator to say"
         );
+    }
+
+    #[test]
+    fn a_program_whose_file_was_replaced_is_started_from_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bough");
+        let deleted = dir.path().join("bough (deleted)");
+        assert_eq!(standing(deleted.clone()), PathBuf::from("/proc/self/exe"));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(standing(deleted.clone()), path);
+        assert_eq!(standing(path.clone()), path);
+        std::fs::write(&deleted, "").unwrap();
+        assert_eq!(standing(deleted.clone()), deleted);
     }
 }

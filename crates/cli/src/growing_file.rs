@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
+use rustix::io::Errno;
 
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -83,15 +85,35 @@ impl GrowingFile {
         Ok(true)
     }
 
-    /// Waits until something changed near the file; blocks the thread. Not bounded: a log may be silent.
+    /// Waits until something changed near the file, or `reader` is a pipe that nobody reads any more; whether somebody
+    /// does. Blocks the thread. Not bounded: a log may be silent.
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn wait_for_change(&mut self) -> io::Result<()> {
+    pub(crate) fn wait_for_change(&mut self, reader: impl AsFd) -> io::Result<bool> {
+        let mut both = [
+            PollFd::new(&self.changes, PollFlags::IN),
+            // That it is broken is told unasked.
+            PollFd::new(&reader, PollFlags::empty()),
+        ];
+        loop {
+            match poll(&mut both, None) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_)
+                    if both[1]
+                        .revents()
+                        .intersects(PollFlags::ERR | PollFlags::HUP) =>
+                {
+                    return Ok(false);
+                }
+                Ok(_) => break,
+            }
+        }
         let mut buffer = [MaybeUninit::uninit(); EVENTS_BYTES];
         // One event or many: what follows is to read the file.
         inotify::Reader::new(&self.changes, &mut buffer).next()?;
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -117,19 +139,24 @@ mod tests {
         fs::write(&path, "one\n").unwrap();
         let mut log = GrowingFile::open(&path).unwrap();
         assert_eq!(drain(&mut log), "one\n");
+        let (kept, reader) = std::io::pipe().unwrap();
 
         let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
         writer.write_all(b"two\n").unwrap();
-        log.wait_for_change().unwrap();
+        assert!(log.wait_for_change(&reader).unwrap());
         assert_eq!(drain(&mut log), "two\n");
 
         fs::write(&path, "3\n").unwrap();
-        log.wait_for_change().unwrap();
+        assert!(log.wait_for_change(&reader).unwrap());
         assert_eq!(drain(&mut log), "3\n");
 
         fs::rename(&path, dir.path().join("log.1")).unwrap();
         fs::write(&path, "four\n").unwrap();
-        log.wait_for_change().unwrap();
+        assert!(log.wait_for_change(&reader).unwrap());
         assert_eq!(drain(&mut log), "four\n");
+
+        // Nothing changes any more, and nobody would read it.
+        drop(kept);
+        while log.wait_for_change(&reader).unwrap() {}
     }
 }

@@ -44,7 +44,7 @@ pub(crate) use proof::ProofError;
 pub(crate) use report::FileFormat;
 
 /// What shells add to a signal's number (POSIX, Shell Command Language, 2.8.2).
-const SIGNAL_BASE: i32 = 128;
+pub(crate) const SIGNAL_BASE: i32 = 128;
 
 /// What the command line says of a session.
 #[derive(Debug)]
@@ -135,6 +135,7 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<u8, CommandError> {
     let plan = prepare::prepare(request, settings, ui).await?;
+    report::try_place(request)?;
     let mut signals = Signals::install()
         .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
     let (owner, engines) = (settings.owner.clone(), plan.engines(settings));
@@ -168,9 +169,17 @@ pub(crate) async fn run(
     let Some(counted) = counted else {
         return result;
     };
-    report::write(request, &plan, &counted)?;
+    let written = report::write(request, &plan, &counted);
+    // That isolation did not hold, and what the program says of itself, goes before that nobody can read of it.
     report::assert(request, &counted)?;
-    result
+    match (result, written) {
+        (Ok(0), Err(unwritten)) => Err(unwritten),
+        (result, Err(unwritten)) => {
+            ui.warn(&unwritten.message());
+            result
+        }
+        (result, Ok(())) => result,
+    }
 }
 
 async fn live(

@@ -136,10 +136,19 @@ impl Ui {
     /// # Errors
     /// As [`Ui::report`].
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), UiError> {
+        self.raw_while_read(bytes).map(drop)
+    }
+
+    /// The same; whether the reader is still there.
+    ///
+    /// # Errors
+    /// As [`Ui::report`].
+    pub(crate) fn raw_while_read(&self, bytes: &[u8]) -> Result<bool, UiError> {
         let mut out = lock(&self.out);
         match out.write_all(bytes).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(UiError::Write(error)),
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(UiError::Write(error)),
         }
     }
 

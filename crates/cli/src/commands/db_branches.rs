@@ -54,7 +54,7 @@ pub(crate) async fn run(
     args: &DbBranchesArgs,
     settings: &Settings,
     ui: &Ui,
-) -> Result<ExitCode, CommandError> {
+) -> Result<u8, CommandError> {
     let whose = args.whose.choose(settings)?;
     match &args.verb {
         Verb::Status(args) => status::run(args, &whose, settings, ui).await?,
@@ -63,8 +63,8 @@ pub(crate) async fn run(
         Verb::Extend(args) => extend::run(args, &whose, settings, ui).await?,
         Verb::Destroy(args) => destroy::run(args, &whose, settings, ui).await?,
         Verb::Connections(args) => connections::run(args, &whose, settings, ui).await?,
-        Verb::Psql(args) => psql::run(args, &whose, settings, ui).await?,
+        Verb::Psql(args) => return psql::run(args, &whose, settings, ui).await,
         Verb::Url(args) => url::run(args, &whose, settings, ui).await?,
     }
-    Ok(ExitCode::Success)
+    Ok(ExitCode::Success.into())
 }

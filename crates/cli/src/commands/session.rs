@@ -44,8 +44,9 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, CommandError> {
     let whose = args.whose.choose(settings)?;
     match &args.verb {
-        Verb::Ls(args) => list::run(args, &whose, settings, ui).await?,
-        Verb::Stop(args) => stop::run(args, &whose, settings, ui).await?,
+        Verb::Ls(args) => list::run(args, &whose, settings, ui)
+            .await
+            .map(|()| ExitCode::Success),
+        Verb::Stop(args) => stop::run(args, &whose, settings, ui).await,
     }
-    Ok(ExitCode::Success)
 }

@@ -42,7 +42,7 @@ pub(crate) use companions::{FORBIDDEN, PublishedPort, READY, TAKEN};
 pub(crate) use handover::NetworkChoice;
 pub(crate) use keeper::keep;
 pub(crate) use list::{TargetReport, list};
-pub(crate) use log::{last_lines, log_path};
+pub(crate) use log::{log_path, open_at_last_lines};
 pub(crate) use own_network::OwnNetwork;
 pub(crate) use registry::{RegistryError, TargetNetwork};
 pub(crate) use run::{KeeperProgram, RunError, RunProgress, RunReport, RunRequest, run};

@@ -59,6 +59,27 @@ enum ReportError {
     NotIsolated(String),
 }
 
+/// Tries whether the report can be written where `request` wants it, before anything runs.
+///
+/// # Errors
+/// When it cannot.
+pub(super) fn try_place(request: &Request<'_>) -> Result<(), CommandError> {
+    let Some(path) = &request.report else {
+        return Ok(());
+    };
+    // A pipe or a device is not opened twice.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    let opened = fs::File::options().append(true).create(true).open(path);
+    opened.map(drop).map_err(|source| unwritable(path, source))
+}
+
+fn unwritable(path: &Path, source: io::Error) -> CommandError {
+    let path = path.to_path_buf();
+    CommandError::new(ExitCode::Internal, ReportError::Write { path, source })
+}
+
 /// Writes the report where `request` wants one.
 ///
 /// # Errors
@@ -82,10 +103,7 @@ pub(super) fn write(
             text.expect("a report has no keys that are not text") + "\n"
         }
     };
-    fs::write(path, text).map_err(|source| {
-        let path = path.clone();
-        CommandError::new(ExitCode::Internal, ReportError::Write { path, source })
-    })
+    fs::write(path, text).map_err(|source| unwritable(path, source))
 }
 
 /// Whether isolation held, where `request` asserts it.

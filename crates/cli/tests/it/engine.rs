@@ -1,6 +1,11 @@
 //! `engine`: what it says when it runs, and when it does not.
 
-use crate::harness::{Harness, environment, run, show};
+use std::io::Read;
+use std::process::Stdio;
+
+use fixtures::eventually;
+
+use crate::harness::{Harness, LONG, environment, run, show};
 
 #[test]
 fn an_engine_that_does_not_run_is_no_error() {
@@ -151,4 +156,23 @@ fn an_answer_of_another_api_is_told_as_such() {
     hint: the engine may be of another version: `bough engine stop` ends it, and the next command starts this version
     "#);
     answering.join().unwrap();
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_is_not_followed() {
+    let env = environment();
+    std::fs::create_dir_all(env.data_directory()).unwrap();
+    std::fs::write(env.data_directory().join("engine.log"), "one\n").unwrap();
+    let mut logs = env.command(["engine", "logs", "-f"]);
+    let mut logs = logs.stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 4];
+    let mut out = logs.stdout.take().unwrap();
+    out.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"one\n");
+    // Nothing is written any more, either.
+    drop(out);
+    let ended = eventually("the end of it", LONG, || Ok(logs.try_wait()?));
+    // One that goes on is not left behind.
+    logs.kill().ok();
+    assert_eq!(ended.unwrap().code(), Some(0));
 }

@@ -247,6 +247,36 @@ fn what_asserts_isolation_ends_by_it_and_a_report_says_why() {
 }
 
 #[test]
+fn an_address_that_libpq_would_take_before_the_branchs_is_refused() {
+    let session = Session::new();
+    let mut command = session.harness.command("-q exec -f x.json -- echo never");
+    command.env("PGSERVICE", "shop");
+    let outcome = session.harness.finish(command);
+    insta::assert_snapshot!(session.show(&outcome), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: PGSERVICE is set for the program, and libpq takes an address from it in place of the one of DATABASE_URL
+    hint: "unset": ["PGSERVICE", "PGHOSTADDR"] of "env" in the configuration file removes it
+    "#);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_anything_runs() {
+    let session = Session::new();
+    let command = session
+        .harness
+        .command("-q exec -f x.json --report nowhere/report.json -- echo never");
+    let outcome = session.harness.finish(command);
+    assert_eq!(
+        (outcome.status.code(), outcome.stdout.as_str()),
+        (Some(1), ""),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
 fn a_report_is_a_page_unless_its_name_says_otherwise() {
     let session = Session::new();
     let mut command = session

@@ -147,6 +147,17 @@ fn a_context_that_no_kubeconfig_has_is_refused_with_those_that_it_has() {
     "#);
 }
 
+#[test]
+fn a_script_is_not_left_waiting_for_a_way_into_a_cluster() {
+    let env = with_kubeconfig();
+    let create = "db-branches create x --source shop --version 16 -o env";
+    let outcome = run(&env, create);
+    assert_eq!(outcome.status.code(), Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("`--stay`"), "{}", outcome.stderr);
+    let outcome = run(&env, &format!("{create} --stay"));
+    assert_eq!(outcome.status.code(), Some(3), "{}", outcome.stderr);
+}
+
 /// Each command that works in a session's context, as far as it gets without a cluster.
 const COMMANDS: [&str; 5] = [
     "exec -t targetless",

@@ -22,7 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   bough db-branches create try-it --source inventory
   bough db-branches create try-it --source - < url.txt
-  eval \"$(bough db-branches create ci-7 --source inventory --copy schema -o env)\"
+  eval \"$(bough db-branches --context local create ci-7 --source inventory --copy schema -o env)\"
 
 The URL that `-o env` and `-o json` give holds the password. In a cluster it names a port of this machine that leads to
 the branch until the command is ended.";
@@ -66,6 +66,10 @@ pub(super) struct CreateArgs {
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t)]
     output: CreateFormat,
+
+    /// With `-o env` in a cluster: lead to the branch until Ctrl-C
+    #[arg(long)]
+    stay: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +106,11 @@ enum CreateFormat {
 /// Why no branch is asked for in a cluster.
 #[derive(Debug, thiserror::Error)]
 enum ThereError {
+    /// The shell that reads the assignment would wait for an end that never comes.
+    #[error(
+        "in a cluster `-o env` names a port that leads to the branch only while this command runs"
+    )]
+    Stay,
     /// The version says which image its host runs.
     #[error(
         "`db-branches create` in a cluster needs --version where the namespace has no branch host yet that could ask the \
@@ -218,6 +227,11 @@ pub(super) async fn run(
     ui: &Ui,
 ) -> Result<(), CommandError> {
     let namespace = one_namespace(&whose.scope)?;
+    if whose.context.kubeconfig.is_some() && args.output == CreateFormat::Env && !args.stay {
+        return Err(CommandError::new(ExitCode::Usage, ThereError::Stay).with_hint(
+            "`--stay` keeps it running: in the background, with its output in a file; `--context local` makes the branch here",
+        ));
+    }
     let source = source_arg::resolve(args.source.as_deref(), settings, ui)?;
     let host = match &whose.context.kubeconfig {
         Some(kubeconfig) => {

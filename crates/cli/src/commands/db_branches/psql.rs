@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::commands::engines::{self, Whose};
 use crate::commands::select;
 use crate::error::CommandError;
+use crate::session::SIGNAL_BASE;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -47,9 +48,6 @@ enum PsqlError {
     /// It is there and does not start.
     #[error("cannot run {0}")]
     Exec(PathBuf, #[source] io::Error),
-    /// It ended otherwise than well, and has said why.
-    #[error("psql ended with {0}")]
-    Failed(ExitStatus),
     /// The engine told a connection string that is none.
     #[error("cannot read the connection string that the engine gave")]
     Url(#[source] model::pg_url::PgUrlError),
@@ -61,7 +59,7 @@ impl From<PsqlError> for CommandError {
             PsqlError::Absent => Self::new(ExitCode::Internal, error)
                 .with_hint("install a client, such as Debian's postgresql-client"),
             PsqlError::Exec(..) => Self::new(ExitCode::NotExecutable, error),
-            PsqlError::Url(_) | PsqlError::Failed(_) => Self::new(ExitCode::Internal, error),
+            PsqlError::Url(_) => Self::new(ExitCode::Internal, error),
         }
     }
 }
@@ -71,7 +69,7 @@ pub(super) async fn run(
     whose: &Whose,
     settings: &Settings,
     ui: &Ui,
-) -> Result<(), CommandError> {
+) -> Result<u8, CommandError> {
     let engines = engines::connect(whose, settings, ui).await?;
     let branch = select::select_one(&args.name, &whose.scope, &engines.branches)?;
     let engine = engines.of(branch);
@@ -96,17 +94,19 @@ pub(super) async fn run(
     Err(PsqlError::Exec(program, error).into())
 }
 
-/// Runs psql while this program leads to the branch. Ctrl-C is psql's own.
-async fn run_below(program: PathBuf, command: Command) -> Result<(), PsqlError> {
+/// Runs psql while this program leads to the branch; answers with its exit code. Ctrl-C is psql's own.
+async fn run_below(program: PathBuf, command: Command) -> Result<u8, PsqlError> {
     let interrupts = signal(SignalKind::interrupt());
     let _ours_is_ignored = interrupts.map_err(|error| PsqlError::Exec(program.clone(), error))?;
     let status = tokio::process::Command::from(command).status().await;
     let status = status.map_err(|error| PsqlError::Exec(program, error))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(PsqlError::Failed(status))
-    }
+    Ok(code_of(status))
+}
+
+/// What a shell would have of it.
+fn code_of(status: ExitStatus) -> u8 {
+    let signalled = || SIGNAL_BASE + status.signal().unwrap_or_default();
+    u8::try_from(status.code().unwrap_or_else(signalled)).unwrap_or(u8::MAX)
 }
 
 /// The psql that knows the branch's version best: the oldest that is as new, else the newest, else the one on PATH.
@@ -157,4 +157,16 @@ fn build_command(
         command.env("PGPASSWORD", password.reveal());
     }
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_of_psql_is_its_own() {
+        for (raw, code) in [(0, 0), (3 << 8, 3), (9, 137)] {
+            assert_eq!(code_of(ExitStatus::from_raw(raw)), code);
+        }
+    }
 }

@@ -49,11 +49,12 @@ pub(super) fn run(args: &LogsArgs, settings: &Settings, ui: &Ui) -> Result<(), C
     let mut log = GrowingFile::open(&path).map_err(failed)?;
     loop {
         for bytes in std::iter::from_fn(|| log.read().transpose()) {
-            ui.raw(&bytes.map_err(failed)?)?;
+            if !ui.raw_while_read(&bytes.map_err(failed)?)? {
+                return Ok(());
+            }
         }
-        if !args.follow {
+        if !(args.follow && log.wait_for_change(io::stdout()).map_err(failed)?) {
             return Ok(());
         }
-        log.wait_for_change().map_err(failed)?;
     }
 }

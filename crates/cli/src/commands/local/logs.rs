@@ -1,6 +1,6 @@
 //! `local logs`: what a target wrote.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -17,6 +17,9 @@ Examples:
   bough local logs deployment/inventory -n metalmart
   bough local logs deployment/inventory -n metalmart --lines 20
   bough local logs deployment/inventory -n metalmart -f    go on until Ctrl-C";
+
+/// Bytes that are shown at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Show what a target wrote to standard output and standard error
 #[derive(Debug, Args)]
@@ -57,19 +60,24 @@ pub(super) fn run(
         CommandError::new(ExitCode::Internal, LogError { path, source })
     };
     if let Some(count) = args.lines {
-        for line in local::last_lines(&path, count).map_err(failed)? {
-            ui.raw(format!("{line}\n").as_bytes())?;
+        let mut log = local::open_at_last_lines(&path, count).map_err(failed)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let read = log.read(&mut piece).map_err(failed)?;
+            if read == 0 || !ui.raw_while_read(&piece[..read])? {
+                return Ok(());
+            }
         }
-        return Ok(());
     }
     let mut log = GrowingFile::open(&path).map_err(failed)?;
     loop {
         for bytes in std::iter::from_fn(|| log.read().transpose()) {
-            ui.raw(&bytes.map_err(failed)?)?;
+            if !ui.raw_while_read(&bytes.map_err(failed)?)? {
+                return Ok(());
+            }
         }
-        if !args.follow {
+        if !(args.follow && log.wait_for_change(io::stdout()).map_err(failed)?) {
             return Ok(());
         }
-        log.wait_for_change().map_err(failed)?;
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn run(
     whose: &Whose,
     settings: &Settings,
     ui: &Ui,
-) -> Result<(), CommandError> {
+) -> Result<ExitCode, CommandError> {
     let engines = engines::connect(whose, settings, ui).await?;
     let branches = select::within(&whose.scope, &engines.branches);
     let known = list::sessions(&branches);
@@ -106,7 +106,7 @@ pub(super) async fn run(
     });
     let report = StopReport(sessions.collect());
     ui.report(&report, args.output)?;
-    Ok(())
+    Ok(report.exit_code())
 }
 
 /// The sessions that `ids` mean, each once.
@@ -192,6 +192,17 @@ struct StoppedSession {
 #[serde(transparent)]
 struct StopReport(Vec<StoppedSession>);
 
+impl StopReport {
+    /// As `local stop` has it: what did not end in its time is no success.
+    fn exit_code(&self) -> ExitCode {
+        if self.0.iter().all(|stopped| stopped.has_ended) {
+            ExitCode::Success
+        } else {
+            ExitCode::Internal
+        }
+    }
+}
+
 impl Report for StopReport {
     fn text(&self, _: Page) -> String {
         if self.0.is_empty() {
@@ -265,5 +276,20 @@ mod tests {
     fn a_session_of_two_branches_is_one() {
         let rows = known(&["abc"]);
         assert_eq!((rows.len(), rows[0].branches.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_session_that_did_not_end_is_no_success() {
+        let report = |ends: &[bool]| {
+            let rows = known(&["a", "b"]).into_iter().zip(ends);
+            let sessions = rows.map(|(row, has_ended)| StoppedSession {
+                row,
+                has_ended: *has_ended,
+            });
+            StopReport(sessions.collect())
+        };
+        assert_eq!(report(&[true, true]).exit_code(), ExitCode::Success);
+        assert_eq!(report(&[true, false]).exit_code(), ExitCode::Internal);
+        assert_eq!(report(&[]).exit_code(), ExitCode::Success);
     }
 }

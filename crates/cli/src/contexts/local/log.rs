@@ -12,7 +12,10 @@ use model::{Namespace, TargetRef};
 use super::LocalTargets;
 use crate::contexts::FindError;
 
-/// Bytes of a log's end that are looked through for its last lines.
+/// Bytes that are looked through at once for the ends of lines.
+const PIECE_BYTES: u64 = 64 << 10;
+
+/// Bytes of a log's end that an error shows lines of.
 const TAIL_BYTES_MAX: u64 = 16 << 10;
 
 /// The file that the target writes or wrote.
@@ -29,7 +32,45 @@ pub(crate) fn log_path(
     Ok(targets.registry.log_path(namespace, target))
 }
 
-/// The last lines of the file at `path`, at most `count`; what is not UTF-8 in them is replaced.
+/// The file at `path`, to be read from its last lines on, at most `count`.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn open_at_last_lines(path: &Path, count: usize) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    let start = find_last_lines(&mut file, count)?;
+    file.seek(SeekFrom::Start(start))?;
+    Ok(file)
+}
+
+/// Where the last `count` lines begin, sought from the end.
+fn find_last_lines(file: &mut File, count: usize) -> io::Result<u64> {
+    let size = file.metadata()?.len();
+    if count == 0 {
+        return Ok(size);
+    }
+    let (mut end, mut left) = (size, count);
+    while end > 0 {
+        let start = end.saturating_sub(PIECE_BYTES);
+        file.seek(SeekFrom::Start(start))?;
+        let mut piece = Vec::new();
+        file.take(end - start).read_to_end(&mut piece)?;
+        let mut behind = start + piece.len() as u64;
+        for byte in piece.iter().rev() {
+            // One at the very end ends the last line, and begins none.
+            left -= usize::from(*byte == b'\n' && behind < size);
+            if left == 0 {
+                return Ok(behind);
+            }
+            behind -= 1;
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// The last lines of the file at `path` that are whole within its last [`TAIL_BYTES_MAX`], at most `count`; what is not UTF-8
+/// in them is replaced.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -56,6 +97,31 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn the_last_lines_are_found_however_long_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let last = |count| {
+            let mut text = String::new();
+            let mut file = open_at_last_lines(&path, count).unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        };
+        fs::write(&path, "one\ntwo\nthree").unwrap();
+        assert_eq!(last(0), "");
+        assert_eq!(last(1), "three");
+        assert_eq!(last(2), "two\nthree");
+        assert_eq!(last(3), "one\ntwo\nthree");
+        assert_eq!(last(9), "one\ntwo\nthree");
+        let long = format!("{}\n", "x".repeat(200_000));
+        fs::write(&path, format!("{long}{long}last\n")).unwrap();
+        assert_eq!(last(1), "last\n");
+        assert_eq!(last(2), format!("{long}last\n"));
+        assert_eq!(last(9).len(), 2 * long.len() + 5);
+        fs::write(&path, "").unwrap();
+        assert_eq!(last(1), "");
+    }
 
     #[test]
     fn the_last_lines_are_whole() {

@@ -15,6 +15,7 @@ use supervisor::{Process, Tree};
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
 
+use super::log::last_lines;
 use super::*;
 
 /// How long anything may take before the test fails.
