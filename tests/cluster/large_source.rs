@@ -53,7 +53,8 @@ fn engine(namespace: &Namespace<'_>) -> Result<Value> {
     let exec = ["exec", HOST, "-c", "engine", "--"];
     let status = ["/opt/bough/bough", "engine", "status", "-o", "json"];
     let status = namespace.ask(&[&exec[..], &status].concat())?;
-    serde_json::from_str(&status).context(status)
+    let status: Value = serde_json::from_str(&status).with_context(|| status.clone())?;
+    Ok(status["engine"].clone())
 }
 
 fn wait_for_warm(namespace: &Namespace<'_>) -> Result<()> {
