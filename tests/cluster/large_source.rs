@@ -1,5 +1,5 @@
 //! A source of some size: copied once, for whoever is the first; everybody else's branch costs a moment and no room. The
-//! times are printed (`--nocapture`); `BOUGH_TEST_SOURCE_GB=5` has them for 5 GB.
+//! times are printed, for `--only large_source`; `BOUGH_TEST_SOURCE_GB=5` has them for 5 GB.
 
 use std::time::Duration;
 

@@ -184,7 +184,9 @@ fn run_tests(which: &[&str], environment: &[(&str, OsString)], only: Option<&str
     let mut command = tools::cargo();
     command.args(["test", "--no-fail-fast"]).args(which);
     command.current_dir(workspace());
-    command.args(only.map(|filter| ["--", filter]).iter().flatten());
+    // Who asks for few has what they print as well: some measure.
+    let few = only.map(|filter| ["--", filter, "--show-output"]);
+    command.args(few.iter().flatten());
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.env(tools::ERROR_BACKTRACES, "0");
     let (tally, succeeded) = pass_through(&mut command, &mut io::stdout())?;
