@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use kubernetes::ClusterTargets;
 use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 
-pub(crate) use choice::{ContextChoice, ContextError, LOCAL, choose_context};
+pub(crate) use choice::{ContextChoice, ContextError, ContextReason, LOCAL, choose_context};
 pub(crate) use kubernetes::{
     AGENT_FOLDER, AgentPlace, AgentWish, BranchHost, BranchWish, ClusterError, Invitation,
     Kubeconfig, KubeconfigFiles, OwnPod, PodFollower, PodId, PodState, SeenPod, SessionCredential,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use config::{Config, Surroundings};
 use model::ExitCode;
 
-use crate::contexts::{self, ContextChoice, KubeconfigFiles};
+use crate::contexts::{self, ContextChoice, ContextReason, KubeconfigFiles};
 use crate::diagnostics;
 use crate::error::CommandError;
 use crate::settings::{Environment, Settings};
@@ -92,7 +92,12 @@ pub(crate) fn choose_context(
         }
         None => settings.kubeconfig.clone(),
     };
-    let named = config.kube_context.as_deref();
+    // The reader of files has put the variable's over the file's already.
+    let reason = match settings.environment.get("MIRRORD_KUBE_CONTEXT") {
+        Some(_) => ContextReason::Variable,
+        None => ContextReason::File,
+    };
+    let named = config.kube_context.as_deref().map(|name| (name, reason));
     Ok(contexts::choose_context(flag, named, &kubeconfig)?)
 }
 

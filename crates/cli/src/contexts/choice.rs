@@ -1,6 +1,6 @@
 //! Which context a command works in, and who said so.
 //!
-//! In this order: the flag, the file, the kubeconfig's current one, `local`.
+//! In this order: the flag, the variable, the file, the kubeconfig's current one, `local`.
 
 use std::fmt;
 
@@ -34,6 +34,8 @@ impl ContextChoice {
 pub(crate) enum ContextReason {
     /// `--context`.
     Flag,
+    /// `MIRRORD_KUBE_CONTEXT`.
+    Variable,
     /// The file's `kube_context`.
     File,
     /// The kubeconfig.
@@ -46,6 +48,7 @@ impl fmt::Display for ContextReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Flag => "--context",
+            Self::Variable => "MIRRORD_KUBE_CONTEXT",
             Self::File => "kube_context of the file",
             Self::Current => "the kubeconfig's current one",
             Self::Embedded => "embedded default: no kubeconfig names one",
@@ -100,20 +103,17 @@ impl ContextError {
     }
 }
 
-/// Chooses the context: the one that `--context` names, else the `file`'s, else the kubeconfig's current one, else `local`.
+/// Chooses the context: the one that `--context` names, else the `named` one, with who named it, else the kubeconfig's
+/// current one, else `local`.
 ///
 /// # Errors
 /// [`ContextError`] for a name that the kubeconfig does not have, and for a kubeconfig that cannot be read.
 pub(crate) fn choose_context(
     flag: Option<&str>,
-    file: Option<&str>,
+    named: Option<(&str, ContextReason)>,
     kubeconfig: &KubeconfigFiles,
 ) -> Result<ContextChoice, ContextError> {
-    let named = match (flag, file) {
-        (Some(name), _) => Some((name, ContextReason::Flag)),
-        (None, Some(name)) => Some((name, ContextReason::File)),
-        (None, None) => None,
-    };
+    let named = flag.map(|name| (name, ContextReason::Flag)).or(named);
     if let Some((LOCAL, reason)) = named {
         return Ok(local(reason));
     }
@@ -187,6 +187,7 @@ users:
         let (_dir, two) = files(Some(TWO));
         let (_dir, none) = files(None);
         let choice = |flag, file, kubeconfig| {
+            let file = Option::map(file, |name| (name, ContextReason::File));
             let choice = choose_context(flag, file, kubeconfig).unwrap();
             (choice.name, choice.reason)
         };

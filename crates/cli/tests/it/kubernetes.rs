@@ -175,7 +175,7 @@ fn every_command_works_in_the_cluster_that_the_variables_name() {
         let command = with_program(command, "");
         let outcome = run(&env, &command);
         assert_eq!(outcome.status.code(), Some(3), "{command}");
-        let told = "error: no context \"staging\" (";
+        let told = "error: no context \"staging\" (MIRRORD_KUBE_CONTEXT) in ";
         assert!(outcome.stderr.starts_with(told), "{}", outcome.stderr);
     }
     // Another file, whose context has the same name.
