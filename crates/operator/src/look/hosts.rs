@@ -172,24 +172,22 @@ impl Turn<'_> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &group.namespace);
         let pod = group.home.pod(ordinal);
         let answering = host::look(&pods, &pod).await?;
+        let (host, state) = match &answering {
+            Answering::Starting(why) => (Host::Starting(why.clone()), HostState::Starting),
+            // One that does not answer is asked nothing more.
+            Answering::In { .. } => {
+                let host = branches_in(&pods, pod.clone(), &group.namespace).await?;
+                (host, HostState::Answers)
+            }
+        };
         let kept = match &group.source {
             Some(source) => self.keep(source, &pod, &answering).await,
             None => None,
         };
-        let (host, state) = match answering {
-            Answering::Starting(why) => (Some(Host::Starting(why)), HostState::Starting),
-            Answering::In { pod, .. } => match branches_in(&pods, pod, &group.namespace).await {
-                Ok(host) => (Some(host), HostState::Answers),
-                Err(error) => {
-                    tell(self.observed, &error);
-                    (None, HostState::Failing)
-                }
-            },
-        };
         Ok(Told {
             ordinal,
             state,
-            host,
+            host: Some(host),
             kept,
         })
     }
