@@ -59,13 +59,16 @@ pub(crate) fn nothing_is_left(
     namespace: &Namespace<'_>,
     but: &[&str],
 ) -> Result<()> {
-    let mut left = Vec::new();
+    let mut last = Ok(Vec::new());
     let gone = eventually("the end of all that was ours", LIMIT, || {
-        left = ours(cluster, namespace)?;
-        left.retain(|object| !but.contains(&object.as_str()));
-        Ok(left.is_empty().then_some(()))
+        // A kind may go while objects of it are asked for: asked again.
+        last = ours(cluster, namespace);
+        let left = last.iter().flatten();
+        let is_kept = |object: &String| but.contains(&object.as_str());
+        let is_gone = last.is_ok() && left.into_iter().all(is_kept);
+        Ok(is_gone.then_some(()))
     });
-    gone.with_context(|| format!("{left:?}"))?;
+    gone.with_context(|| format!("{last:?}"))?;
     for right in RIGHTS {
         for place in [namespace.name(), NAMESPACE] {
             ensure!(!may(cluster, right, place)?, "{right:?} in {place}");
