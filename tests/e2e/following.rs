@@ -316,6 +316,32 @@ fn an_engine_that_is_killed_comes_back_to_its_base() -> Result<()> {
     story.end()
 }
 
+#[test]
+fn a_base_is_kept_whose_server_cannot_be_started_just_now() -> Result<()> {
+    let mut story = granting()?;
+    follow(&story, &[])?;
+    let bases = story.data().join("volume/bases");
+    let first = entries(&bases)?;
+    crate::engine_api::kill_engine(&story.data())?;
+    kill(standby(&story)?)?;
+    // As while a package is being replaced.
+    let servers = std::env::var_os(SERVERS).context("the tests' servers")?;
+    story.env.set(SERVERS, story.env.home());
+    wait(&story, "what is the matter", || {
+        let listed = story.bough(&["source", "ls"])?.success()?;
+        Ok(listed.contains("cannot be taken up again").then_some(()))
+    })?;
+    ensure!(entries(&bases)? == first, "it is kept");
+    crate::engine_api::kill_engine(&story.data())?;
+    story.env.set(SERVERS, servers);
+    sell_and_branch(&story, "after", 90, "")?;
+    ensure!(entries(&bases)? == first, "it was not copied again");
+    story.end()
+}
+
+/// Where an engine looks for servers.
+const SERVERS: &str = "BOUGH_POSTGRES_PATH";
+
 fn kill(pid: u32) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(pid.context("a process id")?, Signal::KILL).context("kill the base's server")

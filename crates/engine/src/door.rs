@@ -302,11 +302,12 @@ async fn reach<'a>(
             continue;
         };
         let counted = (!is_cancel).then(|| Counted::new(counts));
-        if behind_rx.has_changed().unwrap_or(true) {
-            drop(counted);
-            continue;
+        match behind_rx.has_changed() {
+            Ok(false) => return Ok((UnixStream::connect(&socket).await?, counted)),
+            Ok(true) => {}
+            // The door is gone: nobody will ever lead it elsewhere.
+            Err(_) => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
-        return Ok((UnixStream::connect(&socket).await?, counted));
     }
 }
 

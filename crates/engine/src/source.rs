@@ -16,6 +16,7 @@ pub mod roles;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::pg_url::Address;
 use model::pg_version::PG_MAJOR_MIN;
@@ -24,6 +25,9 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::postgres::connect::{ConnectError, Gateway, Session, connect_by};
 use facts::Facts;
+
+/// How long a source may take for one answer: the catalogues of a hundred thousand tables take less.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// How a source is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +80,12 @@ pub enum SourceError {
         /// Its version.
         major: PgMajor,
     },
+    /// It took the question and did not answer.
+    #[error("the source did not say within {} s: {what}", ANSWER_TIME_MAX.as_secs())]
+    Silent {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// It answered something that none of PostgreSQL's versions answers.
     #[error("the source's {what} makes no sense: {answer:?}")]
     Answer {
@@ -93,6 +103,9 @@ impl SourceError {
             Self::Connect(error) => error.hint(),
             Self::Ask { source, .. } if source.is_closed() || source.code().is_none() => Some(
                 "the connection to the source was lost: check that it runs, and try again".into(),
+            ),
+            Self::Silent { .. } => Some(
+                "see whether the source is overloaded, or its disk stuck, and try again".into(),
             ),
             Self::Pooled { address } | Self::NoOptions { address } => Some(pooler::hint(address)),
             Self::Ask { .. } | Self::TooOld { .. } | Self::Answer { .. } => None,
@@ -141,13 +154,17 @@ pub(crate) fn asking(what: &'static str) -> impl Fn(tokio_postgres::Error) -> So
     move |source| SourceError::Ask { what, source }
 }
 
-/// The rows of a simple query, which one round trip brings and which leaves no prepared statement behind.
+/// The rows of a simple query, which one round trip brings and which leaves no prepared statement behind. A source that
+/// does not answer in [`ANSWER_TIME_MAX`] is given up: the connection is of no more use then.
 pub(crate) async fn rows(
     client: &Client,
     what: &'static str,
     query: &str,
 ) -> Result<Vec<Answer>, SourceError> {
-    let messages = client.simple_query(query).await.map_err(asking(what))?;
+    let answered = tokio::time::timeout(ANSWER_TIME_MAX, client.simple_query(query)).await;
+    let messages = answered
+        .map_err(|_| SourceError::Silent { what })?
+        .map_err(asking(what))?;
     let row = |message| {
         if let SimpleQueryMessage::Row(row) = message {
             Some(Answer { what, row })

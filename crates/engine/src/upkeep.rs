@@ -1,9 +1,10 @@
 //! Looks after the bases that follow their sources, one task a named source: seeds them, or brings them back after an
 //! engine's end, looks at them every second, takes snapshots of them, and begins anew where one is of no more use.
 //!
-//! Owns when, as `due` says, and that a base which goes leaves nothing. Leaves to `base::followed` how, to `base::store`
+//! Owns when, as `due` and `again` say, and that a base which goes leaves nothing. Leaves to `base::followed` how, to `base::store`
 //! the snapshots, and to `pool` what is kept running of them. Nobody waits for it but requests for a first copy.
 
+mod again;
 mod due;
 pub mod slots;
 
@@ -11,31 +12,32 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use model::chain;
 use model::engine_api::{BaseMode, SourceCare, SourceName};
 use model::{PgUrl, Secret};
 use tokio::task::JoinHandle;
 
 use crate::app::Shared;
-use crate::base::followed::{Choice, FollowedBase, SeedOrder, Tended, Way, choose};
+use crate::base::followed::{Choice, FollowedBase, SeedOrder, ServerTrouble, Tended, Way, choose};
 use crate::base::living::{BaseName, BaseRecord, Entry, LivingBase, Phase};
 use crate::base::physical::Upstream;
-use crate::base::store::{Making, clear};
+use crate::base::store::{Making, clear, make_data};
+use crate::catalogue::CatalogueError;
 use crate::pool::Order;
 use crate::postgres::server::StopMode;
 use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
 use crate::volume::remove_tree;
+use again::{Again, NotResumed};
 use due::{Due, Need};
 use slots::Slots;
 
 /// How often a base is looked at.
 const TEND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a source that cannot be followed, or whose seed failed, is left alone: at first, and at most.
-const RETRY_MIN: Duration = Duration::from_secs(60);
-const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// A pause that a request waits for.
+const SHORT_PAUSE: Duration = Duration::from_secs(10);
 
 /// A named source, as its owner wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +200,27 @@ async fn remove(shared: &Shared, name: &BaseName) {
     }
 }
 
+/// Why a base that is here does not follow.
+#[derive(Debug, thiserror::Error)]
+enum NotTakenUp {
+    /// Its slot could not be journaled anew.
+    #[error("cannot journal its slot")]
+    Slot(#[from] CatalogueError),
+    /// Its server.
+    #[error(transparent)]
+    Server(#[from] ServerTrouble),
+}
+
+impl NotTakenUp {
+    /// Whether its files seem to be at fault, and not this machine as it is just now.
+    fn is_of_files(&self) -> bool {
+        match self {
+            Self::Slot(_) => false,
+            Self::Server(trouble) => trouble.is_of_files(),
+        }
+    }
+}
+
 /// Looks after one source.
 struct Task {
     shared: Weak<Shared>,
@@ -205,23 +228,63 @@ struct Task {
     wanted: Wanted,
 }
 
+/// Why a source has no base that follows just now, and how long nothing is done about it.
+struct Setback {
+    reasons: Vec<String>,
+    pause: Duration,
+}
+
+/// A base that follows, and how long it took to copy: nothing where it was here.
+struct Brought {
+    living: Arc<LivingBase>,
+    seeding: Duration,
+}
+
 impl Task {
     async fn run(self, mut choice: Option<Choice>) {
-        let mut pause = RETRY_MIN;
+        let mut again = Again::default();
         while let Some(shared) = self.shared.upgrade() {
-            match self.bring(&shared, choice.take()).await {
-                Ok(living) => {
-                    pause = RETRY_MIN;
-                    self.keep(&shared, &living).await;
+            let brought = self.bring(&shared, choice.take(), &mut again).await;
+            let setback = match brought {
+                Ok(brought) => {
+                    again.follows();
+                    self.live(&shared, &brought, &mut again).await
                 }
-                Err(reasons) => {
-                    self.entry.enter(Phase::Dumped { reasons });
-                    drop(shared);
-                    // Either way it is time to look again.
-                    let _ = tokio::time::timeout(pause, self.entry.look.notified()).await;
-                    pause = (pause * 2).min(RETRY_MAX);
-                }
+                Err(setback) => setback,
+            };
+            drop(shared);
+            if setback.pause.is_zero() {
+                continue;
             }
+            self.entry.enter(if setback.pause < SHORT_PAUSE {
+                // Whoever asks meanwhile waits: a base that is here is better than a dump.
+                Phase::Looking
+            } else {
+                Phase::Dumped {
+                    reasons: setback.reasons,
+                }
+            });
+            // Either way it is time to look again.
+            let _ = tokio::time::timeout(setback.pause, self.entry.look.notified()).await;
+        }
+    }
+
+    /// Keeps a base until it is of no more use.
+    async fn live(&self, shared: &Arc<Shared>, brought: &Brought, again: &mut Again) -> Setback {
+        let clock = shared.machine.clock;
+        let begun = clock.now();
+        self.keep(shared, &brought.living).await;
+        let lived = passed(begun, clock.now());
+        let pause = again.lost(brought.seeding, lived);
+        let reason = format!(
+            "its base was of use for {} s, for which it was copied for {} s: it is copied again after {} s",
+            lived.as_secs(),
+            brought.seeding.as_secs(),
+            pause.as_secs()
+        );
+        Setback {
+            reasons: vec![reason],
+            pause,
         }
     }
 
@@ -234,37 +297,81 @@ impl Task {
         &self,
         shared: &Shared,
         choice: Option<Choice>,
-    ) -> Result<Arc<LivingBase>, Vec<String>> {
-        let upstream = self
-            .wanted
-            .upstream()
-            .map_err(|error| vec![chain(&error)])?;
+        again: &mut Again,
+    ) -> Result<Brought, Setback> {
+        let upstream = self.wanted.upstream();
+        let upstream = upstream.map_err(|error| not_seeded(again, vec![chain(&error)]))?;
         for record in records_of(shared, &self.wanted.name) {
             let wish = self.wanted.care.mode;
-            if wish == BaseMode::Auto || wish == record.seeded.mode() {
-                match self.resume(shared, &record, &upstream).await {
-                    Ok(living) => return Ok(living),
-                    Err(why) => self.tell(shared, format!("copied again: {why}")),
-                }
+            if (wish == BaseMode::Auto || wish == record.seeded.mode())
+                && let Some(living) = self.take_up(shared, &record, &upstream, again).await?
+            {
+                let seeding = Duration::ZERO;
+                return Ok(Brought { living, seeding });
             }
             remove(shared, &record.name).await;
         }
         let choice = match choice {
             Some(choice) => choice,
-            None => self.choose(shared, &upstream).await?,
+            None => {
+                let chosen = self.choose(shared, &upstream).await;
+                chosen.map_err(|reasons| not_seeded(again, reasons))?
+            }
         };
         let mode = match &choice.way {
             Way::Physical(_) => BaseMode::Physical,
             Way::Logical(_) => BaseMode::Logical,
-            Way::Dump => return Err(choice.reasons),
+            Way::Dump => return Err(not_seeded(again, choice.reasons)),
         };
         self.entry.enter(Phase::Seeding { mode });
+        let clock = shared.machine.clock;
+        let begun = clock.now();
         let seeded = self.seed(shared, &choice.way, upstream).await;
         self.entry.progress_tx.send_replace(None);
-        seeded.map_err(|why| {
-            self.tell(shared, format!("the copy failed: {why}"));
-            vec![format!("the copy failed: {why}")]
-        })
+        let living = seeded.map_err(|why| {
+            let told = format!("the copy failed: {why}");
+            self.tell(shared, told.clone());
+            not_seeded(again, vec![told])
+        })?;
+        let seeding = passed(begun, clock.now());
+        Ok(Brought { living, seeding })
+    }
+
+    /// A base that is here; none where its files are at fault, so that it is copied again.
+    async fn take_up(
+        &self,
+        shared: &Shared,
+        record: &BaseRecord,
+        upstream: &Upstream,
+        again: &mut Again,
+    ) -> Result<Option<Arc<LivingBase>>, Setback> {
+        let error = match self.resume(shared, record, upstream).await {
+            Ok(living) => return Ok(Some(living)),
+            Err(error) => error,
+        };
+        let why = chain(&error);
+        if record.name.place(&shared.machine.layout).is_empty() {
+            self.tell(shared, format!("copied again: {why}"));
+            return Ok(None);
+        }
+        let has_room = shared
+            .bases
+            .disk()
+            .is_ok_and(|disk| disk.free >= disk.floor);
+        match again.not_resumed(error.is_of_files() && has_room) {
+            NotResumed::Seed => {
+                self.tell(shared, format!("copied again: {why}"));
+                Ok(None)
+            }
+            NotResumed::Wait(pause) => {
+                let told = format!("its base cannot be taken up again just now: {why}");
+                self.tell(shared, told.clone());
+                Err(Setback {
+                    reasons: vec![told],
+                    pause,
+                })
+            }
+        }
     }
 
     async fn choose(&self, shared: &Shared, upstream: &Upstream) -> Result<Choice, Vec<String>> {
@@ -280,15 +387,13 @@ impl Task {
         shared: &Shared,
         record: &BaseRecord,
         upstream: &Upstream,
-    ) -> Result<Arc<LivingBase>, String> {
+    ) -> Result<Arc<LivingBase>, NotTakenUp> {
         if let Some(slot) = record.seeded.slot() {
-            let renewed = shared.upkeep.slots.renew(shared, upstream, slot).await;
-            renewed.map_err(|error| chain(&error))?;
+            shared.upkeep.slots.renew(shared, upstream, slot).await?;
         }
         let place = record.name.place(&shared.machine.layout);
         let host = shared.bases.host();
-        let resumed = FollowedBase::resume(record.seeded.clone(), host, &place, upstream).await;
-        let base = resumed.map_err(|error| chain(&error))?;
+        let base = FollowedBase::resume(record.seeded.clone(), host, &place, upstream).await?;
         tracing::info!(source = %self.wanted.name, base = %record.name, "a base follows again");
         Ok(self.lives(shared, record.name.clone(), base, upstream.clone()))
     }
@@ -319,7 +424,7 @@ impl Task {
         tracing::info!(source = %self.wanted.name, base = %name, "copying a source that is to be followed");
         let making = Making::at(machine, place.directory.clone(), place.socket_dir.clone()).await;
         let making = making.map_err(|error| chain(&error))?;
-        let made = machine.volume.make_data(&place.data());
+        let made = make_data(machine, place.data()).await;
         made.map_err(|error| chain(&error))?;
         // Journaled until the base is: given up with everything else where this fails.
         let slot = match way {
@@ -420,6 +525,17 @@ impl Task {
             }
         }
     }
+}
+
+/// The source cannot be followed, or could not be copied.
+fn not_seeded(again: &mut Again, reasons: Vec<String>) -> Setback {
+    let pause = again.not_seeded();
+    Setback { reasons, pause }
+}
+
+/// A clock that went back has passed nothing.
+fn passed(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
 fn seconds(seconds: u64) -> SignedDuration {

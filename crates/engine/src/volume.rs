@@ -46,8 +46,8 @@ pub use overlay::Way;
 pub use probe::{Probed, probe, try_kind};
 pub use removal::remove_tree;
 pub use seal::{seal, sync};
-pub use space::{NoRoom, Place, Room, filesystem_name, free_space, room};
-pub use usage::{Usage, Usages, disk_usage, usage};
+pub use space::{NoRoom, Place, Room, filesystem_name, room, writable_space};
+pub use usage::{Usage, Usages, disk_usage, measure, usage};
 pub use view::view;
 
 /// Why a directory could not be cloned, mounted, measured or removed.

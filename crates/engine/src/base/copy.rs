@@ -23,6 +23,7 @@ mod dotted;
 mod dump;
 mod dump_args;
 mod error;
+mod exported;
 mod late;
 mod load;
 mod pace;
@@ -30,14 +31,12 @@ mod pattern;
 mod plan;
 mod progress;
 mod relay;
-mod roles;
+pub(super) mod roles;
 mod rows;
 mod script;
 mod tables;
 mod views;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +50,7 @@ use collations::Versions;
 pub(super) use dump_args::copied_relations;
 pub use dump_args::{SpecError, check_spec};
 pub use error::CopyError;
+pub use exported::{Exported, Holder};
 pub use script::ScriptError;
 
 use super::forgotten;
@@ -63,6 +63,7 @@ use crate::postgres::password::set_password;
 use crate::postgres::settings::SemanticSettings;
 use crate::source::movement::Position;
 use crate::source::{SourceAccess, SourceError};
+use crate::volume::measure;
 use cluster::Cluster;
 use content::Content;
 use plan::Plan;
@@ -86,8 +87,8 @@ pub struct CopyRequest<'a> {
     pub copy: &'a CopySpec,
     /// The base's version; none: the source's.
     pub version: Option<PgMajor>,
-    /// The name of a snapshot that another session of the source exported; none: the copy takes one of its own.
-    pub within: Option<&'a str>,
+    /// A snapshot that another session of the source exported; none: the copy takes one of its own.
+    pub within: Option<&'a Exported>,
     /// An existing empty directory: the data directory becomes `data` in it, the server's log `server.log`.
     pub directory: &'a Path,
     /// The directory of the base's socket; made with mode 0700.
@@ -208,7 +209,10 @@ async fn copy_all(
     let base = cluster.connect(&plan.facts.database).await?;
     drop_what_is_gone(&base, &plan).await?;
     let source = request.access.connect().await.map_err(SourceError::from)?;
-    let position = Position::begin_within(&source, request.within).await?;
+    let position = Position::begin_within(&source, request.within.map(Exported::name)).await?;
+    if let Some(exported) = request.within {
+        exported.release();
+    }
     let taken_at = request.clock.now();
     progress.phase(CopyPhase::Copying);
     let content = Content {
@@ -218,13 +222,19 @@ async fn copy_all(
         cluster: &cluster,
         base: &base,
     };
-    content.copy(&mut notes, progress).await?;
-    if request.copy.mode != CopyMode::Empty {
-        let there = Versions::of_source(&source).await?;
+    let unfinished = content.read(progress).await?;
+    let there = match request.copy.mode {
+        CopyMode::Empty => None,
+        CopyMode::All | CopyMode::Schema => Some(Versions::of_source(&source).await?),
+    };
+    // The source is needed no more, and its locks go.
+    drop(source);
+    if let Some(unfinished) = unfinished {
+        unfinished.finish(&mut notes, progress).await?;
+    }
+    if let Some(there) = there {
         notes.extend(Versions::of_copy(&base).await?.note(&there));
     }
-    // The source is needed no more.
-    drop(source);
     if let Some(sql) = request.prepare {
         progress.phase(CopyPhase::Adapting);
         adapt(&cluster, &plan, sql).await?;
@@ -254,7 +264,7 @@ async fn copy_all(
         admin_password,
         admits,
         settings,
-        size_bytes: measure(&request.data())?,
+        size_bytes: measure(request.data()).await,
     })
 }
 
@@ -388,21 +398,4 @@ async fn finish(
         }
     }
     Ok(())
-}
-
-/// What a directory has on its disk.
-fn measure(path: &Path) -> Result<ByteSize, CopyError> {
-    let failed = |source| CopyError::Measure {
-        path: path.to_owned(),
-        source,
-    };
-    let metadata = fs::symlink_metadata(path).map_err(failed)?;
-    // Blocks of 512 bytes, whatever the filesystem's own (stat(2)).
-    let mut size = metadata.blocks() * 512;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path).map_err(failed)? {
-            size += measure(&entry.map_err(failed)?.path())?.0;
-        }
-    }
-    Ok(ByteSize(size))
 }

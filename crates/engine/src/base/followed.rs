@@ -110,6 +110,16 @@ pub enum ServerTrouble {
     Logical(#[from] SubscriberError),
 }
 
+impl ServerTrouble {
+    /// Whether the base's files seem to be at fault, and not this machine as it is just now.
+    pub fn is_of_files(&self) -> bool {
+        match self {
+            Self::Physical(error) => error.is_of_files(),
+            Self::Logical(error) => error.is_of_files(),
+        }
+    }
+}
+
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {

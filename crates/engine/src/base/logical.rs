@@ -29,6 +29,7 @@
 
 pub mod fingerprint;
 pub mod fitness;
+mod passfile;
 pub mod reach;
 pub mod seed;
 pub mod slot;

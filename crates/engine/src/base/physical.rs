@@ -113,6 +113,11 @@ impl Place {
         self.directory.join("data")
     }
 
+    /// Whether no database is there. Where that cannot be found out, one may be.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.data().join("PG_VERSION").try_exists(), Ok(false))
+    }
+
     /// The server's log.
     pub fn log(&self) -> PathBuf {
         self.directory.join("server.log")

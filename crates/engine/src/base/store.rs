@@ -12,7 +12,7 @@ mod snapshots;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -36,7 +36,7 @@ use crate::named_sources::{Meant, sha256};
 use crate::source::SourceAccess;
 use crate::source::contact::Contact;
 use crate::source::gateways::Gateways;
-use crate::volume::{Motion, free_space, remove_tree, seal};
+use crate::volume::{Motion, VolumeError, remove_tree, seal, writable_space};
 use snapshots::Known;
 
 /// Digits of a snapshot's key: 64 bits tell a machine's few hundred sources apart.
@@ -137,13 +137,13 @@ impl Bases {
         place.expect("the semaphore is never closed")
     }
 
-    /// What the volume has.
+    /// What the volume has, or the filesystem that its file is in, whichever is less.
     ///
     /// # Errors
     /// [`BaseError::Volume`].
     pub fn disk(&self) -> Result<DiskBudget, BaseError> {
         Ok(DiskBudget {
-            free: free_space(&self.machine().layout.volume())?,
+            free: writable_space(&self.machine().layout.volume())?,
             floor: self.machine().limits.free_floor_bytes,
         })
     }
@@ -344,17 +344,13 @@ impl Bases {
     ) -> Result<FreshSnapshot, BaseError> {
         let machine = &self.0.machine;
         let name = self.next_name(key);
-        let keep = |source| BaseError::Keep {
-            name: name.clone(),
-            source,
-        };
         // A base that was never journaled may lie there from before a crash.
         let last = machine.layout.snapshot(&name);
         remove_tree(&last)?;
         // A name of its own: what a copy before this one left may still be being cleared.
         let making = Making::begin(machine, BaseName::random().as_str()).await?;
         let data = making.directory.join("data");
-        machine.volume.make_data(&data)?;
+        make_data(machine, data.clone()).await?;
         let request = CopyRequest {
             access,
             copy: &spec.copy,
@@ -380,9 +376,7 @@ impl Bases {
                 return Err(BaseError::Copy(Box::new(error)));
             }
         };
-        let sealed = tokio::task::spawn_blocking(move || seal(&data)).await;
-        sealed.map_err(|error| keep(std::io::Error::other(error)))??;
-        place(&making.directory, &last).map_err(keep)?;
+        finish(&name, &making, last).await?;
         let record = SnapshotRecord {
             name: name.clone(),
             copied,
@@ -392,6 +386,30 @@ impl Bases {
         };
         self.publish(record, Freshness::Copied).await
     }
+}
+
+/// Makes a data directory on a thread that may block.
+///
+/// # Errors
+/// [`VolumeError`].
+pub async fn make_data(machine: &Machine, data: PathBuf) -> Result<(), VolumeError> {
+    let volume = Arc::clone(&machine.volume);
+    let made = tokio::task::spawn_blocking(move || volume.make_data(&data)).await;
+    made.expect("making a directory does not panic")
+}
+
+/// Seals a snapshot that is whole and gives it its place, on a thread that may block.
+async fn finish(name: &SnapshotName, making: &Making, last: PathBuf) -> Result<(), BaseError> {
+    let directory = making.directory.clone();
+    let placed = tokio::task::spawn_blocking(move || {
+        seal(&directory.join("data"))?;
+        Ok::<_, VolumeError>(place(&directory, &last))
+    });
+    let placed = placed.await.expect("work on files does not panic")?;
+    placed.map_err(|source| BaseError::Keep {
+        name: name.clone(),
+        source,
+    })
 }
 
 /// Gives what is whole its final name, which is as much of it as the bytes are: it is on the disk when this returns.

@@ -257,9 +257,11 @@ impl Registry {
         let mut view = handle.view_rx.borrow().clone();
         view.connections = handle.counts.active();
         view.connections_total = handle.counts.total();
-        if let Some(clone) = &*handle.clone_rx.borrow() {
+        // Not borrowed while files are counted: whoever publishes would wait, and with him the whole engine.
+        let clone = handle.clone_rx.borrow().clone();
+        if let Some(clone) = clone {
             let machine = &self.shared.machine;
-            let data = machine.layout.clone_dir(clone).join("data");
+            let data = machine.layout.clone_dir(&clone).join("data");
             let usage = machine.usages.of(&data, machine.clock.now());
             view.disk_bytes = Some(usage.own);
             view.shared_bytes = Some(usage.shared);

@@ -20,7 +20,7 @@ use crate::clone::{self, CloneError, CloneName, ServerImage};
 use crate::pool::Order;
 use crate::pool::followers::Caught;
 use crate::postgres::server::Server;
-use crate::volume::free_space;
+use crate::volume::writable_space;
 
 /// How long a server that ended, or did not start, rests before its next start, by how often that was in a row.
 const RESTART_PAUSES: [Duration; RESTARTS_MAX as usize] = [
@@ -260,7 +260,7 @@ async fn pause_before(restarts: u32, shared: &Shared) {
     };
     tokio::time::sleep(*pause).await;
     let volume = shared.machine.layout.volume();
-    let lacks_room = || free_space(&volume).is_ok_and(|free| free < START_ROOM);
+    let lacks_room = || writable_space(&volume).is_ok_and(|free| free < START_ROOM);
     if lacks_room() {
         tracing::warn!(volume = %volume.display(), "a branch waits for room to start its server");
     }

@@ -132,3 +132,22 @@ async fn garbage_ends_the_connection() {
     }
     assert_eq!(behind.door.counts().total(), 0);
 }
+
+#[test]
+fn a_client_that_is_on_its_way_when_the_door_goes_keeps_nobody_else_from_ending() {
+    let (ended_tx, ended) = std::sync::mpsc::channel();
+    // On a thread of its own: what never waits cannot be interrupted.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let reached = runtime.unwrap().block_on(async {
+            let (behind_tx, mut behind_rx) = watch::channel(Behind::Open("/nowhere".into()));
+            drop(behind_tx);
+            let counts = Counts::default();
+            let reached = reach(&mut behind_rx, &counts, false).await;
+            reached.map(drop).map_err(|error| error.kind())
+        });
+        let _ = ended_tx.send(reached);
+    });
+    let reached = ended.recv_timeout(Duration::from_secs(10));
+    assert_eq!(reached, Ok(Err(io::ErrorKind::ConnectionAborted)));
+}

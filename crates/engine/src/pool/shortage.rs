@@ -5,7 +5,7 @@
 use model::ByteSize;
 
 use crate::machine::Machine;
-use crate::volume::free_space;
+use crate::volume::writable_space;
 
 /// Memory that a warm clone takes: 4.4 MB proportional, about 10 MB of what is available, both measured.
 const CLONE_MEMORY: ByteSize = ByteSize(16 << 20);
@@ -34,7 +34,7 @@ pub(super) fn may_keep(machine: &Machine) -> bool {
 /// Whether somebody may have what was kept warm: a branch writes, which below the floor is refused with the numbers.
 pub(super) fn may_hand_out(machine: &Machine) -> bool {
     let floor = machine.limits.free_floor_bytes;
-    free_space(&machine.layout.volume()).is_ok_and(|free| free >= floor)
+    writable_space(&machine.layout.volume()).is_ok_and(|free| free >= floor)
 }
 
 /// Whether a clone of a snapshot of `size` may be made before anybody asks for it.
@@ -66,7 +66,8 @@ fn has_memory(machine: &Machine, wanted: ByteSize) -> bool {
 /// Twice the floor, so that a request never finds the last room taken by what nobody asked for.
 fn has_space(machine: &Machine, wanted: ByteSize) -> bool {
     let floor = machine.limits.free_floor_bytes.0.saturating_mul(2);
-    free_space(&machine.layout.volume()).is_ok_and(|free| free.0 >= floor.saturating_add(wanted.0))
+    writable_space(&machine.layout.volume())
+        .is_ok_and(|free| free.0 >= floor.saturating_add(wanted.0))
 }
 
 #[cfg(test)]

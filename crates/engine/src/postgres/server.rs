@@ -38,7 +38,7 @@ pub use self::confine::{ConfineError, check_confinement};
 use self::gate::Gate;
 use super::account::ServerAccount;
 use super::binaries::Installation;
-use super::settings::{Purpose, ServerSettings, SettingsError};
+use super::settings::{Purpose, ServerSettings, SettingsError, socket_path};
 use crate::volume::{DataDir, Prepared, StartFailure, VolumeError};
 
 /// How long a server may take until it is ready: tens of milliseconds are usual, and a first start after a crash of the
@@ -251,7 +251,7 @@ pub async fn start(launch: &Launch<'_>) -> Result<Server, StartError> {
         source,
     })?;
     let files = prepared.files();
-    clear_pid_file(&home, files)?;
+    clear_lock_files(&home, files, &launch.settings.socket_dir)?;
     let major = launch.installation.major;
     let written = launch.settings.write(files, major, launch.account);
     written.map_err(|source| StartError::Settings {
@@ -519,8 +519,9 @@ async fn see_off(server: Server) {
     }
 }
 
-/// Removes the pid file of a server that is gone, which would be taken for the new one's.
-fn clear_pid_file(home: &DataDir, files: &Path) -> Result<(), StartError> {
+/// Removes what a server that is gone has left: its pid file, which would be taken for the new one's, and its socket's
+/// lock, which counts for as long as nobody has reaped it. The socket's directory is this data directory's alone.
+fn clear_lock_files(home: &DataDir, files: &Path, socket_dir: &Path) -> Result<(), StartError> {
     let found = pid_file::read(&home.written()).pid;
     if let Some(pid) = found.filter(|pid| processes::is_server_of(*pid, home)) {
         return Err(StartError::Running {
@@ -528,12 +529,17 @@ fn clear_pid_file(home: &DataDir, files: &Path) -> Result<(), StartError> {
             pid: number(pid),
         });
     }
-    let path = files.join(pid_file::NAME);
-    match fs::remove_file(&path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(StartError::File { path, source }),
+    let mut lock = socket_path(socket_dir).into_os_string();
+    lock.push(".lock");
+    for path in [files.join(pid_file::NAME), lock.into()] {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StartError::File { path, source });
+            }
+            Ok(()) | Err(_) => {}
+        }
     }
+    Ok(())
 }
 
 fn spawn(

@@ -89,11 +89,19 @@ pub fn room(path: &Path) -> Result<Room, VolumeError> {
     Ok(Room { places })
 }
 
-/// Free space for an ordinary account on the filesystem of `path`.
+/// What may be written at `path` before that filesystem is full, or the one below it.
+///
+/// # Errors
+/// [`VolumeError::File`].
+pub fn writable_space(path: &Path) -> Result<ByteSize, VolumeError> {
+    Ok(room(path)?.tightest().free)
+}
+
+/// Free space for an ordinary account on the filesystem of `path` itself.
 ///
 /// # Errors
 /// [`VolumeError::File`] from statvfs(3).
-pub fn free_space(path: &Path) -> Result<ByteSize, VolumeError> {
+pub(super) fn free_space(path: &Path) -> Result<ByteSize, VolumeError> {
     let stat = rustix::fs::statvfs(path)
         .map_err(|errno| cannot("ask for the free space of", path)(errno.into()))?;
     Ok(ByteSize(stat.f_bavail.saturating_mul(stat.f_frsize)))

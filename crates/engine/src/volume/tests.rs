@@ -19,6 +19,7 @@ use model::ByteSize;
 use model::chain;
 
 use super::probe::try_kind;
+use super::space::free_space;
 use super::*;
 
 /// Names the directories that the suite without root works in: `NAME=PATH`, by colons.

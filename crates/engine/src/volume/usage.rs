@@ -101,10 +101,21 @@ impl Usages {
     }
 }
 
-/// What the files below `path` take on disk, shared blocks counted in full: the size of a copy.
+/// What the files below `path` take on disk, shared blocks counted in full: the size of a copy, all of whose files are
+/// counted, however many.
 pub fn disk_usage(path: &Path) -> ByteSize {
-    let counted = Count::new(Extents::Ignored).tree(path);
+    let mut all = Count {
+        extents: Extents::Ignored,
+        files_left: usize::MAX,
+    };
+    let counted = all.tree(path);
     ByteSize(counted.own.0 + counted.shared.0)
+}
+
+/// [`disk_usage`] on a thread that may block.
+pub async fn measure(path: PathBuf) -> ByteSize {
+    let measured = tokio::task::spawn_blocking(move || disk_usage(&path)).await;
+    measured.expect("measuring does not panic")
 }
 
 /// What the files below `path` take. Files that vanish meanwhile, or cannot be read, count nothing or as their own.

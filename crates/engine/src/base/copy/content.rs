@@ -1,13 +1,14 @@
 //! Structure and rows of a source, within the snapshot of one session.
 //!
 //! ```text
-//!   whole     pg_dump ──▶ before rows ─┬────────── large objects ──────────┬─▶ after rows, by several sessions
-//!                                      └─ bulk: rows by several connections ┘     (late)
-//!                                         then where sequences stand        then materialized views
-//!   selected  pg_dump before rows ─▶ rows, through filters ─▶ pg_dump after rows
+//!   whole     pg_dump ──▶ before rows ─┬────────── large objects ──────────┬─▶ read ─▶ after rows, by several sessions
+//!                                      └─ bulk: rows by several connections ┘           (late)
+//!                                         then where sequences stand              then materialized views
+//!   selected  pg_dump before rows ─▶ rows, through filters ─▶ pg_dump after rows ─▶ read
 //! ```
 //!
-//! Owns which way a copy takes and that all of it is of one moment. Leaves each step to its file.
+//! Owns which way a copy takes, that all of it is of one moment, and that the source is let go once it is read: what takes
+//! long after that, indexes above all, holds neither its locks nor its snapshot. Leaves each step to its file.
 
 use std::sync::Arc;
 
@@ -18,36 +19,67 @@ use super::bulk::{self, BulkTable, Origin};
 use super::cluster::Cluster;
 use super::dump::{Dump, Order, Part};
 use super::error::CopyError;
+use super::late::{self, Late};
 use super::load::{Leniency, LoadError, Loader};
 use super::pace::Pace;
 use super::plan::Plan;
 use super::progress::Progress;
-use super::{CopyRequest, late, rows, views};
+use super::{CopyRequest, rows, views};
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::{ConnInfo, Peer, Session, conninfo};
 use crate::source::{SourceError, row};
 
 /// What is copied, from where and to where.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Content<'a> {
+pub(super) struct Content<'s, 'a> {
     pub(super) request: &'a CopyRequest<'a>,
     pub(super) plan: &'a Plan<'a>,
     /// The session on the source whose transaction it is.
-    pub(super) source: &'a Session,
+    pub(super) source: &'s Session,
     pub(super) cluster: &'a Cluster<'a>,
     /// A session in the database.
     pub(super) base: &'a Session,
 }
 
-impl Content<'_> {
-    /// Copies it; what the base has otherwise goes to `notes`.
-    pub(super) async fn copy(
-        &self,
+/// What is read, and yet to be made of it.
+pub(super) struct Unfinished<'a> {
+    cluster: &'a Cluster<'a>,
+    plan: &'a Plan<'a>,
+    base: &'a Session,
+    loader: Loader<'a>,
+    statements: Vec<Late>,
+    views: Vec<String>,
+}
+
+impl Unfinished<'_> {
+    /// Makes it; what the base has otherwise goes to `notes`.
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub(super) async fn finish(
+        mut self,
         notes: &mut Vec<String>,
         progress: &Progress<'_>,
     ) -> Result<(), CopyError> {
+        progress.phase(CopyPhase::Indexing);
+        late::run(self.statements, &mut self.loader, self.cluster, self.plan).await?;
+        views::refresh(self.base, self.views).await?;
+        notes.append(&mut self.loader.notes);
+        Ok(())
+    }
+}
+
+impl<'a> Content<'_, 'a> {
+    /// Reads it; the source is needed no more afterwards. None where only what a cluster has is wanted.
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub(super) async fn read(
+        &self,
+        progress: &Progress<'_>,
+    ) -> Result<Option<Unfinished<'a>>, CopyError> {
         let Some(dumper) = self.plan.dumper else {
-            return Ok(());
+            return Ok(None);
         };
         rows::hold(self.source, &self.plan.tables).await?;
         let snapshot = row(self.source, "snapshot", "SELECT pg_export_snapshot()")
@@ -65,9 +97,11 @@ impl Content<'_> {
         );
         let connection = self.connection()?;
         let order = self.order(dumper, &connection, &snapshot);
+        let mut views = Vec::new();
         if mode != CopyMode::All {
             self.copy_selected(&order, &mut loader, progress).await?;
         } else if bulk::suits(self.request, self.plan) {
+            views = views::find(self.source, self.plan).await?;
             self.copy_whole(&order, &mut loader, progress).await?;
         } else if !self.plan.between.takes_options() {
             // Money is written as a setting has it, which pg_dump's own session would lack.
@@ -78,8 +112,14 @@ impl Content<'_> {
             let begun = rows::unchanged(self.source, &condition);
             load_part(order.start(Part::Whole)?, &mut loader, progress, begun).await?;
         }
-        notes.append(&mut loader.notes);
-        Ok(())
+        Ok(Some(Unfinished {
+            cluster: self.cluster,
+            plan: self.plan,
+            base: self.base,
+            statements: loader.take_late(),
+            loader,
+            views,
+        }))
     }
 
     fn order<'b>(
@@ -121,7 +161,6 @@ impl Content<'_> {
         loader: &mut Loader<'_>,
         progress: &Progress<'_>,
     ) -> Result<(), CopyError> {
-        let views = views::find(self.source, self.plan).await?;
         let pace = loader.pace();
         let may_begin = loader.set_aside();
         let (held_tx, held) = tokio::sync::oneshot::channel();
@@ -147,11 +186,7 @@ impl Content<'_> {
         };
         let dump = order.start(Part::WithoutRows)?;
         tokio::try_join!(load_part(dump, loader, progress, begun), rows)?;
-        rows::copy_sequences(self.source, self.base, self.plan).await?;
-        let statements = loader.take_late();
-        late::run(statements, loader, self.cluster, self.plan).await?;
-        progress.phase(CopyPhase::Indexing);
-        views::refresh(self.base, views).await
+        rows::copy_sequences(self.source, self.base, self.plan).await
     }
 
     /// The tables whose rows come past `pg_dump`, each locked and what the snapshot knows.

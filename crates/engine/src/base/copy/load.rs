@@ -220,15 +220,18 @@ impl<'a> Loader<'a> {
     async fn take(&mut self, piece: Piece, progress: &Progress<'_>) -> Result<(), CopyError> {
         match piece {
             Piece::Statement { text, entry } => {
-                if self.entry != entry {
+                let is_another = self.entry != entry;
+                if is_another {
                     self.pass(entry.as_ref()).await?;
-                    announce(entry.as_ref(), progress);
                     self.entry.clone_from(&entry);
                 }
                 let late = Late { text, entry };
                 if let Some(kept) = self.aside.as_mut().and_then(|aside| aside.late.as_mut()) {
                     kept.push(late);
                     return Ok(());
+                }
+                if is_another {
+                    announce(late.entry.as_ref(), progress);
                 }
                 self.add(late).await
             }

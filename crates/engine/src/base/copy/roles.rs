@@ -1,6 +1,6 @@
 //! A source's roles on a base: the statements that make them, in an order that works.
 //!
-//! Owns the statements, and what is said of roles that cannot log in. A provider's own roles become stubs, which own
+//! Owns the statements, those that bring an older copy's roles up to the source's as well, and what is said of roles that cannot log in. A provider's own roles become stubs, which own
 //! and are granted what they own and are granted on the source, but may do nothing by themselves.
 
 use std::collections::BTreeSet;
@@ -25,13 +25,13 @@ const LISTS: [&str; 1] = ["search_path"];
 
 /// Roles that log in, by whether their passwords came along.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct LoginRoles {
-    pub(super) with_verifier: Vec<String>,
-    pub(super) without_password: Vec<String>,
+pub(in crate::base) struct LoginRoles {
+    pub(in crate::base) with_verifier: Vec<String>,
+    pub(in crate::base) without_password: Vec<String>,
 }
 
 /// Which login roles can log in on a branch. `known` is the user whose password the URL has.
-pub(super) fn login_roles(roles: &Roles, known: Option<&str>) -> LoginRoles {
+pub(in crate::base) fn login_roles(roles: &Roles, known: Option<&str>) -> LoginRoles {
     let mut found = LoginRoles::default();
     for role in made(roles).filter(|role| role.logs_in && !role.is_providers) {
         if role.verifier.is_some() {
@@ -55,12 +55,13 @@ const CHECKS_GRANTORS: PgMajor = PgMajor(16);
 pub(super) fn create(roles: &Roles, major: PgMajor) -> Vec<String> {
     let mut statements = Vec::new();
     for role in made(roles) {
-        let is_there = role.name == roles.first_superuser;
-        statements.push(make_role(role, is_there));
-        if let Some(comment) = &role.comment {
-            let (name, comment) = (sql::ident(&role.name), sql::literal(comment));
-            statements.push(format!("COMMENT ON ROLE {name} IS {comment}"));
-        }
+        let standing = if role.name == roles.first_superuser {
+            Standing::FirstSuperuser
+        } else {
+            Standing::New
+        };
+        statements.push(make_role(role, standing));
+        statements.extend(comment_on(role));
     }
     let known: BTreeSet<_> = made(roles).map(|role| role.name.as_str()).collect();
     let order = Order {
@@ -72,13 +73,55 @@ pub(super) fn create(roles: &Roles, major: PgMajor) -> Vec<String> {
     statements
 }
 
-/// The first superuser is there already, and stays one: PostgreSQL demands it.
-fn make_role(role: &Role, is_there: bool) -> String {
-    let verb = if is_there { "ALTER" } else { "CREATE" };
+/// Statements that bring the roles of an older copy, which has those of `there`, up to the source's. Their memberships and
+/// settings are as they were: they count as definitions. A role that is gone logs in no more, and keeps what it has.
+pub(in crate::base) fn renew(roles: &Roles, there: &BTreeSet<String>) -> Vec<String> {
+    let mut statements = Vec::new();
+    for role in made(roles) {
+        let standing = if role.name == roles.first_superuser {
+            Standing::FirstSuperuser
+        } else if there.contains(&role.name) {
+            Standing::There
+        } else {
+            Standing::New
+        };
+        statements.push(make_role(role, standing));
+        statements.extend(comment_on(role));
+    }
+    let known: BTreeSet<_> = made(roles).map(|role| role.name.as_str()).collect();
+    let is_gone = |name: &&String| name.as_str() != ADMIN_ROLE && !known.contains(name.as_str());
+    let shut = |name: &String| format!("ALTER ROLE {} WITH NOLOGIN", sql::ident(name));
+    statements.extend(there.iter().filter(is_gone).map(shut));
+    statements
+}
+
+fn comment_on(role: &Role) -> Option<String> {
+    let comment = sql::literal(role.comment.as_ref()?);
+    let name = sql::ident(&role.name);
+    Some(format!("COMMENT ON ROLE {name} IS {comment}"))
+}
+
+/// Whether a role is on the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Not yet.
+    New,
+    /// As an older copy had it.
+    There,
+    /// It came with the base, and stays one: PostgreSQL demands it.
+    FirstSuperuser,
+}
+
+fn make_role(role: &Role, standing: Standing) -> String {
+    let is_first = standing == Standing::FirstSuperuser;
+    let verb = match standing {
+        Standing::New => "CREATE",
+        Standing::There | Standing::FirstSuperuser => "ALTER",
+    };
     let mut statement = format!("{verb} ROLE {} WITH", sql::ident(&role.name));
     let may = |is: bool| is && !role.is_providers;
     for (is, word) in [
-        (may(role.is_superuser) || is_there, "SUPERUSER"),
+        (may(role.is_superuser) || is_first, "SUPERUSER"),
         (role.inherits, "INHERIT"),
         (may(role.creates_roles), "CREATEROLE"),
         (may(role.creates_databases), "CREATEDB"),
@@ -89,11 +132,13 @@ fn make_role(role: &Role, is_there: bool) -> String {
         let no = if is { "" } else { "NO" };
         write!(statement, " {no}{word}").expect("a String takes any text");
     }
-    if role.connection_limit >= 0 {
+    if role.connection_limit >= 0 || standing == Standing::There {
         write!(statement, " CONNECTION LIMIT {}", role.connection_limit)
             .expect("a String takes any text");
     }
-    if let Some(until) = &role.valid_until {
+    let until = role.valid_until.as_deref();
+    let until = until.or((standing == Standing::There).then_some("infinity"));
+    if let Some(until) = until {
         write!(statement, " VALID UNTIL {}", sql::literal(until)).expect("a String takes any text");
     }
     match role.verifier.as_ref().filter(|_| may(true)) {
@@ -102,7 +147,7 @@ fn make_role(role: &Role, is_there: bool) -> String {
             write!(statement, " PASSWORD {verifier}").expect("a String takes any text");
         }
         // `initdb` gave it one of ours.
-        None if is_there => statement.push_str(" PASSWORD NULL"),
+        None if is_first => statement.push_str(" PASSWORD NULL"),
         None => {}
     }
     statement
@@ -317,6 +362,31 @@ mod tests {
                 "CREATE ROLE \"App \"\"1\"\"\" WITH NOSUPERUSER INHERIT NOCREATEROLE CREATEDB LOGIN NOREPLICATION \
                  NOBYPASSRLS CONNECTION LIMIT 3 VALID UNTIL '2030-01-01 00:00:00+00' PASSWORD 'md5abc'",
                 "COMMENT ON ROLE \"App \"\"1\"\"\" IS 'it''s mine'",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_an_older_copy_has_of_roles_becomes_the_sources() {
+        let new = Role {
+            valid_until: Some("2030-01-01 00:00:00+00".to_owned()),
+            ..role("new")
+        };
+        let old = Role {
+            verifier: Some(Secret::new("md5abc")),
+            comment: Some("rotated".to_owned()),
+            ..role("old")
+        };
+        let there = ["old", "gone", ADMIN_ROLE].map(str::to_owned).into();
+        assert_eq!(
+            renew(&roles(vec![new, old], Vec::new()), &there),
+            [
+                "CREATE ROLE \"new\" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS \
+                 VALID UNTIL '2030-01-01 00:00:00+00'",
+                "ALTER ROLE \"old\" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS \
+                 CONNECTION LIMIT -1 VALID UNTIL 'infinity' PASSWORD 'md5abc'",
+                "COMMENT ON ROLE \"old\" IS 'rotated'",
+                "ALTER ROLE \"gone\" WITH NOLOGIN",
             ]
         );
     }

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::postgres::connect::Session;
 use crate::source::{SourceError, row};
 
-/// The number; equal ones mean the same definitions, those of roles and other databases aside.
+/// The number; equal ones mean the same definitions, those of other databases aside, and what roles are: those that come and
+/// go (credentials by the hour) are brought up to the source's with each snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint(String);
 
 /// Catalogues of definitions that every user may read, each row of which is written by a definition alone.
-const PLAIN: [&str; 32] = [
+const PLAIN: [&str; 34] = [
     "pg_aggregate",
     "pg_am",
     "pg_amop",
@@ -25,6 +26,7 @@ const PLAIN: [&str; 32] = [
     "pg_collation",
     "pg_conversion",
     "pg_default_acl",
+    "pg_description",
     "pg_enum",
     "pg_event_trigger",
     "pg_extension",
@@ -36,6 +38,7 @@ const PLAIN: [&str; 32] = [
     "pg_opclass",
     "pg_operator",
     "pg_opfamily",
+    "pg_parameter_acl",
     "pg_publication",
     "pg_publication_namespace",
     "pg_publication_rel",
@@ -82,6 +85,10 @@ fn query() -> String {
     let mut parts = vec![format!(
         "SELECT 'pg_class', {HASH}(ROW({RELATION})::text, 0)) FROM pg_class c WHERE c.relpersistence <> 't'"
     )];
+    parts.push(format!(
+        "SELECT 'pg_database', {HASH}(ROW(d.datdba, d.datacl::text)::text, 0)) FROM pg_database d \
+         WHERE d.datname = pg_catalog.current_database()"
+    ));
     parts.push(format!(
         "SELECT 'pg_namespace', {HASH}(t.xmin::text || ':' || t.oid, 0)) FROM pg_namespace t \
          WHERE t.nspname !~ '^pg_(toast_)?temp_'"

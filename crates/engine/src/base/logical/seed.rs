@@ -167,13 +167,13 @@ pub async fn seed(
     let installation = programs(&host.installations, major);
     let installation = installation.ok_or(SeedError::NoPrograms { major })?;
     let fingerprint = read_fingerprint(upstream).await?;
-    let made = slot::make(&fit.reach, installation, request.slot).await?;
+    let exported = slot::make(&fit.reach, installation, request.slot).await?;
     let copied = copy(
         &CopyRequest {
             access: &upstream.access,
             copy: &CopySpec::all(),
             version: None,
-            within: Some(&made.snapshot),
+            within: Some(&exported),
             directory: &place.directory,
             socket_dir: &place.socket_dir,
             installations: &host.installations,
@@ -190,7 +190,6 @@ pub async fn seed(
     )
     .await
     .map_err(Box::new)?;
-    drop(made);
     if read_fingerprint(upstream).await? != fingerprint {
         return Err(SeedError::Changed);
     }

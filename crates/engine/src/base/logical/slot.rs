@@ -15,11 +15,10 @@ use std::time::Duration;
 use model::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::Child;
 use tokio_postgres::error::SqlState;
 
 use super::reach::{Reach, last_line};
-use crate::base::lsn::Lsn;
+use crate::base::copy::Exported;
 use crate::catalogue::Record;
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::{ConnectError, Session};
@@ -63,6 +62,9 @@ pub enum SlotError {
     /// It could not be asked.
     #[error("cannot ask the source for the slot")]
     Source(#[from] SourceError),
+    /// It does not answer.
+    #[error("the source did not answer within {} s", 2 * DROP_TIME_MAX.as_secs())]
+    Silent,
     /// It would not drop it.
     #[error("cannot drop the slot {name}")]
     Drop {
@@ -98,17 +100,7 @@ pub fn new_name() -> String {
     format!("{PREFIX}{:016x}", rand::random::<u64>())
 }
 
-/// A slot that was just made, and its snapshot for as long as this lives.
-#[derive(Debug)]
-pub struct Made {
-    /// The snapshot's name, for `SET TRANSACTION SNAPSHOT`.
-    pub snapshot: String,
-    /// Changes after here come through the slot; those before are in the snapshot.
-    pub consistent: Lsn,
-    _psql: Child,
-}
-
-/// Makes a slot and exports its snapshot.
+/// Makes a slot; gives the snapshot that it begins with: what comes through the slot is what the snapshot lacks.
 ///
 /// # Errors
 /// [`SlotError`]; the slot may then exist.
@@ -116,7 +108,7 @@ pub async fn make(
     reach: &Reach,
     installation: &Installation,
     name: &str,
-) -> Result<Made, SlotError> {
+) -> Result<Exported, SlotError> {
     let mut command = reach.psql(installation);
     command.stdin(std::process::Stdio::piped());
     let mut psql = command.spawn().map_err(SlotError::Run)?;
@@ -137,7 +129,7 @@ pub async fn make(
     let line = answered
         .map_err(|_| SlotError::TimedOut)?
         .map_err(SlotError::Run)?;
-    let Some((consistent, snapshot)) = read_answer(&line) else {
+    let Some(snapshot) = read_answer(&line) else {
         let mut said = Vec::new();
         if let Some(stderr) = &mut psql.stderr {
             // psql ends at the first error; what cannot be read is told as nothing.
@@ -148,19 +140,13 @@ pub async fn make(
     };
     // Its end, or its next statement, would end the snapshot.
     psql.stdin = Some(stdin);
-    Ok(Made {
-        snapshot,
-        consistent,
-        _psql: psql,
-    })
+    Ok(Exported::new(snapshot, Box::new(psql)))
 }
 
 /// `name|consistent point|snapshot|plugin`.
-fn read_answer(line: &str) -> Option<(Lsn, String)> {
-    let mut columns = line.trim().split('|').skip(1);
-    let consistent = columns.next()?.parse().ok()?;
-    let snapshot = columns.next()?.to_owned();
-    (!snapshot.is_empty()).then_some((consistent, snapshot))
+fn read_answer(line: &str) -> Option<String> {
+    let snapshot = line.trim().split('|').nth(2)?;
+    (!snapshot.is_empty()).then(|| snapshot.to_owned())
 }
 
 /// How a slot stands.
@@ -233,11 +219,12 @@ pub async fn drop_slot(session: &Session, name: &str) -> Result<(), SlotError> {
         name: name.to_owned(),
         source,
     };
-    match tokio::time::timeout(DROP_TIME_MAX, dropped).await {
-        Ok(dropped) => dropped.map_err(failed),
-        // Once more, for what the source says.
-        Err(_) => session.batch_execute(&drop).await.map_err(failed),
+    if let Ok(dropped) = tokio::time::timeout(DROP_TIME_MAX, dropped).await {
+        return dropped.map_err(failed);
     }
+    // Once more, for what the source says.
+    let dropped = tokio::time::timeout(DROP_TIME_MAX, session.batch_execute(&drop)).await;
+    dropped.map_err(|_| SlotError::Silent)?.map_err(failed)
 }
 
 #[cfg(test)]
@@ -246,10 +233,8 @@ mod tests {
 
     #[test]
     fn the_answer_names_the_snapshot_or_is_a_refusal() {
-        let (consistent, snapshot) =
-            read_answer("bough_1|0/1566D50|00000003-00000002-1|pgoutput\n").unwrap();
-        assert_eq!(consistent.to_string(), "0/1566D50");
-        assert_eq!(snapshot, "00000003-00000002-1");
+        let snapshot = read_answer("bough_1|0/1566D50|00000003-00000002-1|pgoutput\n");
+        assert_eq!(snapshot.as_deref(), Some("00000003-00000002-1"));
         assert_eq!(read_answer("bough_1|0/1566D50||pgoutput\n"), None);
         assert_eq!(read_answer(""), None);
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use model::{ByteSize, Secret};
+use model::Secret;
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
@@ -22,6 +22,7 @@ use super::seed::{Seeded, fingerprint_of};
 use super::subscriber::{SUBSCRIPTION, Subscriber, SubscriberError, WaitError};
 use super::{Host, Place, Upstream};
 use crate::base::copy::CopiedBase;
+use crate::base::copy::roles::{login_roles, renew};
 use crate::base::forgotten::DELETE_JOBS;
 use crate::base::lsn::Lsn;
 use crate::base::moment::{Held, Line, Moment as Standing, SequencesBy};
@@ -33,8 +34,9 @@ use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::server::{Launch, ServerError, StartError, StopMode, Unready, start};
 use crate::postgres::settings::{Purpose, ServerSettings};
 use crate::postgres::sql;
+use crate::source::roles::Roles;
 use crate::source::{SourceError, row, rows};
-use crate::volume::{Cancel, VolumeError, disk_usage};
+use crate::volume::{Cancel, VolumeError, measure};
 
 /// What a clone answers to `SHOW cluster_name` while it is detached.
 const IDENTITY: &str = "bough-snapshot";
@@ -173,12 +175,11 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
         return Err(SnapshotError::Changed);
     }
     let reached = wait(subscriber, &session, &moment, request.wait_max).await?;
-    // Behind the rows: a number that a row has is then behind its sequence.
-    let sequences = read_sequences(&session).await?;
+    let roles = Roles::read(&session).await?;
+    let sequences = clone_stopped(subscriber, place, &session).await?;
     drop(session);
-    clone_stopped(subscriber, place).await?;
-    detach(request, &sequences).await?;
-    let mut snapshot = describe(seeded, place, moment.standing, reached);
+    detach(request, &sequences, &roles).await?;
+    let mut snapshot = describe(request, moment.standing, reached, &roles).await;
     if request.prepare.is_some() {
         // It may have given the role another password.
         snapshot.copied.admits = None;
@@ -187,12 +188,23 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
 }
 
 /// What is known of a snapshot that holds everything of a moment, and of the WAL what was `reached`.
-fn describe(seeded: &Seeded, place: &Place, standing: Standing, reached: Lsn) -> Snapshot {
+async fn describe(
+    request: &SnapshotRequest<'_>,
+    standing: Standing,
+    reached: Lsn,
+    roles: &Roles,
+) -> Snapshot {
+    let copied = request.subscriber.seeded().copied.clone();
+    let password = request.upstream.access.url.password();
+    let known = password.map(|_| copied.source_user.as_str());
+    let login_roles = login_roles(roles, known);
     let copied = CopiedBase {
         position: standing.position.clone(),
         taken_at: standing.taken_at,
-        size_bytes: ByteSize(disk_usage(&place.data()).0),
-        ..seeded.copied.clone()
+        roles_with_verifier: login_roles.with_verifier,
+        roles_without_password: login_roles.without_password,
+        size_bytes: measure(request.place.data()).await,
+        ..copied
     };
     let held = Held {
         lsn: reached,
@@ -262,6 +274,9 @@ const SEQUENCES: &str = "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c 
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' \
      AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.oid";
 
+/// A cluster's roles, but PostgreSQL's own.
+const OWN_ROLES: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_'";
+
 async fn read_sequences(session: &Session) -> Result<Vec<Sequence>, SourceError> {
     let listed = rows(session, "sequences", SEQUENCES).await?;
     let mut sequences = Vec::new();
@@ -281,10 +296,36 @@ async fn read_sequences(session: &Session) -> Result<Vec<Sequence>, SourceError>
     Ok(sequences)
 }
 
-/// Stops the base cleanly, clones its files, and starts it again whatever became of the clone.
-async fn clone_stopped(subscriber: &Subscriber, place: &Place) -> Result<(), SnapshotError> {
+/// Stops the base cleanly, reads the source's sequences, clones the files, and starts the base again whatever became of
+/// the two.
+async fn clone_stopped(
+    subscriber: &Subscriber,
+    place: &Place,
+    source: &Session,
+) -> Result<Vec<Sequence>, SnapshotError> {
     let _still = subscriber.still.lock().await;
     subscriber.stop(StopMode::Fast).await?;
+    let done = async {
+        // Not before no row arrives any more: a number that a row of the clone has is then behind its sequence.
+        let sequences = sequences_of(subscriber.seeded(), source).await?;
+        clone_files(subscriber, place).await?;
+        Ok(sequences)
+    };
+    let done = done.await;
+    subscriber.restart().await?;
+    done
+}
+
+/// The source's sequences, of the very definitions that the base has.
+async fn sequences_of(seeded: &Seeded, source: &Session) -> Result<Vec<Sequence>, SnapshotError> {
+    let sequences = read_sequences(source).await?;
+    if fingerprint_of(source).await? != seeded.fingerprint {
+        return Err(SnapshotError::Changed);
+    }
+    Ok(sequences)
+}
+
+async fn clone_files(subscriber: &Subscriber, place: &Place) -> Result<(), SnapshotError> {
     let cancel = Arc::new(Cancel::default());
     let clone = Arc::clone(&subscriber.host().clone_live);
     let (from, to) = (subscriber.place().data(), place.data());
@@ -295,7 +336,6 @@ async fn clone_stopped(subscriber: &Subscriber, place: &Place) -> Result<(), Sna
     let guard = CancelOnDrop(cancel);
     let cloned = cloned.await.expect("a clone of files does not panic");
     drop(guard);
-    subscriber.restart().await?;
     Ok(cloned?)
 }
 
@@ -308,10 +348,11 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Makes the clone a database of its own: no subscription, sequences where the source's stand.
+/// Makes the clone a database of its own: no subscription, sequences where the source's stand, its roles as they are.
 async fn detach(
     request: &SnapshotRequest<'_>,
     sequences: &[Sequence],
+    roles: &Roles,
 ) -> Result<(), SnapshotError> {
     let (host, place) = (request.subscriber.host(), request.place);
     let copied = &request.subscriber.seeded().copied;
@@ -336,6 +377,7 @@ async fn detach(
         let set = set.collect::<Vec<_>>().join(", ");
         run(&session, "set sequences", &format!("SELECT {set}")).await?;
     }
+    renew_roles(&session, roles).await?;
     drop(session);
     if let Some(sql) = request.prepare {
         let session = connect_local(&place.socket_dir, database, ADMIN_ROLE, password).await?;
@@ -347,6 +389,16 @@ async fn detach(
         return Err(SnapshotError::NotClean);
     }
     Ok(())
+}
+
+/// A subscription carries no roles: they come, go and change with the source's since the base was seeded.
+async fn renew_roles(session: &Session, source: &Roles) -> Result<(), SnapshotError> {
+    let what = "bring roles up to the source's";
+    let failed = |source| SnapshotError::Detach { what, source };
+    let found = session.query(OWN_ROLES, &[]).await.map_err(failed)?;
+    let there = found.iter().map(|row| row.get(0)).collect();
+    let statements = renew(source, &there);
+    run(session, what, &statements.join("; ")).await
 }
 
 async fn launch(host: &Host, place: &Place, copied: &CopiedBase) -> Result<Unready, SnapshotError> {

@@ -9,8 +9,7 @@
 //! `src/backend/replication/logical/worker.c`). What a worker has only received (`received_lsn`) says nothing.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_postgres::SimpleQueryMessage;
 
+use super::passfile::{remove_passfile, write_passfile};
 use super::reach::Reach;
 use super::seed::Seeded;
 use super::snapshot::ways;
@@ -93,6 +93,23 @@ pub enum SubscriberError {
     Answer(#[from] LsnError),
 }
 
+impl SubscriberError {
+    /// Whether its files seem to be at fault, and not this machine as it is just now.
+    pub fn is_of_files(&self) -> bool {
+        match self {
+            Self::NoSubscription { .. } | Self::Answer(_) => true,
+            Self::Start(error) => matches!(error, StartError::Ended { .. }),
+            Self::Binaries(_)
+            | Self::PasswordFile { .. }
+            | Self::Own(_)
+            | Self::Password
+            | Self::Server(_)
+            | Self::Connect(_)
+            | Self::Ask { .. } => false,
+        }
+    }
+}
+
 /// Why a subscriber does not hold what the source had.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
@@ -159,14 +176,17 @@ struct Running {
     server: Arc<Server>,
     session: Option<Arc<Session>>,
     log_read_to: u64,
+    /// How it reaches its source; none while that is not known.
+    reach: Option<Reach>,
 }
 
 impl Running {
-    fn of(server: Server, place: &Place) -> Self {
+    fn of(server: Server, place: &Place, reach: Option<Reach>) -> Self {
         Self {
             server: Arc::new(server),
             session: None,
             log_read_to: log_length(place),
+            reach,
         }
     }
 }
@@ -188,12 +208,17 @@ impl Subscriber {
         upstream: &Upstream,
     ) -> Result<Self, SubscriberError> {
         if let Some(adopted) = Self::adopt(host.clone(), place.clone(), seeded.clone()).await? {
+            // Told by the engine before how its source is reached.
+            if let Ok(ways) = ways(upstream, &adopted.seeded).await {
+                adopted.running.lock().await.reach = ways.into_iter().next();
+            }
             return Ok(adopted);
         }
         let subscriber = Self {
             running: Mutex::new(Running::of(
                 launch(&host, &place, &seeded).await?.ready(),
                 &place,
+                None,
             )),
             host,
             place,
@@ -223,7 +248,7 @@ impl Subscriber {
             return Ok(None);
         };
         Ok(Some(Self {
-            running: Mutex::new(Running::of(server, &place)),
+            running: Mutex::new(Running::of(server, &place, None)),
             host,
             place,
             seeded,
@@ -364,7 +389,25 @@ impl Subscriber {
         altered.map_err(|source| SubscriberError::Ask {
             what: "tell how the source is reached",
             source,
-        })
+        })?;
+        self.running.lock().await.reach = Some(reach.clone());
+        Ok(())
+    }
+
+    /// Leaves the password of its connection where it reads it, or takes it away: it is read at each connection and needed
+    /// at no other time, and a superuser in a branch may read what the servers' account may.
+    ///
+    /// # Errors
+    /// [`SubscriberError`].
+    pub(super) async fn show_password(&self, is_needed: bool) -> Result<(), SubscriberError> {
+        let running = self.running.lock().await;
+        let is_there = self.place.passfile().exists();
+        match &running.reach {
+            Some(reach) if is_needed && !is_there => write_passfile(&self.host, &self.place, reach),
+            Some(_) if !is_needed && is_there => remove_passfile(&self.place),
+            // What nobody could write again stays.
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Starts it again, whether or not it runs.
@@ -376,6 +419,9 @@ impl Subscriber {
         running.session = None;
         running.server.stop(StopMode::Fast).await?;
         running.log_read_to = log_length(&self.place);
+        if let Some(reach) = &running.reach {
+            write_passfile(&self.host, &self.place, reach)?;
+        }
         let started = launch(&self.host, &self.place, &self.seeded).await?;
         running.server = Arc::new(started.ready());
         Ok(())
@@ -398,6 +444,7 @@ pub(super) struct Started {
     host: Host,
     place: Place,
     seeded: Seeded,
+    reach: Reach,
     server: Unready,
 }
 
@@ -414,6 +461,7 @@ impl Started {
             host,
             place,
             seeded,
+            reach: reach.clone(),
             server,
         })
     }
@@ -426,7 +474,11 @@ impl Started {
     /// Lets it out: from here on it outlives its handle.
     pub(super) fn subscriber(self) -> Subscriber {
         Subscriber {
-            running: Mutex::new(Running::of(self.server.ready(), &self.place)),
+            running: Mutex::new(Running::of(
+                self.server.ready(),
+                &self.place,
+                Some(self.reach),
+            )),
             host: self.host,
             place: self.place,
             seeded: self.seeded,
@@ -458,36 +510,6 @@ async fn launch(host: &Host, place: &Place, seeded: &Seeded) -> Result<Unready, 
     })
     .await?;
     Ok(Unready::new(started))
-}
-
-/// Writes the file that the subscription's connection names, for the servers' account alone; it may exist.
-fn write_passfile(host: &Host, place: &Place, reach: &Reach) -> Result<(), SubscriberError> {
-    let path = place.passfile();
-    let text = match reach.password() {
-        Some(password) if password.reveal().contains(['\n', '\r', '\0']) => {
-            return Err(SubscriberError::Password);
-        }
-        Some(password) => {
-            // Any host, port, database and user (PostgreSQL documentation, section 34.16 "The Password File").
-            let escaped = password.reveal().replace('\\', "\\\\").replace(':', "\\:");
-            format!("*:*:*:*:{escaped}\n")
-        }
-        None => String::new(),
-    };
-    let failed = |source| SubscriberError::PasswordFile {
-        path: path.clone(),
-        source,
-    };
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(&path).map_err(failed)?;
-    // Given away before the password is in it: the server must be able to read what it finds.
-    host.account.own(&path).map_err(SubscriberError::Own)?;
-    file.write_all(text.as_bytes()).map_err(failed)
 }
 
 fn log_length(place: &Place) -> u64 {

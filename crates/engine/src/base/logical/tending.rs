@@ -292,6 +292,7 @@ impl Keeper {
             }
         }
         let progress = sight.progress.filter(|progress| progress.follows);
+        subscriber.show_password(progress.is_none()).await?;
         Ok(match progress {
             Some(progress) => Tended::Following(progress),
             None => self.state.patience.waits(),

@@ -37,7 +37,7 @@ use crate::postgres::server::{Launch, Server, ServerError, StartError, StopMode,
 use crate::postgres::settings::{
     Purpose, SOCKET_PORT, SemanticSettings, ServerSettings, SettingsError,
 };
-use crate::volume::disk_usage;
+use crate::volume::measure;
 
 /// How long a promotion may take: some dozens of milliseconds are usual, with a disk that is busy some hundreds.
 const PROMOTE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -206,10 +206,8 @@ pub async fn make_follower(request: &FollowerRequest<'_>) -> Result<Follower, Fo
     let user_password = request.upstream.access.url.password();
     let user = &seeded.source_user;
     let (wanted, admin_password) = Wanted::new(&seeded.database, user, user_password.as_ref());
-    let data = place.data();
-    let measured = tokio::task::spawn_blocking(move || disk_usage(&data)).await;
     Ok(Follower {
-        size_bytes: measured.expect("measuring does not panic"),
+        size_bytes: measure(place.data()).await,
         host,
         place: place.clone(),
         identity: request.identity.to_owned(),

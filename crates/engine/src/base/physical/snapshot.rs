@@ -28,7 +28,7 @@ use crate::postgres::control_data::{self, ControlDataError};
 use crate::postgres::server::{Launch, ServerError, StartError, StopMode, Unready, start};
 use crate::postgres::settings::{Purpose, SemanticSettings, ServerSettings};
 use crate::source::SourceError;
-use crate::volume::disk_usage;
+use crate::volume::measure;
 
 /// What a copy answers to `SHOW cluster_name` while it is made neutral.
 const IDENTITY: &str = "bough-snapshot";
@@ -151,7 +151,7 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
     let installation = host.installations.server(seeded.major)?;
     let done = recover(request, installation, &wanted).await?;
     let settings = branch_settings(seeded, installation);
-    let size = disk_usage(&place.data());
+    let size = measure(place.data()).await;
     let copied = describe(size, seeded, &held, done, settings, admin_password);
     Ok(Snapshot { copied, held })
 }

@@ -84,6 +84,23 @@ pub enum StandbyError {
     },
 }
 
+impl StandbyError {
+    /// Whether its files seem to be at fault, and not this machine as it is just now.
+    pub fn is_of_files(&self) -> bool {
+        match self {
+            Self::Limits(_) | Self::Promoted { .. } | Self::Answer(_) => true,
+            Self::Start(error) => matches!(error, StartError::Ended { .. }),
+            Self::Binaries(_)
+            | Self::Reach(_)
+            | Self::NoWay
+            | Self::Server(_)
+            | Self::Settings(_)
+            | Self::Connect(_)
+            | Self::Ask { .. } => false,
+        }
+    }
+}
+
 /// A standby; dropping it leaves its server running.
 #[derive(Debug)]
 pub struct Standby {

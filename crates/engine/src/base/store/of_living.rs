@@ -16,7 +16,7 @@ use crate::base::moment::{Line, Moment};
 use crate::base::physical::Place;
 use crate::branch::record::Spec;
 use crate::named_sources::Meant;
-use crate::volume::{room, seal};
+use crate::volume::room;
 
 /// Of a base that follows, what a request gets.
 #[derive(Debug)]
@@ -153,10 +153,6 @@ impl Bases {
         let machine = self.machine();
         self.check_room(living.base.size())?;
         let name = self.next_name(key);
-        let keep = |source| BaseError::Keep {
-            name: name.clone(),
-            source,
-        };
         let last = machine.layout.snapshot(&name);
         crate::volume::remove_tree(&last)?;
         // A name of its own: what one before this left may still be being cleared.
@@ -177,10 +173,7 @@ impl Bases {
                 return Err(BaseError::Snapshot(Box::new(error)));
             }
         };
-        let data = place.data();
-        let sealed = tokio::task::spawn_blocking(move || seal(&data)).await;
-        sealed.map_err(|error| keep(std::io::Error::other(error)))??;
-        super::place(&making.directory, &last).map_err(keep)?;
+        super::finish(&name, &making, last).await?;
         let took_ms = machine.clock.now().duration_since(begun).as_millis();
         tracing::info!(snapshot = %name, base = %living.name, took_ms, "took a snapshot");
         let record = SnapshotRecord {

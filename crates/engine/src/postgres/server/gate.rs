@@ -9,6 +9,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -21,6 +22,12 @@ use super::watched;
 const GROUP: u8 = b'!';
 const RECEIVE: Opcode = opcode::read_write::<libc::seccomp_notif>(GROUP, 0);
 const ANSWER: Opcode = opcode::read_write::<libc::seccomp_notif_resp>(GROUP, 1);
+
+/// A look that waits for nothing.
+const NOW: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// An open gate. Dropping it closes it soon; [`Gate::close`] says when.
 #[derive(Debug)]
@@ -58,6 +65,14 @@ impl Drop for Gate {
 async fn answer(listener: &AsyncFd<OwnedFd>) -> io::Result<()> {
     loop {
         let mut guard = listener.readable().await?;
+        // Readable or closed; before 6.11 a kernel asked for a question once nobody is left to put one never returns.
+        if !has_question(listener.get_ref())? {
+            if guard.ready().is_read_closed() {
+                return Ok(());
+            }
+            guard.clear_ready();
+            continue;
+        }
         match receive_question(listener.get_ref()) {
             Ok(id) => let_go_on(listener.get_ref(), id)?,
             Err(Errno::NOENT | Errno::INTR) if guard.ready().is_read_closed() => return Ok(()),
@@ -67,6 +82,13 @@ async fn answer(listener: &AsyncFd<OwnedFd>) -> io::Result<()> {
         }
         guard.clear_ready();
     }
+}
+
+/// Whether a question waits (`seccomp_unotify(2)`: POLLIN, and POLLHUP alone once no process has the filter).
+fn has_question(listener: &OwnedFd) -> io::Result<bool> {
+    let mut polled = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut polled, Some(&NOW))?;
+    Ok(polled[0].revents().contains(PollFlags::IN))
 }
 
 #[expect(unsafe_code, reason = "seccomp's ioctls are in no crate")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fixtures::{Options, TestPostgres};
+use model::engine_api::{CopyPhase, CopyProgress};
 use model::{CopyMode, CopySpec, TableFilter};
 
 use super::exact::{assert_same, fill};
@@ -220,4 +221,40 @@ fn watch(secret: &str, dump: &str, stop: &AtomicBool) -> Seen {
         }
     }
     seen
+}
+
+#[tokio::test]
+async fn nothing_of_the_source_is_locked_while_indexes_are_built_here() {
+    let source = crate::stage::source(16);
+    // Its index takes two seconds here; there it was made of an empty table.
+    source
+        .execute(
+            "postgres",
+            "CREATE TABLE slow (id int); \
+             CREATE FUNCTION slowly(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT pg_sleep(1); SELECT $1'; \
+             CREATE INDEX ON slow (slowly(id)); INSERT INTO slow VALUES (1), (2)",
+        )
+        .unwrap();
+    let stage = Stage::new().await;
+    let mut phases = stage.progress.subscribe();
+    let url = source.superuser_url("postgres");
+    let access = access(&url);
+    let spec = CopySpec::all();
+    let mut copied = std::pin::pin!(stage.copy(&access, &spec));
+    let truncated = async {
+        let is_indexing = |seen: &Option<CopyProgress>| {
+            seen.as_ref()
+                .is_some_and(|seen| seen.phase == CopyPhase::Indexing)
+        };
+        let seen = phases.wait_for(is_indexing).await;
+        drop(seen.expect("a copy says where it is"));
+        let truncate = "SET lock_timeout = '500ms'; TRUNCATE slow";
+        tokio::task::spawn_blocking(move || fixtures::sql::execute(&url, truncate)).await
+    };
+    let truncated = tokio::select! {
+        truncated = truncated => truncated,
+        copied = &mut copied => panic!("the index was there already: {copied:?}"),
+    };
+    truncated.unwrap().expect("no lock of ours is left");
+    copied.await.unwrap();
 }

@@ -100,6 +100,57 @@ async fn a_row_that_was_committed_right_before_is_there_while_others_write() {
 }
 
 #[tokio::test]
+async fn a_branchs_numbers_go_on_behind_its_rows_while_others_write() {
+    let source = source(16);
+    // So many that reading them takes a while, the busy one among the first.
+    let many = "DO $$ BEGIN FOR n IN 1..2000 LOOP EXECUTE format('CREATE SEQUENCE many_%s', n); END LOOP; END $$";
+    source.execute("shop", many).unwrap();
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write_on(&source, &stop);
+    for round in 0..3 {
+        let branch = ground.branch(&subscriber, &format!("b{round}")).await;
+        let mine = "WITH made AS (INSERT INTO item (name) SELECT 'mine' FROM generate_series(1, 100) RETURNING id) \
+             SELECT count(*) FROM made";
+        assert_eq!(branch.value(mine).await, "100", "round {round}");
+        branch.stop().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
+async fn roles_that_came_changed_and_went_since_are_so_on_the_next_branch() {
+    let source = source(16);
+    source
+        .execute(
+            "shop",
+            "CREATE ROLE old LOGIN PASSWORD 'a'; CREATE ROLE gone LOGIN PASSWORD 'b'",
+        )
+        .unwrap();
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    source
+        .execute(
+            "shop",
+            "CREATE ROLE new LOGIN PASSWORD 'c' VALID UNTIL '2040-01-01 00:00:00+00'; \
+             ALTER ROLE old PASSWORD 'd' CREATEDB; DROP ROLE gone",
+        )
+        .unwrap();
+    let branch = ground.branch(&subscriber, "one").await;
+    let described = "SELECT string_agg(concat_ws(' ', rolname, rolcanlogin, rolcreatedb, coalesce(rolvaliduntil, 'infinity'), rolpassword), \
+         E'\\n' ORDER BY rolname) FROM pg_authid WHERE rolname IN ('old', 'new')";
+    let there = source.query_value("shop", described).unwrap();
+    assert_eq!(branch.value(described).await, there);
+    let gone = branch.value("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'gone'");
+    assert_eq!(gone.await, "f");
+    branch.stop().await;
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
 async fn an_asynchronous_commit_is_waited_for_as_long_as_the_source_may_take_to_write_it() {
     let source = source(16);
     let ground = Ground::of(&source).await;
