@@ -397,5 +397,24 @@ async fn finish(
             ));
         }
     }
+    grant_parameters(&admin, plan, notes).await
+}
+
+async fn grant_parameters(
+    admin: &Session,
+    plan: &Plan<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(), CopyError> {
+    for right in &plan.roles.parameter_rights {
+        if let Err(source) = admin.batch_execute(&roles::grant_parameter(right)).await {
+            if source.as_db_error().is_none() || error::is_full(&source) {
+                return Err(CopyError::of_base("give rights on settings", source));
+            }
+            let (right, parameter) = (&right.right, &right.parameter);
+            notes.push(format!(
+                "the right {right} on {parameter} is not possible here"
+            ));
+        }
+    }
     Ok(())
 }

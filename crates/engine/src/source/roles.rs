@@ -109,6 +109,19 @@ pub struct DatabaseRight {
     pub is_grantable: bool,
 }
 
+/// A right on a setting that only superusers would have otherwise (15 and newer).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterRight {
+    /// The setting.
+    pub parameter: String,
+    /// Who has it; none: everybody.
+    pub grantee: Option<String>,
+    /// `SET` or `ALTER SYSTEM`.
+    pub right: String,
+    /// Whether it may be passed on.
+    pub is_grantable: bool,
+}
+
 /// The database as an object of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseObject {
@@ -129,6 +142,8 @@ pub struct Roles {
     pub memberships: Vec<Membership>,
     /// What sessions begin with.
     pub settings: Vec<DefaultSetting>,
+    /// Who may set what.
+    pub parameter_rights: Vec<ParameterRight>,
     /// The database.
     pub database: DatabaseObject,
     /// The cluster's first superuser, who owns all that is built in.
@@ -166,6 +181,13 @@ const RIGHTS: &str = "SELECT r.rolname, a.privilege_type, a.is_grantable FROM pg
      CROSS JOIN LATERAL aclexplode(d.datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee \
      WHERE d.datname = current_database() AND (a.grantee = 0 OR r.rolname IS NOT NULL) ORDER BY 1 NULLS FIRST, 2";
 
+/// Before 15 there are none.
+const HAS_PARAMETER_RIGHTS: &str = "SELECT to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL";
+
+const PARAMETER_RIGHTS: &str = "SELECT p.parname, r.rolname, a.privilege_type, a.is_grantable FROM pg_parameter_acl p \
+     CROSS JOIN LATERAL aclexplode(p.paracl) a LEFT JOIN pg_roles r ON r.oid = a.grantee \
+     WHERE (a.grantee = 0 OR r.rolname IS NOT NULL) AND a.grantee <> 10 ORDER BY 1, 2 NULLS FIRST, 3";
+
 impl Roles {
     /// Reads them in the session's transaction.
     ///
@@ -197,6 +219,7 @@ impl Roles {
                 .iter()
                 .map(read_setting)
                 .collect::<Result<_, _>>()?,
+            parameter_rights: read_parameter_rights(session).await?,
             database: read_database(session).await?,
             first_superuser: row(session, "roles", FIRST_SUPERUSER).await?.text(0)?,
             verifiers_readable,
@@ -263,6 +286,23 @@ fn read_setting(row: &Answer) -> Result<DefaultSetting, SourceError> {
         name: row.text(2)?,
         value: row.text(3)?,
     })
+}
+
+async fn read_parameter_rights(session: &Session) -> Result<Vec<ParameterRight>, SourceError> {
+    let what = "rights on settings";
+    if !row(session, what, HAS_PARAMETER_RIGHTS).await?.is(0) {
+        return Ok(Vec::new());
+    }
+    let found = rows(session, what, PARAMETER_RIGHTS).await?;
+    let right = |row: &Answer| {
+        Ok(ParameterRight {
+            parameter: row.text(0)?,
+            grantee: row.get(1).map(str::to_owned),
+            right: row.text(2)?,
+            is_grantable: row.is(3),
+        })
+    };
+    found.iter().map(right).collect()
 }
 
 async fn read_database(session: &Session) -> Result<DatabaseObject, SourceError> {

@@ -10,7 +10,7 @@ use model::PgMajor;
 
 use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::sql;
-use crate::source::roles::{DefaultSetting, Membership, Role, Roles};
+use crate::source::roles::{DefaultSetting, Membership, ParameterRight, Role, Roles};
 
 /// Settings that name what a base does not have: tablespaces, and libraries that would be loaded into every session.
 const LEFT_OUT: [&str; 4] = [
@@ -250,6 +250,22 @@ pub(super) fn set(setting: &DefaultSetting, database: &str) -> Option<String> {
     Some(format!("ALTER {target} SET {name} TO {value}"))
 }
 
+/// A statement that gives a right on a setting.
+pub(super) fn grant_parameter(right: &ParameterRight) -> String {
+    let grantee = right.grantee.as_deref();
+    let grantee = grantee.map_or_else(|| "PUBLIC".to_owned(), sql::ident);
+    let option = if right.is_grantable {
+        " WITH GRANT OPTION"
+    } else {
+        ""
+    };
+    format!(
+        "GRANT {} ON PARAMETER {} TO {grantee}{option}",
+        right.right,
+        setting_name(&right.parameter)
+    )
+}
+
 /// A setting's name, each part of it in quotes.
 fn setting_name(name: &str) -> String {
     let parts: Vec<_> = name.split('.').map(sql::ident).collect();
@@ -286,6 +302,7 @@ mod tests {
             roles,
             memberships,
             settings: Vec::new(),
+            parameter_rights: Vec::new(),
             database: DatabaseObject {
                 owner: "app".to_owned(),
                 comment: None,

@@ -18,6 +18,8 @@ ALTER ROLE analyst IN DATABASE shop SET search_path = reports, "Odd, Name", publ
 ALTER ROLE app SET "app.tenant" = 'a''b\c';
 REVOKE TEMPORARY ON DATABASE shop FROM PUBLIC;
 GRANT CONNECT, TEMPORARY ON DATABASE shop TO reporter WITH GRANT OPTION;
+GRANT SET ON PARAMETER session_replication_role TO app;
+GRANT SET, ALTER SYSTEM ON PARAMETER log_min_duration_statement TO reporter WITH GRANT OPTION;
 -- Who copies: reads everything, is nobody's superuser.
 CREATE ROLE copier LOGIN PASSWORD 'copier secret' BYPASSRLS;
 GRANT pg_read_all_data TO copier;
