@@ -34,7 +34,10 @@ fn hosts_stand_behind_a_wall_with_a_door_to_their_source_which_goes_with_them() 
     );
     ensure!(spec["ingress"].is_null(), "{spec}");
     let ports = json!([
-        {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
+        {"ports": [
+            {"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"},
+            {"port": 5353, "protocol": "UDP"}, {"port": 5353, "protocol": "TCP"},
+        ]},
         {"ports": [{"port": 5432, "protocol": "TCP"}]},
     ]);
     ensure!(spec["egress"] == ports, "{spec}");

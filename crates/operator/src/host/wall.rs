@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use super::Home;
 use crate::step::StepError;
 
-/// Where names are asked for, over both.
-const DNS_PORT: u16 = 53;
+/// Where names are asked for, over both: OpenShift's name servers listen on the second behind their service's first, and
+/// its network looks at a packet after that.
+const DNS_PORTS: [u16; 2] = [53, 5353];
 
 /// What the network policy of hosts keeps off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,9 +120,9 @@ fn build(there: &StatefulSet, source: Option<&SourceSpec>, wall: Wall) -> Option
             let ports: BTreeSet<u16> = source.addresses.iter().map(|it| it.port).collect();
             let port = |protocol: &str, port: u16| json!({"protocol": protocol, "port": port});
             let ports: Vec<Value> = ports.into_iter().map(|it| port("TCP", it)).collect();
-            let names = [port("UDP", DNS_PORT), port("TCP", DNS_PORT)];
+            let names = DNS_PORTS.map(|it| [port("UDP", it), port("TCP", it)]);
             spec["policyTypes"] = json!(["Ingress", "Egress"]);
-            spec["egress"] = json!([{"ports": names}, {"ports": ports}]);
+            spec["egress"] = json!([{"ports": names.concat()}, {"ports": ports}]);
         }
         (Wall::Ingress, _) | (Wall::Both, None) => {}
     }
@@ -209,7 +210,12 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(ports, ["UDP 53", "TCP 53", "TCP 5432", "TCP 6432"]);
+        assert_eq!(
+            ports,
+            [
+                "UDP 53", "TCP 53", "UDP 5353", "TCP 5353", "TCP 5432", "TCP 6432"
+            ]
+        );
         assert!(is_same(&built, &built));
         let other = source(&[5432]);
         let changed = build(&there, Some(&other), Wall::Both).expect("a wall");

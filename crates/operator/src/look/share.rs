@@ -15,7 +15,7 @@ use resources::SOURCE_HOSTS_MAX;
 pub(super) enum Readiness {
     /// It does not answer, and may have what it says of nobody.
     Away,
-    /// It answers, and has no base yet: who asks waits for one.
+    /// It answers, and has no base that follows: who asks waits for one.
     Bare,
     /// It answers, with a base.
     Stocked,

@@ -42,17 +42,18 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    /// Whether a branch may be made of a base that is there, or nobody waits longer for one here than elsewhere.
+    /// Whether a branch may be made of a base that is there, or nobody waits longer for one here than elsewhere. One that
+    /// nothing arrives at waits for its source, which another host may follow.
     pub(crate) fn has_base(&self) -> bool {
         let Self::In(Some(view)) = self else {
             return false;
         };
         let activity = view.base.as_ref().map(|it| it.activity);
         match activity {
-            Some(BaseActivity::Following | BaseActivity::Waiting | BaseActivity::Dumping) => {
-                view.failure.is_none()
+            Some(BaseActivity::Following | BaseActivity::Dumping) => view.failure.is_none(),
+            Some(BaseActivity::Looking | BaseActivity::Seeding | BaseActivity::Waiting) | None => {
+                false
             }
-            Some(BaseActivity::Looking | BaseActivity::Seeding) | None => false,
         }
     }
 
@@ -411,11 +412,13 @@ mod tests {
     fn a_base_that_is_there_is_one_that_branches_are_made_of_at_once() {
         let mut known = kept("0/1", Value::Null);
         assert!(known.has_base());
-        let Kept::In(Some(view)) = &mut known else {
-            panic!("it is known");
-        };
-        view.base.as_mut().expect("a base").activity = BaseActivity::Seeding;
-        assert!(!known.has_base());
+        for activity in [BaseActivity::Seeding, BaseActivity::Waiting] {
+            let Kept::In(Some(view)) = &mut known else {
+                panic!("it is known");
+            };
+            view.base.as_mut().expect("a base").activity = activity;
+            assert!(!known.has_base(), "{activity:?}");
+        }
         for none in [
             Kept::In(None),
             Kept::Starting(String::new()),
