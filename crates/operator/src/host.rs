@@ -21,7 +21,7 @@ pub(crate) use connections::{Laid, REPLICATION_FILE, SOURCE_DIR, URL_FILE, wante
 pub(crate) use engine::{Answering, ask, ask_with, look, unready};
 pub(crate) use presence::{Presence, delete, have};
 pub(crate) use renewal::renew;
-pub(crate) use scale::{count, scale};
+pub(crate) use scale::{Way, count, scale};
 pub use wall::Wall;
 pub(crate) use wall::wall;
 
@@ -181,8 +181,8 @@ pub(crate) fn build(
             // What was renewed holds from the next pod on: nobody's session is cut off for it.
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": labels},
-            // A host that goes has no branches left, and what it has of a source the next one copies again.
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
+            // Whoever else scales it down (a tool that puts namespaces to sleep) finds everything again: `scale`.
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
             "template": {"metadata": {"labels": labels}, "spec": pod},
             "volumeClaimTemplates": [{
                 "metadata": {"name": "data"},

@@ -1,5 +1,6 @@
 //! What a host that is there already takes up with its next pod: this operator's program, another Secret of its source,
-//! a node of its own. What becomes of its volume when it goes it takes up at once.
+//! a node of its own. Whether its volume goes with it is set back once hosts that the
+//! operator let go are gone.
 //!
 //! A pod that runs is left alone, with the sessions on it. Its PostgreSQL image and its volume stay those that it was made
 //! with: branches live on them.
@@ -11,6 +12,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::connections::{self, laid};
+use super::scale::is_shrinking;
 use super::{Home, PROGRAM_CONTAINER};
 use crate::step::StepError;
 
@@ -68,18 +70,20 @@ fn renewal(there: &StatefulSet, today: &StatefulSet) -> Option<Value> {
         spec.persistent_volume_claim_retention_policy.clone()
     };
     // An API server that knows no such policy has none.
-    let keeps_claims = claims(there).is_some_and(|it| Some(it) != claims(today));
+    let drops_claims = claims(there).is_some_and(|it| Some(it) != claims(today));
+    // The volumes of hosts that the operator lets go are let go with their pods.
+    let takes_back = drops_claims && !is_shrinking(there);
     let has_news = changes.as_object().is_some_and(|it| !it.is_empty());
-    if is_lazy && !has_news && !keeps_claims {
+    if is_lazy && !has_news && !takes_back {
         return None;
     }
     // An earlier version's would have its pod replaced at once.
     let strategy = json!({"type": "OnDelete", "rollingUpdate": null});
-    Some(json!({"spec": {
-        "updateStrategy": strategy,
-        "persistentVolumeClaimRetentionPolicy": claims(today),
-        "template": {"spec": changes},
-    }}))
+    let mut spec = json!({"updateStrategy": strategy, "template": {"spec": changes}});
+    if takes_back {
+        spec["persistentVolumeClaimRetentionPolicy"] = json!(claims(today));
+    }
+    Some(json!({"spec": spec}))
 }
 
 fn pod(set: &StatefulSet) -> Option<&PodSpec> {
@@ -142,7 +146,6 @@ mod tests {
             news,
             json!({"spec": {
                 "updateStrategy": {"type": "OnDelete", "rollingUpdate": null},
-                "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
                 "template": {"spec": {"initContainers": [{"name": "program", "image": "bough:2"}]}},
             }})
         );
@@ -167,19 +170,32 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_version_s_host_goes_with_its_volume_and_keeps_off_its_like_from_now_on() {
+    fn an_earlier_version_s_host_keeps_off_its_like_from_now_on() {
         let today = host("bough:1", "postgres", Some(&source("old")));
         let mut there = today.clone();
         let spec = there.spec.as_mut().expect("a spec");
         spec.template.spec.as_mut().expect("a pod").affinity = None;
-        let kept = json!({"whenDeleted": "Delete", "whenScaled": "Retain"});
-        spec.persistent_volume_claim_retention_policy =
-            serde_json::from_value(kept).expect("a policy");
         let news = renewal(&there, &today).expect("news")["spec"].clone();
-        let policy = &news["persistentVolumeClaimRetentionPolicy"];
-        assert_eq!(policy["whenScaled"], "Delete");
+        assert_eq!(news["persistentVolumeClaimRetentionPolicy"], Value::Null);
         let changes = news["template"]["spec"].as_object().expect("an object");
         assert_eq!(changes.keys().collect::<Vec<_>>(), ["affinity"]);
         assert_eq!(renewal(&today, &today), None);
+    }
+    #[test]
+    fn volumes_are_let_go_with_the_pods_of_hosts_that_go_and_kept_from_then_on() {
+        let today = host("bough:1", "postgres", None);
+        let mut there = today.clone();
+        let spec = there.spec.as_mut().expect("a spec");
+        let dropped = json!({"whenDeleted": "Delete", "whenScaled": "Delete"});
+        spec.persistent_volume_claim_retention_policy =
+            serde_json::from_value(dropped).expect("a policy");
+        let pods =
+            |replicas| serde_json::from_value(json!({"replicas": replicas})).expect("a status");
+        there.status = pods(2);
+        assert_eq!(renewal(&there, &today), None, "its second pod is yet to go");
+        there.status = pods(1);
+        let news = renewal(&there, &today).expect("news");
+        let policy = &news["spec"]["persistentVolumeClaimRetentionPolicy"];
+        assert_eq!(policy["whenScaled"], "Retain");
     }
 }

@@ -124,7 +124,7 @@ impl Turn<'_> {
         if least <= count {
             return Ok(Standing::There(count));
         }
-        match host::scale(client, namespace, home, least).await {
+        match host::scale(client, namespace, home, host::Way::Up, least).await {
             Ok(()) => Ok(Standing::There(least)),
             Err(error) => {
                 tell(self.observed, &error);
@@ -256,7 +256,7 @@ impl Turn<'_> {
         for ordinal in stay..there {
             source::release_one(client, namespace, home, ordinal).await?;
         }
-        host::scale(client, namespace, home, stay).await
+        host::scale(client, namespace, home, host::Way::Down, stay).await
     }
 }
 
