@@ -5,14 +5,15 @@ use fixtures::{TestEnv, eventually};
 use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT};
-use crate::operator::{IMAGE, turn};
+use crate::operator::{IMAGE, turn, wait_until_known};
 use crate::taken_away::nothing_is_left;
 
-/// The operator's namespace; gone with this, whatever is in it.
-struct Installed<'a>(&'a Cluster);
+/// What the story installs; gone with this, however far it came: the next story's would meet it.
+struct Installed<'a>(&'a Cluster, &'a TestEnv);
 
 impl Drop for Installed<'_> {
     fn drop(&mut self) {
+        let _uninstalled = operator(self.1, &["uninstall", "--image", IMAGE]);
         let words = [
             "delete",
             "namespace",
@@ -35,7 +36,7 @@ fn an_administrator_installs_watches_and_takes_away_what_makes_branches() -> Res
     let cluster = Cluster::given()?;
     let _turn = turn(&cluster)?;
     let user = cluster.user()?;
-    let _installed = Installed(&cluster);
+    let _installed = Installed(&cluster, &user);
     let install = ["install", "--image", IMAGE];
 
     let (_, told) = operator(&user, &[&install[..], &["--dry-run"]].concat())?;
@@ -68,6 +69,7 @@ fn an_administrator_installs_watches_and_takes_away_what_makes_branches() -> Res
     for it in status()?["operators"].as_array().into_iter().flatten() {
         ensure!(it["namespace"] == "bough-operator", "{it}");
     }
+    wait_until_known(&cluster)?;
     let namespace = cluster.namespace("administrator")?;
     let who = cluster.who()?;
     namespace.create(&json!({

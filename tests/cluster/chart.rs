@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::evictions::{evict, wait_until_back};
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::operator::{IMAGE, NEXT_IMAGE, turn};
+use crate::operator::{IMAGE, NEXT_IMAGE, turn, wait_until_known};
 use crate::shop::Shop;
 use crate::stage::{Branches, count_branches};
 use crate::taken_away::takes_all_away;
@@ -169,6 +169,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     ];
     let words = ["install", "bough", "bough-0.0.9.tgz", "--create-namespace"];
     helm.run(&[&words[..], &["--set", "replicas=1"], &all].concat())?;
+    wait_until_known(&cluster)?;
 
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace();

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use fixtures::TestEnv;
+use fixtures::{TestEnv, eventually};
 use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT};
@@ -55,6 +55,25 @@ fn keep_configmaps_watched(cluster: &Cluster) -> Result<()> {
     cluster.tell(&words, &both.to_string()).map(drop)
 }
 
+/// Waits until branches can be asked for: policies that came with the definitions take a moment until they know these, on a
+/// new API server the longest.
+pub(crate) fn wait_until_known(cluster: &Cluster) -> Result<()> {
+    let branch = json!({
+        "apiVersion": "bough.dev/v1alpha1", "kind": "Branch",
+        "metadata": {"name": "known", "namespace": "default"},
+        "spec": {"id": "known", "source": "db:5432/x", "version": 16, "requester": cluster.who()?},
+    });
+    let words = ["create", "--dry-run=server", "-f", "-"];
+    eventually("policies that know the definitions", LIMIT, || {
+        let tried = cluster.tell(&words, &branch.to_string());
+        let told = tried.err().map(|error| error.to_string());
+        // Who is refused for another reason was looked at by all of them.
+        let unknown = ["paramKind", "no matches for kind", "could not find"];
+        let is_unknown = told.is_some_and(|told| unknown.iter().any(|it| told.contains(it)));
+        Ok((!is_unknown).then_some(()))
+    })
+}
+
 /// The operator; taken away again with this.
 pub(crate) struct Operator<'a> {
     cluster: &'a Cluster,
@@ -94,6 +113,7 @@ impl<'a> Operator<'a> {
         };
         let words = ["apply", "--server-side", "-f", "-"];
         cluster.tell(&words, &operator.manifests)?;
+        wait_until_known(cluster)?;
         Ok(operator)
     }
 }

@@ -5,7 +5,7 @@ use fixtures::{Signal, eventually};
 
 use crate::chart::{Helm, NAMESPACE, Release, chart};
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::operator::IMAGE;
+use crate::operator::{IMAGE, wait_until_known};
 use crate::shop::Shop;
 use crate::stage::Branches;
 use crate::walk_through::{session_file, start_session};
@@ -110,6 +110,7 @@ fn a_release_for_single_namespaces_is_given_its_rights_there_alone_and_gives_the
     let all = ["-n", NAMESPACE, "--create-namespace", "--set", &values];
     let wait = ["--wait", "--timeout", "180s"];
     release.helm.run(&[&install[..], &all, &wait].concat())?;
+    wait_until_known(&cluster)?;
     let exec = RIGHTS[0];
     ensure!(may(&cluster, exec, namespace.name())?);
     ensure!(!may(&cluster, exec, "default")?);
