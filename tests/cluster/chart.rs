@@ -102,8 +102,12 @@ fn the_chart_and_the_manifests_are_the_same_objects() -> Result<()> {
         "shop",
         "--storage-class",
         "fast",
+        "--sessions",
     ];
-    let values = ["--set", "rules=false,namespaces={shop},storageClass=fast"];
+    let values = [
+        "--set",
+        "rules=false,namespaces={shop},storageClass=fast,sessions=true",
+    ];
     same(&cluster, &user, &flags, &values)?;
     let flags = [
         "--branches-per-user=2",

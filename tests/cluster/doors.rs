@@ -19,7 +19,12 @@ pub(crate) const BRANCHES: Right<'_> = (
     &["branches"],
     &["get", "list", "create", "patch", "delete"],
 );
-pub(crate) const SESSIONS: Right<'_> = ("bough.dev", &["sessions"], &["create"]);
+pub(crate) const SESSIONS: Right<'_> = (
+    "bough.dev",
+    &["sessions"],
+    &["get", "list", "create", "patch", "delete"],
+);
+pub(crate) const TARGETS: Right<'_> = ("bough.dev", &["targets"], &["use"]);
 pub(crate) const EXEC: Right<'_> = ("", &["pods/exec"], &["create", "get"]);
 pub(crate) const PODS: Right<'_> = ("", &["pods"], &["get", "list"]);
 
@@ -31,6 +36,14 @@ fn wish(requester: &str) -> Value {
             "id": "story", "source": "db:5432/inventory", "version": 16, "ttlSeconds": 300,
             "requester": requester,
         },
+    })
+}
+
+/// A session in the place of a deployment, in the name of `requester`.
+fn begun(requester: &str, deployment: &str) -> Value {
+    json!({
+        "apiVersion": "bough.dev/v1alpha1", "kind": "Session", "metadata": {"name": deployment},
+        "spec": {"target": {"kind": "Deployment", "name": deployment}, "requester": requester},
     })
 }
 
@@ -132,11 +145,8 @@ fn who_lacks_a_right_is_refused_at_each_door_and_told_which() -> Result<()> {
         create(asker, &namespace, &wish(&asker.name), false),
         &sentence,
     )?;
-    let begun = json!({
-        "apiVersion": "bough.dev/v1alpha1", "kind": "Session", "metadata": {"name": "story"},
-        "spec": {"target": {"kind": "Deployment", "name": "inventory"}, "requester": asker.name},
-    });
-    refused(create(asker, &namespace, &begun, false), &sentence)?;
+    let session = begun(&asker.name, "inventory");
+    refused(create(asker, &namespace, &session, false), &sentence)?;
 
     // Nor may he join what somebody else has asked for.
     let owner = User::new(&cluster, &namespace, "owner", &[BRANCHES, EXEC])?;
@@ -164,6 +174,82 @@ fn who_lacks_a_right_is_refused_at_each_door_and_told_which() -> Result<()> {
         .run(listed[2..].iter().copied().chain(["-n", name]), LIMIT)?;
     let told = format!("cannot look for branch hosts in namespace {name}");
     stopped(&outcome, 3, &told, &format!("list pods -n {name}"))
+}
+
+#[test]
+fn a_session_is_begun_by_who_may_use_its_target_and_is_his_alone() -> Result<()> {
+    let cluster = Cluster::given()?;
+    let namespace = cluster.namespace("targets")?;
+    let alice = User::new(&cluster, &namespace, "alice", &[SESSIONS, TARGETS])?;
+    let bob = User::new(&cluster, &namespace, "bob", &[SESSIONS, TARGETS])?;
+    let clerk = User::new(&cluster, &namespace, "clerk", &[SESSIONS])?;
+    let _rules = Operator::install_rules(&cluster, &alice.env)?;
+    wait_for_policies(&cluster, &namespace)?;
+    let sentence = format!("{} may not use the targets", clerk.name);
+    let session = begun(&clerk.name, "inventory");
+    refused(create(&clerk, &namespace, &session, false), &sentence)?;
+    // A role may name targets.
+    let group = "rbac.authorization.k8s.io";
+    let subject = json!({"kind": "ServiceAccount", "name": "clerk", "namespace": namespace.name()});
+    namespace.create(&json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "inventory"},
+        "rules": [{
+            "apiGroups": ["bough.dev"], "resources": ["targets"], "verbs": ["use"],
+            "resourceNames": ["deployment.inventory"],
+        }],
+    }))?;
+    namespace.create(&json!({
+        "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "inventory"},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "inventory"}, "subjects": [subject],
+    }))?;
+    eventually("the role's effect", LIMIT, || {
+        Ok(create(&clerk, &namespace, &session, true).ok().map(drop))
+    })?;
+    create(&clerk, &namespace, &session, false)?;
+    let other = begun(&clerk.name, "orders");
+    refused(create(&clerk, &namespace, &other, false), &sentence)?;
+
+    create(&alice, &namespace, &begun(&alice.name, "orders"), false)?;
+    let change = |user: &User<'_>, patch: Value| {
+        let words = [
+            "-n",
+            namespace.name(),
+            "patch",
+            "sessions.bough.dev",
+            "orders",
+        ];
+        let patch = patch.to_string();
+        user.ask(&[&words[..], &["--type=merge", "-p", &patch]].concat(), "")
+    };
+    let ask = || json!({"spec": {"asks": [{"key": "0f".repeat(32)}]}});
+    change(&alice, ask())?;
+    let more = json!({"spec": {"asks": [{"key": "0e".repeat(32)}]}});
+    let sentence = format!("this session is not that of {}", bob.name);
+    refused(change(&bob, more), &sentence)?;
+    for (patch, sentence) in [
+        (json!({"requester": bob.name}), "who asked is written once"),
+        (
+            json!({"target": {"kind": "Pod", "name": "x"}}),
+            "a session keeps its target",
+        ),
+        (
+            json!({"network": {"incoming": "steal"}}),
+            "a session keeps its network wishes",
+        ),
+    ] {
+        refused(change(&alice, json!({"spec": patch})), sentence)?;
+    }
+    // Nobody but an operator says what became of one.
+    let words = [
+        "-n",
+        namespace.name(),
+        "patch",
+        "sessions.bough.dev",
+        "orders",
+    ];
+    let status = r#"{"status": {"phase": "Ready"}}"#;
+    let status = ["--subresource=status", "--type=merge", "-p", status];
+    refused(alice.ask(&[&words[..], &status].concat(), ""), "Forbidden")
 }
 
 #[test]

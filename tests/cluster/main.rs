@@ -23,6 +23,7 @@ mod images;
 mod killed;
 mod large_source;
 mod leader;
+mod least_rights;
 mod limits;
 mod listing;
 mod node_restarts;

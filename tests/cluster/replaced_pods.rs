@@ -50,7 +50,7 @@ fn wait_for_reached(session: &mut Program, before: usize) -> Result<()> {
 }
 
 /// The one pod of the shop that is not about to end, once it is another one than `old`.
-fn next_pod(namespace: &Namespace<'_>, old: &str) -> Result<String> {
+pub(crate) fn next_pod(namespace: &Namespace<'_>, old: &str) -> Result<String> {
     eventually("the next pod", LIMIT, || {
         let listed = namespace.ask(&["get", "pods", "-l", "app=inventory", "-o", "json"])?;
         let listed: serde_json::Value = serde_json::from_str(&listed)?;
@@ -68,7 +68,7 @@ fn next_pod(namespace: &Namespace<'_>, old: &str) -> Result<String> {
 }
 
 /// Waits until a session has said, in one line, that it goes on with a pod.
-fn wait_for_pod(session: &mut Program, pod: &str) -> Result<()> {
+pub(crate) fn wait_for_pod(session: &mut Program, pod: &str) -> Result<()> {
     let lines = |said: &str| {
         let moved = format!("has moved to pod {pod}");
         count(said, &moved) + count(said, &format!("pod {pod} has joined"))

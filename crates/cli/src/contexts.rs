@@ -23,11 +23,12 @@ use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 
 pub(crate) use choice::{ContextChoice, ContextError, ContextReason, LOCAL, choose_context};
 pub(crate) use kubernetes::{
-    AGENT_FOLDER, AgentPlace, AgentWish, BranchHost, BranchWish, ClusterError, Invitation,
-    Kubeconfig, KubeconfigFiles, OwnPod, PodFollower, PodId, PodState, SeenPod, SessionCredential,
-    require_operator,
+    AgentPlace, BranchHost, BranchWish, ClusterError, ClusterSession, Invitation, Kubeconfig,
+    KubeconfigFiles, OwnPod, PodFollower, SessionCredential, SessionList, TargetWish,
+    require_operator, seal,
 };
 pub(crate) use link::AgentLink;
+pub(crate) use operator::agents::{AGENT_FOLDER, PodId, PodState, SeenPod};
 
 /// How targets of one context are found.
 pub(crate) trait Targets {
@@ -51,7 +52,7 @@ pub(crate) async fn find(
     context: &ContextChoice,
     namespace: &Namespace,
     target: &TargetRef,
-    wish: AgentWish,
+    wish: TargetWish,
     settings: &Settings,
 ) -> Result<FoundTarget, FindError> {
     match &context.kubeconfig {
@@ -166,6 +167,8 @@ pub(crate) struct FoundTarget {
     pub(crate) agent: Option<AgentLink>,
     /// How its pods are found again while a session runs; none where it is one process.
     pub(crate) follower: Option<PodFollower>,
+    /// The session as its cluster knows it, whose end is to be told; none where nobody was told of its begin.
+    pub(crate) session: Option<ClusterSession>,
 }
 
 impl fmt::Debug for FoundTarget {

@@ -139,10 +139,15 @@ pub(crate) async fn run(
     let mut signals = Signals::install()
         .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
     let (owner, engines) = (settings.owner.clone(), plan.engines(settings));
-    let mut membership = Membership::new(owner, engines, program_name(request.command));
+    let program = program_name(request.command);
+    let (id, resource) = (plan.id.clone(), plan.resource.clone());
+    let mut membership = Membership::new(id, owner, engines, program, resource);
     let ran = live(&plan, request, &mut membership, &mut signals, ui).await;
     // Whatever happened, the session is over: its branches' TTL starts.
     let left = membership.leave().await;
+    if let Some(resource) = &plan.resource {
+        resource.end().await;
+    }
     if let Some(pod) = &plan.own_pod
         && !pod.remove().await
     {
@@ -195,9 +200,18 @@ async fn live(
         (Arc::clone(&joined.network), joined.thread.clone())
     });
     let ran = live_joined(plan, request, joined, membership, signals, ui).await;
-    if let Some((network, _thread)) = kept {
-        network::leave(&network).await;
-    }
+    let leaving = async {
+        if let Some((network, _thread)) = kept {
+            network::leave(&network).await;
+        }
+    };
+    // A link that is away may take its time, and the program has ended.
+    let ending = async {
+        if let Some(resource) = &plan.resource {
+            resource.end().await;
+        }
+    };
+    tokio::join!(leaving, ending);
     ran
 }
 
@@ -240,7 +254,7 @@ async fn live_joined(
         cwd: plan.directory.clone(),
         output: Output::Inherit,
     };
-    let holds = !made.branches.is_empty();
+    let holds = membership.may_be_lost();
     match guarded {
         None => {
             let child = Child::spawn(command, signals)?;
@@ -350,6 +364,7 @@ impl From<SessionLoss> for CommandError {
     fn from(loss: SessionLoss) -> Self {
         let hint = match &loss {
             SessionLoss::Deleted(_) => "the same command makes it anew",
+            SessionLoss::Ended(_) => "the same command begins another one",
             SessionLoss::Stopped(_) => "its branches are there until their TTL is over",
             SessionLoss::Failed { .. } | SessionLoss::Engine { .. } => {
                 "`bough engine logs` shows what the engine did"

@@ -12,6 +12,7 @@
 //! Owns hosts and resources. Leaves making, keeping and expiring branches to the engine of each host, and asking it for
 //! them to whoever wants one. Nothing is remembered between two looks: killed anywhere, the next one goes on.
 
+pub mod agents;
 mod branch;
 mod clear;
 mod host;
@@ -21,6 +22,7 @@ mod limits;
 mod look;
 mod manifests;
 mod observed;
+mod session;
 mod source;
 mod standing;
 mod step;
@@ -44,9 +46,10 @@ pub use leader::{Candidate, LEASE_NAME};
 pub use limits::{LIMITS_NAME, Limits};
 pub use manifests::{NAME, Wish, manifests, policies};
 use observed::{Loop, Observed};
+pub use session::{BEAT_ANNOTATION, SILENCE_MAX, STOPPED_ANNOTATION};
 pub use standing::{
-    AgentStanding, HostStanding, OperatorStanding, SourceStanding, Standing, StandingError,
-    standing,
+    AgentStanding, HostStanding, OperatorStanding, SessionStanding, SourceStanding, Standing,
+    StandingError, standing,
 };
 
 /// How often everything is looked at. A branch's first host takes seconds to start, so that this is not what is waited
@@ -139,6 +142,7 @@ async fn work(
                 () = look_after(&client, settings, now, observed) => {}
             }
             observed.rests(Loop::Branches);
+            observed.rests(Loop::Sessions);
             observed.figures.leads(false);
         }
     };
@@ -184,9 +188,15 @@ async fn look_after(
     observed.figures.leads(true);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tracing::info!(namespaces = ?settings.namespaces, "looking after branches");
-    loop {
-        looks.tick().await;
-        look::look(client, settings, observed, now()).await;
+    tracing::info!(namespaces = ?settings.namespaces, "looking after branches and sessions");
+    let branches = async {
+        loop {
+            looks.tick().await;
+            look::look(client, settings, observed, now()).await;
+        }
+    };
+    tokio::select! {
+        () = branches => {}
+        () = session::look_after(client, settings, now, observed) => {}
     }
 }

@@ -33,6 +33,8 @@ pub struct Wish {
     pub storage_size: String,
     /// What the network policy of branch hosts keeps off.
     pub wall: Wall,
+    /// Whether it places agents for sessions, which takes rights beside pods.
+    pub sessions: bool,
     /// Whether its log is JSON.
     pub logs_json: bool,
     /// What everybody is allowed.
@@ -71,11 +73,16 @@ pub fn manifests(wish: &Wish) -> Vec<Value> {
             "Role",
             ROLE,
             Some(namespace),
-            &rights::of_branches(),
+            &rights::of_namespaces(wish.sessions),
         ));
     }
     if wish.namespaces.is_empty() {
-        objects.extend(granted("ClusterRole", NAME, None, &rights::of_branches()));
+        objects.extend(granted(
+            "ClusterRole",
+            NAME,
+            None,
+            &rights::of_namespaces(wish.sessions),
+        ));
     }
     objects.push(deployment(wish));
     objects
@@ -178,6 +185,7 @@ mod tests {
             storage_class: None,
             storage_size: "10Gi".to_owned(),
             wall: Wall::default(),
+            sessions: false,
             logs_json: false,
             limits: Limits::default(),
         }
@@ -200,6 +208,19 @@ mod tests {
         );
         let whole = manifests(&wish(&[]));
         assert!(whole.iter().any(|it| it["kind"] == "ClusterRole"));
+    }
+
+    #[test]
+    fn the_right_to_place_agents_is_there_where_it_was_asked_for_alone() {
+        let written = |sessions| {
+            let wish = Wish {
+                sessions,
+                ..wish(&["shop"])
+            };
+            json!(manifests(&wish)).to_string()
+        };
+        assert!(!written(false).contains("ephemeralcontainers"));
+        assert!(written(true).contains("ephemeralcontainers"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) enum Loop {
     Lead,
     /// Looking after branches.
     Branches,
+    /// Looking after sessions.
+    Sessions,
 }
 
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
 //! What there is of Bough in a cluster, for people: operators and who leads, sources with how many of their hosts answer,
-//! branch hosts with what their engines say, agents beside targets.
+//! branch hosts with what their engines say, agents beside targets, sessions that have resources.
 //!
 //! Read with the caller's own rights, which need not be the operator's. A host that does not answer is told and hides none
 //! of the others.
@@ -7,19 +7,22 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use model::engine_api::EngineView;
-use resources::{Branch, BranchPhase, Source};
+use resources::{Branch, BranchPhase, Session, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::agents::target_of;
 use crate::branch;
 use crate::host::{OneHost, ask, unready};
 use crate::leader::LEASE_NAME;
+use crate::session::STOPPED_ANNOTATION;
 use crate::{HOST_LABEL, NAME};
 
 /// How the names of agents' containers begin.
@@ -36,6 +39,8 @@ pub struct Standing {
     pub hosts: Vec<HostStanding>,
     /// The agents that run.
     pub agents: Vec<AgentStanding>,
+    /// The sessions that an operator was told of.
+    pub sessions: Vec<SessionStanding>,
 }
 
 /// One operator.
@@ -100,6 +105,48 @@ pub struct AgentStanding {
     pub target: Option<String>,
 }
 
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionStanding {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub session: String,
+    /// Whose place it takes: KIND/NAME.
+    pub target: String,
+    /// Who began it, as the API server knows him.
+    pub requester: Option<String>,
+    /// When.
+    pub begun_at: Option<Timestamp>,
+    /// Who stopped it, while it has not ended yet.
+    pub stopped_by: Option<String>,
+    /// How far it is, in a word.
+    pub phase: &'static str,
+    /// Why, for a person.
+    pub message: Option<String>,
+    /// The pods whose agents it has.
+    pub pods: Vec<String>,
+}
+
+impl SessionStanding {
+    /// How a session stands.
+    pub fn of(session: &Session) -> Self {
+        let status = session.status.clone().unwrap_or_default();
+        let agents = status.answers.into_iter().filter_map(|it| it.agent);
+        Self {
+            namespace: session.namespace().unwrap_or_default(),
+            session: session.name_any(),
+            target: target_of(&session.spec.target).to_string(),
+            requester: session.spec.requester.clone(),
+            begun_at: session.creation_timestamp().map(|time| time.0),
+            stopped_by: session.annotations().get(STOPPED_ANNOTATION).cloned(),
+            phase: status.phase.word(),
+            message: status.message,
+            pods: agents.map(|agent| agent.pod.name).collect(),
+        }
+    }
+}
+
 /// What may not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {tried}")]
@@ -148,11 +195,19 @@ pub async fn standing(client: &Client, namespace: Option<&str>) -> Result<Standi
         hosts.push(host(client, pod, &branches).await);
     }
     let agents = pods.iter().flat_map(agents).collect();
+    let sessions: Vec<Session> = list(
+        client,
+        namespace,
+        ListParams::default(),
+        "sessions.bough.dev",
+    )
+    .await?;
     Ok(Standing {
         operators,
         sources: sources.iter().map(source).collect(),
         hosts,
         agents,
+        sessions: sessions.iter().map(SessionStanding::of).collect(),
     })
 }
 

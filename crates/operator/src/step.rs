@@ -1,5 +1,7 @@
 //! Why a step of the operator failed: what is told of it, and counted.
 
+use crate::agents::ApiFailure;
+
 /// What went wrong with one step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StepError {
@@ -11,6 +13,15 @@ pub(crate) enum StepError {
         /// Why.
         #[source]
         source: Box<kube::Error>,
+    },
+    /// The same, about agents and sessions.
+    #[error("cannot {tried}")]
+    Agents {
+        /// What was tried, with which object.
+        tried: String,
+        /// Why.
+        #[source]
+        source: ApiFailure,
     },
     /// A host's engine does not say what it has.
     #[error("the engine of {pod} does not answer: {words}")]
@@ -34,7 +45,7 @@ impl StepError {
     /// Whose answer was missing, in a word.
     pub(crate) fn of(&self) -> &'static str {
         match self {
-            Self::Api { .. } => "api",
+            Self::Api { .. } | Self::Agents { .. } => "api",
             Self::Engine { .. } => "engine",
         }
     }

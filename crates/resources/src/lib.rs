@@ -27,7 +27,8 @@ pub use branch::{
     RowsOf,
 };
 pub use session::{
-    IncomingWish, NetworkWish, Session, SessionAgent, SessionPhase, SessionSpec, SessionStatus,
+    IncomingWish, NetworkWish, PodName, PodStanding, Session, SessionAgent, SessionAnswer,
+    SessionAsk, SessionPhase, SessionPod, SessionSpec, SessionStatus,
 };
 pub use source::{
     FollowMode, SOURCE_HOSTS_MAX, SOURCE_NAME_CHARS_MAX, SecretKey, Source, SourceAddress,

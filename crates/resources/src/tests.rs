@@ -63,6 +63,23 @@ fn the_schema_refuses_nonsense() {
         bad[pointer] = wrong;
         assert!(!fits("Branch", &bad), "{bad}");
     }
+    let session =
+        json!({"target": {"kind": "Deployment", "name": "a"}, "asks": [{"key": "0f".repeat(32)}]});
+    assert!(fits("Session", &session));
+    for (pointer, wrong) in [
+        ("target", json!({"kind": "Label", "name": "a"})),
+        ("asks", json!([{"key": "0f"}])),
+        ("asks", json!([{"key": "0F".repeat(32)}])),
+        (
+            "asks",
+            json!([{"key": "0f".repeat(32), "pod": {"name": "p"}}]),
+        ),
+        ("network", json!({"incoming": "all"})),
+    ] {
+        let mut bad = session.clone();
+        bad[pointer] = wrong;
+        assert!(!fits("Session", &bad), "{bad}");
+    }
     let source = json!({
         "connection": {"name": "s", "key": "url"}, "version": 16, "addresses": [{"host": "db", "port": 5432}],
     });
@@ -113,6 +130,18 @@ fn what_several_fields_decide_is_a_rule() {
     }
     assert!(!has("", "oldSelf.ttlSeconds"), "{found:#?}");
     assert!(has("/properties/copy", "self.tables"), "{found:#?}");
+    let mut found = Vec::new();
+    rules(&schema("Session"), "", &mut found);
+    for field in ["target", "network", "requester"] {
+        let place = "/properties/spec: ";
+        let is_its =
+            |rule: &&String| rule.starts_with(place) && rule.contains(&format!("oldSelf.{field}"));
+        assert!(found.iter().any(|it| is_its(&it)), "{field}: {found:#?}");
+    }
+    assert!(
+        !found.iter().any(|it| it.contains("oldSelf.asks")),
+        "{found:#?}"
+    );
     let mut found = Vec::new();
     rules(&schema("Source"), "", &mut found);
     let version = "/properties/spec: self.version == oldSelf.version";

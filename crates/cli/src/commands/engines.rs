@@ -10,7 +10,7 @@ use model::engine_api::BranchView;
 use model::{BranchName, Namespace};
 
 use super::select::Scope;
-use crate::contexts::{BranchHost, ContextChoice};
+use crate::contexts::{BranchHost, ClusterError, ContextChoice};
 use crate::engine_client::EngineClient;
 use crate::engine_start::RunningEngine;
 use crate::error::CommandError;
@@ -118,17 +118,53 @@ pub(super) async fn connect(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<Engines, CommandError> {
-    let hosts = match &whose.context.kubeconfig {
-        None => vec![None],
-        Some(kubeconfig) => {
-            let namespace = match &whose.scope {
-                Scope::All => None,
-                Scope::Namespace(namespace) => Some(namespace),
-            };
-            let found = BranchHost::find(kubeconfig, namespace, settings).await?;
-            found.into_iter().map(Some).collect()
+    let hosts = find_hosts(whose, settings).await?;
+    connect_to(hosts, settings, ui).await
+}
+
+/// The same, where a cluster without a branch host has no engine. Where the user may not look for hosts that is told.
+///
+/// # Errors
+/// When none of those that there are answers.
+pub(super) async fn connect_to_any(
+    whose: &Whose,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Engines, CommandError> {
+    let hosts = match find_hosts(whose, settings).await {
+        Err(ClusterError::NoHost { .. }) => Vec::new(),
+        Err(error @ ClusterError::Api { .. }) => {
+            let why = CommandError::from(error).message();
+            ui.warn(&format!(
+                "what branch hosts know of sessions is left out: {why}"
+            ));
+            Vec::new()
         }
+        found => found?,
     };
+    connect_to(hosts, settings, ui).await
+}
+
+/// The hosts whose engines are meant; none in the place of this machine's.
+async fn find_hosts(
+    whose: &Whose,
+    settings: &Settings,
+) -> Result<Vec<Option<BranchHost>>, ClusterError> {
+    match &whose.context.kubeconfig {
+        None => Ok(vec![None]),
+        Some(kubeconfig) => {
+            let namespace = whose.scope.namespace();
+            let found = BranchHost::find(kubeconfig, namespace, settings).await?;
+            Ok(found.into_iter().map(Some).collect())
+        }
+    }
+}
+
+async fn connect_to(
+    hosts: Vec<Option<BranchHost>>,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Engines, CommandError> {
     let is_one = hosts.len() == 1;
     let asked = hosts.into_iter().map(|host| ask(host, settings, ui));
     let mut engines = Engines {

@@ -13,12 +13,13 @@ use std::time::Duration;
 use clap::Args;
 use config::TargetChoice;
 use model::{ExitCode, Namespace};
+use resources::{IncomingWish, NetworkWish};
 use supervisor::{Signals, SignalsError};
 use wire::CloseReason;
 use wire::pump::{ConnectError, Inbox, Session};
 
 use crate::agent_words;
-use crate::contexts::{self, AgentLink, AgentWish};
+use crate::contexts::{self, AgentLink, ClusterSession, TargetWish};
 use crate::error::CommandError;
 use crate::session_file;
 use crate::settings::Settings;
@@ -141,21 +142,45 @@ pub(crate) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let (name, link) = find(args, settings, ui).await?;
+    let (name, link, resource) = find(args, settings, ui).await?;
+    let led = lead(args, &name, &link, resource.as_ref(), ui).await;
+    if let Some(resource) = resource {
+        resource.end().await;
+    }
+    led
+}
+
+/// Forwards through the agent of the target `name`, for as long as nobody ends it.
+async fn lead(
+    args: &PortForwardArgs,
+    name: &str,
+    link: &AgentLink,
+    resource: Option<&ClusterSession>,
+    ui: &Ui,
+) -> Result<ExitCode, CommandError> {
     let connected = link.connect(GRACE).await;
     let (session, inbox) = connected.map_err(|source| PortForwardError::Connect {
-        target: name.clone(),
+        target: name.to_owned(),
         source,
     })?;
     // Not before: a cluster may take its time, and until there is a session a signal may end this as it ends anything.
     let mut signals = Signals::install().map_err(PortForwardError::Signals)?;
     let ended = tokio::select! {
-        ended = forward(args, &session, inbox, &name, ui) => ended,
+        ended = forward(args, &session, inbox, name, ui) => ended,
+        why = ended(resource) => Err(PortForwardError::Over(why).into()),
         _ = signals.interrupted() => Ok(ExitCode::Success),
     };
     // The target's ports go back and connections end at once, not when the agent's patience is over.
     session.leave(CloseReason::Done).await;
     ended
+}
+
+/// Waits until somebody ends the session by its resource; says who.
+async fn ended(resource: Option<&ClusterSession>) -> String {
+    match resource {
+        Some(resource) => resource.over().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Forwards until the session is over.
@@ -183,7 +208,7 @@ async fn find(
     args: &PortForwardArgs,
     settings: &Settings,
     ui: &Ui,
-) -> Result<(String, AgentLink), CommandError> {
+) -> Result<(String, AgentLink, Option<ClusterSession>), CommandError> {
     let mut surroundings = session_file::surroundings(settings)?;
     surroundings.target = args.target.clone();
     surroundings.namespace = args.namespace.clone();
@@ -193,9 +218,18 @@ async fn find(
         settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
     let target = config.target.workload();
     let target = target.ok_or(PortForwardError::NoTarget)?;
-    let wish = AgentWish {
-        incoming: !args.from.is_empty(),
+    let wish = TargetWish {
+        session: format!("{:016x}", rand::random::<u64>()),
+        network: NetworkWish {
+            incoming: match (args.from.is_empty(), args.copy) {
+                (true, _) => IncomingWish::Off,
+                (false, true) => IncomingWish::Mirror,
+                (false, false) => IncomingWish::Steal,
+            },
+            outgoing: !args.to.is_empty(),
+        },
         image: settings.agent_image.clone(),
+        by_operator: config.operator != Some(false),
     };
     let found = contexts::find(&context, &namespace, target, wish, settings).await?;
     for remark in &found.remarks {
@@ -203,7 +237,7 @@ async fn find(
     }
     let name = found.reference.to_string();
     match found.agent {
-        Some(link) => Ok((name, link)),
+        Some(link) => Ok((name, link, found.session)),
         None => Err(PortForwardError::NoAgent(name).into()),
     }
 }

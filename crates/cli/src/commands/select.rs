@@ -29,6 +29,14 @@ impl Scope {
         }
     }
 
+    /// The one namespace, where it is one.
+    pub(super) fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Self::Namespace(namespace) => Some(namespace),
+            Self::All => None,
+        }
+    }
+
     /// The scope in words.
     pub(super) fn describe(&self) -> String {
         match self {

@@ -17,9 +17,9 @@ Examples:
   bough session -A ls -o json
   bough session -n metalmart stop 2f0c1a7b9e4d5863
 
-A session without branches is known to nobody but its own program: it is not listed.";
+A session without branches, of which no operator was told, is known to nobody but its own program: it is not listed.";
 
-/// List sessions that hold branches, or stop them
+/// List sessions that hold branches, or that an operator was told of, or stop them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SessionArgs {

@@ -1,8 +1,9 @@
 //! Contexts of a kubeconfig: targets are workloads of a cluster, reached with the user's own rights and nothing else.
 //!
 //! ```text
-//!   workload ──> its pods, the best of them, the container      (workload)
-//!   pod ──> an agent as an ephemeral container, or one that is there already   (agent_container)
+//!   where an operator serves sessions, it does this and the next, for a Session resource   (cluster_session, sealed)
+//!   workload ──> its pods, the best of them, the container      (operator::agents)
+//!   pod ──> an agent as an ephemeral container, or one that is there already   (operator::agents)
 //!   agent ──exec──> credentials of two sessions                 (invitation)
 //!   session one: the target process's own environment; where it is hidden, the pod's as it is written (pod_environment)
 //!   session two: for whoever asked, through port-forward        (pod_agent)
@@ -14,20 +15,22 @@
 //!
 //! Owns these steps and what each fails by. Leaves to `bough agent pod` what an agent does, to `link` who speaks with it.
 
-mod agent_container;
 mod branch_host;
+mod cluster_session;
 mod error;
 mod invitation;
 mod kubeconfig;
 mod listing;
 mod own_pod;
 #[cfg(test)]
+#[path = "../../../operator/src/agents/played_api.rs"]
 mod played_api;
 mod pod_agent;
 mod pod_environment;
 mod pod_follower;
+mod sealed;
+mod session_list;
 mod source_version;
-mod workload;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,18 +38,19 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use model::{Namespace, TargetRef};
+use operator::agents::{self, AgentContainer, AgentError, AgentWish, ChosenPod, PodId, Question};
+use resources::{IncomingWish, NetworkWish};
 use tokio::io::AsyncReadExt;
 use wire::{CloseReason, OpenRequest};
 
 use super::environ::{self, Environ};
 use super::{AgentLink, FindError, FoundTarget, Targets};
-use agent_container::AgentContainer;
+use cluster_session::{Begun, Granted};
 use error::describe_errno;
 use pod_environment::SpecEnvironment;
-use workload::ChosenPod;
 
-pub(crate) use agent_container::{AGENT_FOLDER, AgentWish};
 pub(crate) use branch_host::{BranchHost, BranchWish, require_operator};
+pub(crate) use cluster_session::ClusterSession;
 pub(crate) use error::ClusterError;
 pub(crate) use invitation::{AgentPlace, Invitation, SessionCredential};
 pub(crate) use kubeconfig::{Kubeconfig, KubeconfigError, KubeconfigFiles, own_cluster};
@@ -54,7 +58,8 @@ pub(crate) use listing::list as list_targets;
 pub(crate) use own_pod::OwnPod;
 pub(crate) use pod_agent::PodAgent;
 pub(crate) use pod_follower::PodFollower;
-pub(crate) use workload::{PodId, PodState, SeenPod};
+pub(crate) use sealed::seal;
+pub(crate) use session_list::SessionList;
 
 /// For how long a session that reads an environment tries to come back.
 const READING_GRACE: Duration = Duration::from_secs(10);
@@ -62,11 +67,33 @@ const READING_GRACE: Duration = Duration::from_secs(10);
 /// Most bytes of an environment: more than the kernel lets a process start with by default.
 const ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
 
+/// What a session wants of its target.
+#[derive(Debug, Clone)]
+pub(crate) struct TargetWish {
+    /// By which name a cluster knows the session.
+    pub(crate) session: String,
+    /// What of the target's network.
+    pub(crate) network: NetworkWish,
+    /// The image that an agent runs from which is placed with the user's own rights.
+    pub(crate) image: String,
+    /// Whether an operator may be asked for the agent.
+    pub(crate) by_operator: bool,
+}
+
+impl TargetWish {
+    fn agent(&self) -> AgentWish {
+        AgentWish {
+            incoming: self.network.incoming != IncomingWish::Off,
+            image: self.image.clone(),
+        }
+    }
+}
+
 /// The targets of one cluster.
 #[derive(Clone)]
 pub(crate) struct ClusterTargets {
     client: Client,
-    wish: AgentWish,
+    wish: TargetWish,
 }
 
 impl ClusterTargets {
@@ -76,24 +103,68 @@ impl ClusterTargets {
     /// [`ClusterError`] when the kubeconfig leads nowhere.
     pub(crate) async fn connect(
         kubeconfig: &Kubeconfig,
-        wish: AgentWish,
+        wish: TargetWish,
     ) -> Result<Self, ClusterError> {
         let client = kubeconfig.client().await?;
         Ok(Self { client, wish })
     }
 
+    /// An agent beside the target's best pod, which the operator places, or where none does the user.
     async fn place(
         &self,
         namespace: &Namespace,
-        chosen: &ChosenPod,
+        target: &TargetRef,
+    ) -> Result<(PlacedAgent, Option<ClusterSession>), ClusterError> {
+        let mut unserved = None;
+        if self.wish.by_operator {
+            let (name, network) = (&self.wish.session, &self.wish.network);
+            let begun = ClusterSession::begin(&self.client, namespace, name, target, network);
+            match begun.await? {
+                Begun::Served(session, granted) => {
+                    let placed = PlacedAgent::granted(granted);
+                    if placed.is_err() {
+                        session.end().await;
+                    }
+                    return Ok((placed?, Some(session)));
+                }
+                Begun::Unserved(why) => unserved = why,
+            }
+        }
+        let placed = self.place_alone(namespace, target).await;
+        let placed = match (placed, unserved) {
+            (Ok(mut placed), Some(why)) => {
+                placed.remarks.push(format!(
+                    "the agent is placed with your own rights, as without an operator: {why}"
+                ));
+                placed
+            }
+            (Err(source), Some(why)) => {
+                let source = Box::new(source);
+                return Err(ClusterError::Alone { why, source });
+            }
+            (placed, None) => placed?,
+        };
+        Ok((placed, None))
+    }
+
+    /// The same with the user's own rights.
+    async fn place_alone(
+        &self,
+        namespace: &Namespace,
+        target: &TargetRef,
     ) -> Result<PlacedAgent, ClusterError> {
-        let (container, mut sessions) = self.invite(namespace, chosen, 2).await?;
+        let chosen = agents::choose(&self.client, namespace, target).await?;
+        let (container, mut sessions) = self.invite(namespace, &chosen, Invitation::TO_TWO).await?;
         let (Some(agent), Some(reader)) = (sessions.pop(), sessions.pop()) else {
-            return Err(container.silent(&chosen.name));
+            return Err(container.silent(&chosen.name).into());
         };
         Ok(PlacedAgent {
-            remarks: container.remarks(),
+            pod: chosen.id(),
+            beside: chosen.container.name.clone(),
+            ports: chosen.ports(),
             process_is_seen: chosen.sees_process(),
+            chosen: Some(chosen),
+            remarks: container.remarks(),
             reader,
             agent,
         })
@@ -105,24 +176,25 @@ impl ClusterTargets {
         namespace: &Namespace,
         chosen: &ChosenPod,
     ) -> Result<PodAgent, ClusterError> {
-        let (container, mut sessions) = self.invite(namespace, chosen, 1).await?;
-        sessions.pop().ok_or_else(|| container.silent(&chosen.name))
+        let (container, mut sessions) = self.invite(namespace, chosen, Invitation::TO_ONE).await?;
+        let session = sessions.pop();
+        Ok(session.ok_or_else(|| container.silent(&chosen.name))?)
     }
 
     async fn invite(
         &self,
         namespace: &Namespace,
         chosen: &ChosenPod,
-        sessions: u8,
+        question: Question<'static, Invitation>,
     ) -> Result<(AgentContainer, Vec<PodAgent>), ClusterError> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let pods = self.pods(namespace);
         let (container, invitation) =
-            AgentContainer::place_inviting(&pods, chosen, &self.wish, sessions).await?;
+            AgentContainer::place_asking(&pods, chosen, &self.wish.agent(), &question).await?;
         let reach = |credential| {
             PodAgent::new(
                 pods.clone(),
                 &chosen.name,
-                &container,
+                container.name(),
                 invitation.port,
                 credential,
             )
@@ -131,11 +203,14 @@ impl ClusterTargets {
         Ok((container, sessions))
     }
 
+    fn pods(&self, namespace: &Namespace) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace.as_str())
+    }
+
     /// The target's environment: its process's own, else what is written of it; with a remark in the second case.
     async fn environment(
         &self,
         namespace: &Namespace,
-        chosen: &ChosenPod,
         placed: &mut PlacedAgent,
     ) -> Result<Environ, ClusterError> {
         let why = if placed.process_is_seen {
@@ -146,6 +221,14 @@ impl ClusterTargets {
         } else {
             "the pod's containers share their processes, and nobody says which is the target's"
                 .to_owned()
+        };
+        let looked_at;
+        let chosen = match &placed.chosen {
+            Some(chosen) => chosen,
+            None => {
+                looked_at = self.look_at(namespace, placed).await?;
+                &looked_at
+            }
         };
         let written = SpecEnvironment::read(&self.client, namespace, chosen).await?;
         placed.remarks.push(format!(
@@ -162,30 +245,42 @@ impl ClusterTargets {
             skipped: Vec::new(),
         })
     }
-}
 
-/// An agent beside a pod, and two sessions that it waits for.
-struct PlacedAgent {
-    reader: PodAgent,
-    agent: PodAgent,
-    process_is_seen: bool,
-    remarks: Vec<String>,
-}
+    /// The pod that the operator chose, with the user's own rights.
+    async fn look_at(
+        &self,
+        namespace: &Namespace,
+        placed: &PlacedAgent,
+    ) -> Result<ChosenPod, ClusterError> {
+        let found = self.pods(namespace).get(&placed.pod.name).await;
+        let found = found.map_err(|error| AgentError::Api {
+            tried: format!(
+                "read what is written of the environment of the pod {}, whose process hides it",
+                placed.pod.name
+            ),
+            right: format!("get pods -n {namespace}"),
+            source: error.into(),
+        })?;
+        Ok(agents::with_container(found, Some(&placed.beside))?)
+    }
 
-impl Targets for ClusterTargets {
-    async fn find(
+    async fn find_by(
         &self,
         namespace: &Namespace,
         target: &TargetRef,
-    ) -> Result<FoundTarget, FindError> {
-        let chosen = workload::choose(&self.client, namespace, target).await?;
-        let mut placed = self.place(namespace, &chosen).await?;
-        let environ = self.environment(namespace, &chosen, &mut placed).await?;
+        mut placed: PlacedAgent,
+        session: Option<ClusterSession>,
+    ) -> Result<FoundTarget, ClusterError> {
+        let environ = self.environment(namespace, &mut placed).await?;
         placed.remarks.push(format!(
-            "pod {}, container {}: its agent is the ephemeral container {}",
-            chosen.name,
-            chosen.container.name,
-            placed.agent.container()
+            "pod {}, container {}: its agent is the ephemeral container {}{}",
+            placed.pod.name,
+            placed.beside,
+            placed.agent.container(),
+            match session {
+                Some(_) => ", which the operator gave",
+                None => "",
+            }
         ));
         Ok(FoundTarget {
             reference: target.clone(),
@@ -194,16 +289,75 @@ impl Targets for ClusterTargets {
                 self.clone(),
                 namespace.clone(),
                 target.clone(),
-                chosen.id(),
+                placed.pod,
+                session.clone(),
             )),
-            ports: chosen.ports(),
-            container: Some(chosen.container.name),
+            ports: placed.ports,
+            container: Some(placed.beside),
             environment: environ.variables,
             skipped: environ.skipped,
             remarks: placed.remarks,
             own_network: None,
             agent: Some(AgentLink::Pod(Box::new(placed.agent))),
+            session,
         })
+    }
+}
+
+/// An agent beside a pod, and two sessions that it waits for.
+struct PlacedAgent {
+    reader: PodAgent,
+    agent: PodAgent,
+    pod: PodId,
+    /// The target's container.
+    beside: String,
+    ports: Vec<u16>,
+    process_is_seen: bool,
+    /// The pod itself, where the user looked at it.
+    chosen: Option<ChosenPod>,
+    remarks: Vec<String>,
+}
+
+impl PlacedAgent {
+    /// One that the operator placed.
+    fn granted(granted: Granted) -> Result<Self, ClusterError> {
+        let Granted { agent, mut ways } = granted;
+        let (Some(program), Some(reader)) = (ways.pop(), ways.pop()) else {
+            return Err(ClusterError::from(AgentError::Silent {
+                pod: agent.pod.name,
+                container: agent.container,
+                why: "it invites too few sessions".to_owned(),
+            }));
+        };
+        Ok(Self {
+            reader,
+            agent: program,
+            pod: PodId {
+                name: agent.pod.name,
+                uid: agent.pod.uid,
+            },
+            beside: agent.beside,
+            ports: agent.ports,
+            process_is_seen: agent.sees_process,
+            chosen: None,
+            remarks: agent.remarks,
+        })
+    }
+}
+
+impl Targets for ClusterTargets {
+    async fn find(
+        &self,
+        namespace: &Namespace,
+        target: &TargetRef,
+    ) -> Result<FoundTarget, FindError> {
+        let (placed, session) = self.place(namespace, target).await?;
+        let found = self.find_by(namespace, target, placed, session.clone());
+        let found = found.await;
+        if let (Err(_), Some(session)) = (&found, session) {
+            session.end().await;
+        }
+        Ok(found?)
     }
 }
 

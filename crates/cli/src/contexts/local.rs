@@ -153,6 +153,7 @@ impl LocalTargets {
             namespace: namespace.clone(),
             own_network: OwnNetwork::of(&record),
             follower: None,
+            session: None,
             container: record.target.container,
             environment: environ.variables,
             skipped: environ.skipped,

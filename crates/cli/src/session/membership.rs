@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::network;
 use crate::clock;
+use crate::contexts::ClusterSession;
 use crate::engine_client::{ClientError, EngineClient};
 use crate::engine_start;
 use crate::settings::Settings;
@@ -45,6 +46,9 @@ pub(crate) enum SessionLoss {
     /// Somebody stopped the session.
     #[error("{0}")]
     Stopped(String),
+    /// Somebody ended the session's resource in its cluster.
+    #[error("{0}")]
+    Ended(String),
     /// No engine tells what became of the branches.
     #[error("no engine answered for {}", words::span(.away.as_secs()))]
     Engine {
@@ -65,6 +69,8 @@ pub(crate) struct Membership<'a> {
     parts: Vec<Part<'a>>,
     /// It has asked for a branch, which it holds as soon as the engine hears of it.
     joined: Cell<bool>,
+    /// The session as its cluster knows it.
+    resource: Option<ClusterSession>,
 }
 
 /// What it holds of one engine.
@@ -77,9 +83,15 @@ struct Part<'a> {
 }
 
 impl<'a> Membership<'a> {
-    /// A hold under a new random id, by somebody who runs `program`, on branches of the engines of these settings. Nothing
-    /// is held yet.
-    pub(crate) fn new(owner: String, engines: Vec<&'a Settings>, program: String) -> Self {
+    /// A hold under this id, by somebody who runs `program`, on branches of the engines of these settings. Nothing is held
+    /// yet.
+    pub(crate) fn new(
+        id: SessionId,
+        owner: String,
+        engines: Vec<&'a Settings>,
+        program: String,
+        resource: Option<ClusterSession>,
+    ) -> Self {
         let parts = engines.into_iter().map(|settings| Part {
             settings,
             client: EngineClient::new(settings.engine_socket()),
@@ -87,11 +99,12 @@ impl<'a> Membership<'a> {
             held: Vec::new(),
         });
         Self {
-            id: SessionId(format!("{:016x}", rand::random::<u64>())),
+            id,
             owner,
             program,
             parts: parts.collect(),
             joined: Cell::new(false),
+            resource,
         }
     }
 
@@ -124,8 +137,22 @@ impl<'a> Membership<'a> {
         // Each by itself: an engine that is away holds up no other's.
         let parts = self.parts.iter();
         let keeping = parts.map(|part| Box::pin(self.keep_part(part, ui)));
-        let (loss, _, _) = futures_util::future::select_all(keeping).await;
-        loss
+        let keeping = futures_util::future::select_all(keeping);
+        let ended = async {
+            match &self.resource {
+                Some(resource) => resource.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            (loss, _, _) = keeping => loss,
+            why = ended => SessionLoss::Ended(why),
+        }
+    }
+
+    /// Whether there is anything that may be lost.
+    pub(crate) fn may_be_lost(&self) -> bool {
+        self.joined.get() || self.resource.is_some()
     }
 
     async fn keep_part(&self, part: &Part<'_>, ui: &Ui) -> SessionLoss {

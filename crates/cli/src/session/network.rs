@@ -12,6 +12,7 @@ use config::{
     AddressEntry, AddressMatch, ConcurrentSteal, InnerFilter, Network, Protocol, Side, SideFilter,
 };
 use model::ExitCode;
+use resources::{IncomingWish, NetworkWish};
 use supervisor::network as plan;
 use supervisor::{NetworkPlan, NetworkThread, TargetNetwork};
 use wire::CloseReason;
@@ -151,6 +152,18 @@ pub(super) fn describe_stray() -> String {
         PATIENCE.as_secs(),
         GRACE.as_secs() / 60
     )
+}
+
+/// The same as a resource of a cluster says it.
+pub(super) fn wish(network: &Network) -> NetworkWish {
+    NetworkWish {
+        incoming: match network.incoming.mode {
+            config::IncomingMode::Mirror => IncomingWish::Mirror,
+            config::IncomingMode::Steal => IncomingWish::Steal,
+            config::IncomingMode::Off => IncomingWish::Off,
+        },
+        outgoing: goes_out(network),
+    }
 }
 
 /// Whether connections or names are to go by a target.

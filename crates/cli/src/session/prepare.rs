@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{
-    Config, DbBranch, Environment, IncomingMode, LocateError, SourceConnection, TargetChoice,
+    Config, DbBranch, Environment, LocateError, SourceConnection, Surroundings, TargetChoice,
 };
+use model::engine_api::SessionId;
 use model::{ExitCode, Namespace, TargetRef};
 
 use super::{Request, network};
 use crate::contexts::local::OwnNetwork;
 use crate::contexts::{
-    self, AgentLink, AgentWish, BranchHost, BranchWish, ContextChoice, FoundTarget, OwnPod,
-    PodFollower,
+    self, AgentLink, BranchHost, BranchWish, ClusterSession, ContextChoice, FoundTarget, OwnPod,
+    PodFollower, TargetWish,
 };
 use crate::diagnostics;
 use crate::error::CommandError;
@@ -67,6 +68,8 @@ pub(super) struct PlannedBranch {
 /// Everything that is known before anything is done.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// By which name engines and clusters know the session.
+    pub(super) id: SessionId,
     /// The file, where there is one.
     pub(super) file: Option<PathBuf>,
     /// What it says.
@@ -85,6 +88,8 @@ pub(super) struct Plan {
     pub(super) agent: Option<AgentLink>,
     /// How its pods are found again.
     pub(super) follower: Option<PodFollower>,
+    /// The session as its cluster knows it.
+    pub(super) resource: Option<ClusterSession>,
     /// The pod that stands for the target where there is none on purpose.
     pub(super) own_pod: Option<OwnPod>,
     /// What must be told of how it was found.
@@ -163,14 +168,56 @@ pub(super) async fn prepare(
         settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
     require_operator(&context, &namespace, &config).await?;
     let target = config.target.workload().cloned();
-    let wish = AgentWish {
-        incoming: config.network.incoming.mode != IncomingMode::Off,
+    let id = SessionId(format!("{:016x}", rand::random::<u64>()));
+    let wish = TargetWish {
+        session: id.0.clone(),
+        network: network::wish(&config.network),
         image: settings.agent_image.clone(),
+        by_operator: config.operator != Some(false),
     };
     let found = match &target {
         Some(target) => Some(contexts::find(&context, &namespace, target, wish, settings).await?),
         None => None,
     };
+    let resource = found.as_ref().and_then(|found| found.session.clone());
+    let place = Place {
+        id,
+        file,
+        context,
+        namespace,
+        surroundings,
+    };
+    let planned = plan(place, config, found, settings, ui).await;
+    if let (Err(_), Some(resource)) = (&planned, resource) {
+        resource.end().await;
+    }
+    planned
+}
+
+/// Where a session is to be.
+struct Place {
+    id: SessionId,
+    file: Option<PathBuf>,
+    context: ContextChoice,
+    namespace: Namespace,
+    surroundings: Surroundings,
+}
+
+/// Plans a session whose target is found.
+async fn plan(
+    place: Place,
+    config: Config,
+    found: Option<FoundTarget>,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Plan, CommandError> {
+    let Place {
+        id,
+        file,
+        context,
+        namespace,
+        surroundings,
+    } = place;
     if let Some(found) = &found
         && !found.skipped.is_empty()
     {
@@ -180,6 +227,7 @@ pub(super) async fn prepare(
         ));
     }
     let mut plan = Plan {
+        id,
         file,
         context,
         namespace,
@@ -187,6 +235,7 @@ pub(super) async fn prepare(
         own_network: found.as_ref().and_then(|found| found.own_network.clone()),
         agent: found.as_ref().and_then(|found| found.agent.clone()),
         follower: found.as_ref().and_then(|found| found.follower.clone()),
+        resource: found.as_ref().and_then(|found| found.session.clone()),
         remarks: found
             .as_ref()
             .map_or_else(Vec::new, |found| found.remarks.clone()),

@@ -51,7 +51,7 @@ fn sessions_are_listed_once_each_with_what_they_hold() {
     insta::assert_snapshot!(harness.show(&harness.run("session ls")), @r#"
     exit 0
     --- stdout
-    No session holds a branch in namespace default.
+    No session is known in namespace default.
     --- stderr
     "#);
 }
@@ -70,7 +70,7 @@ fn a_session_is_stopped_by_a_beginning_that_is_its_own() {
     exit 1
     --- stdout
     --- stderr
-    error: no session "9f" holds a branch in namespace metalmart
+    error: no session "9f" is known in namespace metalmart
     hint: `bough session ls` shows them; -n names another namespace
     "#);
     insta::assert_snapshot!(harness.show(&harness.run("session -n metalmart stop 00112")), @r#"

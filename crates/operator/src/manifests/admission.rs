@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   bough-requester  who makes a Branch or a Session stands in it under his own name;
-//!                    who makes, changes or asks for one may run programs in the namespace's pods
+//!                    who makes, changes or asks for one may run programs in the namespace's pods, or use that target;
+//!                    who began a session alone asks more for it
 //!   bough-limits     no branch of a Source lives longer than the Source says
 //!   bough-bounds     no branch lives longer, or has another version, than the administrator allows everybody
 //!   bough-agents     no agent runs from another image than he allows
@@ -29,6 +30,9 @@ const BOUNDS: &str = "bough-bounds";
 /// The policy about images of agents.
 const AGENTS: &str = "bough-agents";
 
+/// What the right to use a target is about, in roles: no such resource exists.
+const TARGETS: &str = "targets";
+
 /// How the names of agents' containers begin.
 const AGENT_PREFIX: &str = "bough-agent-";
 
@@ -52,10 +56,19 @@ pub(super) fn policies() -> Vec<Value> {
         "variables": [
             {"name": "wants", "expression": wants()},
             {
+                // As roles name it, where they name some alone: `deployment.inventory`.
+                "name": "target",
+                "expression": "has(object.spec.target) ? object.spec.target.kind.lowerAscii() + '.' + object.spec.target.name : ''",
+            },
+            {
                 // A session sees its target's environment, as `kubectl exec` does.
                 "name": "mayUse",
-                "expression": "authorizer.group('').resource('pods').subresource('exec')\
-                               .namespace(request.namespace).check('create').allowed()",
+                "expression": format!(
+                    "authorizer.group('').resource('pods').subresource('exec')\
+                     .namespace(request.namespace).check('create').allowed() \
+                     || authorizer.group('bough.dev').resource('{TARGETS}')\
+                     .namespace(request.namespace).name(variables.target).check('use').allowed()"
+                ),
             },
         ],
         "validations": [
@@ -67,9 +80,19 @@ pub(super) fn policies() -> Vec<Value> {
             },
             {
                 "expression": "!variables.wants || variables.mayUse",
-                "messageExpression": "request.userInfo.username + ' may not use the targets of namespace ' + request.namespace \
-                                      + ': that takes the right to create pods/exec there'",
+                "messageExpression": format!(
+                    "request.userInfo.username + ' may not use the targets of namespace ' + request.namespace \
+                     + ': that takes the right to create pods/exec there, or to use {TARGETS}.bough.dev'"
+                ),
                 "message": "using targets takes the right to create pods/exec",
+                "reason": "Forbidden",
+            },
+            {
+                // What is asked for is sealed to whoever asks: he stands in it.
+                "expression": "request.resource.resource != 'sessions' || oldObject == null || object.spec == oldObject.spec \
+                               || object.spec.?requester.orValue('') == request.userInfo.username",
+                "messageExpression": "'this session is not that of ' + request.userInfo.username + ': who began it alone asks for more'",
+                "message": "who began a session alone asks for more",
                 "reason": "Forbidden",
             },
         ],

@@ -31,8 +31,23 @@ const OF_BRANCHES: &[Row] = &[
     ),
     ("events.k8s.io", &["events"], &["create"]),
     ("", &["pods"], &["get"]),
+    // Without those of agents below, sessions are told so.
+    ("bough.dev", &["sessions"], &["list", "delete"]),
+    ("bough.dev", &["sessions/status"], &["patch"]),
     // An engine is asked in its own pod; `get` is what WebSockets take where `create` is for others.
     ("", &["pods/exec"], &["create", "get"]),
+];
+
+/// The same where the operator places agents of sessions, which its administrator chooses.
+const OF_AGENTS: &[Row] = &[
+    ("", &["pods"], &["list"]),
+    ("", &["pods/ephemeralcontainers"], &["patch"]),
+    // Whose pods those are.
+    ("", &["services"], &["get"]),
+    ("apps", &["deployments", "replicasets"], &["get"]),
+    ("batch", &["cronjobs"], &["get"]),
+    ("batch", &["jobs"], &["get", "list"]),
+    ("argoproj.io", &["rollouts"], &["get"]),
 ];
 
 /// In the operator's own namespace.
@@ -51,9 +66,10 @@ pub(super) fn of_own_namespace() -> Value {
     rules(OF_OWN_NAMESPACE)
 }
 
-/// In namespaces that have branches, as Kubernetes has rules.
-pub(super) fn of_branches() -> Value {
-    rules(OF_BRANCHES)
+/// In namespaces that have branches, as Kubernetes has rules; with `sessions` those of agents as well.
+pub(super) fn of_namespaces(sessions: bool) -> Value {
+    let of_agents = if sessions { OF_AGENTS } else { &[] };
+    rules(&[OF_BRANCHES, of_agents].concat())
 }
 
 fn rules(rows: &[Row]) -> Value {
@@ -84,8 +100,9 @@ mod tests {
             words.collect::<Vec<_>>().join(", ")
         };
         let mut wanted = Vec::new();
-        for (group, resources, verbs) in OF_BRANCHES.iter().chain(OF_OWN_NAMESPACE) {
-            for resource in *resources {
+        let all = [OF_BRANCHES, OF_OWN_NAMESPACE, OF_AGENTS].concat();
+        for (group, resources, verbs) in all {
+            for resource in resources {
                 let name = match resource.split_once('/') {
                     _ if group.is_empty() => (*resource).to_owned(),
                     Some((kind, sub)) => format!("{kind}.{group}/{sub}"),
@@ -102,7 +119,7 @@ mod tests {
 
     #[test]
     fn no_right_is_on_secrets_or_on_everything() {
-        let written = format!("{}{}", of_branches(), of_own_namespace());
+        let written = format!("{}{}", of_namespaces(true), of_own_namespace());
         assert!(
             !written.contains("secrets") && !written.contains('*'),
             "{written}"

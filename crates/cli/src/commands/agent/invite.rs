@@ -1,7 +1,8 @@
 //! `bough agent invite`: credentials of new sessions with the agent whose container this runs in, on standard output.
 //!
 //! Whoever may run a program in the agent's container may have a session with it: the API server's own answer to who
-//! may, by `pods/exec`. The credentials of a session open no other one.
+//! may, by `pods/exec`. An operator asks for somebody else, and has them sealed to him. The credentials of a session open no
+//! other one.
 
 use std::fs;
 use std::io;
@@ -12,7 +13,7 @@ use model::ExitCode;
 use wire::SessionId;
 
 use super::say;
-use crate::contexts::{AGENT_FOLDER, AgentPlace, Invitation, SessionCredential};
+use crate::contexts::{AGENT_FOLDER, AgentPlace, Invitation, SessionCredential, hex, seal};
 use crate::error::CommandError;
 
 /// Most sessions that are asked for at once.
@@ -24,6 +25,10 @@ pub(super) struct InviteArgs {
     /// Of how many sessions
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=SESSIONS_MAX))]
     sessions: u8,
+
+    /// Seals them to whoever has the other half of this key, in hexadecimal digits
+    #[arg(long = "for", value_name = "KEY")]
+    sealed_to: Option<String>,
 
     /// Where the agent keeps key and port
     #[arg(long, value_name = "DIR", default_value = AGENT_FOLDER)]
@@ -39,7 +44,12 @@ struct InviteError {
     source: io::Error,
 }
 
-/// Writes the invitation as one line of JSON.
+/// The key is none.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing can be sealed to this key")]
+struct KeyError;
+
+/// Writes the invitation as one line of JSON, or sealed.
 pub(super) fn run(args: &InviteArgs) -> Result<(), CommandError> {
     let path = args.folder.join("place");
     let place = fs::read_to_string(&path).and_then(|text| {
@@ -56,6 +66,14 @@ pub(super) fn run(args: &InviteArgs) -> Result<(), CommandError> {
         port: place.port,
         sessions: sessions.collect(),
     };
-    say(&invitation.text());
+    let line = invitation.text();
+    match &args.sealed_to {
+        None => say(&line),
+        Some(key) => {
+            let sealed = hex::parse(key).and_then(|key| seal(&key, &line));
+            let sealed = sealed.ok_or_else(|| CommandError::new(ExitCode::Usage, KeyError))?;
+            say(&sealed);
+        }
+    }
     Ok(())
 }

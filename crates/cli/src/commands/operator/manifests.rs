@@ -89,6 +89,11 @@ pub(super) struct WishArgs {
     #[arg(long, value_name = "IMAGE", value_delimiter = ',')]
     agent_images: Vec<String>,
 
+    /// Have the operator place agents for sessions, so that users need no right to patch pods: it has that right then, in the
+    /// same namespaces [default: sessions go on with their users' own rights]
+    #[arg(long)]
+    sessions: bool,
+
     /// How the records of the operator's log are written
     #[arg(long, value_enum, default_value_t)]
     log_format: LogForm,
@@ -150,6 +155,7 @@ fn objects(args: &WishArgs, namespaces: &[String], settings: &Settings) -> Vec<V
             versions: args.versions.clone(),
             agent_images: args.agent_images.clone(),
         },
+        sessions: args.sessions,
         logs_json: args.log_format == LogForm::Json,
     })
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use model::{ExitCode, Namespace};
-use operator::{HostStanding, Standing, StandingError};
+use operator::{HostStanding, SessionStanding, Standing, StandingError};
 
 use crate::contexts;
 use crate::engine_words;
@@ -15,7 +15,7 @@ Examples:
   bough operator status
   bough operator status -n metalmart -o json";
 
-/// Show the operators and who leads, sources, branch hosts with their branches, bases and volumes, and agents
+/// Show the operators and who leads, sources, branch hosts with their branches, bases and volumes, agents and sessions
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
@@ -106,22 +106,59 @@ impl Report for Standing {
             text.push('\n');
             text.push_str(&table.text());
         }
-        if !self.agents.is_empty() {
-            let mut table = Table::new(page, &["NAMESPACE", "POD", "AGENT", "BESIDE"]);
-            for it in &self.agents {
-                let (namespace, pod) = (it.namespace.clone(), it.pod.clone());
-                table.row([
-                    namespace,
-                    pod,
-                    it.container.clone(),
-                    it.target.clone().unwrap_or_default(),
-                ]);
-            }
-            text.push('\n');
-            text.push_str(&table.text());
-        }
+        text.push_str(&agents_and_sessions(self, page));
         text
     }
+}
+
+/// The tables of agents and of sessions, each after an empty line.
+fn agents_and_sessions(standing: &Standing, page: Page) -> String {
+    let mut text = String::new();
+    if !standing.agents.is_empty() {
+        let mut table = Table::new(page, &["NAMESPACE", "POD", "AGENT", "BESIDE"]);
+        for it in &standing.agents {
+            table.row([
+                it.namespace.clone(),
+                it.pod.clone(),
+                it.container.clone(),
+                it.target.clone().unwrap_or_default(),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&table.text());
+    }
+    if !standing.sessions.is_empty() {
+        let header = [
+            "NAMESPACE",
+            "SESSION",
+            "STATE",
+            "TARGET",
+            "REQUESTER",
+            "PODS",
+        ];
+        let mut table = Table::new(page, &header);
+        for it in &standing.sessions {
+            table.row(session(it));
+        }
+        text.push('\n');
+        text.push_str(&table.text());
+    }
+    text
+}
+
+fn session(session: &SessionStanding) -> [String; 6] {
+    let state = match &session.message {
+        Some(why) => format!("{}: {why}", session.phase),
+        None => session.phase.to_owned(),
+    };
+    [
+        session.namespace.clone(),
+        session.session.clone(),
+        state,
+        session.target.clone(),
+        session.requester.clone().unwrap_or_default(),
+        session.pods.join(", "),
+    ]
 }
 
 fn host(host: &HostStanding) -> [String; 7] {

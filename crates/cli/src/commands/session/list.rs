@@ -1,14 +1,17 @@
-//! `session ls`: the sessions that hold branches, each with these.
+//! `session ls`: the sessions that hold branches, each with these; in a cluster those that have resources as well.
 
 use std::collections::BTreeMap;
 
 use clap::Args;
+use jiff::Timestamp;
 use model::engine_api::{BranchView, SessionId, SessionView};
 use model::{BranchId, Namespace};
+use operator::SessionStanding;
 use serde::Serialize;
 
-use crate::commands::engines::{self, Whose};
+use crate::commands::engines::{self, Engines, Whose};
 use crate::commands::select::{self, Scope};
+use crate::contexts::SessionList;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Table, Ui, words};
@@ -18,7 +21,7 @@ Examples:
   bough session ls                        those of the context's own namespace
   bough session -n metalmart ls -o json   for a program";
 
-/// List sessions that hold branches
+/// List sessions
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ListArgs {
@@ -33,22 +36,103 @@ pub(super) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let engines = engines::connect(whose, settings, ui).await?;
-    let branches = select::within(&whose.scope, &engines.branches);
+    let known = Known::read(whose, settings, ui).await?;
     let report = SessionsReport {
-        sessions: sessions(&branches),
+        sessions: known.sessions(&whose.scope),
         scope: &whose.scope,
     };
     ui.report(&report, args.output)?;
     Ok(())
 }
 
-/// One session, and what it holds.
+/// Who knows of sessions.
+pub(super) struct Known {
+    /// Those that hold branches.
+    pub(super) engines: Engines,
+    /// Those of a cluster that have resources.
+    pub(super) resources: Option<SessionList>,
+}
+
+impl Known {
+    /// Asks all of them.
+    ///
+    /// # Errors
+    /// When one that there is does not answer.
+    pub(super) async fn read(
+        whose: &Whose,
+        settings: &Settings,
+        ui: &Ui,
+    ) -> Result<Self, CommandError> {
+        let resources = match &whose.context.kubeconfig {
+            None => None,
+            Some(kubeconfig) => {
+                match SessionList::read(kubeconfig, whose.scope.namespace()).await {
+                    Ok(list) => Some(list),
+                    Err(error) => {
+                        let why = CommandError::from(error).message();
+                        ui.warn(&format!("sessions that have resources are left out: {why}"));
+                        None
+                    }
+                }
+            }
+        };
+        let engines = engines::connect_to_any(whose, settings, ui).await?;
+        Ok(Self { engines, resources })
+    }
+
+    /// Each session once, in the order of their ids.
+    pub(super) fn sessions(&self, scope: &Scope) -> Vec<SessionRow> {
+        let branches = select::within(scope, &self.engines.branches);
+        let resources = self.resources.iter().flat_map(|list| &list.sessions);
+        sessions(&branches, resources)
+    }
+}
+
+/// One session, and what it has.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct SessionRow {
-    #[serde(flatten)]
-    pub(super) session: SessionView,
+    pub(super) id: SessionId,
+    /// Who runs it: `user@host`, else as the API server knows him.
+    pub(super) owner: String,
+    /// The process that runs it; of a session without branches nobody knows.
+    pub(super) pid: Option<u32>,
+    /// The program that it runs; the same.
+    pub(super) program: Option<String>,
+    pub(super) joined_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stopped_by: Option<String>,
     pub(super) branches: Vec<HeldBranch>,
+    /// The session as its cluster knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) resource: Option<SessionStanding>,
+}
+
+impl SessionRow {
+    fn held(session: &SessionView) -> Self {
+        Self {
+            id: session.id.clone(),
+            owner: session.owner.clone(),
+            pid: Some(session.pid),
+            program: Some(session.program.clone()),
+            joined_at: Some(session.joined_at),
+            stopped_by: session.stopped_by.clone(),
+            branches: Vec::new(),
+            resource: None,
+        }
+    }
+
+    fn begun(session: &SessionStanding) -> Self {
+        Self {
+            id: SessionId(session.session.clone()),
+            owner: session.requester.clone().unwrap_or_default(),
+            pid: None,
+            program: None,
+            joined_at: session.begun_at,
+            stopped_by: session.stopped_by.clone(),
+            branches: Vec::new(),
+            resource: None,
+        }
+    }
 }
 
 /// A branch that a session holds.
@@ -58,21 +142,26 @@ pub(super) struct HeldBranch {
     namespace: Namespace,
 }
 
-/// Every session of these branches once, in the order of their ids.
-pub(super) fn sessions(branches: &[&BranchView]) -> Vec<SessionRow> {
+/// Every session of these branches and resources once, in the order of their ids.
+pub(super) fn sessions<'a>(
+    branches: &[&BranchView],
+    resources: impl Iterator<Item = &'a SessionStanding>,
+) -> Vec<SessionRow> {
     let mut rows: BTreeMap<SessionId, SessionRow> = BTreeMap::new();
     for branch in branches {
         for session in &branch.sessions {
             let row = rows.entry(session.id.clone());
-            let row = row.or_insert_with(|| SessionRow {
-                session: session.clone(),
-                branches: Vec::new(),
-            });
+            let row = row.or_insert_with(|| SessionRow::held(session));
             row.branches.push(HeldBranch {
                 id: branch.id.clone(),
                 namespace: branch.namespace.clone(),
             });
         }
+    }
+    for session in resources {
+        let row = rows.entry(SessionId(session.session.clone()));
+        let row = row.or_insert_with(|| SessionRow::begun(session));
+        row.resource = Some(session.clone());
     }
     rows.into_values().collect()
 }
@@ -89,7 +178,7 @@ impl Report for SessionsReport<'_> {
     fn text(&self, page: Page) -> String {
         if self.sessions.is_empty() {
             let place = self.scope.describe();
-            return format!("No session holds a branch in {place}.\n");
+            return format!("No session is known in {place}.\n");
         }
         let header = [
             "SESSION",
@@ -98,22 +187,27 @@ impl Report for SessionsReport<'_> {
             "PROGRAM",
             "JOINED",
             "NAMESPACE",
+            "TARGET",
             "BRANCHES",
             "STOPPED BY",
         ];
         let mut table = Table::new(page, &header);
-        for SessionRow { session, branches } in &self.sessions {
-            let ids: Vec<_> = branches.iter().map(|branch| branch.id.as_str()).collect();
-            let namespace = branches.first().map(|branch| branch.namespace.to_string());
+        for row in &self.sessions {
+            let ids: Vec<_> = row.branches.iter().map(|it| it.id.as_str()).collect();
+            let resource = row.resource.as_ref();
+            let held = row.branches.first().map(|it| it.namespace.to_string());
+            let namespace = held.or_else(|| resource.map(|it| it.namespace.clone()));
+            let joined = row.joined_at.map(|at| words::ago(at, page.now));
             table.row([
-                session.id.to_string(),
-                session.owner.clone(),
-                session.pid.to_string(),
-                session.program.clone(),
-                words::ago(session.joined_at, page.now),
+                row.id.to_string(),
+                row.owner.clone(),
+                row.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+                row.program.clone().unwrap_or_default(),
+                joined.unwrap_or_default(),
                 namespace.unwrap_or_default(),
+                resource.map(|it| it.target.clone()).unwrap_or_default(),
                 ids.join(", "),
-                session.stopped_by.clone().unwrap_or_default(),
+                row.stopped_by.clone().unwrap_or_default(),
             ]);
         }
         table.text()

@@ -12,11 +12,10 @@ use model::ExitCode;
 use model::engine_api::{HEARTBEAT_GRACE, SessionId};
 use serde::Serialize;
 
-use super::list::{self, SessionRow};
+use super::list::{Known, SessionRow};
 use crate::clock;
-use crate::commands::engines::{self, Engines, Whose};
-use crate::commands::select;
-use crate::engine_client::ClientError;
+use crate::commands::engines::Whose;
+use crate::contexts::SessionList;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Ui};
@@ -56,7 +55,7 @@ pub(super) struct StopArgs {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum StopError {
     /// Nobody has such an id.
-    #[error("no session {id:?} holds a branch in {scope}")]
+    #[error("no session {id:?} is known in {scope}")]
     Unknown {
         /// What was asked for.
         id: String,
@@ -86,9 +85,8 @@ pub(super) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let engines = engines::connect(whose, settings, ui).await?;
-    let branches = select::within(&whose.scope, &engines.branches);
-    let known = list::sessions(&branches);
+    let asked = Known::read(whose, settings, ui).await?;
+    let known = asked.sessions(&whose.scope);
     let meant = if args.all {
         known
     } else {
@@ -96,12 +94,12 @@ pub(super) async fn run(
     };
     let mut stopped = Vec::with_capacity(meant.len());
     for session in meant {
-        stop(&engines, &session.session.id, settings).await?;
+        stop(&asked, &session, settings).await?;
         stopped.push(session);
     }
-    let living = wait_for_end(&engines, &stopped).await?;
+    let living = wait_for_end(&asked, &stopped, whose).await?;
     let sessions = stopped.into_iter().map(|row| StoppedSession {
-        has_ended: !living.contains(&row.session.id),
+        has_ended: !living.contains(&row.id),
         row,
     });
     let report = StopReport(sessions.collect());
@@ -117,9 +115,9 @@ fn choose(
 ) -> Result<Vec<SessionRow>, StopError> {
     let mut chosen: Vec<SessionRow> = Vec::with_capacity(ids.len());
     for id in ids {
-        let begins = |row: &&SessionRow| !id.is_empty() && row.session.id.0.starts_with(id);
+        let begins = |row: &&SessionRow| !id.is_empty() && row.id.0.starts_with(id);
         let found: Vec<&SessionRow> = known.iter().filter(begins).collect();
-        let exact = found.iter().find(|row| row.session.id.0 == *id).copied();
+        let exact = found.iter().find(|row| row.id.0 == *id).copied();
         let one = match (exact, found.as_slice()) {
             (Some(exact), _) => exact,
             (None, [one]) => one,
@@ -130,49 +128,63 @@ fn choose(
                 });
             }
             (None, several) => {
-                let found = several.iter().map(|row| row.session.id.to_string());
+                let found = several.iter().map(|row| row.id.to_string());
                 return Err(StopError::Ambiguous {
                     id: id.clone(),
                     found: found.collect(),
                 });
             }
         };
-        if chosen.iter().all(|row| row.session.id != one.session.id) {
+        if chosen.iter().all(|row| row.id != one.id) {
             chosen.push(one.clone());
         }
     }
     Ok(chosen)
 }
 
-/// Stops a session wherever it holds a branch. One that has ended meanwhile is as it was to be.
-async fn stop(engines: &Engines, id: &SessionId, settings: &Settings) -> Result<(), ClientError> {
-    for engine in engines.iter() {
+/// Stops a session wherever it holds a branch, and by its resource. One that has ended meanwhile is as it was to be.
+async fn stop(
+    asked: &Known,
+    session: &SessionRow,
+    settings: &Settings,
+) -> Result<(), CommandError> {
+    if let (Some(resources), Some(resource)) = (&asked.resources, &session.resource) {
+        let (namespace, name) = (&resource.namespace, &resource.session);
+        resources.stop(namespace, name, &settings.owner).await?;
+    }
+    for engine in asked.engines.iter() {
         let stopped = engine
             .client()
-            .stop_session(id, settings.owner.clone())
+            .stop_session(&session.id, settings.owner.clone())
             .await;
         match stopped {
-            Err(error) if !error.is_not_found() => return Err(error),
+            Err(error) if !error.is_not_found() => return Err(error.into()),
             Ok(_) | Err(_) => {}
         }
     }
     Ok(())
 }
 
-/// Waits until these sessions hold nothing any more; answers with those that still do.
+/// Waits until these sessions hold nothing any more, and have no resource; answers with those that still do.
 async fn wait_for_end(
-    engines: &Engines,
+    asked: &Known,
     stopped: &[SessionRow],
-) -> Result<Vec<SessionId>, ClientError> {
+    whose: &Whose,
+) -> Result<Vec<SessionId>, CommandError> {
     let deadline = clock::monotonic() + STOP_WITHIN;
     loop {
         let mut living = Vec::new();
-        for engine in engines.iter() {
+        for engine in asked.engines.iter() {
             let branches = engine.client().branches(None).await?;
             let holders = branches.iter().flat_map(|branch| &branch.sessions);
             living.extend(holders.map(|session| session.id.clone()));
         }
-        living.retain(|id| stopped.iter().any(|row| row.session.id == *id));
+        if let (Some(kubeconfig), Some(_)) = (&whose.context.kubeconfig, &asked.resources) {
+            let there = SessionList::read(kubeconfig, whose.scope.namespace()).await?;
+            let names = there.sessions.into_iter().map(|it| SessionId(it.session));
+            living.extend(names);
+        }
+        living.retain(|id| stopped.iter().any(|row| row.id == *id));
         if living.is_empty() || clock::monotonic() >= deadline {
             return Ok(living);
         }
@@ -206,11 +218,11 @@ impl StopReport {
 impl Report for StopReport {
     fn text(&self, _: Page) -> String {
         if self.0.is_empty() {
-            return "No session holds a branch there.\n".to_owned();
+            return "No session is known there.\n".to_owned();
         }
         let lines = self.0.iter().map(|stopped| {
-            let session = &stopped.row.session;
-            let (id, program, owner) = (&session.id, &session.program, &session.owner);
+            let SessionRow { id, owner, .. } = &stopped.row;
+            let program = stopped.row.program.as_deref().unwrap_or("a program");
             let end = if stopped.has_ended {
                 "has ended".to_owned()
             } else {
@@ -228,6 +240,7 @@ impl Report for StopReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::session::list;
     use crate::samples;
     use model::engine_api::SessionView;
 
@@ -244,13 +257,13 @@ mod tests {
                 stopped_by: None,
             })
             .collect();
-        list::sessions(&[&branch, &branch])
+        list::sessions(&[&branch, &branch], std::iter::empty())
     }
 
     fn chosen(ids: &[&str]) -> Result<Vec<String>, StopError> {
         let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
         let rows = choose(&ids, known(&["abc1", "abc2", "abc"]), "namespace shop")?;
-        Ok(rows.into_iter().map(|row| row.session.id.0).collect())
+        Ok(rows.into_iter().map(|row| row.id.0).collect())
     }
 
     #[test]

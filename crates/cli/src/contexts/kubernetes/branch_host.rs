@@ -23,14 +23,15 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use model::engine_api::SourceName;
 use model::{BranchId, BranchName, CopySpec, Namespace, PgMajor, PgUrl, TargetRef, Ttl};
+use operator::agents::{ApiFailure, is_ready};
 use resources::Branch;
 
-use super::error::{ApiFailure, ClusterError};
+use super::error::ClusterError;
 use super::kubeconfig::Kubeconfig;
 use super::source_version;
-use super::workload::is_ready;
 use crate::settings::Settings;
 use asking::Asking;
+pub(super) use asking::who_asks;
 use tunnel::EngineTunnel;
 
 /// A branch as its resource asks for it.

@@ -2,6 +2,7 @@
 //!
 //! Owns the two texts: the file that the agent keeps for itself, and the line of JSON that goes out.
 
+use operator::agents::Question;
 use serde::{Deserialize, Serialize};
 use wire::{AgentKey, SessionId, SessionKey};
 
@@ -61,6 +62,18 @@ struct WrittenCredential {
 }
 
 impl Invitation {
+    /// Asks an agent for one session.
+    pub(super) const TO_ONE: Question<'static, Self> = Question {
+        words: &["invite", "--sessions", "1"],
+        read: Self::parse,
+    };
+
+    /// Asks an agent for two sessions.
+    pub(super) const TO_TWO: Question<'static, Self> = Question {
+        words: &["invite", "--sessions", "2"],
+        read: Self::parse,
+    };
+
     /// As one line.
     pub(crate) fn text(&self) -> String {
         let sessions = self.sessions.iter().map(|session| WrittenCredential {

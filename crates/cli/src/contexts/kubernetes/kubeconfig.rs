@@ -48,7 +48,7 @@ pub(crate) enum KubeconfigError {
         context: String,
         /// Why.
         #[source]
-        source: super::error::ApiFailure,
+        source: operator::agents::ApiFailure,
     },
 }
 

@@ -13,11 +13,11 @@ use kube::api::ListParams;
 use kube::core::{Selector, SelectorExt as _};
 use kube::{Api, Client, Resource, ResourceExt};
 use model::{Namespace, TargetKind};
-
-use super::error::{ApiFailure, ClusterError};
-use super::workload::{
-    PodState, newest_job, own_containers, rollouts, selector_of_service, state_of,
+use operator::agents::{
+    ApiFailure, PodState, newest_job, own_containers, rollouts, selector_of_service, state_of,
 };
+
+use super::error::ClusterError;
 use crate::contexts::{Listing, TargetEntry};
 
 /// Objects of one kind that are asked for; of a namespace with more the rest is told to be missing.

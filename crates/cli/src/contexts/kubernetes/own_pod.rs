@@ -11,10 +11,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use model::Namespace;
+use operator::agents::{AgentContainer, PROGRAM};
 use serde_json::json;
 
-use super::agent_container::{AgentContainer, PROGRAM};
 use super::error::ClusterError;
+use super::invitation::Invitation;
 use super::kubeconfig::Kubeconfig;
 use super::pod_agent::PodAgent;
 
@@ -91,13 +92,13 @@ impl OwnPod {
 
 async fn reach(pods: &Api<Pod>, name: &str, image: &str) -> Result<PodAgent, ClusterError> {
     let container = AgentContainer::of_own_pod(pods, name, CONTAINER, image).await?;
-    let invitation = container.invite(pods, name, 1).await?;
+    let invitation = container.ask(pods, name, &Invitation::TO_ONE).await?;
     let credential = invitation.sessions.into_iter().next();
     let credential = credential.ok_or_else(|| container.silent(name))?;
     Ok(PodAgent::new(
         pods.clone(),
         name,
-        &container,
+        container.name(),
         invitation.port,
         credential,
     ))

@@ -7,12 +7,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use model::{PgMajor, PgUrl};
+use operator::agents::{ApiFailure, PROGRAM};
 use tokio::io::DuplexStream;
 use wire::pump::{self, ConnectError, Inbox, Session};
 use wire::{SessionId, SessionKey};
 
-use super::agent_container::{AgentContainer, PROGRAM};
-use super::error::{ApiFailure, ClusterError};
+use super::error::ClusterError;
 use super::invitation::SessionCredential;
 use super::source_version;
 
@@ -32,14 +32,14 @@ impl PodAgent {
     pub(super) fn new(
         pods: Api<Pod>,
         pod: &str,
-        container: &AgentContainer,
+        container: &str,
         port: u16,
         credential: SessionCredential,
     ) -> Self {
         Self {
             pods,
             pod: pod.to_owned(),
-            container: container.name().to_owned(),
+            container: container.to_owned(),
             port,
             id: credential.id,
             key: credential.key,

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{ConfigMap, EnvVar, Pod, Secret};
 use kube::{Api, Client};
 use model::Namespace;
+use operator::agents::{ApiFailure, ChosenPod};
 
-use super::error::{ApiFailure, ClusterError};
-use super::workload::ChosenPod;
+use super::error::ClusterError;
 
 /// The environment as it is written.
 pub(super) struct SpecEnvironment {

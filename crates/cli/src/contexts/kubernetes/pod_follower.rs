@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use model::{Namespace, TargetKind, TargetRef};
+use operator::agents::{self, AgentError, PodId, SeenPod};
 use wire::pump::{Inbox, Session};
 
-use super::workload::{self, PodId, SeenPod};
-use super::{ClusterError, ClusterTargets};
+use super::{ClusterError, ClusterSession, ClusterTargets};
 use crate::error::CommandError;
 
 /// How the pods of one target are found again.
@@ -17,6 +17,8 @@ pub(crate) struct PodFollower {
     namespace: Namespace,
     target: TargetRef,
     first: PodId,
+    /// Whose operator tells of the pods and gives agents; none where the user does it himself.
+    session: Option<ClusterSession>,
 }
 
 impl fmt::Debug for PodFollower {
@@ -36,12 +38,14 @@ impl PodFollower {
         namespace: Namespace,
         target: TargetRef,
         first: PodId,
+        session: Option<ClusterSession>,
     ) -> Self {
         Self {
             targets,
             namespace,
             target,
             first,
+            session,
         }
     }
 
@@ -65,10 +69,13 @@ impl PodFollower {
     /// # Errors
     /// [`ClusterError`] when the API server does not say.
     pub(crate) async fn look(&self) -> Result<Vec<SeenPod>, ClusterError> {
-        let seen = workload::look(&self.targets.client, &self.namespace, &self.target).await;
+        if let Some(session) = &self.session {
+            return session.pods().await;
+        }
+        let seen = agents::look(&self.targets.client, &self.namespace, &self.target).await;
         match seen {
-            Err(ClusterError::NotFound { .. }) => Ok(Vec::new()),
-            seen => seen,
+            Err(AgentError::NotFound { .. }) => Ok(Vec::new()),
+            seen => Ok(seen?),
         }
     }
 
@@ -82,9 +89,16 @@ impl PodFollower {
         grace: Duration,
     ) -> Result<(Session, Inbox), String> {
         let say = |error: ClusterError| CommandError::from(error).message();
+        if let Some(session) = &self.session {
+            let granted = session.join(pod).await.map_err(say)?;
+            let way = granted.ways.into_iter().next();
+            let way = way.ok_or("the agent invites nobody")?;
+            let connected = way.connect(grace).await;
+            return connected.map_err(|error| error.to_string());
+        }
         let target = &self.target;
-        let chosen = workload::find_pod(&self.targets.client, &self.namespace, target, pod).await;
-        let chosen = chosen.map_err(say)?;
+        let chosen = agents::find_pod(&self.targets.client, &self.namespace, target, pod).await;
+        let chosen = chosen.map_err(|error| say(error.into()))?;
         let placed = self.targets.place_one(&self.namespace, &chosen).await;
         let agent = placed.map_err(say)?;
         let connected = agent.connect(grace).await;

@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::AttachParams;
 use model::{PgMajor, PgUrl};
+use operator::agents::read_text;
 use tokio::io::AsyncWriteExt;
 
-use super::agent_container::read_text;
 use super::error::ClusterError;
 
 /// How long the pod may take to answer: the question itself has 20 s there.

@@ -16,16 +16,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use model::{BranchName, CopyMode, Namespace, TargetKind, TargetRef, Ttl};
-use resources::{
-    Branch, BranchCopy, BranchPhase, BranchSpec, CopyModeName, RowsOf, Workload, WorkloadKind,
-};
+use model::{BranchName, CopyMode, Namespace, Ttl};
+use operator::agents::{ApiFailure, workload_of};
+use resources::{Branch, BranchCopy, BranchPhase, BranchSpec, CopyModeName, RowsOf};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::BranchWish;
 use crate::clock;
-use crate::contexts::kubernetes::error::{ApiFailure, ClusterError};
+use crate::contexts::kubernetes::error::ClusterError;
 
 /// How long a branch's host may take to answer: its images may have to be pulled.
 const HOST_WITHIN: Duration = Duration::from_secs(180);
@@ -224,7 +223,12 @@ fn seconds(ttl: Ttl) -> u32 {
 }
 
 /// The caller's name, which the admission policy compares with the resource's.
-async fn who_asks(client: &Client) -> Result<Option<String>, ClusterError> {
+///
+/// # Errors
+/// [`ClusterError`] when the API server does not say.
+pub(in crate::contexts::kubernetes) async fn who_asks(
+    client: &Client,
+) -> Result<Option<String>, ClusterError> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = SelfSubjectReview::default();
     match api
@@ -274,7 +278,7 @@ fn resource(
         },
         version: wish.version.0,
         ttl_seconds: seconds(wish.ttl),
-        target: wish.target.as_ref().and_then(workload),
+        target: wish.target.as_ref().and_then(workload_of),
         requester,
     };
     let name = BranchName::of(namespace, &wish.id);
@@ -282,25 +286,6 @@ fn resource(
     let time = (operator::ASKED_ANNOTATION.to_owned(), now.to_string());
     branch.metadata.annotations = Some([time].into());
     branch
-}
-
-fn workload(target: &TargetRef) -> Option<Workload> {
-    let kind = match target.kind {
-        TargetKind::Pod => WorkloadKind::Pod,
-        TargetKind::Deployment => WorkloadKind::Deployment,
-        TargetKind::Rollout => WorkloadKind::Rollout,
-        TargetKind::Job => WorkloadKind::Job,
-        TargetKind::CronJob => WorkloadKind::CronJob,
-        TargetKind::StatefulSet => WorkloadKind::StatefulSet,
-        TargetKind::Service => WorkloadKind::Service,
-        TargetKind::ReplicaSet => WorkloadKind::ReplicaSet,
-        TargetKind::Label => return None,
-    };
-    Some(Workload {
-        kind,
-        name: target.name.clone(),
-        container: target.container.clone(),
-    })
 }
 
 #[cfg(test)]

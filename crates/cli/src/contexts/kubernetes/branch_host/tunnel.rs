@@ -10,11 +10,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::AttachParams;
+use operator::agents::ApiFailure;
 use tokio::io::copy;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
-
-use crate::contexts::kubernetes::error::ApiFailure;
 
 /// Bytes of a connection that wait on either side.
 const BUFFER_BYTES: usize = 64 << 10;

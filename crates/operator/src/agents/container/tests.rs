@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::*;
-use crate::contexts::kubernetes::played_api::{Answer, play, refusal};
+use crate::agents::played_api::{Answer, play, refusal};
 
 /// A pod `p` of one container `app`, with these agents: name, image, and whether each runs.
 fn pod(agents: &[(&str, &str, bool)]) -> Value {
@@ -39,6 +39,12 @@ fn chosen(pod: Value) -> ChosenPod {
         container,
     }
 }
+
+/// What nobody answers.
+const QUESTION: Question<'_, ()> = Question {
+    words: &["invite"],
+    read: |_| None,
+};
 
 /// What a session wants of an agent.
 pub(super) fn wish(incoming: bool) -> AgentWish {
@@ -113,7 +119,7 @@ async fn what_the_api_server_never_takes_is_told_after_some_looks() {
         _ => (200, pod(&[])),
     });
     let error = AgentContainer::place(&pods, &chosen(pod(&[])), &wish(false)).await;
-    let Err(error @ ClusterError::Refused { .. }) = error else {
+    let Err(error @ AgentError::Refused { .. }) = error else {
         panic!("{error:?}");
     };
     assert!(error.hint().is_some_and(|it| it.contains("describe pod p")));
@@ -137,9 +143,9 @@ async fn an_agent_that_ends_while_it_is_asked_is_told_as_ended() {
         name: "bough-agent-0".to_owned(),
         lacks_capabilities: false,
     };
-    let invited = agent.invite(&pods, "p", 1).await.map(drop);
+    let invited = agent.ask(&pods, "p", &QUESTION).await.map(drop);
     assert!(
-        matches!(invited, Err(ClusterError::Ended { .. })),
+        matches!(invited, Err(AgentError::Ended { .. })),
         "{invited:?}"
     );
 }
@@ -154,8 +160,8 @@ async fn who_may_not_run_programs_in_it_is_told_at_once() {
         name: "bough-agent-0".to_owned(),
         lacks_capabilities: false,
     };
-    let invited = agent.invite(&pods, "p", 1).await.map(drop);
-    let Err(ClusterError::Api { right, .. }) = invited else {
+    let invited = agent.ask(&pods, "p", &QUESTION).await.map(drop);
+    let Err(AgentError::Api { right, .. }) = invited else {
         panic!("{invited:?}");
     };
     assert_eq!(right, "create pods/exec -n shop");

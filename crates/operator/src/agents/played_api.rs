@@ -1,4 +1,4 @@
-//! An API server that a test plays: a client whose requests a closure answers.
+//! An API server that a test plays: a client whose requests a closure answers. Tests of the CLI include this file as well.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use kube::Client;
 use serde_json::{Value, json};
 
 /// What is answered: a status code, and an object.
-pub(super) type Answer = (u16, Value);
+pub(crate) type Answer = (u16, Value);
 
 /// A client of a server that answers each method, path and body so.
-pub(super) fn play(answer: impl Fn(&str, &str, Value) -> Answer + Send + Sync + 'static) -> Client {
+pub(crate) fn play(answer: impl Fn(&str, &str, Value) -> Answer + Send + Sync + 'static) -> Client {
     let answer = Arc::new(answer);
     let serve = move |method: Method, uri: Uri, body: Bytes| async move {
         let body = serde_json::from_slice(&body).unwrap_or_default();
@@ -26,7 +26,7 @@ pub(super) fn play(answer: impl Fn(&str, &str, Value) -> Answer + Send + Sync + 
 }
 
 /// As the API server says no.
-pub(super) fn refusal(code: u16, message: &str) -> Answer {
+pub(crate) fn refusal(code: u16, message: &str) -> Answer {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": "",
     });

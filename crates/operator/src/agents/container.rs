@@ -1,4 +1,4 @@
-//! Agents as ephemeral containers: found or placed, waited for, asked for invitations.
+//! Agents as ephemeral containers: found or placed, waited for, asked.
 //!
 //! One a pod and capability set, used by whoever comes while it runs: an ephemeral container is never removed, it only
 //! ends. Which one that is `seat` says, how a new one looks `shape`.
@@ -15,16 +15,15 @@ use kube::api::{AttachParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
-use super::error::{ApiFailure, ClusterError};
-use super::invitation::Invitation;
-use super::workload::ChosenPod;
+use super::error::{AgentError, ApiFailure};
+use super::target::ChosenPod;
 use seat::{Progress, Seat, progress, seat};
 
 /// Where an agent keeps its port and key, in its container's own files.
-pub(crate) const AGENT_FOLDER: &str = "/tmp/bough-agent";
+pub const AGENT_FOLDER: &str = "/tmp/bough-agent";
 
 /// The program in the image.
-pub(super) const PROGRAM: &str = "/bough";
+pub const PROGRAM: &str = "/bough";
 
 /// How long an agent may take to run, its image pulled from a slow registry.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -46,40 +45,49 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// What a session wants of an agent in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AgentWish {
+pub struct AgentWish {
     /// Whether it is to mirror or steal.
-    pub(crate) incoming: bool,
+    pub incoming: bool,
     /// The image that it runs from.
-    pub(crate) image: String,
+    pub image: String,
+}
+
+/// What an agent is asked by a program in its container.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a, T> {
+    /// The words after `agent`.
+    pub words: &'a [&'a str],
+    /// Reads the answer; none where it is none, which an agent gives that has not said where it listens yet.
+    pub read: fn(&str) -> Option<T>,
 }
 
 /// An agent's ephemeral container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AgentContainer {
+pub struct AgentContainer {
     name: String,
     lacks_capabilities: bool,
 }
 
 impl AgentContainer {
-    /// As [`AgentContainer::place`], and has it invite `sessions` sessions: another one where one ends meanwhile, which they do
-    /// when nobody was there for a minute.
+    /// Finds the agent that `wish` wants beside a pod, or starts one, and has it answer `question` once it runs: another one
+    /// where one ends meanwhile, which they do when nobody was there for a minute.
     ///
     /// # Errors
-    /// [`ClusterError`] as of both.
-    pub(super) async fn place_inviting(
+    /// [`AgentError`] when none may be there, none starts, or none answers.
+    pub async fn place_asking<T>(
         pods: &Api<Pod>,
         chosen: &ChosenPod,
         wish: &AgentWish,
-        sessions: u8,
-    ) -> Result<(Self, Invitation), ClusterError> {
+        question: &Question<'_, T>,
+    ) -> Result<(Self, T), AgentError> {
         let mut chosen = Cow::Borrowed(chosen);
         for number in 1.. {
             let agent = Self::place(pods, &chosen, wish).await?;
-            match agent.invite(pods, &chosen.name, sessions).await {
-                Err(ClusterError::Ended { .. }) if number < AGENTS_MAX => {
+            match agent.ask(pods, &chosen.name, question).await {
+                Err(AgentError::Ended { .. }) if number < AGENTS_MAX => {
                     chosen.to_mut().pod = look_at(pods, &chosen.name).await?;
                 }
-                invited => return Ok((agent, invited?)),
+                answered => return Ok((agent, answered?)),
             }
         }
         unreachable!("the last one returns")
@@ -88,12 +96,12 @@ impl AgentContainer {
     /// Finds the agent that `wish` wants, or starts one and waits until it runs.
     ///
     /// # Errors
-    /// [`ClusterError`] when it may not be there or does not start.
+    /// [`AgentError`] when it may not be there or does not start.
     async fn place(
         pods: &Api<Pod>,
         chosen: &ChosenPod,
         wish: &AgentWish,
-    ) -> Result<Self, ClusterError> {
+    ) -> Result<Self, AgentError> {
         let mut seen = Cow::Borrowed(&chosen.pod);
         for look in 1.. {
             let agent = match seat(&seen, &chosen.container.name, wish) {
@@ -113,7 +121,7 @@ impl AgentContainer {
                         continue;
                     }
                     Err(source) => {
-                        return Err(ClusterError::Refused {
+                        return Err(AgentError::Refused {
                             pod: chosen.name.clone(),
                             incoming: wish.incoming,
                             source,
@@ -137,13 +145,13 @@ impl AgentContainer {
     /// The agent in a pod of the session's own, once it runs.
     ///
     /// # Errors
-    /// [`ClusterError`] when it does not start.
-    pub(super) async fn of_own_pod(
+    /// [`AgentError`] when it does not start.
+    pub async fn of_own_pod(
         pods: &Api<Pod>,
         pod: &str,
         container: &str,
         image: &str,
-    ) -> Result<Self, ClusterError> {
+    ) -> Result<Self, AgentError> {
         wait_until_running(pods, pod, container, image).await?;
         Ok(Self {
             name: container.to_owned(),
@@ -152,12 +160,12 @@ impl AgentContainer {
     }
 
     /// Its name.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// What must be told of it.
-    pub(super) fn remarks(&self) -> Vec<String> {
+    pub fn remarks(&self) -> Vec<String> {
         if self.lacks_capabilities {
             vec!["the namespace's Pod Security leaves the agent without capabilities".to_owned()]
         } else {
@@ -165,28 +173,27 @@ impl AgentContainer {
         }
     }
 
-    /// Has the agent invite `sessions` sessions.
+    /// Asks the agent, by a program in its container, until it answers.
     ///
     /// # Errors
-    /// [`ClusterError`] when the user may not run programs there, or nobody answers; [`ClusterError::Ended`] when it has
+    /// [`AgentError`] when the user may not run programs there, or nobody answers; [`AgentError::Ended`] when it has
     /// ended meanwhile, so that another one may be placed.
-    pub(super) async fn invite(
+    pub async fn ask<T>(
         &self,
         pods: &Api<Pod>,
         pod: &str,
-        sessions: u8,
-    ) -> Result<Invitation, ClusterError> {
-        let sessions = sessions.to_string();
-        let command = [PROGRAM, "agent", "invite", "--sessions", sessions.as_str()];
+        question: &Question<'_, T>,
+    ) -> Result<T, AgentError> {
+        let command = [&[PROGRAM, "agent"], question.words].concat();
         let params = AttachParams::default().container(&self.name);
         let mut heard = String::new();
         for _ in 0..INVITES_MAX {
-            match pods.exec(pod, command, &params).await {
+            match pods.exec(pod, command.iter().copied(), &params).await {
                 Ok(mut process) => {
                     let (stdout, stderr) = (process.stdout(), process.stderr());
                     let (answer, words) = tokio::join!(read_text(stdout), read_text(stderr));
-                    if let Some(invitation) = Invitation::parse(&answer) {
-                        return Ok(invitation);
+                    if let Some(answer) = (question.read)(&answer) {
+                        return Ok(answer);
                     }
                     heard = words;
                 }
@@ -194,7 +201,7 @@ impl AgentContainer {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Err(ClusterError::Silent {
+        Err(AgentError::Silent {
             pod: pod.to_owned(),
             container: self.name.clone(),
             why: heard.lines().next().unwrap_or("it says nothing").to_owned(),
@@ -210,20 +217,20 @@ impl AgentContainer {
         pods: &Api<Pod>,
         pod: &str,
         failure: ApiFailure,
-    ) -> Result<String, ClusterError> {
+    ) -> Result<String, AgentError> {
         // The kubelet tells of an end some moments later.
         if !failure.is_forbidden()
             && let Ok(found) = look_at(pods, pod).await
         {
             return match progress(&found, &self.name) {
-                Progress::Ended(_) => Err(ClusterError::Ended {
+                Progress::Ended(_) => Err(AgentError::Ended {
                     pod: pod.to_owned(),
                     container: self.name.clone(),
                 }),
                 Progress::Runs | Progress::Waits | Progress::Stuck(_) => Ok(failure.to_string()),
             };
         }
-        Err(ClusterError::Api {
+        Err(AgentError::Api {
             tried: format!("ask the agent {} in the pod {pod}", self.name),
             right: format!(
                 "create pods/exec -n {}",
@@ -234,8 +241,8 @@ impl AgentContainer {
     }
 
     /// The failure of an agent that invited fewer sessions than it was asked to.
-    pub(super) fn silent(&self, pod: &str) -> ClusterError {
-        ClusterError::Silent {
+    pub fn silent(&self, pod: &str) -> AgentError {
+        AgentError::Silent {
             pod: pod.to_owned(),
             container: self.name.clone(),
             why: "it invites too few sessions".to_owned(),
@@ -243,7 +250,8 @@ impl AgentContainer {
     }
 }
 
-pub(super) async fn read_text(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
+/// What a program in a pod says, up to a bound; nothing where it says nothing.
+pub async fn read_text(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
     let mut text = Vec::new();
     if let Some(stream) = stream {
         // A piece is no invitation, which the caller sees.
@@ -284,8 +292,8 @@ async fn put(
     Err(refusal.expect("one account was tried at least, and refused"))
 }
 
-async fn look_at(pods: &Api<Pod>, pod: &str) -> Result<Pod, ClusterError> {
-    pods.get(pod).await.map_err(|error| ClusterError::Api {
+async fn look_at(pods: &Api<Pod>, pod: &str) -> Result<Pod, AgentError> {
+    pods.get(pod).await.map_err(|error| AgentError::Api {
         tried: format!("look at the pod {pod}"),
         right: format!("get pods -n {}", pods.namespace().unwrap_or("default")),
         source: error.into(),
@@ -297,8 +305,8 @@ async fn wait_until_running(
     pod: &str,
     name: &str,
     image: &str,
-) -> Result<(), ClusterError> {
-    let failed = |why: String| ClusterError::NotStarted {
+) -> Result<(), AgentError> {
+    let failed = |why: String| AgentError::NotStarted {
         pod: pod.to_owned(),
         container: name.to_owned(),
         image: image.to_owned(),

@@ -13,8 +13,9 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::core::Selector;
 use kube::{Api, Client, Resource, ResourceExt};
 use model::{Namespace, TargetKind, TargetRef};
+use resources::{Workload, WorkloadKind};
 
-use super::error::{ApiFailure, ClusterError};
+use super::error::{AgentError, ApiFailure};
 
 /// The annotation by which a pod names the container that people mean (kubectl's own).
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -32,27 +33,27 @@ const MESH_CONTAINERS: [&str; 7] = [
 
 /// A pod whose place is taken, and which of its containers.
 #[derive(Debug, Clone)]
-pub(super) struct ChosenPod {
+pub struct ChosenPod {
     /// Its name.
-    pub(super) name: String,
+    pub name: String,
     /// It, as the API server has it.
-    pub(super) pod: Pod,
+    pub pod: Pod,
     /// The container.
-    pub(super) container: Container,
+    pub container: Container,
 }
 
 /// One pod: another one of the same name has another `uid`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PodId {
+pub struct PodId {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// What the API server knows it by.
-    pub(crate) uid: String,
+    pub uid: String,
 }
 
 /// How far a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PodState {
+pub enum PodState {
     /// It does not run yet.
     Waits,
     /// It runs.
@@ -68,21 +69,21 @@ pub(crate) enum PodState {
 
 /// A pod at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SeenPod {
+pub struct SeenPod {
     /// Which.
-    pub(crate) id: PodId,
+    pub id: PodId,
     /// How far it is.
-    pub(crate) state: PodState,
+    pub state: PodState,
 }
 
 impl ChosenPod {
     /// Which pod it is.
-    pub(super) fn id(&self) -> PodId {
+    pub fn id(&self) -> PodId {
         id_of(&self.pod)
     }
 
     /// TCP ports that the container says it listens on.
-    pub(super) fn ports(&self) -> Vec<u16> {
+    pub fn ports(&self) -> Vec<u16> {
         let ports = self.container.ports.iter().flatten();
         let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
         ports
@@ -91,7 +92,7 @@ impl ChosenPod {
     }
 
     /// Whether an agent in the container's process namespace finds the target's process as its first.
-    pub(super) fn sees_process(&self) -> bool {
+    pub fn sees_process(&self) -> bool {
         let spec = self.pod.spec.as_ref();
         !spec.is_some_and(|spec| {
             spec.share_process_namespace == Some(true) || spec.host_pid == Some(true)
@@ -99,36 +100,74 @@ impl ChosenPod {
     }
 }
 
+/// A target as resources name it; none for one by labels, which no resource has.
+pub fn workload_of(target: &TargetRef) -> Option<Workload> {
+    let kind = match target.kind {
+        TargetKind::Pod => WorkloadKind::Pod,
+        TargetKind::Deployment => WorkloadKind::Deployment,
+        TargetKind::Rollout => WorkloadKind::Rollout,
+        TargetKind::Job => WorkloadKind::Job,
+        TargetKind::CronJob => WorkloadKind::CronJob,
+        TargetKind::StatefulSet => WorkloadKind::StatefulSet,
+        TargetKind::Service => WorkloadKind::Service,
+        TargetKind::ReplicaSet => WorkloadKind::ReplicaSet,
+        TargetKind::Label => return None,
+    };
+    Some(Workload {
+        kind,
+        name: target.name.clone(),
+        container: target.container.clone(),
+    })
+}
+
+/// A workload of a resource as a target.
+pub fn target_of(workload: &Workload) -> TargetRef {
+    TargetRef {
+        kind: match workload.kind {
+            WorkloadKind::Pod => TargetKind::Pod,
+            WorkloadKind::Deployment => TargetKind::Deployment,
+            WorkloadKind::Rollout => TargetKind::Rollout,
+            WorkloadKind::Job => TargetKind::Job,
+            WorkloadKind::CronJob => TargetKind::CronJob,
+            WorkloadKind::StatefulSet => TargetKind::StatefulSet,
+            WorkloadKind::Service => TargetKind::Service,
+            WorkloadKind::ReplicaSet => TargetKind::ReplicaSet,
+        },
+        name: workload.name.clone(),
+        container: workload.container.clone(),
+    }
+}
+
 /// The pod and container that stand for `target`.
 ///
 /// # Errors
-/// [`ClusterError`] when there is none, or when the user may not look.
-pub(super) async fn choose(
+/// [`AgentError`] when there is none, or when the user may not look.
+pub async fn choose(
     client: &Client,
     namespace: &Namespace,
     target: &TargetRef,
-) -> Result<ChosenPod, ClusterError> {
+) -> Result<ChosenPod, AgentError> {
     let pods = list_pods(client, namespace, target).await?;
     let states = pods.iter().map(describe).collect();
     let Some(pod) = choose_pod(pods) else {
-        return Err(ClusterError::NoPod {
+        return Err(AgentError::NoPod {
             target: target.clone(),
             namespace: namespace.clone(),
             pods: states,
         });
     };
-    with_container(pod, target)
+    with_container(pod, target.container.as_deref())
 }
 
 /// The pods of a target as they are, the best first.
 ///
 /// # Errors
-/// [`ClusterError`] when the target is not there, or when the user may not look.
-pub(super) async fn look(
+/// [`AgentError`] when the target is not there, or when the user may not look.
+pub async fn look(
     client: &Client,
     namespace: &Namespace,
     target: &TargetRef,
-) -> Result<Vec<SeenPod>, ClusterError> {
+) -> Result<Vec<SeenPod>, AgentError> {
     let mut pods = list_pods(client, namespace, target).await?;
     pods.sort_by_key(rank);
     let seen = pods.iter().map(|pod| SeenPod {
@@ -141,18 +180,18 @@ pub(super) async fn look(
 /// One pod of a target again, with the container that stands for it.
 ///
 /// # Errors
-/// [`ClusterError`] when it is gone, or when the user may not look.
-pub(super) async fn find_pod(
+/// [`AgentError`] when it is gone, or when the user may not look.
+pub async fn find_pod(
     client: &Client,
     namespace: &Namespace,
     target: &TargetRef,
     id: &PodId,
-) -> Result<ChosenPod, ClusterError> {
+) -> Result<ChosenPod, AgentError> {
     let pods = list_pods(client, namespace, target).await?;
     let states = pods.iter().map(describe).collect();
     match pods.into_iter().find(|pod| id_of(pod) == *id) {
-        Some(pod) => with_container(pod, target),
-        None => Err(ClusterError::NoPod {
+        Some(pod) => with_container(pod, target.container.as_deref()),
+        None => Err(AgentError::NoPod {
             target: target.clone(),
             namespace: namespace.clone(),
             pods: states,
@@ -160,16 +199,20 @@ pub(super) async fn find_pod(
     }
 }
 
-fn with_container(pod: Pod, target: &TargetRef) -> Result<ChosenPod, ClusterError> {
+/// A pod with the container that is asked for, or that stands for it.
+///
+/// # Errors
+/// [`AgentError::Container`] when it has no such one.
+pub fn with_container(pod: Pod, asked: Option<&str>) -> Result<ChosenPod, AgentError> {
     let name = pod.name_any();
-    match choose_container(&pod, target.container.as_deref()) {
+    match choose_container(&pod, asked) {
         Some(container) => Ok(ChosenPod {
             name,
             container: container.clone(),
             pod,
         }),
-        None => Err(ClusterError::Container {
-            asked: target.container.clone().unwrap_or_default(),
+        None => Err(AgentError::Container {
+            asked: asked.unwrap_or_default().to_owned(),
             containers: containers(&pod).map(|it| it.name.clone()).collect(),
             pod: name,
         }),
@@ -180,7 +223,7 @@ async fn list_pods(
     client: &Client,
     namespace: &Namespace,
     target: &TargetRef,
-) -> Result<Vec<Pod>, ClusterError> {
+) -> Result<Vec<Pod>, AgentError> {
     let lookup = Lookup {
         client,
         namespace,
@@ -223,7 +266,7 @@ struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
-    async fn get<K>(&self, resource: &str) -> Result<K, ClusterError>
+    async fn get<K>(&self, resource: &str) -> Result<K, AgentError>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + DeserializeOwned
@@ -236,15 +279,15 @@ impl Lookup<'_> {
         found.map_err(|error| self.failure("get", resource, error))
     }
 
-    fn failure(&self, verb: &str, resource: &str, error: kube::Error) -> ClusterError {
+    fn failure(&self, verb: &str, resource: &str, error: kube::Error) -> AgentError {
         let source = ApiFailure::from(error);
         if source.is_not_found() {
-            return ClusterError::NotFound {
+            return AgentError::NotFound {
                 target: self.target.clone(),
                 namespace: self.namespace.clone(),
             };
         }
-        ClusterError::Api {
+        AgentError::Api {
             tried: format!("look up {} in namespace {}", self.target, self.namespace),
             right: format!("{verb} {resource} -n {}", self.namespace),
             source,
@@ -252,8 +295,8 @@ impl Lookup<'_> {
     }
 
     /// A selector as lists take it.
-    fn text(&self, selector: Option<LabelSelector>) -> Result<String, ClusterError> {
-        let none = || ClusterError::NoSelector(self.target.clone());
+    fn text(&self, selector: Option<LabelSelector>) -> Result<String, AgentError> {
+        let none = || AgentError::NoSelector(self.target.clone());
         let selector: Selector = selector
             .ok_or_else(none)?
             .try_into()
@@ -266,7 +309,7 @@ impl Lookup<'_> {
         Ok(text)
     }
 
-    async fn pods_by(&self, selector: &str) -> Result<Vec<Pod>, ClusterError> {
+    async fn pods_by(&self, selector: &str) -> Result<Vec<Pod>, AgentError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace.as_str());
         let listed = pods.list(&ListParams::default().labels(selector)).await;
         let listed = listed.map_err(|error| self.failure("list", "pods", error))?;
@@ -274,7 +317,7 @@ impl Lookup<'_> {
     }
 
     /// The pods of the newest job that a cron job began.
-    async fn pods_of_cron_job(&self) -> Result<Vec<Pod>, ClusterError> {
+    async fn pods_of_cron_job(&self) -> Result<Vec<Pod>, AgentError> {
         let cron: CronJob = self.get("cronjobs.batch").await?;
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), self.namespace.as_str());
         let listed = jobs.list(&ListParams::default()).await;
@@ -290,7 +333,7 @@ impl Lookup<'_> {
     }
 
     /// The selector of an Argo Rollout.
-    async fn selector_of_rollout(&self) -> Result<String, ClusterError> {
+    async fn selector_of_rollout(&self) -> Result<String, AgentError> {
         let api = rollouts(self.client, self.namespace);
         let found = api.get(&self.target.name).await;
         let found = found.map_err(|error| self.failure("get", "rollouts.argoproj.io", error))?;
@@ -300,7 +343,7 @@ impl Lookup<'_> {
 }
 
 /// The pods behind a service; none where it has no selector.
-pub(super) fn selector_of_service(service: &Service) -> Option<LabelSelector> {
+pub fn selector_of_service(service: &Service) -> Option<LabelSelector> {
     let labels = service.spec.as_ref()?.selector.clone()?;
     Some(LabelSelector {
         match_labels: Some(labels),
@@ -309,7 +352,7 @@ pub(super) fn selector_of_service(service: &Service) -> Option<LabelSelector> {
 }
 
 /// The newest of `jobs` that a cron job began.
-pub(super) fn newest_job<'a>(cron: &CronJob, jobs: &'a [Job]) -> Option<&'a Job> {
+pub fn newest_job<'a>(cron: &CronJob, jobs: &'a [Job]) -> Option<&'a Job> {
     let owner = cron.uid().unwrap_or_default();
     let own = jobs.iter().filter(|job| {
         let mut owners = job.owner_references().iter();
@@ -319,7 +362,7 @@ pub(super) fn newest_job<'a>(cron: &CronJob, jobs: &'a [Job]) -> Option<&'a Job>
 }
 
 /// Argo Rollouts, whose types no client library has.
-pub(super) fn rollouts(client: &Client, namespace: &Namespace) -> Api<DynamicObject> {
+pub fn rollouts(client: &Client, namespace: &Namespace) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout");
     let resource = ApiResource::from_gvk(&kind);
     Api::namespaced_with(client.clone(), namespace.as_str(), &resource)
@@ -348,7 +391,7 @@ fn id_of(pod: &Pod) -> PodId {
 }
 
 /// How far a pod is.
-pub(super) fn state_of(pod: &Pod) -> PodState {
+pub fn state_of(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     match status.and_then(|status| status.phase.as_deref()) {
         Some("Succeeded" | "Failed") => PodState::Ended,
@@ -361,7 +404,7 @@ pub(super) fn state_of(pod: &Pod) -> PodState {
 }
 
 /// Whether a pod takes part: the kubelet says so.
-pub(super) fn is_ready(pod: &Pod) -> bool {
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
         .iter()
@@ -393,7 +436,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 /// Its containers but for those of a service mesh.
-pub(super) fn own_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+pub fn own_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     containers(pod).filter(|container| !MESH_CONTAINERS.contains(&container.name.as_str()))
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{AgentWish, PROGRAM};
-use crate::contexts::kubernetes::workload::ChosenPod;
+use crate::agents::target::ChosenPod;
 
 /// What root needs to read the environment of another account's process: to look into it, and to open the file.
 const SEES_PROCESSES: &[&str] = &["SYS_PTRACE", "DAC_READ_SEARCH"];

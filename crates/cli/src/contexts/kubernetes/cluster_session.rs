@@ -1,0 +1,415 @@
+//! A session of a cluster as its resource: begun, asked by for agents, kept by heartbeats, ended.
+//!
+//! ```text
+//!   create Session, one ask ──operator──> status.answers: an agent, sealed to the ask's key ──> a way to it
+//!        │                        ├── Declined, or nobody says anything ──> the user's own rights   (Begun::Unserved)
+//!        │                        └── a refusal ──> that
+//!        ├── another pod: another ask, with a key of its own
+//!        ├── a heartbeat every BEAT_EVERY; who stops the session is read from its answer
+//!        └── the end: the resource is deleted; of who was killed the operator deletes it
+//! ```
+//!
+//! Owns the resource's wording and the waits. Leaves where agents stand to the operator, what they are asked to `invitation`.
+
+mod keeping;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use model::{Namespace, TargetRef};
+use operator::agents::{ApiFailure, PodId, PodState, SeenPod, workload_of};
+use resources::{
+    NetworkWish, PodName, PodStanding, Session, SessionAgent, SessionAsk, SessionPhase, SessionPod,
+    SessionSpec, SessionStatus,
+};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::branch_host::who_asks;
+use super::error::ClusterError;
+use super::invitation::Invitation;
+use super::pod_agent::PodAgent;
+use super::sealed::OpeningKey;
+use crate::clock;
+
+/// How long nobody may say anything of a new session: an operator looks every second, and another one takes the lead of
+/// one that was killed only later.
+const SERVED_WITHIN: Duration = Duration::from_secs(6);
+
+/// How long an agent may take: the operator gives one up before.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// How often the resource is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long the end may take; the operator notices a missing one by itself.
+const END_WITHIN: Duration = Duration::from_secs(3);
+
+/// What became of the wish for a session.
+pub(super) enum Begun {
+    /// An operator gives it agents; the first one.
+    Served(ClusterSession, Granted),
+    /// None does; why, where the user should know.
+    Unserved(Option<String>),
+}
+
+/// An agent, with ways to it that are each for one session.
+pub(super) struct Granted {
+    /// Where it stands.
+    pub(super) agent: SessionAgent,
+    /// The ways.
+    pub(super) ways: Vec<PodAgent>,
+}
+
+/// A session that an operator gives agents to. Cheap to copy; all copies are the same one.
+#[derive(Clone)]
+pub(crate) struct ClusterSession {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    api: Api<Session>,
+    pods: Api<Pod>,
+    name: String,
+    spec: SessionSpec,
+    /// What is asked for at this moment.
+    asks: Mutex<Vec<SessionAsk>>,
+    /// Held while that is told, so that a later list is not overtaken by an earlier one.
+    telling: tokio::sync::Mutex<()>,
+    /// Why it is over.
+    over: watch::Sender<Option<String>>,
+    beating: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(beating) = lock(&self.beating).take() {
+            beating.abort();
+        }
+    }
+}
+
+impl fmt::Debug for ClusterSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSession")
+            .field("name", &self.inner.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClusterSession {
+    /// Begins the session `name` in the place of `target`, and waits for its first agent.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when the cluster's rules or its operator refuse it; nothing of it is left then.
+    pub(super) async fn begin(
+        client: &Client,
+        namespace: &Namespace,
+        name: &str,
+        target: &TargetRef,
+        network: &NetworkWish,
+    ) -> Result<Begun, ClusterError> {
+        let Some(workload) = workload_of(target) else {
+            return Ok(Begun::Unserved(None));
+        };
+        let api: Api<Session> = Api::namespaced(client.clone(), namespace.as_str());
+        let key = draw()?;
+        let ask = SessionAsk {
+            key: key.public_text(),
+            pod: None,
+        };
+        let spec = SessionSpec {
+            target: workload,
+            network: network.clone(),
+            asks: vec![ask.clone()],
+            requester: who_asks(client).await?,
+        };
+        let wanted = resource(name, &spec);
+        let begun = api.create(&PostParams::default(), &wanted).await;
+        match begun.map_err(ApiFailure::from) {
+            Ok(_) => {}
+            // Nobody has to know of sessions: without the definition, or the right, it is as it always was.
+            Err(failure) if failure.is_not_found() => return Ok(Begun::Unserved(None)),
+            Err(failure) if failure.is_forbidden() && !failure.is_denied_by_policy() => {
+                return Ok(Begun::Unserved(None));
+            }
+            Err(source) => {
+                return Err(ClusterError::Api {
+                    tried: format!("begin a session in namespace {namespace}"),
+                    right: format!("create sessions.bough.dev -n {namespace}"),
+                    source,
+                });
+            }
+        }
+        let session = Self::new(client, api, namespace, name, spec, ask);
+        let granted = session.first(key).await;
+        if !matches!(granted, Ok(Ok(_))) {
+            session.end().await;
+        }
+        Ok(match granted? {
+            Ok(granted) => Begun::Served(session, granted),
+            Err(why) => Begun::Unserved(Some(why)),
+        })
+    }
+
+    fn new(
+        client: &Client,
+        api: Api<Session>,
+        namespace: &Namespace,
+        name: &str,
+        spec: SessionSpec,
+        ask: SessionAsk,
+    ) -> Self {
+        let (over, _) = watch::channel(None);
+        let inner = Arc::new(Inner {
+            api,
+            pods: Api::namespaced(client.clone(), namespace.as_str()),
+            name: name.to_owned(),
+            spec: SessionSpec {
+                asks: Vec::new(),
+                ..spec
+            },
+            asks: Mutex::new(vec![ask]),
+            telling: tokio::sync::Mutex::default(),
+            over,
+            beating: Mutex::default(),
+        });
+        let beating = tokio::spawn(keeping::keep(Arc::downgrade(&inner)));
+        *lock(&inner.beating) = Some(beating);
+        Self { inner }
+    }
+
+    /// The first agent; or why nobody gives one who would otherwise.
+    async fn first(&self, key: OpeningKey) -> Result<Result<Granted, String>, ClusterError> {
+        let asked = clock::monotonic();
+        loop {
+            let status = self.look().await?;
+            match &status {
+                None if asked.elapsed() >= SERVED_WITHIN => {
+                    return Ok(Err(format!(
+                        "no operator answered for {} s",
+                        SERVED_WITHIN.as_secs()
+                    )));
+                }
+                Some(status) if status.phase == SessionPhase::Declined => {
+                    return Ok(Err(status.message.clone().unwrap_or_default()));
+                }
+                None | Some(_) => {}
+            }
+            let public = key.public_text();
+            if let Some(answer) = answer_to(&public, status) {
+                return self.granted(key, answer).map(Ok);
+            }
+            if asked.elapsed() >= ANSWER_WITHIN {
+                return Err(self.unserved(format!("no agent after {} s", ANSWER_WITHIN.as_secs())));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// An agent beside this pod of the target.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when there is none in time.
+    pub(super) async fn join(&self, pod: &PodId) -> Result<Granted, ClusterError> {
+        let key = draw()?;
+        let public = key.public_text();
+        let ask = SessionAsk {
+            key: public.clone(),
+            pod: Some(PodName {
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+            }),
+        };
+        let _asked = Asked::new(&self.inner, ask);
+        self.tell_asks().await?;
+        let asked = clock::monotonic();
+        while asked.elapsed() < ANSWER_WITHIN {
+            if let Some(answer) = answer_to(&public, self.look().await?) {
+                return self.granted(key, answer);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(self.unserved(format!("no agent after {} s", ANSWER_WITHIN.as_secs())))
+    }
+
+    /// The target's pods as the operator saw them last, the best first.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when the API server does not say, or the operator has not yet.
+    pub(super) async fn pods(&self) -> Result<Vec<SeenPod>, ClusterError> {
+        match self.look().await? {
+            Some(status) => Ok(status.pods.iter().map(seen).collect()),
+            None => Err(self.unserved("its pods are not told yet".to_owned())),
+        }
+    }
+
+    /// Waits until somebody ends the session; says who or what. Cancel-safe.
+    pub(crate) async fn over(&self) -> String {
+        let mut over = self.inner.over.subscribe();
+        loop {
+            if let Some(why) = over.borrow_and_update().clone() {
+                return why;
+            }
+            if over.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Ends it, once: the resource goes.
+    pub(crate) async fn end(&self) {
+        let Some(beating) = lock(&self.inner.beating).take() else {
+            return;
+        };
+        beating.abort();
+        let (api, name) = (&self.inner.api, &self.inner.name);
+        let params = DeleteParams::default();
+        match tokio::time::timeout(END_WITHIN, api.delete(name, &params)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::info!(%error, name, "the session's resource is not deleted"),
+            Err(_) => tracing::info!(name, "nobody hears of the session's end"),
+        }
+    }
+
+    async fn look(&self) -> Result<Option<SessionStatus>, ClusterError> {
+        let found = self.inner.api.get(&self.inner.name).await;
+        let found = found.map_err(|error| self.failure("get", error.into()))?;
+        Ok(found.status)
+    }
+
+    async fn tell_asks(&self) -> Result<(), ClusterError> {
+        let _first_come = self.inner.telling.lock().await;
+        let asks = lock(&self.inner.asks).clone();
+        let patch = Patch::Merge(json!({"spec": {"asks": asks}}));
+        let (api, params) = (&self.inner.api, PatchParams::default());
+        let told = api.patch(&self.inner.name, &params, &patch).await;
+        told.map(drop)
+            .map_err(|error| self.failure("patch", error.into()))
+    }
+
+    /// What an answer gives.
+    fn granted(
+        &self,
+        key: OpeningKey,
+        answer: Result<SessionAgent, String>,
+    ) -> Result<Granted, ClusterError> {
+        let public = key.public_text();
+        lock(&self.inner.asks).retain(|ask| ask.key != public);
+        let agent = answer.map_err(|why| self.unserved(why))?;
+        let invitation = key
+            .open(&agent.sealed)
+            .and_then(|words| Invitation::parse(&words));
+        let Some(invitation) = invitation else {
+            return Err(self.unserved("its answer is not for this session".to_owned()));
+        };
+        let (pods, port) = (&self.inner.pods, invitation.port);
+        let sessions = invitation.sessions.into_iter();
+        let ways = sessions.map(|credential| {
+            let (pod, container) = (&agent.pod.name, &agent.container);
+            PodAgent::new(pods.clone(), pod, container, port, credential)
+        });
+        Ok(Granted {
+            ways: ways.collect(),
+            agent,
+        })
+    }
+
+    fn unserved(&self, why: String) -> ClusterError {
+        ClusterError::Unserved {
+            session: self.inner.name.clone(),
+            namespace: self.namespace().to_owned(),
+            why,
+        }
+    }
+
+    fn failure(&self, verb: &str, source: ApiFailure) -> ClusterError {
+        let namespace = self.namespace();
+        ClusterError::Api {
+            tried: format!(
+                "{verb} the session {} in namespace {namespace}",
+                self.inner.name
+            ),
+            right: format!("{verb} sessions.bough.dev -n {namespace}"),
+            source,
+        }
+    }
+
+    fn namespace(&self) -> &str {
+        self.inner.api.namespace().unwrap_or("default")
+    }
+}
+
+/// Something that is asked for until this goes.
+struct Asked<'a> {
+    inner: &'a Inner,
+    key: String,
+}
+
+impl<'a> Asked<'a> {
+    fn new(inner: &'a Inner, ask: SessionAsk) -> Self {
+        let key = ask.key.clone();
+        lock(&inner.asks).push(ask);
+        Self { inner, key }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        lock(&self.inner.asks).retain(|ask| ask.key != self.key);
+    }
+}
+
+fn draw() -> Result<OpeningKey, ClusterError> {
+    OpeningKey::draw().ok_or(ClusterError::NoRandomness)
+}
+
+fn resource(name: &str, spec: &SessionSpec) -> Session {
+    let mut session = Session::new(name, spec.clone());
+    let beat = (
+        operator::BEAT_ANNOTATION.to_owned(),
+        clock::now().to_string(),
+    );
+    session.metadata.annotations = Some([beat].into());
+    session
+}
+
+/// What became of the ask with this key; none where nothing has yet.
+fn answer_to(key: &str, status: Option<SessionStatus>) -> Option<Result<SessionAgent, String>> {
+    let answers = status?.answers.into_iter();
+    let mut own = answers.filter(|answer| answer.key == key);
+    let answer = own.next()?;
+    Some(match answer.agent {
+        Some(agent) => Ok(agent),
+        None => Err(answer.refusal.unwrap_or_default()),
+    })
+}
+
+fn seen(pod: &SessionPod) -> SeenPod {
+    SeenPod {
+        id: PodId {
+            name: pod.pod.name.clone(),
+            uid: pod.pod.uid.clone(),
+        },
+        state: match pod.standing {
+            PodStanding::Waits => PodState::Waits,
+            PodStanding::Runs => PodState::Runs { is_ready: false },
+            PodStanding::Ready => PodState::Runs { is_ready: true },
+            PodStanding::Ending => PodState::Ending,
+            PodStanding::Ended => PodState::Ended,
+        },
+    }
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in it can be half written.
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

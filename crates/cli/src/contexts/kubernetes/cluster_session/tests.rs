@@ -1,0 +1,205 @@
+//! A session begun, kept and ended, at an API server that a test plays.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::contexts::kubernetes::played_api::{Answer, play, refusal};
+use serde_json::Value;
+use wire::{AgentKey, SessionId};
+
+use super::super::invitation::SessionCredential;
+use super::super::sealed::seal;
+use super::keeping::{After, follows};
+use super::*;
+use crate::contexts::hex;
+
+/// What an agent that listens on port 7 seals to `key`.
+fn sealed(key: &str) -> String {
+    let id = SessionId([3; 16]);
+    let credential = || SessionCredential {
+        id,
+        key: AgentKey::new([5; 32]).session_key(&id),
+    };
+    let invitation = Invitation {
+        port: 7,
+        sessions: vec![credential(), credential()],
+    };
+    seal(&hex::parse(key).expect("a key"), &invitation.text()).expect("sealed")
+}
+
+/// A server that answers each look at the session with the status that `answer` gives for its asks; with the deletions.
+fn server(
+    answer: impl Fn(&[Value]) -> Option<Value> + Send + Sync + 'static,
+) -> (Client, Arc<AtomicUsize>) {
+    let (held, deleted) = (Mutex::new(json!(null)), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&deleted);
+    let client = play(move |method, path, body| -> Answer {
+        if path.ends_with("/selfsubjectreviews") {
+            return (
+                201,
+                json!({"metadata": {}, "status": {"userInfo": {"username": "alice"}}}),
+            );
+        }
+        let mut held = held.lock().expect("no panic");
+        match method {
+            "POST" => held.clone_from(&body),
+            "PATCH" if !body["spec"]["asks"].is_null() => {
+                held["spec"]["asks"] = body["spec"]["asks"].clone();
+            }
+            "DELETE" => {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        let mut told = held.clone();
+        let asks = told["spec"]["asks"].as_array().cloned().unwrap_or_default();
+        if let Some(status) = answer(&asks) {
+            told["status"] = status;
+        }
+        (200, told)
+    });
+    (client, deleted)
+}
+
+async fn begin(client: &Client) -> Result<Begun, ClusterError> {
+    let namespace = Namespace::new("shop").expect("a name");
+    let target: TargetRef = "deployment/inventory".parse().expect("a target");
+    let wish = NetworkWish::default();
+    ClusterSession::begin(client, &namespace, "0a", &target, &wish).await
+}
+
+fn agent(key: &Value, pod: &str) -> Value {
+    let key = key.as_str().expect("a key");
+    json!({"key": key, "agent": {
+        "pod": {"name": pod, "uid": "u"}, "container": "bough-agent-0", "beside": "app",
+        "seesProcess": true, "sealed": sealed(key),
+    }})
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_has_two_ways_to_the_agent_and_others_for_each_further_pod() {
+    let (client, deleted) = server(|asks| {
+        let answers = asks.iter().map(|ask| {
+            let pod = ask["pod"]["name"].as_str().unwrap_or("best");
+            agent(&ask["key"], pod)
+        });
+        Some(json!({
+            "phase": "Ready", "answers": answers.collect::<Vec<_>>(),
+            "pods": [{"pod": {"name": "best", "uid": "u"}, "standing": "Ready"}],
+        }))
+    });
+    let Ok(Begun::Served(session, granted)) = begin(&client).await else {
+        panic!("it is not served");
+    };
+    assert_eq!(
+        (granted.agent.pod.name.as_str(), granted.ways.len()),
+        ("best", 2)
+    );
+    let seen = session.pods().await.expect("they are told");
+    assert_eq!(seen[0].state, PodState::Runs { is_ready: true });
+    let other = PodId {
+        name: "other".to_owned(),
+        uid: "v".to_owned(),
+    };
+    let granted = session.join(&other).await.expect("it is served");
+    assert_eq!(granted.agent.pod.name, "other");
+    assert_eq!(
+        lock(&session.inner.asks).len(),
+        0,
+        "nothing is asked for any more"
+    );
+    session.end().await;
+    assert_eq!(deleted.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_serves_sessions_that_is_said_and_nothing_is_left() {
+    let (declines, deleted) = server(|_| Some(json!({"phase": "Declined", "message": "may not"})));
+    let Ok(Begun::Unserved(Some(why))) = begin(&declines).await else {
+        panic!("it is served");
+    };
+    assert_eq!(
+        (why.as_str(), deleted.load(Ordering::Relaxed)),
+        ("may not", 1)
+    );
+    let (silent, deleted) = server(|_| None);
+    let Ok(Begun::Unserved(Some(why))) = begin(&silent).await else {
+        panic!("it is served");
+    };
+    assert_eq!(why, "no operator answered for 6 s");
+    assert_eq!(deleted.load(Ordering::Relaxed), 1);
+    // Without definition or right it is as it always was; a rule of the cluster's is told.
+    for (code, message, is_told) in [
+        (
+            404,
+            "the server could not find the requested resource",
+            false,
+        ),
+        (403, "sessions.bough.dev is forbidden", false),
+        (
+            403,
+            "ValidatingAdmissionPolicy 'bough-requester' denied request",
+            true,
+        ),
+    ] {
+        let client = play(move |_, path, _| {
+            if path.ends_with("/selfsubjectreviews") {
+                (201, json!({"metadata": {}}))
+            } else {
+                refusal(code, message)
+            }
+        });
+        let begun = begin(&client).await;
+        assert_eq!(begun.is_err(), is_told, "{message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_and_an_answer_to_somebody_else_are_told_and_nothing_is_left() {
+    let (refuses, deleted) = server(|asks| {
+        let answer = json!({"key": asks[0]["key"], "refusal": "no pod runs"});
+        Some(json!({"phase": "Failed", "answers": [answer]}))
+    });
+    let Err(ClusterError::Unserved { why, .. }) = begin(&refuses).await else {
+        panic!("it is served");
+    };
+    assert_eq!(
+        (why.as_str(), deleted.load(Ordering::Relaxed)),
+        ("no pod runs", 1)
+    );
+    let (elsewhere, _) = server(|asks| {
+        let mut answer = agent(&asks[0]["key"], "best");
+        let other = OpeningKey::draw().expect("a key");
+        answer["agent"]["sealed"] = json!(sealed(&other.public_text()));
+        Some(json!({"phase": "Ready", "answers": [answer]}))
+    });
+    let Err(ClusterError::Unserved { why, .. }) = begin(&elsewhere).await else {
+        panic!("it is served");
+    };
+    assert_eq!(why, "its answer is not for this session");
+}
+
+#[test]
+fn who_is_gone_while_he_was_heard_was_stopped_and_who_slept_begins_anew() {
+    let at = |text: &str| text.parse().expect("a time");
+    let (heard, soon) = (at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:20Z"));
+    let late = at("2026-01-01T00:02:00Z");
+    let gone = || {
+        let status = json!({"kind": "Status", "status": "Failure", "code": 404, "message": "not found", "reason": "NotFound"});
+        let status = serde_json::from_value(status).expect("a status");
+        Err(ApiFailure::from(kube::Error::Api(Box::new(status))))
+    };
+    let over = After::Over("somebody deleted the session's resource".to_owned());
+    assert_eq!(follows(gone(), heard, soon), over);
+    assert_eq!(follows(gone(), heard, late), After::Renew);
+    let session = |annotations: Value| {
+        serde_json::from_value(json!({
+            "metadata": {"name": "0a", "annotations": annotations},
+            "spec": {"target": {"kind": "Pod", "name": "p"}},
+        }))
+        .expect("a session")
+    };
+    assert_eq!(follows(Ok(session(json!({}))), heard, soon), After::Go);
+    let stopped = session(json!({operator::STOPPED_ANNOTATION: "ada@host"}));
+    let over = After::Over("ada@host stopped the session".to_owned());
+    assert_eq!(follows(Ok(stopped), heard, soon), over);
+}

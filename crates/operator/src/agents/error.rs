@@ -1,0 +1,258 @@
+//! Why a target has no agent to be had, and what can be done about it.
+
+use std::error::Error;
+use std::fmt;
+
+use model::{Namespace, TargetRef};
+
+/// What the API server said, without the client's own words around it.
+#[derive(Debug)]
+pub struct ApiFailure(kube::Error);
+
+impl ApiFailure {
+    /// Whether the API server answers 403.
+    pub fn is_forbidden(&self) -> bool {
+        self.code() == Some(403)
+    }
+
+    /// Whether an admission policy refuses it, whose message says why.
+    pub fn is_denied_by_policy(&self) -> bool {
+        matches!(&self.0, kube::Error::Api(status) if status.message.contains("ValidatingAdmissionPolicy"))
+    }
+
+    /// Whether there is no such object.
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// Whether there is such an object already, or another one meanwhile.
+    pub fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+
+    /// Whether the object is not as it was thought to be: changed meanwhile, or with what cannot be changed any more.
+    pub fn is_contested(&self) -> bool {
+        matches!(self.code(), Some(409 | 422))
+    }
+
+    /// What can be done where it said no to something that takes `right`.
+    pub fn hint(&self, right: &str) -> String {
+        if self.is_denied_by_policy() {
+            "that is a rule of the cluster's administrator: `kubectl get validatingadmissionpolicies` shows them all"
+                .to_owned()
+        } else if self.is_forbidden() {
+            format!("you need the right to {right} there: `kubectl auth can-i {right}`")
+        } else {
+            "`kubectl get pods` shows whether the cluster is there at all".to_owned()
+        }
+    }
+
+    fn code(&self) -> Option<u16> {
+        if let kube::Error::Api(status) = &self.0 {
+            Some(status.code)
+        } else {
+            None
+        }
+    }
+}
+
+impl From<kube::Error> for ApiFailure {
+    fn from(error: kube::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for ApiFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let kube::Error::Api(status) = &self.0 {
+            return f.write_str(&status.message);
+        }
+        // The client has its own name before what happened.
+        let text = self.0.to_string();
+        f.write_str(text.strip_prefix("ServiceError: ").unwrap_or(&text))
+    }
+}
+
+impl Error for ApiFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        if matches!(self.0, kube::Error::Api(_)) {
+            return None;
+        }
+        // The error itself is in the text already.
+        self.0.source().and_then(Error::source)
+    }
+}
+
+/// Why there is no such target, or no agent beside it.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The API server does not answer as it should.
+    #[error("cannot {tried}")]
+    Api {
+        /// What was tried, with which object.
+        tried: String,
+        /// The right that this takes, as `kubectl auth can-i` names it.
+        right: String,
+        /// Why.
+        #[source]
+        source: ApiFailure,
+    },
+    /// There is no such workload.
+    #[error("no target {target} in namespace {namespace}")]
+    NotFound {
+        /// What was asked for.
+        target: TargetRef,
+        /// Where.
+        namespace: Namespace,
+    },
+    /// It has no pods that run.
+    #[error("the target {target} in namespace {namespace} has no pod that runs{}", pods_in_brackets(.pods))]
+    NoPod {
+        /// What was asked for.
+        target: TargetRef,
+        /// Where.
+        namespace: Namespace,
+        /// Those that it has, with their state.
+        pods: Vec<String>,
+    },
+    /// The workload selects pods by something that a list cannot ask for.
+    #[error("the target {0} says no labels that its pods are found by")]
+    NoSelector(TargetRef),
+    /// The pod has no such container.
+    #[error("the pod {pod} has no container {asked:?}")]
+    Container {
+        /// The pod.
+        pod: String,
+        /// What was asked for.
+        asked: String,
+        /// Those that it has.
+        containers: Vec<String>,
+    },
+    /// No agent may stand beside the pod.
+    #[error("cannot put an agent beside the pod {pod}")]
+    Refused {
+        /// The pod.
+        pod: String,
+        /// Whether that was for mirror or steal.
+        incoming: bool,
+        /// The API server's words.
+        #[source]
+        source: ApiFailure,
+    },
+    /// The agent's container does not come up.
+    #[error("the agent {container} in the pod {pod} does not start: {why}")]
+    NotStarted {
+        /// The pod.
+        pod: String,
+        /// The ephemeral container.
+        container: String,
+        /// Its image.
+        image: String,
+        /// What the kubelet says.
+        why: String,
+    },
+    /// The agent went while it was asked.
+    #[error("the agent {container} in the pod {pod} has ended meanwhile")]
+    Ended {
+        /// The pod.
+        pod: String,
+        /// The ephemeral container.
+        container: String,
+    },
+    /// The agent does not say what it should.
+    #[error("the agent {container} in the pod {pod} does not answer: {why}")]
+    Silent {
+        /// The pod.
+        pod: String,
+        /// The ephemeral container.
+        container: String,
+        /// What was heard instead.
+        why: String,
+    },
+}
+
+fn pods_in_brackets(pods: &[String]) -> String {
+    if pods.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", pods.join(", "))
+    }
+}
+
+impl AgentError {
+    /// What there is instead, a line each.
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Self::Container { containers, .. } => {
+                vec![format!("it has {}", containers.join(", "))]
+            }
+            Self::Api { .. }
+            | Self::NotFound { .. }
+            | Self::NoPod { .. }
+            | Self::NoSelector(_)
+            | Self::Refused { .. }
+            | Self::NotStarted { .. }
+            | Self::Ended { .. }
+            | Self::Silent { .. } => Vec::new(),
+        }
+    }
+
+    /// What can be done.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Api { right, source, .. } => Some(source.hint(right)),
+            Self::NotFound { namespace, .. } => Some(format!(
+                "`kubectl -n {namespace} get deployments,statefulsets,pods` shows what there is; -n names another \
+                 namespace, --context another cluster or `local`"
+            )),
+            Self::NoPod { namespace, .. } => {
+                Some(format!("`kubectl -n {namespace} describe pods` says why"))
+            }
+            Self::NoSelector(_) => Some("name one of its pods: pod/NAME".to_owned()),
+            Self::Container { .. } => Some("KIND/NAME/container/CONTAINER names one".to_owned()),
+            Self::Refused { .. }
+            | Self::NotStarted { .. }
+            | Self::Ended { .. }
+            | Self::Silent { .. } => self.hint_about_agent(),
+        }
+    }
+
+    /// What can be done about an agent that is not there.
+    fn hint_about_agent(&self) -> Option<String> {
+        match self {
+            Self::Refused {
+                incoming: true,
+                source,
+                ..
+            } if source.is_forbidden() => Some(
+                "mirror and steal need NET_ADMIN, which Pod Security below `privileged` refuses: \"incoming\": \"off\" \
+                 does without; the right itself is to patch pods/ephemeralcontainers"
+                    .to_owned(),
+            ),
+            Self::Refused { source, .. } if source.is_forbidden() => Some(
+                "you need the right to patch pods/ephemeralcontainers there, and to create pods/exec and \
+                 pods/portforward"
+                    .to_owned(),
+            ),
+            Self::Refused { pod, .. } => Some(format!(
+                "`kubectl describe pod {pod}` shows whether it is there and what it has: an agent is an ephemeral \
+                 container, which takes Kubernetes 1.25 and no static pod"
+            )),
+            Self::NotStarted { image, .. } => Some(format!(
+                "the image {image} has to be where the cluster's nodes pull from, or on them: BOUGH_AGENT_IMAGE names \
+                 another one"
+            )),
+            Self::Ended { pod, container } => Some(format!(
+                "whoever comes next has another one; `kubectl logs {pod} -c {container}` shows what it said"
+            )),
+            Self::Silent { pod, container, .. } => {
+                Some(format!("`kubectl logs {pod} -c {container}` shows what it says"))
+            }
+            Self::Api { .. }
+            | Self::NotFound { .. }
+            | Self::NoPod { .. }
+            | Self::NoSelector(_)
+            | Self::Container { .. } => None,
+        }
+    }
+}

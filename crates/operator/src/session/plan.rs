@@ -1,0 +1,316 @@
+//! What is to be done about one session, as a pure function of the resource, what is known of its pods, and the time.
+//!
+//! ```text
+//!   begun ──told Pending──> each ask without an answer: an agent placed, its answer told ──> Ready, or Failed
+//!     │                └── the operator may place none in this namespace ──> Declined: who began it does it himself
+//!     └── no new heartbeat for SILENCE_MAX ──> the resource goes; its agents end by themselves
+//! ```
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use resources::{
+    PodName, PodStanding, Session, SessionAgent, SessionAnswer, SessionAsk, SessionPhase,
+    SessionPod, SessionStatus,
+};
+
+use crate::agents::{PodState, SeenPod};
+
+/// What whoever began a session changes while he lives: any text, another one each time.
+pub const BEAT_ANNOTATION: &str = "bough.dev/beat";
+
+/// Who asks a session to end, in his own words.
+pub const STOPPED_ANNOTATION: &str = "bough.dev/stopped-by";
+
+/// How long a session may be silent: a command that was killed sends nothing more, one whose machine slept begins anew.
+pub const SILENCE_MAX: SignedDuration = SignedDuration::from_secs(120);
+
+/// Pods of a target that a status names: a session takes part in fewer.
+const PODS_MAX: usize = 64;
+
+/// What is said where the operator may place no agents.
+const DECLINED: &str = "the operator may put no agents beside pods of this namespace: its administrator chooses whether it may, by \
+                        `--sessions` of `bough operator install` or `sessions: true` of the chart";
+
+/// What is known beside the resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Whether the operator may place agents there; none where nobody needs to know.
+    pub(super) may_place: Option<bool>,
+    /// The target's pods; none where they were not looked at.
+    pub(super) pods: Option<Vec<SeenPod>>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// The resource says this.
+    Tell(Box<SessionStatus>),
+    /// An agent is placed for this ask, and the resource says what came of it.
+    Place(SessionAsk),
+    /// The resource is deleted.
+    Forget,
+}
+
+/// What is asked for and has no answer yet; nothing of a session that ends or was declined.
+pub(super) fn unanswered(session: &Session) -> Vec<&SessionAsk> {
+    let status = session.status.as_ref();
+    let is_over = session.metadata.deletion_timestamp.is_some()
+        || status.is_some_and(|it| it.phase == SessionPhase::Declined);
+    let asks = session.spec.asks.iter().filter(|_| !is_over);
+    let is_answered = |ask: &&SessionAsk| {
+        status.is_some_and(|it| it.answers.iter().any(|answer| answer.key == ask.key))
+    };
+    asks.filter(|ask| !is_answered(ask)).collect()
+}
+
+/// Whether its pods are to be told: an agent takes it, which may go.
+pub(super) fn is_followed(session: &Session) -> bool {
+    let status = session.status.as_ref();
+    session.metadata.deletion_timestamp.is_none()
+        && status.is_some_and(|it| it.phase == SessionPhase::Ready)
+}
+
+/// What is to be done, in this order.
+pub(super) fn plan(session: &Session, known: &Known, now: Timestamp) -> Vec<Action> {
+    if session.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
+    let told = session.status.clone().unwrap_or_default();
+    let beat = session.annotations().get(BEAT_ANNOTATION);
+    let heard_at = told.heard_at.as_deref().and_then(|it| it.parse().ok());
+    let heard_at = heard_at.filter(|_| told.beat.as_ref() == beat);
+    let heard_at: Timestamp = heard_at.unwrap_or(now);
+    if now.duration_since(heard_at) >= SILENCE_MAX {
+        return vec![Action::Forget];
+    }
+    let mut wanted = SessionStatus {
+        observed_generation: session.metadata.generation.unwrap_or_default(),
+        beat: beat.cloned(),
+        heard_at: Some(heard_at.to_string()),
+        ..told
+    };
+    let is_asked = |key: &str| session.spec.asks.iter().any(|ask| ask.key == key);
+    wanted.answers.retain(|answer| is_asked(&answer.key));
+    if let Some(pods) = &known.pods {
+        wanted.pods = pods.iter().take(PODS_MAX).map(seen).collect();
+    }
+    let unanswered = unanswered(session);
+    if !unanswered.is_empty() && known.may_place == Some(false) {
+        wanted.phase = SessionPhase::Declined;
+        wanted.message = Some(DECLINED.to_owned());
+    }
+    let mut actions = Vec::new();
+    if session.status.as_ref() != Some(&wanted) {
+        actions.push(Action::Tell(Box::new(wanted)));
+    }
+    if known.may_place == Some(true) {
+        actions.extend(unanswered.into_iter().cloned().map(Action::Place));
+    }
+    actions
+}
+
+/// The status once an ask has its answer: an agent, or why there is none.
+pub(super) fn answered(
+    told: &SessionStatus,
+    ask: &SessionAsk,
+    answer: Result<SessionAgent, String>,
+) -> SessionStatus {
+    let mut status = told.clone();
+    let (agent, refusal) = match answer {
+        Ok(agent) => (Some(agent), None),
+        Err(why) => (None, Some(why)),
+    };
+    status.answers.push(SessionAnswer {
+        key: ask.key.clone(),
+        agent,
+        refusal,
+    });
+    let has_agent = status.answers.iter().any(|answer| answer.agent.is_some());
+    if has_agent {
+        status.phase = SessionPhase::Ready;
+        status.message = None;
+    } else {
+        let mut last_first = status.answers.iter().rev();
+        let refusal = last_first.find_map(|it| it.refusal.clone());
+        status.phase = SessionPhase::Failed;
+        status.message = refusal;
+    }
+    status
+}
+
+fn seen(pod: &SeenPod) -> SessionPod {
+    SessionPod {
+        pod: PodName {
+            name: pod.id.name.clone(),
+            uid: pod.id.uid.clone(),
+        },
+        standing: match pod.state {
+            PodState::Waits => PodStanding::Waits,
+            PodState::Runs { is_ready: false } => PodStanding::Runs,
+            PodState::Runs { is_ready: true } => PodStanding::Ready,
+            PodState::Ending => PodStanding::Ending,
+            PodState::Ended => PodStanding::Ended,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::agents::PodId;
+
+    fn at(second: u32) -> Timestamp {
+        let minute = second / 60;
+        let text = format!("2026-01-01T00:{minute:02}:{:02}Z", second % 60);
+        text.parse().expect("a time")
+    }
+
+    fn session(beat: &str, keys: &[&str], status: Option<SessionStatus>) -> Session {
+        let asks: Vec<_> = keys.iter().map(|key| json!({"key": key})).collect();
+        let mut session: Session = serde_json::from_value(json!({
+            "metadata": {"name": "s", "namespace": "shop", "annotations": {BEAT_ANNOTATION: beat}},
+            "spec": {"target": {"kind": "Deployment", "name": "inventory"}, "asks": asks},
+        }))
+        .expect("a session");
+        session.status = status;
+        session
+    }
+
+    fn may() -> Known {
+        Known {
+            may_place: Some(true),
+            pods: None,
+        }
+    }
+
+    fn agent() -> SessionAgent {
+        SessionAgent {
+            pod: PodName {
+                name: "p".to_owned(),
+                uid: "u".to_owned(),
+            },
+            container: "bough-agent-0".to_owned(),
+            beside: "app".to_owned(),
+            ports: Vec::new(),
+            sees_process: true,
+            remarks: Vec::new(),
+            sealed: "00".to_owned(),
+        }
+    }
+
+    fn told(planned: &[Action]) -> SessionStatus {
+        match planned.first() {
+            Some(Action::Tell(status)) => (**status).clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn whoever_begins_a_session_is_told_at_once_and_each_ask_is_answered_once() {
+        let begun = session("1", &["aa"], None);
+        let planned = plan(&begun, &may(), at(0));
+        let [Action::Tell(status), Action::Place(ask)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!(
+            (status.phase, ask.key.as_str()),
+            (SessionPhase::Pending, "aa")
+        );
+        // Killed between the two, the next operator goes on.
+        let pending = session("1", &["aa"], Some((**status).clone()));
+        assert_eq!(plan(&pending, &may(), at(1)), [Action::Place(ask.clone())]);
+        let ready = answered(status, ask, Ok(agent()));
+        assert_eq!(ready.phase, SessionPhase::Ready);
+        let ready = session("1", &["aa"], Some(ready));
+        assert_eq!(plan(&ready, &may(), at(2)), []);
+    }
+
+    #[test]
+    fn what_is_asked_for_later_is_placed_and_what_nobody_asks_for_any_more_is_forgotten() {
+        let ask = |key: &str| SessionAsk {
+            key: key.to_owned(),
+            pod: None,
+        };
+        let first = told(&plan(&session("1", &["aa"], None), &may(), at(0)));
+        let ready = answered(&first, &ask("aa"), Ok(agent()));
+        let more = session("1", &["bb"], Some(ready));
+        let planned = plan(&more, &may(), at(1));
+        assert_eq!(told(&planned).answers, []);
+        assert_eq!(planned[1..], [Action::Place(ask("bb"))]);
+        // One that is refused takes nothing from who has an agent.
+        let both = answered(
+            &answered(&first, &ask("aa"), Ok(agent())),
+            &ask("bb"),
+            Err("no".to_owned()),
+        );
+        assert_eq!((both.phase, both.message), (SessionPhase::Ready, None));
+        let none = answered(&first, &ask("aa"), Err("no pod runs".to_owned()));
+        assert_eq!(
+            (none.phase, none.message.as_deref()),
+            (SessionPhase::Failed, Some("no pod runs"))
+        );
+    }
+
+    #[test]
+    fn without_the_right_to_place_agents_a_session_is_declined_by_name_and_left_alone() {
+        let may_not = Known {
+            may_place: Some(false),
+            pods: None,
+        };
+        let planned = plan(&session("1", &["aa"], None), &may_not, at(0));
+        let [Action::Tell(status)] = planned.as_slice() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!(status.phase, SessionPhase::Declined);
+        let why = status.message.as_deref().expect("a reason");
+        assert!(why.contains("`--sessions`"), "{why}");
+        let declined = session("1", &["aa", "bb"], Some((**status).clone()));
+        assert_eq!(unanswered(&declined), Vec::<&SessionAsk>::new());
+    }
+
+    #[test]
+    fn a_session_that_is_silent_goes_and_one_that_beats_stays() {
+        let heard = told(&plan(&session("1", &[], None), &may(), at(0)));
+        let silent = session("1", &[], Some(heard.clone()));
+        assert_eq!(plan(&silent, &may(), at(119)), []);
+        assert_eq!(plan(&silent, &may(), at(120)), [Action::Forget]);
+        let beats = session("2", &[], Some(heard));
+        let again = told(&plan(&beats, &may(), at(125)));
+        assert_eq!(again.heard_at, Some(at(125).to_string()));
+        let silent = session("2", &[], Some(again));
+        assert_eq!(plan(&silent, &may(), at(244)), []);
+        assert_eq!(plan(&silent, &may(), at(245)), [Action::Forget]);
+        // One that never beats, as somebody's by hand.
+        let mut mute = session("1", &[], None);
+        mute.metadata.annotations = None;
+        mute.status = Some(told(&plan(&mute, &may(), at(0))));
+        assert_eq!(plan(&mute, &may(), at(120)), [Action::Forget]);
+    }
+
+    #[test]
+    fn the_pods_are_told_when_they_change_and_one_that_is_deleted_is_left_alone() {
+        let pod = |is_ready| SeenPod {
+            id: PodId {
+                name: "p".to_owned(),
+                uid: "u".to_owned(),
+            },
+            state: PodState::Runs { is_ready },
+        };
+        let sees = |is_ready| Known {
+            may_place: None,
+            pods: Some(vec![pod(is_ready)]),
+        };
+        let first = told(&plan(&session("1", &[], None), &sees(false), at(0)));
+        assert_eq!(first.pods[0].standing, PodStanding::Runs);
+        let mut known = session("1", &[], Some(first));
+        assert_eq!(plan(&known, &sees(false), at(1)), []);
+        assert_eq!(plan(&known, &Known::default(), at(1)), []);
+        let second = told(&plan(&known, &sees(true), at(1)));
+        assert_eq!(second.pods[0].standing, PodStanding::Ready);
+        known.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
+        assert_eq!(plan(&known, &sees(true), at(300)), []);
+    }
+}
