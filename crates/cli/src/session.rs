@@ -201,11 +201,12 @@ async fn live(
     });
     let ran = live_joined(plan, request, joined, membership, signals, ui).await;
     let leaving = async {
-        if let Some((network, _thread)) = kept {
-            network::leave(&network).await;
+        if let Some((network, _thread)) = &kept {
+            network::leave(network).await;
         }
     };
-    // A link that is away may take its time, and the program has ended.
+    // A link that is away may take its time, and the program has ended. The network's thread stays until both are done: it
+    // carries connections with the API server that were made when a pod was joined, and that others use after that.
     let ending = async {
         if let Some(resource) = &plan.resource {
             resource.end().await;

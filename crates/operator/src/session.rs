@@ -1,45 +1,38 @@
 //! `Session`: agents placed for whoever begins one, so that he needs no right to place them himself.
 //!
 //! ```text
-//!   every LOOK_EVERY:  sessions of all namespaces ──> plan, a task a session ──> apply
+//!   every LOOK_EVERY:  sessions of all namespaces ──> whose turn it is ──> plan, a task a session ──> apply
+//!                              └── told in the next turn <── an agent placed, a task an ask <────────────┘
 //! ```
 //!
-//! Owns when which session is looked at: placing an agent takes seconds, and holds up nobody else's. Leaves what is to be done
-//! to `plan`, doing it to `apply`, agents to `agents`. That a session's task runs is all that is remembered.
+//! Owns when sessions are looked at, and the tasks. Leaves whose turn it is to `turns`, what is to be done to `plan`, doing it
+//! to `apply`, agents to `agents`.
 
 mod apply;
 mod plan;
+mod turns;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use resources::{Session, SessionAsk, SessionStatus};
-use tokio::task::{Id, JoinSet};
-use tokio::time::Instant;
+use resources::{Session, SessionAsk};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, Interval};
 
 use crate::Settings;
 use crate::agents::ApiFailure;
 use crate::look::places;
 use crate::observed::{Loop, Observed};
 use crate::step::StepError;
-use plan::{Action, Known};
+use plan::{Action, Known, Placed};
 pub use plan::{BEAT_ANNOTATION, SILENCE_MAX, STOPPED_ANNOTATION};
+use turns::{Turn, Turns, uid_of};
 
 /// How often sessions are looked at: somebody waits for each new one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How often the pods of one session's target are: a list each.
-const PODS_EVERY: Duration = Duration::from_secs(3);
-
-/// Sessions that are worked on at once; the others have their turn at a later look.
-const AT_ONCE: usize = 64;
-
-/// Agents of one session that are placed at once.
-const PLACED_AT_ONCE: usize = 8;
 
 /// Looks after sessions until it is dropped; its tasks end with it.
 pub(crate) async fn look_after(
@@ -50,144 +43,170 @@ pub(crate) async fn look_after(
 ) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut turns = Turns::default();
+    let mut work = Work {
+        client,
+        image: &settings.host.image,
+        now,
+        observed,
+        turns: Turns::default(),
+        tasks: JoinSet::new(),
+        doing: HashMap::new(),
+    };
     loop {
-        looks.tick().await;
-        observed.turns(Loop::Sessions);
-        turns.clear(observed);
-        let mut all = Vec::new();
-        for place in places(&settings.namespaces) {
-            match list(client, place).await {
-                Ok(sessions) => all.extend(sessions),
-                Err(error) => tell(observed, &error),
+        tokio::select! {
+            _ = looks.tick() => {
+                observed.turns(Loop::Sessions);
+                let mut all = Vec::new();
+                for place in places(&settings.namespaces) {
+                    match list(client, place).await {
+                        Ok(sessions) => all.extend(sessions),
+                        Err(error) => tell(observed, &error),
+                    }
+                }
+                // Whoever ended while they were listed is taken as busy: of him an old state may have been listed.
+                work.begin_turns(all);
+            }
+            Some(ended) = work.tasks.join_next_with_id() => work.note(ended, &mut looks),
+        }
+    }
+}
+
+/// What runs, and what it takes.
+struct Work<'a> {
+    client: &'a Client,
+    image: &'a str,
+    now: fn() -> Timestamp,
+    observed: &'a Observed,
+    turns: Turns,
+    tasks: JoinSet<Done>,
+    /// What each task does, should it break off.
+    doing: HashMap<Id, Doing>,
+}
+
+enum Doing {
+    /// The turn of the session with this uid.
+    Turn(String),
+    /// The ask with this key of it.
+    Placing(String, String),
+}
+
+enum Done {
+    Turned {
+        session: Box<Session>,
+        /// Agents that are to be placed.
+        asks: Vec<SessionAsk>,
+        failure: Option<StepError>,
+    },
+    Placed {
+        uid: String,
+        placed: Placed,
+    },
+}
+
+impl Work<'_> {
+    fn begin_turns(&mut self, sessions: Vec<Session>) {
+        for turn in self.turns.pick(sessions, (self.now)(), Instant::now()) {
+            let doing = Doing::Turn(uid_of(&turn.session));
+            let (client, now) = (self.client.clone(), self.now);
+            let task = self.tasks.spawn(async move {
+                let mut asks = Vec::new();
+                let failure = take(&client, &turn, now, &mut asks).await.err();
+                let session = Box::new(turn.session);
+                Done::Turned {
+                    session,
+                    asks,
+                    failure,
+                }
+            });
+            self.doing.insert(task.id(), doing);
+        }
+    }
+
+    fn note(&mut self, ended: Result<(Id, Done), JoinError>, looks: &mut Interval) {
+        match ended {
+            Ok((task, done)) => {
+                self.doing.remove(&task);
+                match done {
+                    Done::Turned {
+                        session,
+                        asks,
+                        failure,
+                    } => {
+                        if let Some(error) = failure {
+                            tell(self.observed, &error);
+                        }
+                        let uid = uid_of(&session);
+                        for ask in self.turns.turned(&uid, asks) {
+                            self.place(&session, ask);
+                        }
+                    }
+                    Done::Placed { uid, placed } => {
+                        self.turns.placed(&uid, placed);
+                        // Somebody waits for it.
+                        looks.reset_immediately();
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "a session's task broke off");
+                match self.doing.remove(&error.id()) {
+                    Some(Doing::Turn(uid)) => drop(self.turns.turned(&uid, Vec::new())),
+                    Some(Doing::Placing(uid, key)) => self.turns.gave_up(&uid, &key),
+                    None => {}
+                }
             }
         }
-        turns.forget_all_but(&all);
-        for session in all {
-            turns.begin(client, settings, session, now);
-        }
+    }
+
+    fn place(&mut self, session: &Session, ask: SessionAsk) {
+        let uid = uid_of(session);
+        let doing = Doing::Placing(uid.clone(), ask.key.clone());
+        let (client, image) = (self.client.clone(), self.image.to_owned());
+        let session = session.clone();
+        let task = self.tasks.spawn(async move {
+            let answer = apply::place(&client, &image, &session, &ask).await;
+            if let Err(why) = &answer {
+                let (namespace, name) = (session.namespace(), session.name_any());
+                tracing::warn!(namespace, name, "no agent for a session: {why}");
+            }
+            let placed = (ask, answer);
+            Done::Placed { uid, placed }
+        });
+        self.doing.insert(task.id(), doing);
     }
 }
 
-/// Who has a turn at this moment, and when the pods of each were looked at.
-#[derive(Default)]
-struct Turns {
-    tasks: JoinSet<Option<StepError>>,
-    /// Whose turn each task is.
-    busy: HashMap<Id, String>,
-    looked_at: BTreeMap<String, Instant>,
-}
-
-impl Turns {
-    /// Notes who is done.
-    fn clear(&mut self, observed: &Observed) {
-        while let Some(ended) = self.tasks.try_join_next_with_id() {
-            let task = match ended {
-                Ok((task, failure)) => {
-                    if let Some(error) = failure {
-                        tell(observed, &error);
-                    }
-                    task
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a session's turn broke off");
-                    error.id()
-                }
-            };
-            self.busy.remove(&task);
-        }
-    }
-
-    fn forget_all_but(&mut self, sessions: &[Session]) {
-        let is_there = |uid: &str| sessions.iter().any(|it| it.uid().as_deref() == Some(uid));
-        self.looked_at.retain(|uid, _| is_there(uid));
-    }
-
-    fn begin(
-        &mut self,
-        client: &Client,
-        settings: &Settings,
-        session: Session,
-        now: fn() -> Timestamp,
-    ) {
-        let uid = session.uid().unwrap_or_default();
-        let is_busy = self.busy.values().any(|busy| *busy == uid);
-        if is_busy || self.tasks.len() >= AT_ONCE {
-            return;
-        }
-        let looked_at = self.looked_at.get(&uid);
-        let sees_pods = looked_at.is_none_or(|it| it.elapsed() >= PODS_EVERY);
-        if sees_pods {
-            self.looked_at.insert(uid.clone(), Instant::now());
-        }
-        let (client, image) = (client.clone(), settings.host.image.clone());
-        let turn = async move {
-            let took = take(&client, &image, &session, sees_pods, now).await;
-            took.err()
-        };
-        self.busy.insert(self.tasks.spawn(turn).id(), uid);
-    }
-}
-
-/// One session's turn.
+/// One session's turn; `asks` are those that an agent is to be placed for.
 async fn take(
     client: &Client,
-    image: &str,
-    session: &Session,
-    sees_pods: bool,
+    turn: &Turn,
     now: fn() -> Timestamp,
+    asks: &mut Vec<SessionAsk>,
 ) -> Result<(), StepError> {
-    let mut known = Known::default();
-    let places = !plan::unanswered(session).is_empty();
-    if places {
+    let session = &turn.session;
+    let mut known = Known {
+        placed: turn.placed.clone(),
+        ..Known::default()
+    };
+    if turn.wants_agents {
         known.may_place = Some(apply::may_place(client, session).await?);
     }
-    // Before an agent is told: whoever has it goes by them.
-    if known.may_place == Some(true) || (sees_pods && plan::is_followed(session)) {
+    // Pods that are not seen hold nothing else up: a session that is silent goes all the same.
+    let mut unseen = None;
+    if turn.sees_pods && known.may_place != Some(false) {
         match apply::pods(client, session).await {
             Ok(pods) => known.pods = Some(pods),
-            // Placing says why, to whoever waits for it.
-            Err(_) if places => {}
-            Err(error) => return Err(error),
+            Err(error) => unseen = Some(error),
         }
     }
-    let mut status = session.status.clone().unwrap_or_default();
-    let mut asks = Vec::new();
     for action in plan::plan(session, &known, now()) {
         match action {
-            Action::Tell(wanted) => {
-                apply::tell(client, session, &wanted).await?;
-                status = *wanted;
-            }
+            Action::Tell(wanted) => apply::tell(client, session, &wanted).await?,
             Action::Place(ask) => asks.push(ask),
             Action::Forget => apply::forget(client, session).await?,
         }
     }
-    place_all(client, image, session, asks, status).await
-}
-
-/// Places agents side by side, and tells of each as it is there.
-async fn place_all(
-    client: &Client,
-    image: &str,
-    session: &Session,
-    asks: Vec<SessionAsk>,
-    mut status: SessionStatus,
-) -> Result<(), StepError> {
-    let placing = asks.into_iter().map(|ask| async move {
-        let answer = apply::place(client, image, session, &ask).await;
-        (ask, answer)
-    });
-    let mut placing = stream::iter(placing).buffer_unordered(PLACED_AT_ONCE);
-    while let Some((ask, answer)) = placing.next().await {
-        if let Err(why) = &answer {
-            let (namespace, name) = (session.namespace(), session.name_any());
-            tracing::warn!(namespace, name, "no agent for a session: {why}");
-        }
-        status = plan::answered(&status, &ask, answer);
-        apply::tell(client, session, &status).await?;
-    }
-    Ok(())
+    unseen.map_or(Ok(()), Err)
 }
 
 async fn list(client: &Client, place: Option<&str>) -> Result<Vec<Session>, StepError> {

@@ -143,10 +143,10 @@ pub struct SessionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub answers: Vec<SessionAnswer>,
-    /// The pods of its target, the best first, as they were seen last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The pods of its target, the best first, as they were seen last; absent until they have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub pods: Vec<SessionPod>,
+    pub pods: Option<Vec<SessionPod>>,
     /// The heartbeat that was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beat: Option<String>,

@@ -222,7 +222,7 @@ fn failed(verb: &str, session: &Session, source: kube::Error) -> StepError {
 /// A status whose absent fields are `null`, which removes what an earlier one said.
 fn whole(status: &SessionStatus) -> serde_json::Value {
     let mut whole =
-        json!({"message": null, "answers": [], "pods": [], "beat": null, "heardAt": null});
+        json!({"message": null, "answers": [], "pods": null, "beat": null, "heardAt": null});
     let told = json!(status);
     if let (Some(whole), Some(told)) = (whole.as_object_mut(), told.as_object()) {
         whole.extend(told.clone());

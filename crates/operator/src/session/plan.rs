@@ -4,6 +4,7 @@
 //!   begun ──told Pending──> each ask without an answer: an agent placed, its answer told ──> Ready, or Failed
 //!     │                └── the operator may place none in this namespace ──> Declined: who began it does it himself
 //!     └── no new heartbeat for SILENCE_MAX ──> the resource goes; its agents end by themselves
+//!              └── of a session that was stopped for STOPPED_SILENCE_MAX: should it wake, it finds that it was
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,12 +25,18 @@ pub const STOPPED_ANNOTATION: &str = "bough.dev/stopped-by";
 /// How long a session may be silent: a command that was killed sends nothing more, one whose machine slept begins anew.
 pub const SILENCE_MAX: SignedDuration = SignedDuration::from_secs(120);
 
+/// The same for a session that somebody stopped, whose machine may sleep and come back for as long as its links do.
+const STOPPED_SILENCE_MAX: SignedDuration = SignedDuration::from_mins(15);
+
 /// Pods of a target that a status names: a session takes part in fewer.
 const PODS_MAX: usize = 64;
 
 /// What is said where the operator may place no agents.
 const DECLINED: &str = "the operator may put no agents beside pods of this namespace: its administrator chooses whether it may, by \
                         `--sessions` of `bough operator install` or `sessions: true` of the chart";
+
+/// An ask, and its agent or why there is none.
+pub(super) type Placed = (SessionAsk, Result<SessionAgent, String>);
 
 /// What is known beside the resource.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub(super) struct Known {
     pub(super) may_place: Option<bool>,
     /// The target's pods; none where they were not looked at.
     pub(super) pods: Option<Vec<SeenPod>>,
+    /// What came of asks since the last turn.
+    pub(super) placed: Vec<Placed>,
 }
 
 /// One step.
@@ -51,9 +60,11 @@ pub(super) enum Action {
     Forget,
 }
 
-/// What is asked for and has no answer yet; nothing of a session that ends or was declined.
-pub(super) fn unanswered(session: &Session) -> Vec<&SessionAsk> {
-    let status = session.status.as_ref();
+/// What is asked for and has no answer in `status`; nothing of a session that ends or was declined.
+pub(super) fn unanswered<'a>(
+    session: &'a Session,
+    status: Option<&SessionStatus>,
+) -> Vec<&'a SessionAsk> {
     let is_over = session.metadata.deletion_timestamp.is_some()
         || status.is_some_and(|it| it.phase == SessionPhase::Declined);
     let asks = session.spec.asks.iter().filter(|_| !is_over);
@@ -63,11 +74,42 @@ pub(super) fn unanswered(session: &Session) -> Vec<&SessionAsk> {
     asks.filter(|ask| !is_answered(ask)).collect()
 }
 
-/// Whether its pods are to be told: an agent takes it, which may go.
+/// Whether its pods are to be told. Of one that asks for nothing as well: it may have been begun anew, with agents from before.
 pub(super) fn is_followed(session: &Session) -> bool {
     let status = session.status.as_ref();
     session.metadata.deletion_timestamp.is_none()
-        && status.is_some_and(|it| it.phase == SessionPhase::Ready)
+        && status.is_none_or(|it| it.phase != SessionPhase::Declined)
+}
+
+/// Whether the resource itself says something new, or has been silent for too long.
+pub(super) fn has_news(session: &Session, now: Timestamp) -> bool {
+    if session.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let Some(status) = &session.status else {
+        return true;
+    };
+    status.observed_generation != session.metadata.generation.unwrap_or_default()
+        || status.beat.as_ref() != session.annotations().get(BEAT_ANNOTATION)
+        || is_silent(session, heard_at(session, now), now)
+}
+
+/// When its last heartbeat was heard first: now, where it is a new one.
+fn heard_at(session: &Session, now: Timestamp) -> Timestamp {
+    let beat = session.annotations().get(BEAT_ANNOTATION);
+    let told = session.status.as_ref();
+    let told = told.filter(|status| status.beat.as_ref() == beat);
+    let heard_at = told.and_then(|status| status.heard_at.as_deref()?.parse().ok());
+    heard_at.unwrap_or(now)
+}
+
+fn is_silent(session: &Session, heard_at: Timestamp, now: Timestamp) -> bool {
+    let patience = if session.annotations().contains_key(STOPPED_ANNOTATION) {
+        STOPPED_SILENCE_MAX
+    } else {
+        SILENCE_MAX
+    };
+    now.duration_since(heard_at) >= patience
 }
 
 /// What is to be done, in this order.
@@ -75,26 +117,27 @@ pub(super) fn plan(session: &Session, known: &Known, now: Timestamp) -> Vec<Acti
     if session.metadata.deletion_timestamp.is_some() {
         return Vec::new();
     }
-    let told = session.status.clone().unwrap_or_default();
-    let beat = session.annotations().get(BEAT_ANNOTATION);
-    let heard_at = told.heard_at.as_deref().and_then(|it| it.parse().ok());
-    let heard_at = heard_at.filter(|_| told.beat.as_ref() == beat);
-    let heard_at: Timestamp = heard_at.unwrap_or(now);
-    if now.duration_since(heard_at) >= SILENCE_MAX {
+    let heard_at = heard_at(session, now);
+    if is_silent(session, heard_at, now) {
         return vec![Action::Forget];
     }
     let mut wanted = SessionStatus {
         observed_generation: session.metadata.generation.unwrap_or_default(),
-        beat: beat.cloned(),
+        beat: session.annotations().get(BEAT_ANNOTATION).cloned(),
         heard_at: Some(heard_at.to_string()),
-        ..told
+        ..session.status.clone().unwrap_or_default()
     };
     let is_asked = |key: &str| session.spec.asks.iter().any(|ask| ask.key == key);
     wanted.answers.retain(|answer| is_asked(&answer.key));
     if let Some(pods) = &known.pods {
-        wanted.pods = pods.iter().take(PODS_MAX).map(seen).collect();
+        wanted.pods = Some(choose_told(pods, &wanted.pods.unwrap_or_default()));
     }
-    let unanswered = unanswered(session);
+    for (ask, answer) in &known.placed {
+        if unanswered(session, Some(&wanted)).contains(&ask) {
+            wanted = answered(&wanted, ask, answer.clone());
+        }
+    }
+    let unanswered = unanswered(session, Some(&wanted));
     if !unanswered.is_empty() && known.may_place == Some(false) {
         wanted.phase = SessionPhase::Declined;
         wanted.message = Some(DECLINED.to_owned());
@@ -107,6 +150,26 @@ pub(super) fn plan(session: &Session, known: &Known, now: Timestamp) -> Vec<Acti
         actions.extend(unanswered.into_iter().cloned().map(Action::Place));
     }
     actions
+}
+
+/// Which pods are told, the best first. What was told and is there stays: one that is no longer among the best may be
+/// joined, and would be taken as gone.
+fn choose_told(pods: &[SeenPod], told: &[SessionPod]) -> Vec<SessionPod> {
+    let was_told = |pod: &SessionPod| told.iter().any(|it| it.pod == pod.pod);
+    let all: Vec<SessionPod> = pods.iter().map(seen).collect();
+    let staying = all.iter().filter(|pod| was_told(pod)).count();
+    let mut new_places = PODS_MAX.saturating_sub(staying);
+    let mut chosen = Vec::new();
+    for pod in all {
+        if was_told(&pod) {
+            chosen.push(pod);
+        } else if new_places > 0 {
+            new_places -= 1;
+            chosen.push(pod);
+        }
+    }
+    chosen.truncate(PODS_MAX);
+    chosen
 }
 
 /// The status once an ask has its answer: an agent, or why there is none.
@@ -181,7 +244,14 @@ mod tests {
     fn may() -> Known {
         Known {
             may_place: Some(true),
-            pods: None,
+            ..Known::default()
+        }
+    }
+
+    fn ask(key: &str) -> SessionAsk {
+        SessionAsk {
+            key: key.to_owned(),
+            pod: None,
         }
     }
 
@@ -229,10 +299,6 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_later_is_placed_and_what_nobody_asks_for_any_more_is_forgotten() {
-        let ask = |key: &str| SessionAsk {
-            key: key.to_owned(),
-            pod: None,
-        };
         let first = told(&plan(&session("1", &["aa"], None), &may(), at(0)));
         let ready = answered(&first, &ask("aa"), Ok(agent()));
         let more = session("1", &["bb"], Some(ready));
@@ -257,7 +323,7 @@ mod tests {
     fn without_the_right_to_place_agents_a_session_is_declined_by_name_and_left_alone() {
         let may_not = Known {
             may_place: Some(false),
-            pods: None,
+            ..Known::default()
         };
         let planned = plan(&session("1", &["aa"], None), &may_not, at(0));
         let [Action::Tell(status)] = planned.as_slice() else {
@@ -267,7 +333,11 @@ mod tests {
         let why = status.message.as_deref().expect("a reason");
         assert!(why.contains("`--sessions`"), "{why}");
         let declined = session("1", &["aa", "bb"], Some((**status).clone()));
-        assert_eq!(unanswered(&declined), Vec::<&SessionAsk>::new());
+        assert_eq!(
+            unanswered(&declined, declined.status.as_ref()),
+            Vec::<&SessionAsk>::new()
+        );
+        assert!(!is_followed(&declined));
     }
 
     #[test]
@@ -299,18 +369,92 @@ mod tests {
             state: PodState::Runs { is_ready },
         };
         let sees = |is_ready| Known {
-            may_place: None,
             pods: Some(vec![pod(is_ready)]),
+            ..Known::default()
+        };
+        let standing = |status: &SessionStatus| {
+            let pods = status.pods.as_ref().expect("they are told");
+            pods[0].standing
         };
         let first = told(&plan(&session("1", &[], None), &sees(false), at(0)));
-        assert_eq!(first.pods[0].standing, PodStanding::Runs);
+        assert_eq!(standing(&first), PodStanding::Runs);
         let mut known = session("1", &[], Some(first));
         assert_eq!(plan(&known, &sees(false), at(1)), []);
         assert_eq!(plan(&known, &Known::default(), at(1)), []);
         let second = told(&plan(&known, &sees(true), at(1)));
-        assert_eq!(second.pods[0].standing, PodStanding::Ready);
+        assert_eq!(standing(&second), PodStanding::Ready);
         known.metadata.deletion_timestamp =
             Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
         assert_eq!(plan(&known, &sees(true), at(300)), []);
+    }
+
+    #[test]
+    fn a_session_begun_anew_is_told_its_pods_and_none_that_are_not_seen_are_told() {
+        let anew = session("1", &[], None);
+        assert!(is_followed(&anew) && has_news(&anew, at(0)));
+        let unseen = told(&plan(&anew, &Known::default(), at(0)));
+        assert_eq!(unseen.pods, None, "not told is not none");
+        assert!(is_followed(&session("1", &[], Some(unseen))));
+        let empty = Known {
+            pods: Some(Vec::new()),
+            ..Known::default()
+        };
+        assert_eq!(told(&plan(&anew, &empty, at(0))).pods, Some(Vec::new()));
+        // An agent without a look at the pods says nothing of them either.
+        let placed = Known {
+            placed: vec![(ask("aa"), Ok(agent()))],
+            ..Known::default()
+        };
+        let ready = told(&plan(&session("1", &["aa"], None), &placed, at(0)));
+        assert_eq!((ready.phase, ready.pods), (SessionPhase::Ready, None));
+    }
+
+    #[test]
+    fn an_answer_is_told_once_and_only_while_it_is_asked_for() {
+        let placed = Known {
+            placed: vec![(ask("aa"), Ok(agent())), (ask("aa"), Err("no".to_owned()))],
+            may_place: Some(true),
+            ..Known::default()
+        };
+        let planned = plan(&session("1", &["aa", "bb"], None), &placed, at(0));
+        let status = told(&planned);
+        assert_eq!(
+            (status.answers.len(), status.phase),
+            (1, SessionPhase::Ready)
+        );
+        assert_eq!(planned[1..], [Action::Place(ask("bb"))]);
+        let late = told(&plan(&session("1", &[], None), &placed, at(0)));
+        assert_eq!(late.answers, []);
+    }
+
+    #[test]
+    fn a_session_that_was_stopped_while_it_sleeps_finds_that_when_it_wakes() {
+        let mut stopped = session("1", &[], None);
+        stopped
+            .annotations_mut()
+            .insert(STOPPED_ANNOTATION.to_owned(), "ada@host".to_owned());
+        stopped.status = Some(told(&plan(&stopped, &Known::default(), at(0))));
+        assert_eq!(plan(&stopped, &Known::default(), at(899)), []);
+        assert!(!has_news(&stopped, at(899)) && has_news(&stopped, at(900)));
+        assert_eq!(plan(&stopped, &Known::default(), at(900)), [Action::Forget]);
+    }
+
+    #[test]
+    fn a_pod_that_was_told_stays_told_when_it_is_no_longer_among_the_best() {
+        let pod = |number: usize| SeenPod {
+            id: PodId {
+                name: format!("p{number}"),
+                uid: "u".to_owned(),
+            },
+            state: PodState::Runs { is_ready: true },
+        };
+        let mut pods: Vec<SeenPod> = (0..70).map(pod).collect();
+        let first = choose_told(&pods, &[]);
+        assert_eq!(first.len(), PODS_MAX);
+        let joined = pods.remove(0);
+        pods.push(joined);
+        let second = choose_told(&pods, &first);
+        assert_eq!(second.len(), PODS_MAX);
+        assert_eq!(second.last(), first.first().cloned().as_ref());
     }
 }

@@ -9,6 +9,8 @@
 //!        └── the end: the resource is deleted; of who was killed the operator deletes it
 //! ```
 //!
+//! Names are anybody's to take, who may delete and create: answers are believed of the very object that was made here, by its uid.
+//!
 //! Owns the resource's wording and the waits. Leaves where agents stand to the operator, what they are asked to `invitation`.
 
 mod keeping;
@@ -18,8 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
 use model::{Namespace, TargetRef};
 use operator::agents::{ApiFailure, PodId, PodState, SeenPod, workload_of};
 use resources::{
@@ -50,6 +52,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the end may take; the operator notices a missing one by itself.
 const END_WITHIN: Duration = Duration::from_secs(3);
 
+/// What is said where another object has the session's name.
+const REPLACED: &str = "somebody deleted the session's resource and made another one of its name, whose answers are not for this session";
+
 /// What became of the wish for a session.
 pub(super) enum Begun {
     /// An operator gives it agents; the first one.
@@ -76,6 +81,8 @@ struct Inner {
     api: Api<Session>,
     pods: Api<Pod>,
     name: String,
+    /// Of the object that was made here, or made again.
+    uid: Mutex<String>,
     spec: SessionSpec,
     /// What is asked for at this moment.
     asks: Mutex<Vec<SessionAsk>>,
@@ -84,6 +91,12 @@ struct Inner {
     /// Why it is over.
     over: watch::Sender<Option<String>>,
     beating: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Inner {
+    fn uid(&self) -> String {
+        lock(&self.uid).clone()
+    }
 }
 
 impl Drop for Inner {
@@ -131,8 +144,8 @@ impl ClusterSession {
         };
         let wanted = resource(name, &spec);
         let begun = api.create(&PostParams::default(), &wanted).await;
-        match begun.map_err(ApiFailure::from) {
-            Ok(_) => {}
+        let made = match begun.map_err(ApiFailure::from) {
+            Ok(made) => made,
             // Nobody has to know of sessions: without the definition, or the right, it is as it always was.
             Err(failure) if failure.is_not_found() => return Ok(Begun::Unserved(None)),
             Err(failure) if failure.is_forbidden() && !failure.is_denied_by_policy() => {
@@ -145,8 +158,8 @@ impl ClusterSession {
                     source,
                 });
             }
-        }
-        let session = Self::new(client, api, namespace, name, spec, ask);
+        };
+        let session = Self::new(client, api, &made, spec, ask);
         let granted = session.first(key).await;
         if !matches!(granted, Ok(Ok(_))) {
             session.end().await;
@@ -160,16 +173,17 @@ impl ClusterSession {
     fn new(
         client: &Client,
         api: Api<Session>,
-        namespace: &Namespace,
-        name: &str,
+        made: &Session,
         spec: SessionSpec,
         ask: SessionAsk,
     ) -> Self {
         let (over, _) = watch::channel(None);
+        let namespace = api.namespace().unwrap_or("default").to_owned();
         let inner = Arc::new(Inner {
             api,
-            pods: Api::namespaced(client.clone(), namespace.as_str()),
-            name: name.to_owned(),
+            pods: Api::namespaced(client.clone(), &namespace),
+            name: made.name_any(),
+            uid: Mutex::new(uid_of(made)),
             spec: SessionSpec {
                 asks: Vec::new(),
                 ..spec
@@ -203,7 +217,7 @@ impl ClusterSession {
             }
             let public = key.public_text();
             if let Some(answer) = answer_to(&public, status) {
-                return self.granted(key, answer).map(Ok);
+                return self.granted(key, answer, None).map(Ok);
             }
             if asked.elapsed() >= ANSWER_WITHIN {
                 return Err(self.unserved(format!("no agent after {} s", ANSWER_WITHIN.as_secs())));
@@ -231,7 +245,7 @@ impl ClusterSession {
         let asked = clock::monotonic();
         while asked.elapsed() < ANSWER_WITHIN {
             if let Some(answer) = answer_to(&public, self.look().await?) {
-                return self.granted(key, answer);
+                return self.granted(key, answer, Some(pod));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -243,8 +257,8 @@ impl ClusterSession {
     /// # Errors
     /// [`ClusterError`] when the API server does not say, or the operator has not yet.
     pub(super) async fn pods(&self) -> Result<Vec<SeenPod>, ClusterError> {
-        match self.look().await? {
-            Some(status) => Ok(status.pods.iter().map(seen).collect()),
+        match self.look().await?.and_then(|status| status.pods) {
+            Some(pods) => Ok(pods.iter().map(seen).collect()),
             None => Err(self.unserved("its pods are not told yet".to_owned())),
         }
     }
@@ -269,39 +283,60 @@ impl ClusterSession {
         };
         beating.abort();
         let (api, name) = (&self.inner.api, &self.inner.name);
-        let params = DeleteParams::default();
-        match tokio::time::timeout(END_WITHIN, api.delete(name, &params)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::info!(%error, name, "the session's resource is not deleted"),
-            Err(_) => tracing::info!(name, "nobody hears of the session's end"),
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(self.inner.uid()),
+            resource_version: None,
+        });
+        let ending = async {
+            loop {
+                match api.delete(name, &params).await.map_err(ApiFailure::from) {
+                    Ok(_) => return,
+                    // It is gone, or another one has its name.
+                    Err(failure) if failure.is_not_found() || failure.is_contested() => return,
+                    Err(failure) => tracing::info!(%failure, name, "the session is not deleted"),
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(END_WITHIN, ending).await.is_err() {
+            tracing::info!(name, "nobody hears of the session's end");
         }
     }
 
     async fn look(&self) -> Result<Option<SessionStatus>, ClusterError> {
         let found = self.inner.api.get(&self.inner.name).await;
         let found = found.map_err(|error| self.failure("get", error.into()))?;
+        if uid_of(&found) != self.inner.uid() {
+            return Err(self.unserved(REPLACED.to_owned()));
+        }
         Ok(found.status)
     }
 
     async fn tell_asks(&self) -> Result<(), ClusterError> {
         let _first_come = self.inner.telling.lock().await;
         let asks = lock(&self.inner.asks).clone();
-        let patch = Patch::Merge(json!({"spec": {"asks": asks}}));
+        let patch = json!({"metadata": {"uid": self.inner.uid()}, "spec": {"asks": asks}});
+        let patch = Patch::Merge(patch);
         let (api, params) = (&self.inner.api, PatchParams::default());
         let told = api.patch(&self.inner.name, &params, &patch).await;
         told.map(drop)
             .map_err(|error| self.failure("patch", error.into()))
     }
 
-    /// What an answer gives.
+    /// What an answer gives; an agent beside another pod than was asked for, nothing.
     fn granted(
         &self,
         key: OpeningKey,
         answer: Result<SessionAgent, String>,
+        asked: Option<&PodId>,
     ) -> Result<Granted, ClusterError> {
         let public = key.public_text();
         lock(&self.inner.asks).retain(|ask| ask.key != public);
         let agent = answer.map_err(|why| self.unserved(why))?;
+        let is_beside = |pod: &PodId| (&agent.pod.name, &agent.pod.uid) == (&pod.name, &pod.uid);
+        if !asked.is_none_or(is_beside) {
+            return Err(self.unserved("its agent is beside another pod".to_owned()));
+        }
         let invitation = key
             .open(&agent.sealed)
             .and_then(|words| Invitation::parse(&words));
@@ -363,6 +398,10 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         lock(&self.inner.asks).retain(|ask| ask.key != self.key);
     }
+}
+
+fn uid_of(session: &Session) -> String {
+    session.uid().unwrap_or_default()
 }
 
 fn draw() -> Result<OpeningKey, ClusterError> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   beat ──> it is there: somebody stopped it, who stands in it, or nothing happened
+//!        ├── another one has its name: over
 //!        ├── it is gone, and we were heard since less than the operator's patience ──> somebody deleted it: over
 //!        ├── it is gone after a longer silence of ours, as of a machine that slept ──> begun anew under its name
 //!        └── no answer ──> the next beat
@@ -18,11 +19,14 @@ use operator::{BEAT_ANNOTATION, SILENCE_MAX, STOPPED_ANNOTATION};
 use resources::Session;
 use serde_json::json;
 
-use super::{Inner, resource};
+use super::{Inner, REPLACED, lock, resource, uid_of};
 use crate::clock;
 
 /// Between two heartbeats: what stops the session is read from their answers as well.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// How long one may take: a link that went away says nothing, and the next one makes another.
+const BEAT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What follows from the answer to a heartbeat.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,9 +48,12 @@ pub(super) async fn keep(session: Weak<Inner>) {
             return;
         };
         let now = clock::now();
-        let answer = beat(&session, now).await;
+        let Ok(answer) = tokio::time::timeout(BEAT_WITHIN, beat(&session, now)).await else {
+            tracing::info!("a heartbeat has no answer");
+            continue;
+        };
         let is_heard = answer.is_ok();
-        match follows(answer, heard_at, now) {
+        match follows(answer, &session.uid(), heard_at, now) {
             After::Go => {}
             After::Renew => renew(&session).await,
             After::Over(why) => {
@@ -61,20 +68,31 @@ pub(super) async fn keep(session: Weak<Inner>) {
 }
 
 async fn beat(session: &Inner, now: Timestamp) -> Result<Session, ApiFailure> {
-    let patch = json!({"metadata": {"annotations": {BEAT_ANNOTATION: now.to_string()}}});
+    let annotations = json!({BEAT_ANNOTATION: now.to_string()});
+    // The API server refuses it where another object has the name.
+    let patch = json!({"metadata": {"uid": session.uid(), "annotations": annotations}});
     let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
     let answer = session.api.patch(&session.name, &params, &patch).await;
-    answer.map_err(ApiFailure::from)
+    match answer.map_err(ApiFailure::from) {
+        // Another object has the name, or several wrote to this one at once: it says itself which.
+        Err(failure) if failure.is_contested() => {
+            let found = session.api.get(&session.name).await;
+            found.map_err(ApiFailure::from)
+        }
+        answer => answer,
+    }
 }
 
-/// What follows, where we were last heard at `heard_at`, by the clock of the wall: that of a machine stands still while it
-/// sleeps.
+/// What follows for the object of this uid, where we were last heard at `heard_at`, by the clock of the wall: that of a
+/// machine stands still while it sleeps.
 pub(super) fn follows(
     answer: Result<Session, ApiFailure>,
+    uid: &str,
     heard_at: Timestamp,
     now: Timestamp,
 ) -> After {
     match answer {
+        Ok(session) if uid_of(&session) != uid => After::Over(REPLACED.to_owned()),
         Ok(session) => match session.annotations().get(STOPPED_ANNOTATION) {
             Some(who) => After::Over(format!("{who} stopped the session")),
             None => After::Go,
@@ -97,7 +115,8 @@ pub(super) fn follows(
 async fn renew(session: &Inner) {
     let again = resource(&session.name, &session.spec);
     let made = session.api.create(&PostParams::default(), &again).await;
-    if let Err(error) = made {
-        tracing::info!(%error, "the session's resource is not made again");
+    match made {
+        Ok(made) => *lock(&session.uid) = uid_of(&made),
+        Err(error) => tracing::info!(%error, "the session's resource is not made again"),
     }
 }

@@ -12,6 +12,9 @@ use super::keeping::{After, follows};
 use super::*;
 use crate::contexts::hex;
 
+/// The uid of all pods here.
+const UID: &str = "u";
+
 /// What an agent that listens on port 7 seals to `key`.
 fn sealed(key: &str) -> String {
     let id = SessionId([3; 16]);
@@ -41,7 +44,10 @@ fn server(
         }
         let mut held = held.lock().expect("no panic");
         match method {
-            "POST" => held.clone_from(&body),
+            "POST" => {
+                held.clone_from(&body);
+                held["metadata"]["uid"] = json!("own");
+            }
             "PATCH" if !body["spec"]["asks"].is_null() => {
                 held["spec"]["asks"] = body["spec"]["asks"].clone();
             }
@@ -52,7 +58,11 @@ fn server(
         }
         let mut told = held.clone();
         let asks = told["spec"]["asks"].as_array().cloned().unwrap_or_default();
-        if let Some(status) = answer(&asks) {
+        if let Some(mut status) = answer(&asks) {
+            // Another object of the name, as the test has it.
+            if let Some(uid) = status.as_object_mut().and_then(|it| it.remove("uid")) {
+                told["metadata"]["uid"] = uid;
+            }
             told["status"] = status;
         }
         (200, told)
@@ -70,7 +80,7 @@ async fn begin(client: &Client) -> Result<Begun, ClusterError> {
 fn agent(key: &Value, pod: &str) -> Value {
     let key = key.as_str().expect("a key");
     json!({"key": key, "agent": {
-        "pod": {"name": pod, "uid": "u"}, "container": "bough-agent-0", "beside": "app",
+        "pod": {"name": pod, "uid": UID}, "container": "bough-agent-0", "beside": "app",
         "seesProcess": true, "sealed": sealed(key),
     }})
 }
@@ -84,7 +94,7 @@ async fn who_asks_has_two_ways_to_the_agent_and_others_for_each_further_pod() {
         });
         Some(json!({
             "phase": "Ready", "answers": answers.collect::<Vec<_>>(),
-            "pods": [{"pod": {"name": "best", "uid": "u"}, "standing": "Ready"}],
+            "pods": [{"pod": {"name": "best", "uid": UID}, "standing": "Ready"}],
         }))
     });
     let Ok(Begun::Served(session, granted)) = begin(&client).await else {
@@ -98,7 +108,7 @@ async fn who_asks_has_two_ways_to_the_agent_and_others_for_each_further_pod() {
     assert_eq!(seen[0].state, PodState::Runs { is_ready: true });
     let other = PodId {
         name: "other".to_owned(),
-        uid: "v".to_owned(),
+        uid: UID.to_owned(),
     };
     let granted = session.join(&other).await.expect("it is served");
     assert_eq!(granted.agent.pod.name, "other");
@@ -189,17 +199,78 @@ fn who_is_gone_while_he_was_heard_was_stopped_and_who_slept_begins_anew() {
         Err(ApiFailure::from(kube::Error::Api(Box::new(status))))
     };
     let over = After::Over("somebody deleted the session's resource".to_owned());
-    assert_eq!(follows(gone(), heard, soon), over);
-    assert_eq!(follows(gone(), heard, late), After::Renew);
+    assert_eq!(follows(gone(), "own", heard, soon), over);
+    assert_eq!(follows(gone(), "own", heard, late), After::Renew);
     let session = |annotations: Value| {
         serde_json::from_value(json!({
-            "metadata": {"name": "0a", "annotations": annotations},
+            "metadata": {"name": "0a", "uid": "own", "annotations": annotations},
             "spec": {"target": {"kind": "Pod", "name": "p"}},
         }))
         .expect("a session")
     };
-    assert_eq!(follows(Ok(session(json!({}))), heard, soon), After::Go);
+    let alive = || Ok(session(json!({})));
+    assert_eq!(follows(alive(), "own", heard, soon), After::Go);
+    // Whoever has taken its name meanwhile, with us asleep or not, is not it.
+    let replaced = After::Over(REPLACED.to_owned());
+    assert_eq!(follows(alive(), "other", heard, soon), replaced);
+    assert_eq!(follows(alive(), "other", heard, late), replaced);
     let stopped = session(json!({operator::STOPPED_ANNOTATION: "ada@host"}));
     let over = After::Over("ada@host stopped the session".to_owned());
-    assert_eq!(follows(Ok(stopped), heard, soon), over);
+    assert_eq!(follows(Ok(stopped), "own", heard, soon), over);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_object_of_its_name_is_not_believed() {
+    // Who may create and delete sessions takes the name, and has an agent of his answer to the key, which all can read.
+    let is_taken = std::sync::atomic::AtomicBool::new(false);
+    let (late, _) = server(move |asks| {
+        let answers = asks.iter().map(|ask| agent(&ask["key"], "evil"));
+        let answers: Vec<_> = answers.collect();
+        let is_looked_at = is_taken.swap(true, Ordering::Relaxed);
+        is_looked_at.then(|| json!({"uid": "other", "phase": "Ready", "answers": answers}))
+    });
+    let Err(ClusterError::Unserved { why, .. }) = begin(&late).await else {
+        panic!("it is served");
+    };
+    assert_eq!(why, REPLACED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_another_pod_than_was_asked_for_is_not_believed() {
+    let (client, _) = server(|asks| {
+        let answers = asks.iter().map(|ask| agent(&ask["key"], "evil"));
+        Some(json!({"phase": "Ready", "answers": answers.collect::<Vec<_>>()}))
+    });
+    let Ok(Begun::Served(session, _)) = begin(&client).await else {
+        panic!("it is not served");
+    };
+    let other = PodId {
+        name: "other".to_owned(),
+        uid: UID.to_owned(),
+    };
+    let Err(ClusterError::Unserved { why, .. }) = session.join(&other).await else {
+        panic!("it is served");
+    };
+    assert_eq!(why, "its agent is beside another pod");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_are_not_told_yet_are_not_taken_for_none() {
+    let told = Arc::new(Mutex::new(None));
+    let pods = Arc::clone(&told);
+    let (client, _) = server(move |asks| {
+        let answers = asks.iter().map(|ask| agent(&ask["key"], "best"));
+        let mut status = json!({"phase": "Ready", "answers": answers.collect::<Vec<_>>()});
+        if let Some(pods) = pods.lock().expect("no panic").clone() {
+            status["pods"] = pods;
+        }
+        Some(status)
+    });
+    let Ok(Begun::Served(session, _)) = begin(&client).await else {
+        panic!("it is not served");
+    };
+    let unseen = session.pods().await;
+    assert!(matches!(unseen, Err(ClusterError::Unserved { .. })));
+    *told.lock().expect("no panic") = Some(json!([]));
+    assert_eq!(session.pods().await.expect("they are told"), []);
 }
