@@ -105,7 +105,7 @@ impl Load {
         let writer = std::thread::spawn(move || {
             while !until.load(Ordering::Relaxed) {
                 let some = "INSERT INTO item (name) SELECT 'load' FROM generate_series(1, 20); \
-                            UPDATE item SET name = name || '.' WHERE id % 97 = 0";
+                            UPDATE item SET name = name || '.' WHERE id % 97 = 0 AND name LIKE 'load%'";
                 fixtures::sql::execute(&url, some).expect("the source takes writes");
                 // Its traces in the WAL stand in the way of questions to a standby.
                 fixtures::sql::execute(&url, "VACUUM item").expect("the source can be vacuumed");
