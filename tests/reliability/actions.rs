@@ -255,7 +255,7 @@ fn write(world: &World, slot: Slot, rows: std::ops::Range<u64>) -> Told {
              CREATE TABLE IF NOT EXISTS kept (n bigint PRIMARY KEY);
              INSERT INTO kept VALUES ({row})"
         );
-        match sql::execute(connection.url.reveal(), &statements) {
+        match execute_once_up(connection.url.reveal(), &statements) {
             Ok(()) => committed.insert(row),
             Err(error) => {
                 why = format!("{error:#}");
@@ -268,6 +268,19 @@ fn write(world: &World, slot: Slot, rows: std::ops::Range<u64>) -> Told {
         committed,
         unsure,
         why,
+    }
+}
+
+/// A server of which one process was killed ends the others and recovers: nothing was done of what it refuses meanwhile.
+fn execute_once_up(url: &str, statements: &str) -> Result<()> {
+    let deadline = clock::now() + READY_MAX;
+    loop {
+        match sql::execute(url, statements) {
+            Err(error) if sql::is_of_start_up(&error) && clock::now() < deadline => {
+                let_pass(LOOK_PAUSE);
+            }
+            done => return done,
+        }
     }
 }
 
