@@ -25,7 +25,7 @@ use crate::base::physical::Upstream;
 use crate::base::store::{Making, clear, make_data};
 use crate::catalogue::CatalogueError;
 use crate::pool::Order;
-use crate::postgres::server::StopMode;
+use crate::postgres::server::{StopMode, sweep};
 use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
 use crate::volume::remove_tree;
@@ -146,10 +146,17 @@ pub async fn stop_servers(shared: &Shared) {
         if let Err(error) = living.base.stop(StopMode::Fast).await {
             tracing::error!(base = %living.name, error = chain(&error), "cannot stop a base's server");
         }
+    }
+    // One that was just being taken up is nobody's yet.
+    let records = shared.machine.catalogue.all::<BaseRecord>();
+    for record in records.unwrap_or_default() {
+        let place = record.name.place(&shared.machine.layout);
+        if let Err(error) = sweep(&place.data()).await {
+            tracing::error!(base = %record.name, error = chain(&error), "cannot end what works in a base");
+        }
         // The next start makes it again.
-        let place = living.name.place(&shared.machine.layout);
         if let Err(error) = remove_tree(&place.socket_dir) {
-            tracing::error!(base = %living.name, error = chain(&error), "cannot remove a base's socket");
+            tracing::error!(base = %record.name, error = chain(&error), "cannot remove a base's socket");
         }
     }
 }
