@@ -133,7 +133,7 @@ pub(super) async fn connect_to_any(
 ) -> Result<Engines, CommandError> {
     let hosts = match find_hosts(whose, settings).await {
         Err(ClusterError::NoHost { .. }) => Vec::new(),
-        Err(error @ ClusterError::Api { .. }) => {
+        Err(error) if error.is_forbidden() => {
             let why = CommandError::from(error).message();
             ui.warn(&format!(
                 "what branch hosts know of sessions is left out: {why}"

@@ -15,7 +15,7 @@ fn the_overview_names_every_command() {
     Commands:
       exec           Run a program as the target, with its own branches of the databases
       db-branches    List, make and delete branches
-      session        List sessions that hold branches, or stop them
+      session        List sessions that hold branches, or that an operator was told of, or stop them
       source         Name databases that branches are made of
       local          Run targets on this machine, for sessions without a cluster
       ls             List what a session could take the place of

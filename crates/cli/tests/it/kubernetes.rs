@@ -122,7 +122,7 @@ fn a_cluster_that_does_not_answer_is_told() {
     exit 3
     --- stdout
     --- stderr
-    error: cannot look up deployment/inventory in namespace metalmart: client error (Connect): tcp connect error: Connection refused (os error 111)
+    error: cannot ask the cluster as whom it knows you: client error (Connect): tcp connect error: Connection refused (os error 111)
     hint: `kubectl get pods` shows whether the cluster is there at all
     "#);
 }

@@ -41,9 +41,9 @@ fn sessions_are_listed_once_each_with_what_they_hold() {
     insta::assert_snapshot!(harness.show(&harness.run("session -n metalmart ls")), @r#"
     exit 0
     --- stdout
-    SESSION  OWNER  PID  PROGRAM  JOINED  NAMESPACE  BRANCHES  STOPPED BY
-    00112233aabbccdd  ada@host  4242  inventory  [TIME] ago  metalmart  both, hers  -
-    0011ffff  bob@host  4242  inventory  [TIME] ago  metalmart  both  -
+    SESSION  OWNER  PID  PROGRAM  JOINED  NAMESPACE  TARGET  BRANCHES  STOPPED BY
+    00112233aabbccdd  ada@host  4242  inventory  [TIME] ago  metalmart  -  both, hers  -
+    0011ffff  bob@host  4242  inventory  [TIME] ago  metalmart  -  both  -
     --- stderr
     "#);
     let all = harness.run("session -A ls -o json").success().unwrap();

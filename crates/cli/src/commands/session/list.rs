@@ -54,7 +54,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks all of them.
+    /// Asks all of them that the user may ask; who may not be asked is told.
     ///
     /// # Errors
     /// When one that there is does not answer.
@@ -63,20 +63,20 @@ impl Known {
         settings: &Settings,
         ui: &Ui,
     ) -> Result<Self, CommandError> {
+        let engines = engines::connect_to_any(whose, settings, ui).await?;
         let resources = match &whose.context.kubeconfig {
             None => None,
             Some(kubeconfig) => {
                 match SessionList::read(kubeconfig, whose.scope.namespace()).await {
-                    Ok(list) => Some(list),
-                    Err(error) => {
+                    Err(error) if error.is_forbidden() => {
                         let why = CommandError::from(error).message();
                         ui.warn(&format!("sessions that have resources are left out: {why}"));
                         None
                     }
+                    list => Some(list?),
                 }
             }
         };
-        let engines = engines::connect_to_any(whose, settings, ui).await?;
         Ok(Self { engines, resources })
     }
 

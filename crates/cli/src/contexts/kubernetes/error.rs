@@ -99,6 +99,11 @@ pub(crate) enum ClusterError {
 }
 
 impl ClusterError {
+    /// Whether it is the user's rights that are missing, and not the cluster's answer.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if source.is_forbidden())
+    }
+
     /// What there is instead, a line each.
     pub(crate) fn details(&self) -> Vec<String> {
         match self {
