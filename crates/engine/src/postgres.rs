@@ -9,6 +9,7 @@ pub mod binaries;
 pub mod connect;
 pub mod control_data;
 pub mod initdb;
+pub mod passfile;
 pub mod password;
 pub(crate) mod said;
 pub mod server;

@@ -12,13 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use model::chain;
 use model::engine_api::{BaseMode, SourceCare, SourceName};
 use model::{PgUrl, Secret};
 use tokio::task::JoinHandle;
 
 use crate::app::Shared;
+use crate::base::followed::patience::passed;
 use crate::base::followed::{Choice, FollowedBase, SeedOrder, ServerTrouble, Tended, Way, choose};
 use crate::base::living::{BaseName, BaseRecord, Entry, LivingBase, Phase};
 use crate::base::physical::Upstream;
@@ -148,8 +149,7 @@ pub async fn stop_servers(shared: &Shared) {
         }
     }
     // One that was just being taken up is nobody's yet.
-    let records = shared.machine.catalogue.all::<BaseRecord>();
-    for record in records.unwrap_or_default() {
+    for record in records(shared) {
         let place = record.name.place(&shared.machine.layout);
         if let Err(error) = sweep(&place.data()).await {
             tracing::error!(base = %record.name, error = chain(&error), "cannot end what works in a base");
@@ -170,16 +170,17 @@ async fn end(task: Option<JoinHandle<()>>) {
 }
 
 fn records_of(shared: &Shared, name: &SourceName) -> Vec<BaseRecord> {
-    match shared.machine.catalogue.all::<BaseRecord>() {
-        Ok(records) => {
-            let own = records.into_iter().filter(|record| record.source == *name);
-            own.collect()
-        }
-        Err(error) => {
-            tracing::error!(source = %name, error = chain(&error), "cannot read which base a source has");
-            Vec::new()
-        }
-    }
+    let mut own = records(shared);
+    own.retain(|record| record.source == *name);
+    own
+}
+
+fn records(shared: &Shared) -> Vec<BaseRecord> {
+    let records = shared.machine.catalogue.all::<BaseRecord>();
+    records.unwrap_or_else(|error| {
+        tracing::error!(error = chain(&error), "cannot read which bases there are");
+        Vec::new()
+    })
 }
 
 /// Stops what is made of a base.
@@ -284,7 +285,7 @@ impl Task {
         let lived = passed(begun, clock.now());
         let pause = again.lost(brought.seeding, lived);
         let reason = format!(
-            "its base was of use for {} s, for which it was copied for {} s: it is copied again after {} s",
+            "its base was of use for {} s and took {} s to copy: it is copied again after {} s",
             lived.as_secs(),
             brought.seeding.as_secs(),
             pause.as_secs()
@@ -538,11 +539,6 @@ impl Task {
 fn not_seeded(again: &mut Again, reasons: Vec<String>) -> Setback {
     let pause = again.not_seeded();
     Setback { reasons, pause }
-}
-
-/// A clock that went back has passed nothing.
-fn passed(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
 fn seconds(seconds: u64) -> SignedDuration {

@@ -50,7 +50,7 @@ use collations::Versions;
 pub(super) use dump_args::copied_relations;
 pub use dump_args::{SpecError, check_spec};
 pub use error::CopyError;
-pub use exported::{Exported, Holder};
+pub use exported::Exported;
 pub use script::ScriptError;
 
 use super::forgotten;

@@ -29,7 +29,6 @@
 
 pub mod fingerprint;
 pub mod fitness;
-mod passfile;
 pub mod reach;
 pub mod seed;
 pub mod slot;

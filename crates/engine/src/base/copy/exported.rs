@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 /// Whatever keeps a session open; dropped, it ends.
-pub type Holder = Box<dyn Send + Sync>;
+type Holder = Box<dyn Send + Sync>;
 
 /// A snapshot, and who holds it.
 pub struct Exported {

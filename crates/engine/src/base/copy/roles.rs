@@ -1,7 +1,7 @@
 //! A source's roles on a base: the statements that make them, in an order that works.
 //!
-//! Owns the statements, those that bring an older copy's roles up to the source's as well, and what is said of roles that cannot log in. A provider's own roles become stubs, which own
-//! and are granted what they own and are granted on the source, but may do nothing by themselves.
+//! Owns the statements, those that bring an older copy's roles up to the source's as well, and what is said of roles that
+//! cannot log in. A provider's own roles become stubs, which own and are granted what they own and are granted on the source, but may do nothing by themselves.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -53,19 +53,9 @@ const CHECKS_GRANTORS: PgMajor = PgMajor(16);
 
 /// Statements that make the roles and their memberships on a server of a version.
 pub(super) fn create(roles: &Roles, major: PgMajor) -> Vec<String> {
-    let mut statements = Vec::new();
-    for role in made(roles) {
-        let standing = if role.name == roles.first_superuser {
-            Standing::FirstSuperuser
-        } else {
-            Standing::New
-        };
-        statements.push(make_role(role, standing));
-        statements.extend(comment_on(role));
-    }
-    let known: BTreeSet<_> = made(roles).map(|role| role.name.as_str()).collect();
+    let mut statements = make(roles, &BTreeSet::new());
     let order = Order {
-        known,
+        known: names(roles),
         first_superuser: &roles.first_superuser,
         checks_grantors: major >= CHECKS_GRANTORS,
     };
@@ -76,6 +66,20 @@ pub(super) fn create(roles: &Roles, major: PgMajor) -> Vec<String> {
 /// Statements that bring the roles of an older copy, which has those of `there`, up to the source's. Their memberships and
 /// settings are as they were: they count as definitions. A role that is gone logs in no more, and keeps what it has.
 pub(in crate::base) fn renew(roles: &Roles, there: &BTreeSet<String>) -> Vec<String> {
+    let mut statements = make(roles, there);
+    let known = names(roles);
+    let is_gone = |name: &&String| name.as_str() != ADMIN_ROLE && !known.contains(name.as_str());
+    let shut = |name: &String| format!("ALTER ROLE {} WITH NOLOGIN", sql::ident(name));
+    statements.extend(there.iter().filter(is_gone).map(shut));
+    statements
+}
+
+fn names(roles: &Roles) -> BTreeSet<&str> {
+    made(roles).map(|role| role.name.as_str()).collect()
+}
+
+/// Statements that make the roles alone, or change those that are `there`.
+fn make(roles: &Roles, there: &BTreeSet<String>) -> Vec<String> {
     let mut statements = Vec::new();
     for role in made(roles) {
         let standing = if role.name == roles.first_superuser {
@@ -88,10 +92,6 @@ pub(in crate::base) fn renew(roles: &Roles, there: &BTreeSet<String>) -> Vec<Str
         statements.push(make_role(role, standing));
         statements.extend(comment_on(role));
     }
-    let known: BTreeSet<_> = made(roles).map(|role| role.name.as_str()).collect();
-    let is_gone = |name: &&String| name.as_str() != ADMIN_ROLE && !known.contains(name.as_str());
-    let shut = |name: &String| format!("ALTER ROLE {} WITH NOLOGIN", sql::ident(name));
-    statements.extend(there.iter().filter(is_gone).map(shut));
     statements
 }
 

@@ -173,8 +173,12 @@ impl Patience {
     }
 }
 
-/// Whether `time` lies between the two; a clock that went back has passed nothing.
+/// Whether `time` lies between the two.
 pub fn has_passed(since: Timestamp, now: Timestamp, time: Duration) -> bool {
-    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    passed >= time
+    passed(since, now) >= time
+}
+
+/// What lies between the two; a clock that went back has passed nothing.
+pub fn passed(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }

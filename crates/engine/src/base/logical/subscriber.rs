@@ -17,16 +17,15 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::passfile::{remove_passfile, write_passfile};
 use super::reach::Reach;
 use super::seed::Seeded;
 use super::snapshot::ways;
 use super::{Host, Place, Upstream};
 use crate::base::lsn::{Lsn, LsnError};
-use crate::postgres::account::AccountError;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, Session, connect_local};
 use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::passfile::{self, PassfileError};
 use crate::postgres::server::{
     Launch, Server, ServerError, StartError, StopMode, Unready, adopt, start,
 };
@@ -50,20 +49,8 @@ pub enum SubscriberError {
     #[error("cannot run a subscriber with what is installed")]
     Binaries(#[from] BinariesError),
     /// The password of its connection could not be left for it.
-    #[error("cannot write {path}")]
-    PasswordFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file could not be given to the servers' account.
-    #[error("cannot give the password's file away")]
-    Own(#[source] AccountError),
-    /// A password that libpq's file cannot hold.
-    #[error("the password for replication has a line break, which a password file cannot hold")]
-    Password,
+    #[error(transparent)]
+    Passfile(#[from] PassfileError),
     /// It did not start.
     #[error("cannot start the subscriber")]
     Start(#[from] StartError),
@@ -100,9 +87,7 @@ impl SubscriberError {
             Self::NoSubscription { .. } | Self::Answer(_) => true,
             Self::Start(error) => matches!(error, StartError::Ended { .. }),
             Self::Binaries(_)
-            | Self::PasswordFile { .. }
-            | Self::Own(_)
-            | Self::Password
+            | Self::Passfile(_)
             | Self::Server(_)
             | Self::Connect(_)
             | Self::Ask { .. } => false,
@@ -403,11 +388,14 @@ impl Subscriber {
         let running = self.running.lock().await;
         let is_there = self.place.passfile().exists();
         match &running.reach {
-            Some(reach) if is_needed && !is_there => write_passfile(&self.host, &self.place, reach),
-            Some(_) if !is_needed && is_there => remove_passfile(&self.place),
+            Some(reach) if is_needed && !is_there => {
+                write_passfile(&self.host, &self.place, reach)?;
+            }
+            Some(_) if !is_needed && is_there => passfile::remove(&self.place.passfile())?,
             // What nobody could write again stays.
-            Some(_) | None => Ok(()),
+            Some(_) | None => {}
         }
+        Ok(())
     }
 
     /// Starts it again, whether or not it runs.
@@ -510,6 +498,11 @@ async fn launch(host: &Host, place: &Place, seeded: &Seeded) -> Result<Unready, 
     })
     .await?;
     Ok(Unready::new(started))
+}
+
+/// Leaves the password where the subscription's connection reads it.
+fn write_passfile(host: &Host, place: &Place, reach: &Reach) -> Result<(), PassfileError> {
+    passfile::write(&place.passfile(), reach.password(), &host.account)
 }
 
 fn log_length(place: &Place) -> u64 {

@@ -1,24 +1,22 @@
 //! The replication connection: whether the source grants one, and how programs of PostgreSQL are told of it.
 //!
-//! Owns the connection string for `pg_basebackup` and a standby's `primary_conninfo`, the file with its password, and
-//! the question who answers. Nobody but a program of PostgreSQL speaks this protocol here; `psql` asks. Leaves what is
+//! Owns the connection string for `pg_basebackup` and a standby's `primary_conninfo`, and the question who answers. Nobody but a program of PostgreSQL speaks this protocol here; `psql` asks. Leaves what is
 //! done with the connection to `seed` and `standby`.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use model::{PgMajor, PgUrl, Secret};
+use model::{PgMajor, PgUrl};
 use tokio::process::Command;
 
 use super::Upstream;
 use crate::base::lsn::Lsn;
-use crate::postgres::account::{AccountError, ServerAccount};
+use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::{Installation, Installations};
 use crate::postgres::connect::{ConnInfo, ConnectError, Peer, Session, conninfo};
+use crate::postgres::passfile::{self, PassfileError};
 use crate::postgres::said;
 
 /// How long the question may take: it is answered in milliseconds, behind a connection that has its own time-out.
@@ -57,21 +55,9 @@ pub enum ReplicationError {
         /// What it said.
         answer: String,
     },
-    /// The file with the password could not be written.
-    #[error("cannot write {path}")]
-    PasswordFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file could not be given to the servers' account.
-    #[error("cannot give the password's file away")]
-    Own(#[source] AccountError),
-    /// A password that libpq's file cannot hold.
-    #[error("the password for replication has a line break, which a password file cannot hold")]
-    Password,
+    /// Its password is not where the program reads it.
+    #[error(transparent)]
+    Passfile(#[from] PassfileError),
 }
 
 /// Who answers a replication connection.
@@ -169,43 +155,13 @@ impl Reach {
     /// Writes the file that [`Reach::text`] names, for `account` alone; it may exist.
     ///
     /// # Errors
-    /// [`ReplicationError`] when it cannot be written or given away.
+    /// [`ReplicationError::Passfile`].
     pub fn write_passfile(
         &self,
         path: &Path,
         account: &ServerAccount,
     ) -> Result<(), ReplicationError> {
-        let text = match &self.0.password {
-            Some(password) => password_line(password)?,
-            None => String::new(),
-        };
-        let failed = |source| ReplicationError::PasswordFile {
-            path: path.to_owned(),
-            source,
-        };
-        remove_passfile(path)?;
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let mut file = options.open(path).map_err(failed)?;
-        // Given away before the password is in it: a program must be able to read what it finds.
-        account.own(path).map_err(ReplicationError::Own)?;
-        file.write_all(text.as_bytes()).map_err(failed)
-    }
-}
-
-/// Removes the file of [`Reach::write_passfile`], if it is there.
-///
-/// # Errors
-/// [`ReplicationError::PasswordFile`].
-pub(super) fn remove_passfile(path: &Path) -> Result<(), ReplicationError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(ReplicationError::PasswordFile {
-                path: path.to_owned(),
-                source,
-            })
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(passfile::write(path, self.0.password.as_ref(), account)?)
     }
 }
 
@@ -233,17 +189,6 @@ fn unresolved(address: model::pg_url::Address) -> Peer {
 /// Physical replication is of no database, but a URL may need one to be well-formed.
 fn database(url: &PgUrl) -> String {
     url.database().unwrap_or_else(|| "postgres".to_owned())
-}
-
-/// libpq's form: any host, port, database and user, then the password with its colons and backslashes escaped
-/// (PostgreSQL documentation, section 34.16 "The Password File").
-fn password_line(password: &Secret) -> Result<String, ReplicationError> {
-    let password = password.reveal();
-    if password.contains(['\n', '\r', '\0']) {
-        return Err(ReplicationError::Password);
-    }
-    let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-    Ok(format!("*:*:*:*:{escaped}\n"))
 }
 
 fn read_identity(output: &Output) -> Result<Identity, ReplicationError> {
@@ -279,13 +224,6 @@ mod tests {
     use std::process::ExitStatus;
 
     use super::*;
-
-    #[test]
-    fn a_password_cannot_end_its_field() {
-        let line = password_line(&Secret::new("a:b\\c")).unwrap();
-        assert_eq!(line, "*:*:*:*:a\\:b\\\\c\n");
-        assert!(password_line(&Secret::new("a\nb")).is_err());
-    }
 
     #[test]
     fn the_text_has_no_password_and_cannot_leave_its_quotes() {

@@ -20,7 +20,7 @@ pub use trouble::Trouble;
 
 use super::control;
 use super::fitness::SlotUse;
-use super::replication::{self, Reach, ReplicationError};
+use super::replication::{Reach, ReplicationError};
 use super::seed::Seeded;
 use super::{Host, Place, Upstream};
 use crate::base::lsn::LsnError;
@@ -28,6 +28,7 @@ use crate::base::moment::Moment;
 use crate::postgres::binaries::BinariesError;
 use crate::postgres::connect::{ConnectError, Session};
 use crate::postgres::control_data::{self, ControlDataError, RecoveryLimits};
+use crate::postgres::passfile;
 use crate::postgres::server::{self, Launch, Server, ServerError, StartError, StopMode, Unready};
 use crate::postgres::settings::{Purpose, SemanticSettings, ServerSettings, SettingsError};
 
@@ -320,7 +321,7 @@ impl Standby {
         let path = self.place.passfile();
         match (is_needed, path.exists()) {
             (true, false) => running.reach.write_passfile(&path, &self.host.account)?,
-            (false, true) => replication::remove_passfile(&path)?,
+            (false, true) => passfile::remove(&path).map_err(ReplicationError::from)?,
             (true, true) | (false, false) => {}
         }
         Ok(())
