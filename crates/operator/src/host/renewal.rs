@@ -1,6 +1,5 @@
 //! What a host that is there already takes up with its next pod: this operator's program, another Secret of its source,
-//! a node of its own. Whether its volume goes with it is set back once hosts that the
-//! operator let go are gone.
+//! a node of its own. That volumes stay where pods go is set back at once, when the hosts that the operator let go are gone.
 //!
 //! A pod that runs is left alone, with the sessions on it. Its PostgreSQL image and its volume stay those that it was made
 //! with: branches live on them.

@@ -8,7 +8,7 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use model::Namespace;
+use model::{Namespace, chain};
 use resources::{IncomingWish, PodName, Session, SessionAgent, SessionAsk, SessionStatus};
 use serde_json::json;
 
@@ -29,7 +29,7 @@ const PORTS_MAX: usize = 64;
 /// What the session is told of is this.
 ///
 /// # Errors
-/// [`StepError::Api`].
+/// [`StepError::Agents`].
 pub(super) async fn tell(
     client: &Client,
     session: &Session,
@@ -51,7 +51,7 @@ pub(super) async fn tell(
 /// The session is deleted, unless it has changed meanwhile.
 ///
 /// # Errors
-/// [`StepError::Api`].
+/// [`StepError::Agents`].
 pub(super) async fn forget(client: &Client, session: &Session) -> Result<(), StepError> {
     let params = DeleteParams::default().preconditions(Preconditions {
         resource_version: session.resource_version(),
@@ -71,7 +71,7 @@ pub(super) async fn forget(client: &Client, session: &Session) -> Result<(), Ste
 /// Whether this operator may put agents beside pods of a namespace.
 ///
 /// # Errors
-/// [`StepError::Api`].
+/// [`StepError::Agents`].
 pub(super) async fn may_place(client: &Client, session: &Session) -> Result<bool, StepError> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let right = ResourceAttributes {
@@ -96,7 +96,7 @@ pub(super) async fn may_place(client: &Client, session: &Session) -> Result<bool
 /// The pods of a session's target; none of one that is not there.
 ///
 /// # Errors
-/// [`StepError::Api`].
+/// [`StepError::Agents`].
 pub(super) async fn pods(client: &Client, session: &Session) -> Result<Vec<SeenPod>, StepError> {
     let target = agents::target_of(&session.spec.target);
     let Some(namespace) = namespace_of(session) else {
@@ -180,12 +180,9 @@ fn describe_agent(chosen: &ChosenPod, container: &AgentContainer, sealed: String
     }
 }
 
-/// A failure with its cause, and what can be done where that is the user's to do.
+/// A failure with its causes, and what can be done where that is the user's to do.
 fn describe(error: &AgentError) -> String {
-    let mut told = error.to_string();
-    if let Some(cause) = std::error::Error::source(error) {
-        told = format!("{told}: {cause}");
-    }
+    let told = chain(error);
     let is_users = match error {
         AgentError::Refused { incoming, .. } => *incoming,
         AgentError::Api { .. } => false,
