@@ -210,23 +210,23 @@ fn a_session_is_begun_by_who_may_use_its_target_and_is_his_alone() -> Result<()>
     refused(create(&clerk, &namespace, &other, false), &sentence)?;
 
     create(&alice, &namespace, &begun(&alice.name, "orders"), false)?;
-    let change = |user: &User<'_>, patch: Value| {
-        let words = [
-            "-n",
-            namespace.name(),
-            "patch",
-            "sessions.bough.dev",
-            "orders",
-        ];
-        let patch = patch.to_string();
-        user.ask(&[&words[..], &["--type=merge", "-p", &patch]].concat(), "")
+    let patch = [
+        "patch",
+        "sessions.bough.dev",
+        "orders",
+        "--type=merge",
+        "-p",
+    ];
+    let patch = [&["-n", namespace.name()], &patch[..]].concat();
+    let change = |user: &User<'_>, wanted: Value| {
+        user.ask(&[&patch[..], &[&wanted.to_string()]].concat(), "")
     };
     let ask = || json!({"spec": {"asks": [{"key": "0f".repeat(32)}]}});
     change(&alice, ask())?;
     let more = json!({"spec": {"asks": [{"key": "0e".repeat(32)}]}});
     let sentence = format!("this session is not that of {}", bob.name);
     refused(change(&bob, more), &sentence)?;
-    for (patch, sentence) in [
+    for (wanted, sentence) in [
         (json!({"requester": bob.name}), "who asked is written once"),
         (
             json!({"target": {"kind": "Pod", "name": "x"}}),
@@ -237,19 +237,12 @@ fn a_session_is_begun_by_who_may_use_its_target_and_is_his_alone() -> Result<()>
             "a session keeps its network wishes",
         ),
     ] {
-        refused(change(&alice, json!({"spec": patch})), sentence)?;
+        refused(change(&alice, json!({"spec": wanted})), sentence)?;
     }
     // Nobody but an operator says what became of one.
-    let words = [
-        "-n",
-        namespace.name(),
-        "patch",
-        "sessions.bough.dev",
-        "orders",
-    ];
-    let status = r#"{"status": {"phase": "Ready"}}"#;
-    let status = ["--subresource=status", "--type=merge", "-p", status];
-    refused(alice.ask(&[&words[..], &status].concat(), ""), "Forbidden")
+    let ready = r#"{"status": {"phase": "Ready"}}"#;
+    let told = [&patch[..], &[ready, "--subresource=status"]].concat();
+    refused(alice.ask(&told, ""), "Forbidden")
 }
 
 #[test]

@@ -5,6 +5,7 @@ use fixtures::{Signal, eventually, http};
 use serde_json::Value;
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
+use crate::shop::sql;
 use crate::stage::Stage;
 use crate::walk_through::{ORDER, product, session_file, start_session};
 
@@ -61,8 +62,7 @@ fn a_full_host_refuses_with_the_numbers_and_the_branches_that_run_go_on() -> Res
     ensure!(message.contains("no room for the branch"), "{message}");
     // A source that has moved would be copied.
     let moved = "UPDATE products SET stock_quantity = 77 WHERE product_id = '1'";
-    let psql = ["exec", "postgres-0", "--", "psql", "-U", "inventory", "-c"];
-    namespace.ask(&[&psql[..], &[moved]].concat())?;
+    sql(namespace, moved)?;
     let told = create("of-copy", &[])?.exit_code(4)?.stderr;
     let words = "are free above the floor of 268 MB";
     ensure!(told.contains(words), "{told}\nhas no {words:?}");

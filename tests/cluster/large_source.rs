@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::evictions::evict;
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::sessions::{ids, json};
+use crate::shop::sql;
 use crate::stage::Stage;
 
 /// How many GB the source has, in full ones.
@@ -42,8 +43,7 @@ fn fill(namespace: &Namespace<'_>, rows: u64) -> Result<()> {
         "INSERT INTO orders SELECT n, 'new', repeat(md5(n::text), 30) FROM generate_series(1, {rows}) n"
     );
     for statement in [table, &rows, "ANALYZE orders", "CHECKPOINT"] {
-        let psql = ["psql", "-U", "inventory", "-qc", statement];
-        namespace.ask(&[&["exec", "postgres-0", "--"], psql.as_slice()].concat())?;
+        sql(namespace, statement)?;
     }
     Ok(())
 }
@@ -123,17 +123,7 @@ fn a_large_source_is_copied_once_and_its_branches_take_a_moment_and_no_room() ->
     }
     // What was written to one is in no other, nor in the source.
     let count = "SELECT count(*) FROM orders WHERE status <> 'new'";
-    let psql = [
-        "exec",
-        "postgres-0",
-        "--",
-        "psql",
-        "-U",
-        "inventory",
-        "-Atc",
-        count,
-    ];
-    ensure!(namespace.ask(&psql)? == "0");
+    ensure!(sql(namespace, count)? == "0");
 
     let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
     let (first, warm, cold) = (seconds(first), seconds(warm), seconds(cold));

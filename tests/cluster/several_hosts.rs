@@ -6,7 +6,8 @@ use fixtures::{Signal, TestEnv, eventually};
 use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
-use crate::sources::{grant_replication, sql, wait_until};
+use crate::shop::sql;
+use crate::sources::{grant_replication, wait_until};
 use crate::stage::{Branches, Stage};
 use crate::walk_through::{product, session_file, start_session};
 

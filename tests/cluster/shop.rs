@@ -67,6 +67,12 @@ impl<'a> Shop<'a> {
     }
 }
 
+/// What the shop's database says.
+pub(crate) fn sql(namespace: &Namespace<'_>, statement: &str) -> Result<String> {
+    let psql = ["psql", "-U", "inventory", "-Atc", statement];
+    namespace.ask(&[&["exec", "postgres-0", "--"], psql.as_slice()].concat())
+}
+
 #[test]
 fn the_shop_answers_through_its_service() -> Result<()> {
     let cluster = Cluster::given()?;
@@ -81,16 +87,8 @@ fn the_shop_answers_through_its_service() -> Result<()> {
     let product = shop.product("1")?;
     ensure!(product["stock_quantity"] == 50, "{product}");
     // What the service says stands in the database.
-    let stored = shop.namespace.ask(&[
-        "exec",
-        "postgres-0",
-        "--",
-        "psql",
-        "-U",
-        "inventory",
-        "-Atc",
-        "SELECT stock_quantity, reserved_quantity FROM products WHERE product_id = '1'",
-    ])?;
+    let stored = "SELECT stock_quantity, reserved_quantity FROM products WHERE product_id = '1'";
+    let stored = sql(&shop.namespace, stored)?;
     ensure!(stored == "50|50", "{stored}");
     Ok(())
 }

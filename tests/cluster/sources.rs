@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::evictions::{evict, wait_until_back};
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
+use crate::shop::sql;
 use crate::stage::{Branches, Stage};
 use crate::walk_through::{product, session_file, start_session};
 
@@ -21,12 +22,6 @@ pub(crate) fn grant_replication(namespace: &Namespace<'_>) -> Result<()> {
         "ALTER SYSTEM SET max_slot_wal_keep_size = '256MB'",
     )?;
     sql(namespace, "SELECT pg_reload_conf()").map(drop)
-}
-
-/// What the shop's database says.
-pub(crate) fn sql(namespace: &Namespace<'_>, statement: &str) -> Result<String> {
-    let psql = ["psql", "-U", "inventory", "-Atc", statement];
-    namespace.ask(&[&["exec", "postgres-0", "--"], psql.as_slice()].concat())
 }
 
 fn make(namespace: &Namespace<'_>, name: &str, secret: &str, host: &str) -> Result<()> {

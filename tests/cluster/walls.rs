@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::several_hosts::{branches, create, make};
-use crate::sources::{grant_replication, sql, wait_until};
+use crate::shop::sql;
+use crate::sources::{grant_replication, wait_until};
 use crate::stage::{Branches, Stage};
 
 /// The stateful set of the source's hosts, and its policy.

@@ -119,10 +119,24 @@ impl Ground {
     }
 
     fn bough(&self, words: &[&str]) -> Outcome {
+        self.start(words).finish(LONG).unwrap()
+    }
+
+    fn start(&self, words: &[&str]) -> fixtures::Program {
         let mut command = self.env.command(words);
         command.current_dir("/");
         self.account.apply(&mut command);
-        self.env.start(command).unwrap().finish(LONG).unwrap()
+        self.env.start(command).unwrap()
+    }
+
+    /// Forwards ports of the target `inventory`, once so many lines were told of them.
+    fn forward(&self, mappings: &[&str], lines: usize) -> fixtures::Program {
+        let words = ["port-forward", "-t", "deployment/inventory", "-n", "shop"];
+        let mut forward = self.start(&[&words[..], mappings].concat());
+        forward
+            .wait_for(LONG, |_, stderr| stderr.lines().count() == lines)
+            .unwrap();
+        forward
     }
 
     /// Starts a server as the target `name` of the namespace `shop`.
@@ -280,15 +294,7 @@ fn ports_lead_through_a_targets_network_and_to_this_machine() {
 
         let lead_out = format!("{out}:inventory.shop:8082");
         let lead_here = format!("8082:{here}");
-        let words = ["port-forward", "-t", "deployment/inventory", "-n", "shop"];
-        let mappings = ["-L", &lead_out, "-R", &lead_here];
-        let mut command = ground.env.command([&words[..], &mappings].concat());
-        command.current_dir("/");
-        ground.account.apply(&mut command);
-        let mut forward = ground.env.start(command).unwrap();
-        forward
-            .wait_for(LONG, |_, stderr| stderr.lines().count() == 2)
-            .unwrap();
+        let mut forward = ground.forward(&["-L", &lead_out, "-R", &lead_here], 2);
         // Taken, the port answers from here, whoever asks: from this machine, and by name through the target.
         assert_eq!(get(published).as_deref(), Some("here /published\n"));
         assert_eq!(get(out).as_deref(), Some("here /published\n"));
@@ -312,16 +318,7 @@ fn connections_that_ports_led_out_end_with_the_command() {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let out = free_port();
         let lead_out = format!("{out}:127.0.0.1:{}", server.local_addr().unwrap().port());
-        let words = ["port-forward", "-t", "deployment/inventory", "-n", "shop"];
-        let mut command = ground
-            .env
-            .command([&words[..], &["-L", &lead_out]].concat());
-        command.current_dir("/");
-        ground.account.apply(&mut command);
-        let mut forward = ground.env.start(command).unwrap();
-        forward
-            .wait_for(LONG, |_, stderr| stderr.lines().count() == 1)
-            .unwrap();
+        let mut forward = ground.forward(&["-L", &lead_out], 1);
         let mut client = std::net::TcpStream::connect(("127.0.0.1", out)).unwrap();
         client.write_all(b"x").unwrap();
         let (mut served, _) = server.accept().unwrap();
@@ -353,16 +350,7 @@ fn a_copied_request_is_seen_here_and_answered_by_the_target() {
         eventually("the server here", LONG, || Ok(get(here))).unwrap();
 
         let lead_here = format!("8082:{here}");
-        let words = ["port-forward", "-t", "deployment/inventory", "-n", "shop"];
-        let mut command = ground
-            .env
-            .command([&words[..], &["-R", &lead_here, "--copy"]].concat());
-        command.current_dir("/");
-        ground.account.apply(&mut command);
-        let mut forward = ground.env.start(command).unwrap();
-        forward
-            .wait_for(LONG, |_, stderr| stderr.lines().count() == 1)
-            .unwrap();
+        let forward = ground.forward(&["-R", &lead_here, "--copy"], 1);
         let answer = fixtures::http::get(published, "/copied").unwrap();
         assert_eq!(answer.body, "inventory /copied\n");
         server
