@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use model::engine_api::{
-    BranchConnection, BranchView, CopyProgress, Holder, Problem, ProblemKind, SessionId,
+    BranchConnection, BranchView, CopyProgress, EnsuredBranch, Holder, Problem, ProblemKind,
+    SessionId,
 };
 use model::{BranchName, Secret, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -48,7 +49,7 @@ pub(super) enum Request {
         spec: Box<Spec>,
         ttl: Ttl,
         holder: Option<Holder>,
-        reply: oneshot::Sender<Result<BranchView, Problem>>,
+        reply: oneshot::Sender<Result<EnsuredBranch, Problem>>,
     },
     /// A session joins, or says that it lives.
     Join {
@@ -561,7 +562,7 @@ impl Driver {
         spec: Spec,
         ttl: Ttl,
         holder: Option<Holder>,
-    ) -> (bool, Result<BranchView, Problem>) {
+    ) -> (bool, Result<EnsuredBranch, Problem>) {
         let (asked, existing) = (spec.view(), self.record.spec.view());
         if asked != existing {
             let detail = format!(
@@ -588,9 +589,13 @@ impl Driver {
         self.record
             .hold
             .extend(ttl, self.shared.machine.clock.now());
-        if matches!(self.record.state, State::Failed(_)) {
+        if matches!(self.record.state, State::Failing(_) | State::Failed(_)) {
             let stepped = self.step(Event::Rebuild).await;
-            return (stepped.is_ok(), stepped.map(|()| self.view()));
+            let answer = |()| EnsuredBranch {
+                reused: false,
+                branch: self.view(),
+            };
+            return (stepped.is_ok(), stepped.map(answer));
         }
         self.keep().await;
         if new_password && matches!(self.record.state, State::Ready { .. }) {
@@ -600,7 +605,11 @@ impl Driver {
             // The journal learns of it with the next entry.
             self.record.application_access = ApplicationAccess::Told;
         }
-        (false, Ok(self.view()))
+        let answer = EnsuredBranch {
+            reused: true,
+            branch: self.view(),
+        };
+        (false, Ok(answer))
     }
 
     fn hold(&mut self, holder: &Holder) -> Result<Joined, Problem> {

@@ -150,7 +150,6 @@ impl Registry {
             };
             // Whoever asks for another branch does not wait for this one's removal.
             drop(adding);
-            let failed = handle.view_rx.borrow().phase == BranchPhase::Failed;
             if handle.view_rx.borrow().phase == BranchPhase::Deleting {
                 gone(handle.view_rx).await;
                 continue;
@@ -162,11 +161,8 @@ impl Registry {
                 holder: request.holder.clone(),
                 reply,
             };
-            if let Some(branch) = ask(&handle.requests_tx, asked, answer_rx).await {
-                return Ok(EnsuredBranch {
-                    reused: !failed,
-                    branch: branch?,
-                });
+            if let Some(answer) = ask(&handle.requests_tx, asked, answer_rx).await {
+                return answer;
             }
         }
         Err(Problem::new(

@@ -16,7 +16,7 @@
 //!
 //! Ready --QuietLong--> FallingAsleep --Stopped--> Asleep --Knocked--> Starting
 //!   |                        +---------StopFailed------------------------^
-//!   |  ResetAsked (Ready, Failed)  -> Deleting { Anew } --Removed--> AwaitingSnapshot
+//!   |  ResetAsked (Ready, Failed), Rebuild (Failing) -> Deleting { Anew } --Removed--> AwaitingSnapshot
 //!   |  DeleteAsked, Expired (any)  -> Deleting { Gone } --Removed--> Gone
 //! ```
 //!
@@ -127,7 +127,7 @@ pub enum Event {
     Knocked,
     /// Everything on disk is gone.
     Removed,
-    /// A request for a failed branch.
+    /// A request for a branch that failed, or is about to have failed.
     Rebuild,
     /// Fresh data wanted.
     ResetAsked,
@@ -278,6 +278,7 @@ impl State {
             ) => Ok(Self::Failing(failure)),
             (Self::Failing(failure), Event::Removed) => Ok(Self::Failed(failure.clone())),
             (Self::Failed(_), Event::Rebuild) => Ok(Self::AwaitingSnapshot),
+            (Self::Failing(_), Event::Rebuild) => Ok(Self::Deleting(AfterRemoval::Anew)),
             (
                 Self::Ready { .. }
                 | Self::FallingAsleep { .. }

@@ -97,6 +97,14 @@ fn a_failure_leaves_nothing_and_can_be_rebuilt() {
 }
 
 #[test]
+fn who_asks_while_what_failed_is_being_removed_gets_it_anew() {
+    let failing = run([Event::SnapshotReady(snapshot()), Event::Failed(failure())]);
+    let anew = failing.step(Event::Rebuild).unwrap();
+    assert_eq!(anew.work(), Work::Remove);
+    assert_eq!(anew.step(Event::Removed).unwrap(), State::AwaitingSnapshot);
+}
+
+#[test]
 fn a_reset_comes_back_under_the_same_name() {
     let reset = run([
         Event::SnapshotReady(snapshot()),
