@@ -15,6 +15,7 @@
 mod address_book;
 mod arrivals;
 mod cancel_keys;
+mod client;
 mod conversation;
 mod known_hosts;
 mod ledger;
@@ -31,6 +32,7 @@ use model::pg_url::Address;
 pub(crate) use address_book::{AddressBook, socket_port};
 pub(crate) use arrivals::{Arrival, Arrivals, Peer};
 pub(crate) use cancel_keys::CancelKeys;
+pub(crate) use client::Client;
 pub use known_hosts::KnownHosts;
 pub(crate) use ledger::Ledger;
 pub use ledger::{BranchCount, DatabaseCount, DestinationCount, ProgramCount, Report};

@@ -317,6 +317,8 @@ async fn deliver(session: &Session, offer: Offer) -> io::Result<()> {
     session.subscriptions.lock().peers.remove(&end);
     if let Err(error) = &carried {
         stream.reset(error.into());
+        // Where it cannot be, the program sees an end of its client where there was a cut.
+        program.set_zero_linger().ok();
     }
     carried
 }

@@ -169,11 +169,11 @@ pub(crate) async fn serve(
     loop {
         let reading = tokio::time::timeout(IDLE_TIME_MAX, read_message(&mut client));
         let Some(query) = reading.await.map_err(io::Error::other)?? else {
-            return Ok(());
+            return client.shutdown().await;
         };
         let told = resolve(session, network, &query, server, Transport::Tcp).await;
         let Some(told) = told else {
-            return Ok(());
+            return client.shutdown().await;
         };
         write_message(&mut client, &told).await?;
     }

@@ -128,6 +128,7 @@ async fn begin(
     let mut is_encrypted = false;
     for _ in 0..=ENCRYPTION_REQUESTS_MAX + 1 {
         let Some(header) = read_header(&mut client).await.map_err(broken)? else {
+            client.shutdown().await.map_err(broken)?;
             return Ok(None);
         };
         if header[0] == TLS_HANDSHAKE && !is_encrypted {

@@ -18,7 +18,7 @@ use wire::pump::Relay;
 
 use super::conversation;
 use super::sniff::{Verdict, judge};
-use super::{Arrival, OnSource, Peer, Route};
+use super::{Arrival, Client, OnSource, Peer, Route};
 use crate::network::Side;
 use crate::prefixed::Prefixed;
 use crate::remote::{Destination, Dialled, Stream, TargetNetwork};
@@ -110,7 +110,8 @@ async fn accept_tcp(session: &Arc<Session>, listener: &TcpListener) {
             Ok((client, from)) => {
                 // Only latency is at stake.
                 let _slower = client.set_nodelay(true);
-                begin(session, Peer::Tcp(canonical(from)), Box::new(client));
+                let client = Box::new(Client::new(client));
+                begin(session, Peer::Tcp(canonical(from)), client);
             }
             Err(error) => pause(&error).await,
         }

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::connect::{Connecting, errno};
 use super::{Answer, Interceptor};
 use crate::asker::Asker;
-use crate::fence::{Arrival, Peer};
+use crate::fence::{Arrival, Client, Peer};
 use crate::remote::{Destination, Dialled, Pending, Remote, Stream, TargetNetwork, ThisMachine};
 use crate::seccomp::Question;
 use crate::socket::{canonical, for_family};
@@ -319,7 +319,7 @@ async fn open_simultaneously(hole: SocketAddr, client: SocketAddr) -> io::Result
     socket.bind(hole)?;
     let stream = socket.connect(client).await?;
     stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+    Ok(Box::new(Client::new(stream)))
 }
 
 /// Ends the wait of a socket in a hole: whoever polls it finds it refused.

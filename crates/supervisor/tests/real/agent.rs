@@ -5,6 +5,7 @@
 //!   192.0.2.20   a PostgreSQL server, as `fence` has them
 //!   192.0.2.66   refuses          192.0.2.99   no way there
 //!   192.0.2.77   answers after a while  192.0.2.79   does not answer
+//!   192.0.2.55   says `half`, and is cut 192.0.2.56   the same, after a while
 //! ```
 
 use std::io;
@@ -241,6 +242,16 @@ async fn connect(shared: &Shared, offer: Offer, address: SocketAddr) {
         79 => return offer.withdrawn().await,
         99 => return offer.refuse(Errno::EHOSTUNREACH),
         77 => tokio::time::sleep(LATE).await,
+        host @ (55 | 56) => {
+            if host == 56 {
+                tokio::time::sleep(LATE).await;
+            }
+            let mut stream = offer.accept(opened(Some(address)));
+            stream.write_all(b"half").await.unwrap();
+            // The program has it, and says so.
+            stream.read_u8().await.unwrap();
+            return stream.reset(Errno::ECONNRESET);
+        }
         78 => {
             tokio::time::sleep(LATE).await;
             return offer.refuse(Errno::ECONNREFUSED);

@@ -95,6 +95,26 @@ for ip in ["192.0.2.10", "192.0.2.66", "192.0.2.99", "192.0.2.77", "192.0.2.78"]
 }
 
 #[test]
+fn a_connection_that_is_cut_there_is_cut_here_and_not_over() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "tcp",
+        r#"
+import socket
+for ip in ["192.0.2.55", "192.0.2.56"]:
+    for timeout in [None, 20]:
+        s = socket.create_connection((ip, 80), timeout=timeout)
+        half = s.recv(100)
+        s.sendall(b"x")
+        try: print(half, s.recv(100))
+        except ConnectionResetError: print(half, "cut")
+"#,
+    );
+    assert_eq!(told, "b'half' cut\n".repeat(4));
+}
+
+#[test]
 fn a_program_that_waits_for_a_connection_hears_signals_and_keeps_its_time() {
     let agent = Agent::start(None);
     let told = python(
