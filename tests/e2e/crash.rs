@@ -183,7 +183,7 @@ fn killed_at_every_change_of_a_creation() -> Result<()> {
     for round in 1..CHANGES_MAX {
         move_source(&story)?;
         story.branches()?;
-        let name = engine_api::ensure_branch(&story.data(), "target", &story.source_url())?;
+        let name = engine_api::ensure_branch(&story.data(), "born", &story.source_url())?;
         let mut watch = Watch::open(&story.data(), &name)?;
         let last = follow(&mut watch, round)?;
         let was_ready = last["phase"] == "ready";
@@ -198,9 +198,9 @@ fn killed_at_every_change_of_a_creation() -> Result<()> {
         if last["endpoint"].is_string() {
             assert_eq!(branches[0]["endpoint"], last["endpoint"], "round {round}");
         }
-        assert_eq!(stock(&url(&story, "target")?)?, (100, 0), "round {round}");
+        assert_eq!(stock(&url(&story, "born")?)?, (100, 0), "round {round}");
         story
-            .bough(&["db-branches", "destroy", "target"])?
+            .bough(&["db-branches", "destroy", "born"])?
             .success()?;
         if was_ready {
             ensure!(round > 4, "a creation has more changes than {round}");
@@ -213,8 +213,8 @@ fn killed_at_every_change_of_a_creation() -> Result<()> {
 #[test]
 fn killed_at_every_change_of_a_reset() -> Result<()> {
     let story = begin()?;
-    let url_before = story.create("target", &[])?;
-    let name = story.branch("target")?["name"]
+    let url_before = story.create("renewed", &[])?;
+    let name = story.branch("renewed")?["name"]
         .as_str()
         .context("a name")?
         .to_owned();
@@ -233,7 +233,7 @@ fn killed_at_every_change_of_a_reset() -> Result<()> {
         engine_api::kill_engine(&story.data())?;
         let branches = recover(&story)?;
         assert_eq!(branches.len(), 1, "round {round}: {branches:?}");
-        assert_eq!(url(&story, "target")?, url_before, "round {round}");
+        assert_eq!(url(&story, "renewed")?, url_before, "round {round}");
         assert_eq!(
             stock(&url_before)?,
             (100, 0),
@@ -251,8 +251,9 @@ fn killed_at_every_change_of_a_reset() -> Result<()> {
 fn killed_at_every_change_of_a_deletion() -> Result<()> {
     let story = begin()?;
     for round in 1..CHANGES_MAX {
-        let url_before = story.create("target", &[])?;
-        let name = story.branch("target")?["name"]
+        // No other story's branch has this name: its port is sought from the name on, and would be taken at once.
+        let url_before = story.create("ended", &[])?;
+        let name = story.branch("ended")?["name"]
             .as_str()
             .context("a name")?
             .to_owned();
@@ -261,7 +262,7 @@ fn killed_at_every_change_of_a_deletion() -> Result<()> {
         let mut last = watch.next()?;
         let destroy = story
             .env
-            .start(story.env.command(["db-branches", "destroy", "target"]))?;
+            .start(story.env.command(["db-branches", "destroy", "ended"]))?;
         for _ in 0..round {
             if last.is_some() {
                 last = watch.next()?;

@@ -107,6 +107,8 @@ impl World {
         sql::execute(&source_url, TABLES)?;
         if ground == Ground::Followed {
             source.execute("postgres", &format!("ALTER ROLE {ROLE} REPLICATION"))?;
+            // Else each copy waits for the source's own, minutes long.
+            source.execute("postgres", &format!("GRANT pg_checkpoint TO {ROLE}"))?;
         }
         let mut env = TestEnv::new(built_binary("BOUGH_BIN")?)?;
         env.set("RUST_LOG", "info");

@@ -41,9 +41,14 @@ const RELAY_GROWTH_KIB_MAX: u64 = 64 * 1024;
 /// direction, and the program.
 const RESIDENT_KIB_MAX: u64 = 200 * 1024;
 
+/// Connections that may wait for the echo: where its queue is full, the kernel itself resets some.
+const ECHO_BACKLOG: i32 = 1024;
+
 /// Gives back what it gets. Lives as long as the test's process.
 fn echo() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // Again, with another length (listen(2)).
+    rustix::net::listen(&listener, ECHO_BACKLOG)?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
