@@ -16,5 +16,6 @@ mod newborn;
 mod quiet;
 pub mod record;
 pub mod registry;
+mod request;
 pub mod state;
 mod work;

@@ -336,6 +336,14 @@ pub async fn stop_server(
     Ok(())
 }
 
+/// Ends the clone's server at once, whether it is ready or not.
+///
+/// # Errors
+/// [`CloneError::Server`] when something of it does not end.
+pub async fn end_server(machine: &Machine, name: &CloneName) -> Result<(), CloneError> {
+    Ok(sweep(&data_dir(machine, name)).await?)
+}
+
 /// Gives the role of `url` the URL's password, so that the application's own credentials work. Nothing where the URL
 /// has no user or no password.
 ///

@@ -97,18 +97,25 @@ pub struct Door {
 }
 
 impl Door {
-    /// Opens a door at `wanted`, or, where that is taken or none, at the first free port from a place in the range
-    /// that `seed` chooses. `refused_user` never gets through.
+    /// Opens a door at the first free port from a place in the range that `seed` chooses. `refused_user` never gets through.
     ///
     /// # Errors
     /// [`NoPort`] when the whole range is taken.
-    pub async fn open(
-        wanted: Option<u16>,
-        seed: u64,
-        refused_user: &'static str,
-    ) -> Result<Self, NoPort> {
-        let listener = listen(wanted, seed).await?;
-        let port = listener.local_addr().map_err(|_| NoPort)?.port();
+    pub async fn open(seed: u64, refused_user: &'static str) -> Result<Self, NoPort> {
+        let size = PORTS.end - PORTS.start;
+        let first = u16::try_from(seed % u64::from(size)).unwrap_or_default();
+        for step in 0..size {
+            let port = PORTS.start + (first + step) % size;
+            if let Some(door) = Self::open_at(port, refused_user).await {
+                return Ok(door);
+            }
+        }
+        Err(NoPort)
+    }
+
+    /// Opens a door at `port`; none where it is taken. `refused_user` never gets through.
+    pub async fn open_at(port: u16, refused_user: &'static str) -> Option<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.ok()?;
         let (behind_tx, behind_rx) = watch::channel(Behind::Closed);
         let counts = Arc::new(Counts::default());
         let mut tasks = JoinSet::new();
@@ -118,7 +125,7 @@ impl Door {
             Arc::clone(&counts),
             refused_user,
         ));
-        Ok(Self {
+        Some(Self {
             port,
             behind_tx,
             counts,
@@ -165,18 +172,6 @@ impl Door {
         });
         is_quiet
     }
-}
-
-async fn listen(wanted: Option<u16>, seed: u64) -> Result<TcpListener, NoPort> {
-    let size = PORTS.end - PORTS.start;
-    let first = u16::try_from(seed % u64::from(size)).unwrap_or_default();
-    let range = (0..size).map(|step| PORTS.start + (first + step) % size);
-    for port in wanted.into_iter().chain(range) {
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-            return Ok(listener);
-        }
-    }
-    Err(NoPort)
 }
 
 async fn accept(

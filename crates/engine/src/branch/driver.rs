@@ -4,6 +4,7 @@
 //! engine finds the work in the journal and does it again. Dropping the task leaves the server running: the next
 //! engine adopts it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,28 +13,31 @@ use model::engine_api::{
     BranchConnection, BranchView, CopyProgress, EnsuredBranch, Holder, Problem, ProblemKind,
     SessionId,
 };
-use model::{BranchName, Secret, Ttl};
+use model::{BranchName, Secret, Ttl, chain};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::hold::{JoinError, Joined};
 use super::newborn::Newborn;
 use super::quiet::Quiet;
 use super::record::{ApplicationAccess, BranchRecord, Spec};
+use super::request::{Handle, REQUESTS_MAX, Request};
 use super::state::{AfterRemoval, Event, Failure, State};
 use super::work::{self, Outcome};
 use crate::app::Shared;
 use crate::base::store::SnapshotPin;
-use crate::clone::CloneName;
+use crate::clone::{self, CloneName};
 use crate::door::{Behind, Counts, Door};
 use crate::postgres::initdb::ADMIN_ROLE;
-use crate::postgres::server::{Server, StopMode};
+use crate::postgres::server::Server;
 use crate::postgres::settings::socket_path;
-
-/// Requests that wait for one branch; more senders wait in turn.
-pub(super) const REQUESTS_MAX: usize = 64;
 
 /// How long the driver waits before it tries a failed journal write again: a full disk takes somebody's time.
 const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the record of a branch that is gone is tried to be removed; the next engine's start removes it as well,
+/// unless the journal took none of the branch's last states.
+const REMOVAL_TRIES_MAX: u32 = 60;
 
 /// How late a look at the clock may be before the engine counts as having been paused (a stopped process or machine).
 const LATE_LOOK: SignedDuration = SignedDuration::from_secs(2);
@@ -41,50 +45,12 @@ const LATE_LOOK: SignedDuration = SignedDuration::from_secs(2);
 /// A server that was ready this long is forgiven its earlier ends.
 const RESTART_FORGIVEN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
-/// What a branch is asked.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// The branch of this spec, made anew where it failed, and held by whoever asks as a session.
-    Ensure {
-        spec: Box<Spec>,
-        ttl: Ttl,
-        holder: Option<Holder>,
-        reply: oneshot::Sender<Result<EnsuredBranch, Problem>>,
-    },
-    /// A session joins, or says that it lives.
-    Join {
-        holder: Holder,
-        reply: oneshot::Sender<Result<BranchView, Problem>>,
-    },
-    /// A session leaves. Answers none when it was not there.
-    Leave {
-        id: SessionId,
-        reply: oneshot::Sender<Option<BranchView>>,
-    },
-    /// Nothing that a session asks is done any more. Answers none when it was not there.
-    Stop {
-        id: SessionId,
-        by: String,
-        reply: oneshot::Sender<Option<BranchView>>,
-    },
-    /// A new TTL.
-    Extend {
-        ttl: Ttl,
-        reply: oneshot::Sender<Result<BranchView, Problem>>,
-    },
-    /// Fresh data.
-    Reset {
-        reply: oneshot::Sender<Result<BranchView, Problem>>,
-    },
-    /// The branch is to go; the view's channel closes when it is gone.
-    Delete { reply: oneshot::Sender<()> },
-    /// How to connect, password included.
-    Connection {
-        reply: oneshot::Sender<Result<BranchConnection, Problem>>,
-    },
-    /// Stops the server with the engine; the answer comes when it has stopped.
-    StopServer { reply: oneshot::Sender<()> },
-}
+/// How long a server may take to stop when the engine ends, one that is just starting included: it is ended in the midst of
+/// that where it takes longer.
+const SERVER_STOP_TIME_MAX: Duration = Duration::from_secs(75);
+
+/// The work of a state, under way.
+type Working = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// The one that drives a branch.
 pub(super) struct Driver {
@@ -104,18 +70,16 @@ pub(super) struct Driver {
     progress_rx: watch::Receiver<Option<CopyProgress>>,
     /// Whose password the work under way lets in: another may be asked for meanwhile.
     briefed_url: Secret,
-    /// Set once the server was stopped on purpose: its end is no event.
+    /// What the journal did not take yet.
+    unjournaled: Option<Unjournaled>,
+    /// Set once the server was stopped on purpose: from then on no work is done, and its end is no event.
     stopped: bool,
 }
 
-/// What the rest of the engine holds of a driver.
-#[derive(Debug, Clone)]
-pub(super) struct Handle {
-    pub(super) requests_tx: mpsc::Sender<Request>,
-    pub(super) view_rx: watch::Receiver<BranchView>,
-    /// Whose files are the branch's.
-    pub(super) clone_rx: watch::Receiver<Option<CloneName>>,
-    pub(super) counts: Arc<Counts>,
+/// An event that waits for the journal.
+struct Unjournaled {
+    event: Event,
+    due: Instant,
 }
 
 impl Driver {
@@ -156,6 +120,7 @@ impl Driver {
             clone_tx,
             progress_rx,
             briefed_url,
+            unjournaled: None,
             stopped: false,
         };
         (driver, handle)
@@ -167,30 +132,29 @@ impl Driver {
         while self.record.state != State::Gone {
             self.drive_one_state().await;
         }
-        if let Err(error) = self
-            .shared
-            .machine
-            .catalogue
-            .remove::<BranchRecord>(self.record.name.as_str())
-            .await
-        {
-            // The record says `Gone` or `Deleting`: the next start removes it.
-            tracing::error!(branch = %self.record.name, %error, "a branch that is gone stays in the catalogue");
-        }
+        self.leave_journal().await;
         self
+    }
+
+    /// Removes the record of a branch that is gone.
+    async fn leave_journal(&self) {
+        let (catalogue, name) = (&self.shared.machine.catalogue, &self.record.name);
+        for _ in 0..REMOVAL_TRIES_MAX {
+            match catalogue.remove::<BranchRecord>(name.as_str()).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(branch = %name, %error, "a branch that is gone stays in the catalogue");
+                }
+            }
+            tokio::time::sleep(JOURNAL_RETRY_PAUSE).await;
+        }
     }
 
     /// Does the work of the state until its outcome, a request or the clock changes the state.
     async fn drive_one_state(&mut self) {
-        let work = self.record.state.work();
-        let brief = work::Brief {
-            record: self.record.clone(),
-            server: self.server.clone(),
-            pin: self.pin.clone(),
-        };
-        self.briefed_url.clone_from(&self.record.spec.url);
+        let mut working = self.begin_work();
         let is_asleep = matches!(self.record.state, State::Asleep { .. });
-        let mut working = Box::pin(work::perform(work, brief, Arc::clone(&self.shared)));
+        self.unjournaled = None;
         loop {
             // What is being deleted expires no more: begun again each time, its removal would never end.
             let expiry = if self.is_going() {
@@ -200,8 +164,19 @@ impl Driver {
             };
             let deadline = earliest(expiry, self.quiet.deadline());
             let changed = tokio::select! {
-                outcome = &mut working, if !self.stopped => self.take(outcome).await,
+                outcome = end_of(&mut working) => {
+                    let event = self.keep_outcome(outcome).await;
+                    self.take(event).await
+                }
+                event = due(&mut self.unjournaled) => self.take(event).await,
                 request = self.requests_rx.recv() => match request {
+                    Some(Request::StopServer { reply }) => {
+                        // A server that is just being started is ended with its start.
+                        working = None;
+                        self.stop_server().await;
+                        let _ = reply.send(());
+                        false
+                    }
                     Some(request) => self.answer(request).await,
                     // The registry holds a sender for as long as the engine runs.
                     None => std::future::pending().await,
@@ -218,6 +193,25 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// The work of the state; none once the server was stopped.
+    fn begin_work(&mut self) -> Option<Working> {
+        if self.stopped {
+            return None;
+        }
+        let brief = work::Brief {
+            record: self.record.clone(),
+            server: self.server.clone(),
+            pin: self.pin.clone(),
+        };
+        self.briefed_url.clone_from(&self.record.spec.url);
+        let work = self.record.state.work();
+        Some(Box::pin(work::perform(
+            work,
+            brief,
+            Arc::clone(&self.shared),
+        )))
     }
 
     /// Lets the application in with the password that was asked for while the server was made ready for an earlier one.
@@ -302,17 +296,17 @@ impl Driver {
         }
     }
 
-    /// Turns an outcome into the next state; tries the journal until it takes it.
-    async fn take(&mut self, outcome: Outcome) -> bool {
-        let event = self.keep_outcome(outcome).await;
-        loop {
-            match self.step(event.clone()).await {
-                Ok(()) => return true,
-                Err(problem) if self.newborn.is_unwritten() => return self.give_up(problem).await,
-                Err(problem) => {
-                    tracing::error!(branch = %self.record.name, detail = %problem.detail, "cannot go on");
-                    tokio::time::sleep(JOURNAL_RETRY_PAUSE).await;
-                }
+    /// Turns an event into the next state, or keeps it for when the journal takes it: requests are heard meanwhile, a
+    /// deletion among them, which frees what a full disk lacks. True when the state changed.
+    async fn take(&mut self, event: Event) -> bool {
+        match self.step(event.clone()).await {
+            Ok(()) => true,
+            Err(problem) if self.newborn.is_unwritten() => self.give_up(problem).await,
+            Err(problem) => {
+                tracing::error!(branch = %self.record.name, detail = %problem.detail, "cannot go on");
+                let due = Instant::now() + JOURNAL_RETRY_PAUSE;
+                self.unjournaled = Some(Unjournaled { event, due });
+                false
             }
         }
     }
@@ -367,6 +361,7 @@ impl Driver {
             State::Failed(_) => record.hold.settle(now),
             // Nothing of what was before is in a new clone.
             State::Cloning { .. } => {
+                record.boot_id.clone_from(&self.shared.machine.boot_id);
                 record.unsynced_on = self.shared.machine.volume_mount;
                 record.application_access = ApplicationAccess::Inborn;
             }
@@ -453,7 +448,7 @@ impl Driver {
         }
         if self.record.hold.drop_silent(now) {
             tracing::warn!(branch = %self.record.name, "a session fell silent");
-            self.keep().await;
+            self.keep_if_possible().await;
         }
         if self.record.hold.expires_at().is_some_and(|at| at <= now) {
             return self.step(Event::Expired).await.is_ok();
@@ -474,12 +469,23 @@ impl Driver {
         stepped.is_ok()
     }
 
-    /// Journals a change that is no step. A lost one costs a grace or a TTL counted anew, so it is only told.
-    async fn keep(&mut self) {
-        if let Err(error) = self.shared.machine.catalogue.put(&self.record).await {
+    /// Journals a change that is no step.
+    ///
+    /// # Errors
+    /// What nobody may be promised: it is lost with this engine.
+    async fn keep(&mut self) -> Result<(), Problem> {
+        let kept = self.shared.machine.catalogue.put(&self.record).await;
+        if let Err(error) = &kept {
             tracing::error!(branch = %self.record.name, %error, "cannot journal");
         }
         self.publish();
+        kept.map_err(|error| Problem::internal(&error))
+    }
+
+    /// Journals a change of which nobody is promised anything: a lost one costs a grace.
+    async fn keep_if_possible(&mut self) {
+        // Logged where it happens.
+        let _ = self.keep().await;
     }
 
     fn view(&self) -> BranchView {
@@ -526,8 +532,8 @@ impl Driver {
                 self.record
                     .hold
                     .extend(ttl, self.shared.machine.clock.now());
-                self.keep().await;
-                let _ = reply.send(Ok(self.view()));
+                let kept = self.keep().await;
+                let _ = reply.send(kept.map(|()| self.view()));
                 false
             }
             Request::Reset { reply } => {
@@ -549,11 +555,8 @@ impl Driver {
                 let _ = reply.send(self.connection());
                 false
             }
-            Request::StopServer { reply } => {
-                self.stop_server().await;
-                let _ = reply.send(());
-                false
-            }
+            // Heard where the work is.
+            Request::StopServer { .. } => false,
         }
     }
 
@@ -597,8 +600,11 @@ impl Driver {
             };
             return (stepped.is_ok(), stepped.map(answer));
         }
-        self.keep().await;
-        if new_password && matches!(self.record.state, State::Ready { .. }) {
+        if let Err(problem) = self.keep().await {
+            return (false, Err(problem));
+        }
+        let is_let_in = self.record.application_access == ApplicationAccess::Told;
+        if matches!(self.record.state, State::Ready { .. }) && !is_let_in {
             if let Err(failure) = work::accept_application(&self.record, &self.shared).await {
                 return (false, Err(problem_of_failure(failure)));
             }
@@ -631,7 +637,7 @@ impl Driver {
             return Err(self.gone());
         }
         match self.hold(holder)? {
-            Joined::New => self.keep().await,
+            Joined::New => self.keep_if_possible().await,
             Joined::Again => {}
         }
         Ok(self.view())
@@ -643,18 +649,18 @@ impl Driver {
         let _ = reply.send(left.then(|| self.view()));
         // Nobody waits for the disk: a leaving that is lost costs the grace of a silent session.
         if left {
-            self.keep().await;
+            self.keep_if_possible().await;
         }
     }
 
-    async fn stop(&mut self, id: &SessionId, by: &str) -> Option<BranchView> {
+    async fn stop(&mut self, id: &SessionId, by: &str) -> Result<Option<BranchView>, Problem> {
         let now = self.shared.machine.clock.now();
         if !self.record.hold.stop(id, by, now) {
-            return None;
+            return Ok(None);
         }
         // On the disk before anybody is told: an engine that ends here must not let it go on.
-        self.keep().await;
-        Some(self.view())
+        self.keep().await?;
+        Ok(Some(self.view()))
     }
 
     /// Whether nothing can be asked of it any more.
@@ -691,15 +697,24 @@ impl Driver {
             .with_hint("wait until `bough db-branches status` says ready"))
     }
 
-    /// Stops the server cleanly; its data stays for the next engine.
+    /// Stops the server cleanly, whoever started it; its data stays for the next engine.
     async fn stop_server(&mut self) {
         self.stopped = true;
         self.door.lead_to(Behind::Closed);
-        if let Some(server) = self.server.take()
-            && let Err(error) = server.stop(StopMode::Fast).await
-        {
-            tracing::error!(branch = %self.record.name, %error, "cannot stop a branch's server");
-            return;
+        let server = self.server.take();
+        if let Some(clone) = &self.record.clone {
+            let machine = &self.shared.machine;
+            let stopping = clone::stop_server(machine, clone, server.as_deref());
+            let stopped = tokio::time::timeout(SERVER_STOP_TIME_MAX, stopping).await;
+            let stopped = match stopped {
+                Ok(stopped) => stopped,
+                Err(_) => clone::end_server(machine, clone).await,
+            };
+            if let Err(error) = stopped {
+                let error = chain(&error);
+                tracing::error!(branch = %self.record.name, error, "cannot stop a branch's server");
+                return;
+            }
         }
         self.sync().await;
     }
@@ -716,7 +731,7 @@ impl Driver {
         match tokio::task::spawn_blocking(move || crate::volume::sync(&tree)).await {
             Ok(Ok(())) => {
                 self.record.unsynced_on = None;
-                self.keep().await;
+                self.keep_if_possible().await;
             }
             Ok(Err(error)) => {
                 tracing::error!(branch = %self.record.name, %error, "cannot write a branch to the disk");
@@ -732,6 +747,27 @@ impl Driver {
 fn progress_of(shared: &Shared, spec: &Spec) -> watch::Receiver<Option<CopyProgress>> {
     let meant = shared.sources.meant(spec);
     shared.bases.progress(spec, &meant)
+}
+
+/// Ends with the work's outcome, once; never, where there is none.
+async fn end_of(working: &mut Option<Working>) -> Outcome {
+    let Some(work) = working else {
+        return std::future::pending().await;
+    };
+    let outcome = work.await;
+    *working = None;
+    outcome
+}
+
+/// Ends when what waits for the journal is to be tried again; never, where nothing waits.
+async fn due(unjournaled: &mut Option<Unjournaled>) -> Event {
+    let Some(waiting) = unjournaled else {
+        return std::future::pending().await;
+    };
+    tokio::time::sleep_until(waiting.due).await;
+    let event = waiting.event.clone();
+    *unjournaled = None;
+    event
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
@@ -751,15 +787,20 @@ async fn next_progress(progress_rx: &mut watch::Receiver<Option<CopyProgress>>) 
     }
 }
 
-/// Opens the door of a branch at its port; the role of the engine never gets through it.
-pub(super) async fn open_door(wanted: Option<u16>, name: &BranchName) -> Result<Door, Problem> {
+/// Opens the door of a branch at a free port; the role of the engine never gets through it.
+pub(super) async fn open_door(name: &BranchName) -> Result<Door, Problem> {
     let seed = name.as_str().bytes().fold(0_u64, |seed, byte| {
         seed.wrapping_mul(31).wrapping_add(u64::from(byte))
     });
-    Door::open(wanted, seed, ADMIN_ROLE).await.map_err(|error| {
+    Door::open(seed, ADMIN_ROLE).await.map_err(|error| {
         Problem::new(ProblemKind::LimitPassed, error.to_string())
             .with_hint("destroy branches that nobody needs")
     })
+}
+
+/// Opens the door of a branch at the port that it had; none where somebody else has it.
+pub(super) async fn open_door_at(port: u16) -> Option<Door> {
+    Door::open_at(port, ADMIN_ROLE).await
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use model::engine_api::{
     BranchConnection, BranchPhase, BranchView, EnsureBranch, EnsuredBranch, Holder, JoinSession,
@@ -14,10 +15,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::after_restart::{self, Now};
-use super::driver::{Driver, Handle, Request, open_door};
+use super::driver::{Driver, open_door, open_door_at};
 use super::hold::Hold;
 use super::newborn::{Journaled, Newborn};
 use super::record::{ApplicationAccess, BranchRecord, Spec};
+use super::request::{Handle, Request};
 use super::state::State;
 use crate::app::Shared;
 use crate::base::copy::check_spec;
@@ -25,11 +27,22 @@ use crate::base::copy::check_spec;
 /// How often a request tries again that met a branch at the very end of its deletion.
 const ENSURE_TRIES_MAX: usize = 8;
 
+/// How long the end of all servers may take: longer than that of one.
+const STOP_TIME_MAX: Duration = Duration::from_secs(85);
+
 /// Bytes that a session's id, owner and program may have, each: as long as the longest path of a program (`PATH_MAX`).
 const SESSION_BYTES_MAX: usize = 4096;
 
 /// Branches that one session may hold: a file with more databases than that is a mistake.
 const SESSION_BRANCHES_MAX: usize = 64;
+
+/// Whether branches are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adding {
+    Allowed,
+    /// The servers were stopped: the next engine adds them.
+    Over,
+}
 
 /// The living branches.
 #[derive(Debug)]
@@ -37,19 +50,18 @@ pub struct Registry {
     shared: Arc<Shared>,
     handles: Arc<Mutex<BTreeMap<BranchName, Handle>>>,
     /// Held while a branch is added, so that one name never has two drivers.
-    adding: tokio::sync::Mutex<()>,
+    adding: tokio::sync::Mutex<Adding>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 impl Registry {
     /// An empty registry.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let (adding, tasks) = (tokio::sync::Mutex::new(()), Mutex::new(JoinSet::new()));
         Self {
             shared,
             handles: Arc::default(),
-            adding,
-            tasks,
+            adding: tokio::sync::Mutex::new(Adding::Allowed),
+            tasks: Mutex::new(JoinSet::new()),
         }
     }
 
@@ -64,25 +76,33 @@ impl Registry {
             .catalogue
             .all::<BranchRecord>()
             .map_err(|error| Problem::internal(&error))?;
+        let now = Now::of(&self.shared.machine);
+        let mut moving = Vec::new();
         for record in records {
-            let record = after_restart::recover(record, &Now::of(&self.shared.machine));
-            let door = open_door(Some(record.port), &record.name).await?;
-            let moved = door.port() != record.port;
-            let record = BranchRecord {
-                port: door.port(),
-                ..record
-            };
-            if moved {
-                tracing::warn!(branch = %record.name, port = record.port, "its port was taken: the branch has a new one");
-                self.shared
-                    .machine
-                    .catalogue
-                    .put(&record)
-                    .await
-                    .map_err(|error| Problem::internal(&error))?;
+            let record = after_restart::recover(record, &now);
+            match open_door_at(record.port).await {
+                Some(door) => drop(self.start(record, Newborn::grown(), door)),
+                None => moving.push(record),
             }
-            self.start(record, Newborn::grown(), door);
         }
+        // Only now: a port that is free may be the one of a branch whose turn had not come.
+        for record in moving {
+            self.move_door(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a branch whose port somebody else has taken meanwhile.
+    async fn move_door(&self, record: BranchRecord) -> Result<(), Problem> {
+        let door = open_door(&record.name).await?;
+        let record = BranchRecord {
+            port: door.port(),
+            ..record
+        };
+        tracing::warn!(branch = %record.name, port = record.port, "its port was taken: the branch has a new one");
+        let kept = self.shared.machine.catalogue.put(&record).await;
+        kept.map_err(|error| Problem::internal(&error))?;
+        self.start(record, Newborn::grown(), door);
         Ok(())
     }
 
@@ -139,6 +159,10 @@ impl Registry {
         let name = BranchName::of(&request.namespace, &request.id);
         for _ in 0..ENSURE_TRIES_MAX {
             let adding = self.adding.lock().await;
+            if *adding == Adding::Over {
+                // The engine's end cuts the connection, and whoever asks finds the next engine.
+                return std::future::pending().await;
+            }
             let Ok(handle) = self.handle(&name) else {
                 let (handle, journaled_rx) = self.add(request, &name, spec).await?;
                 // From here on whoever asks for it finds it.
@@ -185,7 +209,7 @@ impl Registry {
                 "destroy branches that nobody needs: `bough db-branches -A status` shows them",
             ));
         }
-        let door = open_door(None, name).await?;
+        let door = open_door(name).await?;
         let mut hold = Hold::new(request.ttl);
         if let Some(holder) = &request.holder {
             hold.join(holder, self.shared.machine.clock.now())
@@ -332,42 +356,29 @@ impl Registry {
 
     /// A session leaves every branch that it holds; answers with them.
     pub async fn leave(&self, id: &SessionId) -> Vec<BranchView> {
-        let names: Vec<BranchName> = lock(&self.handles).keys().cloned().collect();
-        let mut left = Vec::new();
-        for name in names {
-            // A branch that went meanwhile is left as well.
-            if let Ok(Some(view)) = self
-                .ask(&name, |reply| Request::Leave {
-                    id: id.clone(),
-                    reply,
-                })
-                .await
-            {
-                left.push(view);
-            }
-        }
-        left
+        let asked = |reply| Request::Leave {
+            id: id.clone(),
+            reply,
+        };
+        let left = self.ask_all(asked).await;
+        left.into_iter().flatten().collect()
     }
 
     /// Stops a session; answers with the branches that it holds. What it asks from now on is refused.
     ///
     /// # Errors
-    /// [`Problem`] of kind `NotFound` when it holds none, `BadRequest` for more words than a session has.
+    /// [`Problem`] of kind `NotFound` when it holds none, `BadRequest` for more words than a session has, `Internal` when
+    /// the journal does not take it: then it may go on with the next engine.
     pub async fn stop(&self, id: &SessionId, by: &str) -> Result<Vec<BranchView>, Problem> {
         check_said("stopper", by)?;
-        let names: Vec<BranchName> = lock(&self.handles).keys().cloned().collect();
-        let mut held = Vec::new();
-        for name in names {
-            let request = |reply| Request::Stop {
-                id: id.clone(),
-                by: by.to_owned(),
-                reply,
-            };
-            // A branch that went meanwhile holds nobody.
-            if let Ok(Some(view)) = self.ask(&name, request).await {
-                held.push(view);
-            }
-        }
+        let asked = |reply| Request::Stop {
+            id: id.clone(),
+            by: by.to_owned(),
+            reply,
+        };
+        let answers = self.ask_all(asked).await;
+        let held: Result<Vec<Option<BranchView>>, Problem> = answers.into_iter().collect();
+        let held: Vec<BranchView> = held?.into_iter().flatten().collect();
         if held.is_empty() {
             let detail = format!("no session {id} holds a branch");
             return Err(Problem::new(ProblemKind::NotFound, detail));
@@ -389,19 +400,27 @@ impl Registry {
         by_id.into_values().collect()
     }
 
-    /// Stops every server cleanly; the branches stay.
+    /// Stops every server cleanly, or ends it; the branches stay, and none comes from here on. Takes [`STOP_TIME_MAX`] at most.
     pub async fn stop_servers(&self) {
+        *self.adding.lock().await = Adding::Over;
+        let stopping = self.ask_all(|reply| Request::StopServer { reply });
+        let stopped = tokio::time::timeout(STOP_TIME_MAX, stopping).await;
+        if stopped.is_err() {
+            tracing::error!("a branch does not hear that it is to stop");
+        }
+    }
+
+    /// Asks every branch at the same time, and gives the answers of those that did not go meanwhile: one that is busy holds
+    /// up nobody but who waits for it.
+    async fn ask_all<T>(&self, request: impl Fn(oneshot::Sender<T>) -> Request) -> Vec<T> {
         let handles: Vec<Handle> = lock(&self.handles).values().cloned().collect();
-        let stops = handles.into_iter().map(|handle| async move {
+        let answers = handles.into_iter().map(|handle| {
             let (reply, answer_rx) = oneshot::channel();
-            ask(
-                &handle.requests_tx,
-                Request::StopServer { reply },
-                answer_rx,
-            )
-            .await
+            let request = request(reply);
+            async move { ask(&handle.requests_tx, request, answer_rx).await }
         });
-        futures_util::future::join_all(stops).await;
+        let answers = futures_util::future::join_all(answers).await;
+        answers.into_iter().flatten().collect()
     }
 
     async fn ask<T>(

@@ -16,7 +16,7 @@ async fn door() -> Behindness {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     let server = UnixListener::bind(&socket).unwrap();
-    let door = Door::open(None, 7, "bough_admin").await.unwrap();
+    let door = Door::open(7, "bough_admin").await.unwrap();
     door.lead_to(Behind::Open(socket));
     Behindness {
         _directory: directory,
@@ -97,22 +97,18 @@ async fn a_client_waits_for_its_server_and_is_cut_when_it_goes() {
 }
 
 #[tokio::test]
-async fn the_port_is_kept_where_it_can_be() {
-    let first = Door::open(None, 3, "x").await.unwrap();
+async fn a_port_that_is_taken_is_passed_over_and_had_again_once_it_is_free() {
+    let first = Door::open(3, "x").await.unwrap();
     let port = first.port();
-    let second = Door::open(Some(port), 3, "x").await.unwrap();
-    assert_ne!(second.port(), port);
+    assert!(Door::open_at(port, "x").await.is_none());
+    assert_ne!(Door::open(3, "x").await.unwrap().port(), port);
     drop(first);
-    let deadline = tokio::time::timeout(Duration::from_secs(5), async {
-        loop {
-            let again = Door::open(Some(port), 3, "x").await.unwrap();
-            if again.port() == port {
-                break;
-            }
+    let freed = tokio::time::timeout(Duration::from_secs(5), async {
+        while Door::open_at(port, "x").await.is_none() {
             tokio::task::yield_now().await;
         }
     });
-    deadline.await.expect("a dropped door frees its port");
+    freed.await.expect("a dropped door frees its port");
 }
 
 #[tokio::test]

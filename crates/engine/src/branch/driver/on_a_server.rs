@@ -9,7 +9,7 @@ use fixtures::{Binaries, TempDir, TestPostgres, sql};
 use model::engine_api::{BranchPhase, EnsureBranch, SourceRef};
 use model::{BranchId, BranchName, CopySpec, Namespace, Secret, Ttl};
 
-use super::super::work;
+use super::super::{state, work};
 use super::*;
 use crate::app::App;
 use crate::branch::hold::Hold;
@@ -96,7 +96,7 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         panic!("the test asks by URL")
     };
     let name = BranchName::of(&request.namespace, &request.id);
-    let door = open_door(None, &name).await.unwrap();
+    let door = open_door(&name).await.unwrap();
     let record = BranchRecord {
         name,
         id: request.id.clone(),
@@ -285,4 +285,103 @@ async fn the_removal_of_a_branch_that_has_expired_goes_on_to_its_end() {
         .unwrap();
     driver.drive_one_state().await;
     assert_eq!(driver.record.state, State::Gone);
+}
+
+/// A branch that answers, of a driver that nobody runs.
+async fn ready_driver(app: &App, source: &TestPostgres, id: &str) -> (Driver, Handle) {
+    let (mut driver, handle) = idle_driver(app, &request(source, id)).await;
+    for _ in 0..STEPS_TO_READY {
+        driver.drive_one_state().await;
+    }
+    assert_eq!(driver.record.state.work(), state::Work::Serve);
+    (driver, handle)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_could_not_be_set_is_set_when_it_is_asked_for_again() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let (mut driver, _handle) = ready_driver(&app, &source, "password").await;
+    let newer = EnsureBranch {
+        source: SourceRef::Url(Secret::new(source.url("app", "a newer secret", "shop"))),
+        ..request(&source, "password")
+    };
+    let SourceRef::Url(url) = &newer.source else {
+        panic!("the test asks by URL")
+    };
+    let spec = Spec::of(&newer, url).unwrap();
+    let clone = driver.record.clone.clone().unwrap();
+    let sockets = app.shared.machine.layout.socket_dir(clone.as_str());
+    let aside = sockets.with_extension("aside");
+    std::fs::rename(&sockets, &aside).unwrap();
+    let (_, refused) = driver.ensure(spec.clone(), newer.ttl, None).await;
+    refused.expect_err("nobody answers");
+    std::fs::rename(&aside, &sockets).unwrap();
+    let (_, answer) = driver.ensure(spec, newer.ttl, None).await;
+    assert!(answer.unwrap().reused);
+    let url = driver.connection().unwrap().url.reveal().to_owned();
+    assert!(url.contains("a%20newer%20secret"), "{url}");
+    let asked =
+        tokio::task::spawn_blocking(move || sql::query_value(&url, "SELECT count(*) FROM t"));
+    assert_eq!(asked.await.unwrap().unwrap(), "1000");
+    driver.step(Event::DeleteAsked).await.unwrap();
+    driver.drive_one_state().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_just_being_taken_up_again_stop_with_the_engine() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let ready = ready_driver(&app, &source, "stopping").await;
+    let name = ready.0.record.name.clone();
+    drop((ready, app));
+    assert_ne!(processes_below(root.path()), Vec::<PathBuf>::new());
+
+    let app = start_engine(root.path()).await;
+    app.branches.stop_servers().await;
+    assert_eq!(processes_below(root.path()), Vec::<PathBuf>::new());
+    drop(app);
+
+    let app = start_engine(root.path()).await;
+    wait_for(&app, &name, BranchPhase::Ready).await;
+    assert_answers(&app, &name).await;
+    app.branches.delete(&name).await.unwrap();
+    assert_nothing_left(root.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_branch_that_loses_its_port_takes_no_others() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let first = idle_driver(&app, &request(&source, "port a")).await;
+    let second = idle_driver(&app, &request(&source, "port b")).await;
+    // They come back in the order of their names: the first one would seek from its own port on, and find the second's.
+    let (mut lost, mut kept) = (first.0.record.clone(), second.0.record.clone());
+    drop((first, second));
+    if lost.name > kept.name {
+        std::mem::swap(&mut lost, &mut kept);
+    }
+    let seed_port = open_door(&lost.name).await.unwrap().port();
+    kept.port = seed_port;
+    let foreign = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    lost.port = foreign.local_addr().unwrap().port();
+    for record in [&lost, &kept] {
+        app.shared.machine.catalogue.put(record).await.unwrap();
+    }
+    drop(app);
+
+    let app = start_engine(root.path()).await;
+    for name in [&lost.name, &kept.name] {
+        wait_for(&app, name, BranchPhase::Ready).await;
+    }
+    let port = |name| app.branches.get(name).unwrap().endpoint.unwrap();
+    assert_eq!(port(&kept.name), format!("127.0.0.1:{seed_port}"));
+    assert_ne!(port(&lost.name), format!("127.0.0.1:{}", lost.port));
+    for name in [&lost.name, &kept.name] {
+        app.branches.delete(name).await.unwrap();
+    }
+    assert_nothing_left(root.path());
 }
