@@ -18,4 +18,5 @@ pub mod record;
 pub mod registry;
 mod request;
 pub mod state;
+mod unjournaled;
 mod work;

@@ -15,7 +15,6 @@ use model::engine_api::{
 };
 use model::{BranchName, Secret, Ttl, chain};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use super::hold::{JoinError, Joined};
 use super::newborn::Newborn;
@@ -23,6 +22,7 @@ use super::quiet::Quiet;
 use super::record::{ApplicationAccess, BranchRecord, Spec};
 use super::request::{Handle, REQUESTS_MAX, Request};
 use super::state::{AfterRemoval, Event, Failure, State};
+use super::unjournaled::{JOURNAL_RETRY_PAUSE, Unjournaled};
 use super::work::{self, Outcome};
 use crate::app::Shared;
 use crate::base::store::SnapshotPin;
@@ -31,9 +31,6 @@ use crate::door::{Behind, Counts, Door};
 use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::server::Server;
 use crate::postgres::settings::socket_path;
-
-/// How long the driver waits before it tries a failed journal write again: a full disk takes somebody's time.
-const JOURNAL_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the record of a branch that is gone is tried to be removed; the next engine's start removes it as well,
 /// unless the journal took none of the branch's last states.
@@ -71,15 +68,9 @@ pub(super) struct Driver {
     /// Whose password the work under way lets in: another may be asked for meanwhile.
     briefed_url: Secret,
     /// What the journal did not take yet.
-    unjournaled: Option<Unjournaled>,
+    unjournaled: Unjournaled,
     /// Set once the server was stopped on purpose: from then on no work is done, and its end is no event.
     stopped: bool,
-}
-
-/// An event that waits for the journal.
-struct Unjournaled {
-    event: Event,
-    due: Instant,
 }
 
 impl Driver {
@@ -120,7 +111,7 @@ impl Driver {
             clone_tx,
             progress_rx,
             briefed_url,
-            unjournaled: None,
+            unjournaled: Unjournaled::default(),
             stopped: false,
         };
         (driver, handle)
@@ -154,7 +145,7 @@ impl Driver {
     async fn drive_one_state(&mut self) {
         let mut working = self.begin_work();
         let is_asleep = matches!(self.record.state, State::Asleep { .. });
-        self.unjournaled = None;
+        self.unjournaled = Unjournaled::default();
         loop {
             // What is being deleted expires no more: begun again each time, its removal would never end.
             let expiry = if self.is_going() {
@@ -168,7 +159,7 @@ impl Driver {
                     let event = self.keep_outcome(outcome).await;
                     self.take(event).await
                 }
-                event = due(&mut self.unjournaled) => self.take(event).await,
+                event = self.unjournaled.due() => self.take(event).await,
                 request = self.requests_rx.recv() => match request {
                     Some(Request::StopServer { reply }) => {
                         // A server that is just being started is ended with its start.
@@ -304,8 +295,7 @@ impl Driver {
             Err(problem) if self.newborn.is_unwritten() => self.give_up(problem).await,
             Err(problem) => {
                 tracing::error!(branch = %self.record.name, detail = %problem.detail, "cannot go on");
-                let due = Instant::now() + JOURNAL_RETRY_PAUSE;
-                self.unjournaled = Some(Unjournaled { event, due });
+                self.unjournaled = Unjournaled::of(event);
                 false
             }
         }
@@ -757,17 +747,6 @@ async fn end_of(working: &mut Option<Working>) -> Outcome {
     let outcome = work.await;
     *working = None;
     outcome
-}
-
-/// Ends when what waits for the journal is to be tried again; never, where nothing waits.
-async fn due(unjournaled: &mut Option<Unjournaled>) -> Event {
-    let Some(waiting) = unjournaled else {
-        return std::future::pending().await;
-    };
-    tokio::time::sleep_until(waiting.due).await;
-    let event = waiting.event.clone();
-    *unjournaled = None;
-    event
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
