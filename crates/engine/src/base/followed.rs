@@ -6,7 +6,7 @@
 //!    (after an engine's  │
 //!     end or a reboot)   ├─ snapshot      ─▶ stopped cleanly, for any number of clones
 //!                        ├─ make_follower ─▶ a clone that goes on following until it becomes a branch (physical alone)
-//!                        └─ stop          ─▶ its directory is the caller's to remove
+//!                        └─ stop, let_go  ─▶ its directory is the caller's to remove
 //! ```
 //!
 //! The seam between `living`, `store` and `upkeep`, which know these verbs alone, and how each way does them: a new way
@@ -140,11 +140,15 @@ impl SnapshotError {
         }
     }
 
-    /// Whether the base is of no more use, because the source's definitions have changed.
-    pub fn is_changed(&self) -> bool {
+    /// Whether the base is of no more use for whoever asks now, as where the source's definitions have changed.
+    pub fn is_of_no_use(&self) -> bool {
+        use logical::snapshot::SnapshotError::{Changed, Over, Subscriber};
+        let Self::Logical(error) = self else {
+            return false;
+        };
         matches!(
-            self,
-            Self::Logical(logical::snapshot::SnapshotError::Changed)
+            error,
+            Changed | Over | Subscriber(SubscriberError::Replaced { .. })
         )
     }
 }
@@ -367,6 +371,11 @@ impl FollowedBase {
         }
     }
 
+    /// Ends what others may still be doing with the server of a base that goes, by whichever handle: nobody starts it any more.
+    pub async fn let_go(host: &Host, place: &Place) {
+        drop(host.stillnesses.of(place).end().await);
+    }
+
     fn of_subscriber(subscriber: Subscriber) -> Self {
         Self::Logical {
             subscriber: Box::new(subscriber),
@@ -529,14 +538,14 @@ impl FollowedBase {
         }
     }
 
-    /// Ends its server.
+    /// Ends its server, for good: nothing more is made of the base.
     ///
     /// # Errors
     /// [`ServerTrouble`] when processes are left.
     pub async fn stop(&self, mode: StopMode) -> Result<(), ServerTrouble> {
         match self {
             Self::Physical { standby, .. } => Ok(standby.stop(mode).await?),
-            Self::Logical { subscriber, .. } => Ok(subscriber.stop(mode).await?),
+            Self::Logical { subscriber, .. } => Ok(subscriber.end(mode).await?),
         }
     }
 }

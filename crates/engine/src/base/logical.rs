@@ -33,6 +33,7 @@ pub mod reach;
 pub mod seed;
 pub mod slot;
 pub mod snapshot;
+pub mod stillness;
 pub mod subscriber;
 pub mod tending;
 

@@ -51,6 +51,7 @@ use std::sync::Arc;
 
 use model::PgUrl;
 
+use super::logical::stillness::Stillnesses;
 use crate::clock::Clock;
 use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::Installations;
@@ -88,6 +89,8 @@ pub struct Host {
     pub clock: Clock,
     /// How a living standby is cloned.
     pub clone_live: CloneLive,
+    /// Who may stop the servers of bases that follow by a subscription.
+    pub stillnesses: Arc<Stillnesses>,
 }
 
 impl fmt::Debug for Host {

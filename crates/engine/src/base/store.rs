@@ -428,5 +428,6 @@ fn host(machine: &Machine) -> Host {
         clone_live: Arc::new(move |from, to, cancel| {
             volume.copy_tree(from, to, Motion::Live, cancel)
         }),
+        stillnesses: Arc::default(),
     }
 }

@@ -3,4 +3,5 @@
 mod changed;
 mod fresh;
 mod ground;
+mod handles;
 mod unfit;

@@ -64,6 +64,9 @@ pub enum SnapshotError {
     /// Something was defined otherwise since the base was copied: it has to be copied again.
     #[error("the source's definitions have changed since the base was copied")]
     Changed,
+    /// The base goes.
+    #[error("the base is of no more use")]
+    Over,
     /// The base is behind.
     #[error("the base is behind its source")]
     Behind(#[from] WaitError),
@@ -168,7 +171,7 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
         ..
     } = *request;
     let (seeded, host) = (subscriber.seeded(), subscriber.host());
-    let _turn = subscriber.turn.lock().await;
+    let _turn = subscriber.stillness.turn.lock().await;
     let session = upstream.access.connect().await.map_err(SourceError::from)?;
     let moment = Moment::read(&session, seeded, host.clock).await?;
     if moment.fingerprint != seeded.fingerprint {
@@ -297,22 +300,30 @@ async fn read_sequences(session: &Session) -> Result<Vec<Sequence>, SourceError>
 }
 
 /// Stops the base cleanly, reads the source's sequences, clones the files, and starts the base again whatever became of
-/// the two.
+/// the two, unless it goes. A clone is of one moment only where nobody else has started it meanwhile.
 async fn clone_stopped(
     subscriber: &Subscriber,
     place: &Place,
     source: &Session,
 ) -> Result<Vec<Sequence>, SnapshotError> {
-    let _still = subscriber.still.lock().await;
-    subscriber.stop(StopMode::Fast).await?;
+    let stillness = &subscriber.stillness;
+    let _still = stillness.still.lock().await;
+    if stillness.over.is_cancelled() {
+        return Err(SnapshotError::Over);
+    }
+    subscriber.halt().await?;
     let done = async {
         // Not before no row arrives any more: a number that a row of the clone has is then behind its sequence.
         let sequences = sequences_of(subscriber.seeded(), source).await?;
         clone_files(subscriber, place).await?;
         Ok(sequences)
     };
-    let done = done.await;
-    subscriber.restart().await?;
+    let done = tokio::select! {
+        biased;
+        () = stillness.over.cancelled() => return Err(SnapshotError::Over),
+        done = done => done,
+    };
+    subscriber.start_again().await?;
     done
 }
 

@@ -20,6 +20,7 @@ use tokio_postgres::SimpleQueryMessage;
 use super::reach::Reach;
 use super::seed::Seeded;
 use super::snapshot::ways;
+use super::stillness::Stillness;
 use super::{Host, Place, Upstream};
 use crate::base::lsn::{Lsn, LsnError};
 use crate::postgres::binaries::BinariesError;
@@ -78,6 +79,12 @@ pub enum SubscriberError {
     /// It answered something that is no position.
     #[error("the subscriber's answer makes no sense")]
     Answer(#[from] LsnError),
+    /// The server that was to be stopped is not there any more.
+    #[error("the subscriber's server in {data} has ended, or somebody else has started it again")]
+    Replaced {
+        /// Its data directory.
+        data: PathBuf,
+    },
 }
 
 impl SubscriberError {
@@ -90,7 +97,8 @@ impl SubscriberError {
             | Self::Passfile(_)
             | Self::Server(_)
             | Self::Connect(_)
-            | Self::Ask { .. } => false,
+            | Self::Ask { .. }
+            | Self::Replaced { .. } => false,
         }
     }
 }
@@ -150,10 +158,8 @@ pub struct Subscriber {
     place: Place,
     seeded: Seeded,
     running: Mutex<Running>,
-    /// Held by whoever makes a snapshot: one at a time.
-    pub(super) turn: Mutex<()>,
-    /// Held while the server is stopped on purpose: nobody starts it meanwhile.
-    pub(super) still: Mutex<()>,
+    /// Shared with every other handle of the same base.
+    pub(super) stillness: Arc<Stillness>,
 }
 
 #[derive(Debug)]
@@ -174,6 +180,11 @@ impl Running {
             reach,
         }
     }
+
+    async fn has_ended(&self) -> bool {
+        let ended = tokio::time::timeout(Duration::ZERO, self.server.exited()).await;
+        ended.is_ok()
+    }
 }
 
 const PROGRESS: &str = "SELECT s.subenabled, t.pid IS NOT NULL, coalesce(t.latest_end_lsn, '0/0'), \
@@ -192,6 +203,9 @@ impl Subscriber {
         seeded: Seeded,
         upstream: &Upstream,
     ) -> Result<Self, SubscriberError> {
+        let stillness = host.stillnesses.of(&place);
+        // Whoever copies its files by another handle has stopped the server, and starts it again.
+        let _still = stillness.still.lock().await;
         if let Some(adopted) = Self::adopt(host.clone(), place.clone(), seeded.clone()).await? {
             // Told by the engine before how its source is reached.
             if let Ok(ways) = ways(upstream, &adopted.seeded).await {
@@ -205,11 +219,10 @@ impl Subscriber {
                 &place,
                 None,
             )),
+            stillness: Arc::clone(&stillness),
             host,
             place,
             seeded,
-            turn: Mutex::default(),
-            still: Mutex::default(),
         };
         // A source that does not answer now is looked for by `tend`; its connection is as it was.
         if let Ok(ways) = ways(upstream, &subscriber.seeded).await
@@ -234,11 +247,10 @@ impl Subscriber {
         };
         Ok(Some(Self {
             running: Mutex::new(Running::of(server, &place, None)),
+            stillness: host.stillnesses.of(&place),
             host,
             place,
             seeded,
-            turn: Mutex::default(),
-            still: Mutex::default(),
         }))
     }
 
@@ -331,9 +343,7 @@ impl Subscriber {
 
     /// Looks at it.
     pub async fn look(&self) -> Sight {
-        let server = Arc::clone(&self.running.lock().await.server);
-        let ended = tokio::time::timeout(Duration::ZERO, server.exited()).await;
-        let is_running = ended.is_err();
+        let is_running = !self.running.lock().await.has_ended().await;
         let progress = if is_running {
             match self.progress().await {
                 Ok(progress) => Some(progress),
@@ -406,6 +416,34 @@ impl Subscriber {
         let mut running = self.running.lock().await;
         running.session = None;
         running.server.stop(StopMode::Fast).await?;
+        self.launch(&mut running).await
+    }
+
+    /// Stops it cleanly for as long as its files are copied. Only the very server that this handle knows: one that
+    /// another handle has started goes on.
+    ///
+    /// # Errors
+    /// [`SubscriberError::Replaced`], or [`SubscriberError::Server`] when processes are left.
+    pub(super) async fn halt(&self) -> Result<(), SubscriberError> {
+        let mut running = self.running.lock().await;
+        running.session = None;
+        if running.has_ended().await {
+            let data = self.place.data();
+            return Err(SubscriberError::Replaced { data });
+        }
+        Ok(running.server.stop(StopMode::Fast).await?)
+    }
+
+    /// Starts it again after [`halt`](Self::halt), where nobody else has: what was copied would then be torn.
+    ///
+    /// # Errors
+    /// [`SubscriberError`], where a server works there already as well.
+    pub(super) async fn start_again(&self) -> Result<(), SubscriberError> {
+        let mut running = self.running.lock().await;
+        self.launch(&mut running).await
+    }
+
+    async fn launch(&self, running: &mut Running) -> Result<(), SubscriberError> {
         running.log_read_to = log_length(&self.place);
         if let Some(reach) = &running.reach {
             write_passfile(&self.host, &self.place, reach)?;
@@ -413,6 +451,15 @@ impl Subscriber {
         let started = launch(&self.host, &self.place, &self.seeded).await?;
         running.server = Arc::new(started.ready());
         Ok(())
+    }
+
+    /// Ends it for good: a snapshot that is being taken of it comes to nothing, and starts nothing.
+    ///
+    /// # Errors
+    /// [`SubscriberError::Server`] when processes are left.
+    pub async fn end(&self, mode: StopMode) -> Result<(), SubscriberError> {
+        let _still = self.stillness.end().await;
+        self.stop(mode).await
     }
 
     /// Ends it cleanly.
@@ -467,11 +514,10 @@ impl Started {
                 &self.place,
                 Some(self.reach),
             )),
+            stillness: self.host.stillnesses.of(&self.place),
             host: self.host,
             place: self.place,
             seeded: self.seeded,
-            turn: Mutex::default(),
-            still: Mutex::default(),
         }
     }
 }

@@ -239,7 +239,7 @@ impl Keeper {
         upstream: &Upstream,
     ) -> Result<Tended, SubscriberError> {
         // It is stopped for a snapshot, and will be as it was.
-        let Ok(_still) = subscriber.still.try_lock() else {
+        let Ok(_still) = subscriber.stillness.still.try_lock() else {
             let waits = Tended::Waiting {
                 since: None,
                 said: None,

@@ -139,7 +139,9 @@ fn snapshot_hint(error: &SnapshotError) -> Option<String> {
             LogicalError::Source(error) => error.hint(),
             LogicalError::Behind(_) => Some(BEHIND_HINT.into()),
             LogicalError::Adapt(_) => Some(PREPARE_HINT.into()),
-            LogicalError::Changed => Some("ask again: the base is being copied anew".into()),
+            LogicalError::Changed | LogicalError::Over => {
+                Some("ask again: the base is being copied anew".into())
+            }
             LogicalError::Subscriber(_)
             | LogicalError::Clone(_)
             | LogicalError::Binaries(_)

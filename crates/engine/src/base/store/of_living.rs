@@ -87,8 +87,8 @@ impl Bases {
         }
         if !living.base.makes_followers() {
             return match self.snapshot_of(living, care).await {
-                // It is being copied anew, which may take longer than a dump for this request.
-                Err(BaseError::Snapshot(error)) if error.is_changed() => {
+                // It goes or is being copied anew, which may take longer than a dump for this request.
+                Err(BaseError::Snapshot(error)) if error.is_of_no_use() => {
                     Ok(Fresh::Snapshot(self.dumped(spec, meant).await?))
                 }
                 taken => Ok(Fresh::Snapshot(taken?)),

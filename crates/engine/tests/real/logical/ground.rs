@@ -89,6 +89,7 @@ impl Ground {
                     }),
                 }
             }),
+            stillnesses: Arc::default(),
         };
         Self {
             home: TempDir::new().expect("a directory"),

@@ -74,6 +74,7 @@ impl Ground {
             account: ServerAccount::choose(None).expect("an account"),
             clock: Clock::start(),
             clone_live: Arc::new(|from, to, _| copy_live(from, to).map_err(failed)),
+            stillnesses: Arc::default(),
         };
         Self {
             home: TempDir::new().expect("a directory"),
