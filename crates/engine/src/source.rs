@@ -143,15 +143,28 @@ impl SourceAccess {
     pub async fn facts(&self) -> Result<Facts, SourceError> {
         let session = self.connect().await?;
         pooler::check(self, &session).await?;
-        let begun = session.begin_read().await;
-        begun.map_err(asking("a moment"))?;
-        Facts::read(&session).await
+        let asked = async {
+            let begun = session.begin_read().await;
+            begun.map_err(asking("a moment"))?;
+            Facts::read(&session).await
+        };
+        in_time("who it is", asked).await
     }
 }
 
 /// Names what was asked for in an error.
 pub(crate) fn asking(what: &'static str) -> impl Fn(tokio_postgres::Error) -> SourceError {
     move |source| SourceError::Ask { what, source }
+}
+
+/// What is `asked` as a whole, of several statements: a source that does not answer in [`ANSWER_TIME_MAX`] is given up, and
+/// the connection is of no more use then. Whoever asks next waits for this answer.
+pub(crate) async fn in_time<A>(
+    what: &'static str,
+    asked: impl Future<Output = Result<A, SourceError>>,
+) -> Result<A, SourceError> {
+    let answered = tokio::time::timeout(ANSWER_TIME_MAX, asked).await;
+    answered.unwrap_or(Err(SourceError::Silent { what }))
 }
 
 /// The rows of a simple query, which one round trip brings and which leaves no prepared statement behind. A source that

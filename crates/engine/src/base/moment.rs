@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::postgres::connect::Session;
 use crate::source::contact::Question;
 use crate::source::movement::Position;
-use crate::source::{Answer, SourceError, asking, row};
+use crate::source::{Answer, SourceError, asking, in_time, row};
 
 /// Which timeline a source is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,13 +88,17 @@ impl Moment {
     ) -> Result<Self, SourceError> {
         // Before the questions: what is committed from here on may or may not be held.
         let taken_at = clock.now();
-        let position = Position::begin(session).await?;
-        let mut found = row(session, WHAT, WHERE).await?;
-        let ended = session.batch_execute("COMMIT").await;
-        ended.map_err(asking("a moment"))?;
-        if position.replays() {
-            found = replayed_on(session, &position, found).await?;
-        }
+        let asked = async {
+            let position = Position::begin(session).await?;
+            let mut found = row(session, WHAT, WHERE).await?;
+            let ended = session.batch_execute("COMMIT").await;
+            ended.map_err(asking("a moment"))?;
+            if position.replays() {
+                found = replayed_on(session, &position, found).await?;
+            }
+            Ok((position, found))
+        };
+        let (position, found) = in_time(WHAT, asked).await?;
         let line = if found.get(1).is_some() {
             Line::On(found.number(1)?)
         } else if found.get(2).is_some() {

@@ -11,13 +11,16 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
 use super::movement::{Acquaintance, Position};
-use super::{ANSWER_TIME_MAX, SourceAccess, SourceError};
+use super::{SourceAccess, SourceError, in_time};
 use crate::clock::Clock;
 use crate::postgres::connect::Session;
 
 /// How long one connection is used: a source that fails over is asked anew within it, and one idle connection is all
 /// that it ever holds.
 const CONTACT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a question is about.
+const WHAT: &str = "where it stands";
 
 /// Something that a source is asked.
 pub trait Question: Sync {
@@ -77,13 +80,13 @@ impl Contact {
         let mut slot = self.kept.lock().await;
         if let Some(kept) = slot.take().filter(|kept| kept.serves(access, clock.now())) {
             // Whatever is the matter with it, a new one says it better.
-            if let Ok(answer) = in_time(question.ask(&kept.session)).await {
+            if let Ok(answer) = in_time(WHAT, question.ask(&kept.session)).await {
                 *slot = Some(kept);
                 return Ok(answer);
             }
         }
         let session = access.connect().await?;
-        let answer = in_time(question.ask(&session)).await?;
+        let answer = in_time(WHAT, question.ask(&session)).await?;
         let opened_at = clock.now();
         *slot = Some(Kept {
             session,
@@ -93,14 +96,6 @@ impl Contact {
         tokio::spawn(close_in_time(Arc::downgrade(&self.kept), opened_at));
         Ok(answer)
     }
-}
-
-/// Whoever asks next waits for this answer.
-async fn in_time<A>(asked: impl Future<Output = Result<A, SourceError>>) -> Result<A, SourceError> {
-    let answered = tokio::time::timeout(ANSWER_TIME_MAX, asked).await;
-    answered.unwrap_or(Err(SourceError::Silent {
-        what: "where it stands",
-    }))
 }
 
 impl Kept {

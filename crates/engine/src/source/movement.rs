@@ -18,7 +18,7 @@ use tokio_postgres::error::SqlState;
 
 pub use acquaintance::Acquaintance;
 
-use super::{Answer, SourceError, asking, row, rows};
+use super::{Answer, SourceError, asking, in_time, row, rows};
 use crate::postgres::connect::Session;
 use crate::postgres::sql;
 
@@ -109,6 +109,13 @@ impl Position {
     }
 
     async fn read(
+        session: &Session,
+        snapshot: Option<&str>,
+    ) -> Result<(Self, Option<Acquaintance>), SourceError> {
+        in_time("where it stands", Self::read_on(session, snapshot)).await
+    }
+
+    async fn read_on(
         session: &Session,
         snapshot: Option<&str>,
     ) -> Result<(Self, Option<Acquaintance>), SourceError> {

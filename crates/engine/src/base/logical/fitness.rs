@@ -18,7 +18,7 @@ use crate::base::physical::replication::programs;
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::Session;
 use crate::source::facts::Facts;
-use crate::source::{Answer, SourceError, asking, row, rows};
+use crate::source::{Answer, SourceError, asking, in_time, row, rows};
 
 /// Names that a reason lists.
 const NAMES_MAX: usize = 5;
@@ -118,14 +118,16 @@ pub async fn fitness(
     unbounded_slot: bool,
 ) -> Result<Fitness, SourceError> {
     let session = upstream.access.connect().await?;
-    session.begin_read().await.map_err(asking("a moment"))?;
-    let facts = Facts::read(&session).await?;
-    let traits = Traits::read(&session).await?;
-    let shape = read_shape(&session).await?;
-    session
-        .batch_execute("COMMIT")
-        .await
-        .map_err(asking("a moment"))?;
+    let asked = async {
+        session.begin_read().await.map_err(asking("a moment"))?;
+        let facts = Facts::read(&session).await?;
+        let traits = Traits::read(&session).await?;
+        let shape = read_shape(&session).await?;
+        let ended = session.batch_execute("COMMIT").await;
+        ended.map_err(asking("a moment"))?;
+        Ok((facts, traits, shape))
+    };
+    let (facts, traits, shape) = in_time("how it is", asked).await?;
     let mut reasons = judge(&traits, unbounded_slot);
     let Some(installation) = programs(&host.installations, facts.major) else {
         reasons.push(Reason::NoPrograms { major: facts.major });

@@ -26,7 +26,7 @@ use crate::base::lsn::WalShape;
 use crate::base::physical::replication::programs;
 use crate::postgres::connect::Session;
 use crate::postgres::sql;
-use crate::source::{SourceError, asking};
+use crate::source::{SourceError, asking, in_time};
 use crate::volume::{VolumeError, sync};
 
 /// From this version on a subscription applies as its owner, whom row security does not bind, only when told to, and a
@@ -224,11 +224,14 @@ pub(super) async fn read_fingerprint(upstream: &Upstream) -> Result<Fingerprint,
 
 /// The same by a session, whose transaction is over afterwards.
 pub(super) async fn fingerprint_of(session: &Session) -> Result<Fingerprint, SourceError> {
-    session.begin_read().await.map_err(asking("a moment"))?;
-    let fingerprint = Fingerprint::read(session).await?;
-    let ended = session.batch_execute("COMMIT").await;
-    ended.map_err(asking("a moment"))?;
-    Ok(fingerprint)
+    let asked = async {
+        session.begin_read().await.map_err(asking("a moment"))?;
+        let fingerprint = Fingerprint::read(session).await?;
+        let ended = session.batch_execute("COMMIT").await;
+        ended.map_err(asking("a moment"))?;
+        Ok(fingerprint)
+    };
+    in_time("how everything is defined", asked).await
 }
 
 /// The statement that subscribes: from the slot that is there, without a copy, for that is here.
@@ -245,4 +248,69 @@ fn subscribe(seeded: &Seeded, connection: &str) -> String {
         sql::literal(connection),
         sql::literal(&seeded.slot),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use model::PgUrl;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::base::moment::Moment;
+    use crate::clock::Clock;
+    use crate::source::SourceAccess;
+    use crate::source::movement::Position;
+
+    /// Lets everybody in, and answers nothing from then on.
+    async fn let_in_and_say_nothing(listener: TcpListener) {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut said = [0; 4096];
+        client.read(&mut said).await.unwrap();
+        // AuthenticationOk, ReadyForQuery.
+        let welcome = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+        client.write_all(welcome).await.unwrap();
+        while client.read(&mut said).await.unwrap() > 0 {}
+    }
+
+    async fn silent_source() -> Session {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap();
+        tokio::spawn(let_in_and_say_nothing(listener));
+        let url = format!("postgres://app@{place}/shop?sslmode=disable");
+        let access = SourceAccess {
+            url: PgUrl::parse(&url).unwrap(),
+            database: None,
+            settings: BTreeMap::new(),
+            gateway: None,
+        };
+        access.connect().await.unwrap()
+    }
+
+    /// What it is told, once two hours have passed at most.
+    async fn told<A>(asked: impl Future<Output = Result<A, SourceError>>) -> Option<SourceError> {
+        let told = tokio::time::timeout(Duration::from_secs(2 * 3600), asked).await;
+        told.expect("somebody waits for ever").err()
+    }
+
+    #[tokio::test]
+    async fn a_source_that_lets_us_in_and_never_answers_is_given_up_whatever_is_asked() {
+        let session = silent_source().await;
+        let shape = WalShape {
+            page_bytes: 8192,
+            segment_bytes: 16 << 20,
+        };
+        let clock = Clock::start();
+        // From here on waits pass at once.
+        tokio::time::pause();
+        for told in [
+            told(fingerprint_of(&session)).await,
+            told(Moment::read(&session, shape, clock)).await,
+            told(Position::begin(&session)).await,
+        ] {
+            assert!(matches!(told, Some(SourceError::Silent { .. })), "{told:?}");
+        }
+    }
 }

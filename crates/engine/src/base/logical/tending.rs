@@ -31,7 +31,7 @@ use crate::base::followed::cause::{self, Identity};
 use crate::base::followed::patience::{self, Answering, Patience, has_passed};
 use crate::base::lsn::Lsn;
 use crate::postgres::server::StopMode;
-use crate::source::{SourceError, row};
+use crate::source::{SourceError, in_time, row};
 
 /// How often a source whose changes arrive is asked whether it goes on being what was copied. Each time is a login.
 const ASK_INTERVAL: Duration = Duration::from_secs(15);
@@ -314,7 +314,7 @@ impl Keeper {
 }
 
 async fn ask(upstream: &Upstream, slot: &str) -> SourceSight {
-    match read(upstream, slot).await {
+    match in_time("how it is", read(upstream, slot)).await {
         Ok(sight) => sight,
         Err(error) => SourceSight::Silent { why: chain(&error) },
     }

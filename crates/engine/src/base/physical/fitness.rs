@@ -20,9 +20,8 @@ use super::replication::{self, Identity, Reach, ReplicationError};
 use super::{Host, Upstream};
 use crate::base::libraries;
 use crate::postgres::binaries::Installation;
-use crate::source::SourceError;
-use crate::source::asking;
 use crate::source::facts::Facts;
+use crate::source::{SourceError, asking, in_time};
 
 /// Connections for WAL that following takes: the base backup uses two, its data and its WAL.
 const WAL_SENDERS_NEEDED: u32 = 2;
@@ -100,15 +99,17 @@ pub async fn fitness(
     permanent_slot: Option<&str>,
 ) -> Result<Fitness, FitnessError> {
     let session = upstream.access.connect().await.map_err(SourceError::from)?;
-    session.begin_read().await.map_err(asking("a moment"))?;
-    let facts = Facts::read(&session).await?;
-    let replicator = upstream.replication_url().user();
-    let replicator = replicator.unwrap_or_else(|| facts.session_user.clone());
-    let traits = Traits::read(&session, &replicator).await?;
-    session
-        .batch_execute("COMMIT")
-        .await
-        .map_err(asking("a moment"))?;
+    let asked = async {
+        session.begin_read().await.map_err(asking("a moment"))?;
+        let facts = Facts::read(&session).await?;
+        let replicator = upstream.replication_url().user();
+        let replicator = replicator.unwrap_or_else(|| facts.session_user.clone());
+        let traits = Traits::read(&session, &replicator).await?;
+        let ended = session.batch_execute("COMMIT").await;
+        ended.map_err(asking("a moment"))?;
+        Ok((facts, replicator, traits))
+    };
+    let (facts, replicator, traits) = in_time("how it is", asked).await?;
     let ours = look_around(host, &facts, &traits).await;
     let slot = choose_slot(&traits, permanent_slot);
     let mut reasons = judge(&facts, &traits, &ours, &slot);

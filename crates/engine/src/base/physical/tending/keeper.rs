@@ -13,7 +13,7 @@ use crate::base::physical::fitness::takes_us_for_synchronous;
 use crate::base::physical::replication::{self, Reach, ReplicationError};
 use crate::base::physical::standby::{Progress, Sight, Standby, StandbyError};
 use crate::postgres::connect::Session;
-use crate::source::{SourceError, asking, row};
+use crate::source::{SourceError, asking, in_time, row};
 
 /// How often a source whose changes arrive is asked whether it goes on being fit. Each time is a login.
 const ASK_INTERVAL: Duration = Duration::from_secs(60);
@@ -135,7 +135,7 @@ async fn ask(upstream: &Upstream) -> SourceSight {
         let session = upstream.access.connect().await.map_err(SourceError::from)?;
         read(&session).await
     };
-    match answered.await {
+    match in_time("how it is", answered).await {
         Ok(sight) => sight,
         Err(error) => SourceSight::Silent { why: chain(&error) },
     }
