@@ -34,45 +34,80 @@ pub struct Turn {
     pub failure: Option<String>,
 }
 
+/// Whose turn was, is and will be. Pure.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Turns {
+    last: BTreeMap<SourceName, Turn>,
+    asked: Vec<SourceName>,
+    /// The turn under way, as long as what becomes of it says something of its source.
+    under_way: Option<SourceName>,
+}
+
+impl Turns {
+    /// What is known of `name` is of another time: what its turn under way finds as well.
+    fn forget(&mut self, name: &SourceName) {
+        self.last.remove(name);
+        self.under_way.take_if(|under_way| under_way == name);
+    }
+
+    fn ask(&mut self, name: &SourceName) {
+        self.forget(name);
+        if !self.asked.contains(name) {
+            self.asked.push(name.clone());
+        }
+    }
+
+    fn begin(&mut self, name: &SourceName) {
+        self.under_way = Some(name.clone());
+    }
+
+    fn counts(&self, name: &SourceName) -> bool {
+        self.under_way.as_ref() == Some(name)
+    }
+
+    fn end(&mut self, name: &SourceName, turn: Turn) {
+        if self.counts(name) {
+            self.last.insert(name.clone(), turn);
+        }
+        self.under_way = None;
+    }
+}
+
 /// The turns of named sources.
 #[derive(Debug, Default)]
 pub struct Refresher {
-    turns: Mutex<BTreeMap<SourceName, Turn>>,
-    asked: Mutex<Vec<SourceName>>,
+    turns: Mutex<Turns>,
     changed: Arc<Notify>,
 }
 
 impl Refresher {
-    fn turns(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceName, Turn>> {
+    fn turns(&self) -> std::sync::MutexGuard<'_, Turns> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, Vec<SourceName>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What became of the last turn of `name`.
+    /// What became of the last turn of `name`; none while one that was asked for has not begun and ended.
     pub fn last_turn(&self, name: &SourceName) -> Option<Turn> {
-        self.turns().get(name).cloned()
+        self.turns().last.get(name).cloned()
     }
 
     /// Gives `name` the next turn, whatever its options say.
     pub fn ask(&self, name: &SourceName) {
-        self.turns().remove(name);
-        let mut asked = self.asked();
-        if !asked.contains(name) {
-            asked.push(name.clone());
-        }
+        self.turns().ask(name);
         self.changed.notify_one();
+    }
+
+    /// Forgets what became of `name`, which means something else from here on, or nothing.
+    pub fn forget(&self, name: &SourceName) {
+        self.turns().forget(name);
+    }
+
+    fn next_asked(&self) -> Option<SourceName> {
+        self.turns().asked.pop()
     }
 
     /// Looks at the list of sources again: one was added.
     pub fn look(&self) {
         self.changed.notify_one();
-    }
-
-    fn end_turn(&self, name: &SourceName, turn: Turn) {
-        self.turns().insert(name.clone(), turn);
     }
 }
 
@@ -96,7 +131,7 @@ async fn look_after(shared: Weak<Shared>, changed: Arc<Notify>) {
 
 /// The source that was asked for, else the first whose time has come.
 fn next_turn(shared: &Shared) -> Option<(SourceName, Secret)> {
-    while let Some(name) = shared.refresher.asked().pop() {
+    while let Some(name) = shared.refresher.next_asked() {
         // One that was removed meanwhile has no turn.
         if let Ok(url) = shared.sources.url(&name) {
             return Some((name, url));
@@ -118,12 +153,14 @@ fn next_turn(shared: &Shared) -> Option<(SourceName, Secret)> {
 }
 
 async fn take_turn(shared: &Shared, name: &SourceName, url: Secret) {
-    let failure = refresh(shared, url).await.err();
+    shared.refresher.turns().begin(name);
+    let failure = refresh(shared, name, url).await.err();
     if let Some(failure) = &failure {
         tracing::warn!(source = %name, failure, "cannot copy a source again");
     }
     let ended_at = shared.machine.clock.now();
-    shared.refresher.end_turn(name, Turn { ended_at, failure });
+    let turn = Turn { ended_at, failure };
+    shared.refresher.turns().end(name, turn);
 }
 
 /// What a request without any wishes asks for.
@@ -139,7 +176,7 @@ pub fn plain_spec(url: Secret) -> Spec {
     }
 }
 
-async fn refresh(shared: &Shared, url: Secret) -> Result<(), String> {
+async fn refresh(shared: &Shared, name: &SourceName, url: Secret) -> Result<(), String> {
     PgUrl::parse(url.reveal()).map_err(|error| chain(&error))?;
     let spec = plain_spec(url);
     let meant = shared.sources.meant(&spec);
@@ -151,6 +188,60 @@ async fn refresh(shared: &Shared, url: Secret) -> Result<(), String> {
             taken.map_err(|error| chain(&error))?
         }
     };
-    shared.pool.stock(&Order::of(&fresh, &spec, &meant.care));
+    let turns = shared.refresher.turns();
+    // Of a source that is gone no clones are kept, nor as it was wanted before.
+    if turns.counts(name) {
+        shared.pool.stock(&Order::of(&fresh, &spec, &meant.care));
+    }
+    drop(turns);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> SourceName {
+        text.to_owned().try_into().unwrap()
+    }
+
+    fn turn(failure: &str) -> Turn {
+        Turn {
+            ended_at: Timestamp::UNIX_EPOCH,
+            failure: Some(failure.to_owned()),
+        }
+    }
+
+    #[test]
+    fn whoever_asks_during_a_turn_is_not_told_of_that_one() {
+        let (mut turns, shop) = (Turns::default(), name("shop"));
+        turns.begin(&shop);
+        turns.ask(&shop);
+        turns.end(&shop, turn("of before the question"));
+        assert_eq!(turns.last.get(&shop), None);
+        assert_eq!(turns.asked.pop(), Some(shop.clone()), "its turn comes");
+        turns.begin(&shop);
+        turns.end(&shop, turn("of after it"));
+        assert_eq!(turns.last.get(&shop), Some(&turn("of after it")));
+    }
+
+    #[test]
+    fn another_sources_turn_goes_on_counting() {
+        let (mut turns, shop) = (Turns::default(), name("shop"));
+        turns.begin(&shop);
+        turns.ask(&name("other"));
+        turns.end(&shop, turn("its own"));
+        assert_eq!(turns.last.get(&shop), Some(&turn("its own")));
+    }
+
+    #[test]
+    fn a_source_that_is_added_anew_or_removed_has_no_turn_of_before() {
+        let (mut turns, shop) = (Turns::default(), name("shop"));
+        turns.begin(&shop);
+        turns.end(&shop, turn("of before"));
+        turns.begin(&shop);
+        turns.forget(&shop);
+        turns.end(&shop, turn("of before"));
+        assert_eq!(turns, Turns::default());
+    }
 }
