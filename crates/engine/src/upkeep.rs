@@ -98,6 +98,8 @@ pub fn start(shared: &Arc<Shared>) {
 /// where somebody has just asked.
 pub fn follow(shared: &Arc<Shared>, wanted: Wanted, choice: Option<Choice>) -> Arc<Entry> {
     let entry = shared.bases.living().begin(&wanted.name);
+    // What became of it before says nothing of what is wanted now.
+    shared.refresher.forget(&wanted.name);
     if let Some(choice) = &choice {
         entry.enter_choice(choice);
     }
@@ -240,6 +242,8 @@ struct Task {
 struct Setback {
     reasons: Vec<String>,
     pause: Duration,
+    /// Whether a copy failed, or was of use for too short.
+    holds_off: bool,
 }
 
 /// A base that follows, and how long it took to copy: nothing where it was here.
@@ -270,6 +274,7 @@ impl Task {
             } else {
                 Phase::Dumped {
                     reasons: setback.reasons,
+                    holds_off: setback.holds_off,
                 }
             });
             // Either way it is time to look again.
@@ -293,6 +298,7 @@ impl Task {
         Setback {
             reasons: vec![reason],
             pause,
+            holds_off: true,
         }
     }
 
@@ -339,7 +345,10 @@ impl Task {
         let living = seeded.map_err(|why| {
             let told = format!("the copy failed: {why}");
             self.tell(shared, told.clone());
-            not_seeded(again, vec![told])
+            Setback {
+                holds_off: true,
+                ..not_seeded(again, vec![told])
+            }
         })?;
         let seeding = passed(begun, clock.now());
         Ok(Brought { living, seeding })
@@ -377,6 +386,7 @@ impl Task {
                 Err(Setback {
                     reasons: vec![told],
                     pause,
+                    holds_off: false,
                 })
             }
         }
@@ -538,7 +548,11 @@ impl Task {
 /// The source cannot be followed, or could not be copied.
 fn not_seeded(again: &mut Again, reasons: Vec<String>) -> Setback {
     let pause = again.not_seeded();
-    Setback { reasons, pause }
+    Setback {
+        reasons,
+        pause,
+        holds_off: false,
+    }
 }
 
 fn seconds(seconds: u64) -> SignedDuration {

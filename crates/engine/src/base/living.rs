@@ -8,6 +8,7 @@
 //!                       └─ none ▶ DUMPED ◀──────┘ failed
 //!                                    │  again after a while, or when the source is added again
 //!                                    └──────▶ LOOKING
+//!   any of them ── the source is wanted otherwise, or removed ──▶ OVER: whoever waits looks for the next entry
 //! ```
 //!
 //! Owns the phases, what is told of them, and the record of a base. Leaves going from one to the next to `upkeep`, and
@@ -233,7 +234,22 @@ pub enum Phase {
     Dumped {
         /// Why, a sentence each.
         reasons: Vec<String>,
+        /// Whether a copy has failed, or was of use for too short: the next one has its time, and whoever adds the source
+        /// again does not bring it forward.
+        holds_off: bool,
     },
+    /// Another entry has taken its place, or the source was removed. Nothing follows.
+    Over,
+}
+
+impl Phase {
+    /// Whether whoever adds the source again has it looked at.
+    pub fn may_be_looked_at(&self) -> bool {
+        match self {
+            Self::Dumped { holds_off, .. } => !holds_off,
+            Self::Looking | Self::Seeding { .. } | Self::Lives(_) | Self::Over => false,
+        }
+    }
 }
 
 /// One named source's.
@@ -265,9 +281,15 @@ impl Entry {
         self.phase_tx.borrow().clone()
     }
 
-    /// Enters a phase.
+    /// Enters a phase. One that is over stays so.
     pub fn enter(&self, phase: Phase) {
-        self.phase_tx.send_replace(phase);
+        self.phase_tx.send_if_modified(|now| {
+            let goes_on = !matches!(now, Phase::Over);
+            if goes_on {
+                *now = phase;
+            }
+            goes_on
+        });
     }
 
     /// Enters what follows from a choice.
@@ -281,7 +303,36 @@ impl Entry {
             },
             Way::Dump => Phase::Dumped {
                 reasons: choice.reasons.clone(),
+                holds_off: false,
             },
+        });
+    }
+
+    /// Has a source that could not be followed looked at again at once: somebody found that it can be by now.
+    pub fn look_again(&self) {
+        let is_asleep = self.phase_tx.send_if_modified(|now| {
+            let is_asleep = now.may_be_looked_at();
+            if is_asleep {
+                *now = Phase::Looking;
+            }
+            is_asleep
+        });
+        if is_asleep {
+            self.look.notify_one();
+        }
+    }
+
+    /// Tells of other reasons why a source is dumped that goes on being so.
+    pub fn dumped_for(&self, reasons: Vec<String>) {
+        self.phase_tx.send_if_modified(|now| {
+            let is_asleep = now.may_be_looked_at();
+            if is_asleep {
+                *now = Phase::Dumped {
+                    reasons,
+                    holds_off: false,
+                };
+            }
+            is_asleep
         });
     }
 
@@ -291,15 +342,24 @@ impl Entry {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, told));
     }
 
-    /// Waits until there is a base, or is to be none.
+    /// Waits until there is a base, or is to be none, or the entry is over.
     pub async fn settled(&self) -> Phase {
         let mut phases = self.phase_tx.subscribe();
-        let is_settled = |phase: &Phase| matches!(phase, Phase::Lives(_) | Phase::Dumped { .. });
+        let is_settled = |phase: &Phase| match phase {
+            Phase::Lives(_) | Phase::Dumped { .. } | Phase::Over => true,
+            Phase::Looking | Phase::Seeding { .. } => false,
+        };
         match phases.wait_for(is_settled).await {
             Ok(phase) => phase.clone(),
             // The sender lives as long as `self`.
             Err(_) => self.phase(),
         }
+    }
+
+    /// How many wait for a phase.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.phase_tx.receiver_count()
     }
 
     /// What is told of it.
@@ -320,7 +380,7 @@ impl Entry {
             told_at,
         };
         match self.phase() {
-            Phase::Looking => {}
+            Phase::Looking | Phase::Over => {}
             Phase::Seeding { mode } => {
                 view.mode = Some(mode);
                 view.activity = BaseActivity::Seeding;
@@ -340,7 +400,7 @@ impl Entry {
                 view.waiting_since = seen.waiting_since;
                 view.said = seen.said;
             }
-            Phase::Dumped { reasons } => {
+            Phase::Dumped { reasons, .. } => {
                 view.mode = Some(BaseMode::Logical);
                 view.activity = BaseActivity::Dumping;
                 view.reasons = reasons;
@@ -367,13 +427,19 @@ impl LivingBases {
     /// A new entry for a source, in place of one that it may have.
     pub fn begin(&self, source: &SourceName) -> Arc<Entry> {
         let entry = Arc::new(Entry::new(source.clone()));
-        self.known().insert(source.clone(), Arc::clone(&entry));
+        let before = self.known().insert(source.clone(), Arc::clone(&entry));
+        if let Some(before) = before {
+            before.enter(Phase::Over);
+        }
         entry
     }
 
     /// Forgets a source.
     pub fn forget(&self, source: &SourceName) {
-        self.known().remove(source);
+        let before = self.known().remove(source);
+        if let Some(before) = before {
+            before.enter(Phase::Over);
+        }
     }
 
     /// Those that live.
@@ -381,8 +447,80 @@ impl LivingBases {
         let known = self.known();
         let living = known.values().filter_map(|entry| match entry.phase() {
             Phase::Lives(living) => Some(living),
-            Phase::Looking | Phase::Seeding { .. } | Phase::Dumped { .. } => None,
+            Phase::Looking | Phase::Seeding { .. } | Phase::Dumped { .. } | Phase::Over => None,
         });
         living.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shop() -> SourceName {
+        "shop".to_owned().try_into().unwrap()
+    }
+
+    /// What whoever waits for an entry finds at the end.
+    async fn waited(entry: Arc<Entry>, then: impl FnOnce()) -> Phase {
+        let waits = tokio::spawn(async move { entry.settled().await });
+        tokio::task::yield_now().await;
+        then();
+        let found = tokio::time::timeout(std::time::Duration::from_secs(60), waits).await;
+        found.expect("nobody waits for ever").unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_source_that_is_wanted_otherwise_is_told() {
+        let bases = LivingBases::default();
+        let entry = bases.begin(&shop());
+        let found = waited(entry, || drop(bases.begin(&shop())));
+        assert!(matches!(found.await, Phase::Over));
+        assert!(matches!(
+            bases.get(&shop()).unwrap().phase(),
+            Phase::Looking
+        ));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_source_that_is_removed_is_told() {
+        let bases = LivingBases::default();
+        let entry = bases.begin(&shop());
+        assert!(matches!(
+            waited(entry, || bases.forget(&shop())).await,
+            Phase::Over
+        ));
+        assert!(bases.get(&shop()).is_none());
+    }
+
+    #[test]
+    fn whoever_adds_a_source_again_disturbs_no_copy_and_brings_none_forward() {
+        let entry = Entry::new(shop());
+        let dumped = |holds_off| Phase::Dumped {
+            reasons: Vec::new(),
+            holds_off,
+        };
+        let mode = BaseMode::Logical;
+        for undisturbed in [Phase::Looking, Phase::Seeding { mode }, dumped(true)] {
+            entry.enter(undisturbed);
+            let before = format!("{:?}", entry.phase());
+            entry.look_again();
+            assert_eq!(format!("{:?}", entry.phase()), before);
+            let is_woken = futures_util::FutureExt::now_or_never(entry.look.notified());
+            assert!(is_woken.is_none(), "{before}");
+        }
+        entry.enter(dumped(false));
+        entry.look_again();
+        assert!(matches!(entry.phase(), Phase::Looking));
+        assert!(futures_util::FutureExt::now_or_never(entry.look.notified()).is_some());
+    }
+
+    #[test]
+    fn an_entry_that_is_over_stays_so_whatever_its_task_still_does() {
+        let bases = LivingBases::default();
+        let entry = bases.begin(&shop());
+        bases.forget(&shop());
+        entry.enter(Phase::Looking);
+        assert!(matches!(entry.phase(), Phase::Over));
     }
 }

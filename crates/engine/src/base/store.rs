@@ -191,7 +191,7 @@ impl Bases {
             .map(|entry| (entry.phase(), entry))
         {
             Some((Phase::Looking | Phase::Seeding { .. }, entry)) => entry.progress_tx.subscribe(),
-            Some((Phase::Lives(_) | Phase::Dumped { .. }, _)) | None => {
+            Some((Phase::Lives(_) | Phase::Dumped { .. } | Phase::Over, _)) | None => {
                 self.family(&key(spec, &meant.care)).progress_tx.subscribe()
             }
         }
@@ -202,9 +202,8 @@ impl Bases {
         let spec = &*meant.spec(spec);
         let key = match self.entry_of(spec, meant).map(|entry| entry.phase()) {
             Some(Phase::Lives(living)) => living.snapshot_key(&meant.care),
-            Some(Phase::Looking | Phase::Seeding { .. } | Phase::Dumped { .. }) | None => {
-                key(spec, &meant.care)
-            }
+            Some(Phase::Looking | Phase::Seeding { .. } | Phase::Dumped { .. } | Phase::Over)
+            | None => key(spec, &meant.care),
         };
         let (record, _) = self.newest(&key, spec)?;
         Some(record.copied.taken_at)
@@ -222,7 +221,7 @@ impl Bases {
     /// future ends its copy and leaves nothing.
     ///
     /// # Errors
-    /// [`BaseError`] when the source cannot be asked or copied.
+    /// [`BaseError`] when the source cannot be asked or copied; [`BaseError::Over`] when it means something else by now.
     pub async fn fresh(&self, spec: &Spec, meant: &Meant) -> Result<Fresh, BaseError> {
         let care = &meant.care;
         if let Some(entry) = self.entry_of(spec, meant) {
@@ -241,9 +240,10 @@ impl Bases {
                 {
                     return self.of_living(&living, spec, meant).await;
                 }
-                Phase::Dumped { reasons } if care.mode == BaseMode::Physical => {
+                Phase::Dumped { reasons, .. } if care.mode == BaseMode::Physical => {
                     return Err(BaseError::NotFollowed { reasons });
                 }
+                Phase::Over => return Err(BaseError::Over),
                 Phase::Lives(_) | Phase::Dumped { .. } => {}
                 Phase::Looking | Phase::Seeding { .. } => {}
             }

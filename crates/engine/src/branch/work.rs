@@ -15,7 +15,7 @@ use super::state::{Failure, RESTARTS_MAX, State, Work};
 use crate::app::Shared;
 use crate::base::SnapshotName;
 use crate::base::copy::CopiedBase;
-use crate::base::store::{Fresh, FreshSnapshot, SnapshotPin};
+use crate::base::store::{BaseError, Fresh, FreshSnapshot, SnapshotPin};
 use crate::clone::{self, CloneError, CloneName, ServerImage};
 use crate::pool::Order;
 use crate::pool::followers::Caught;
@@ -122,15 +122,23 @@ impl From<CloneError> for Failure {
 /// How often a base may go away between being found and a branch of it: it is seeded again, which a request waits for.
 const TRIES_MAX: u32 = 2;
 
+/// How often its source may be added anew while a request waits for it: each time it means another copy.
+const MEANINGS_MAX: u32 = 16;
+
 async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
     let spec = &brief.record.spec;
     let view = spec.view();
     let tried = format!("no copy of {} at {}", view.database, view.source);
-    let mut tries = 1;
+    let (mut tries, mut meanings) = (1, 1);
     loop {
         let meant = shared.sources.meant(spec);
-        let fresh = shared.bases.fresh(spec, &meant).await;
-        let fresh = fresh.map_err(|error| failure(&tried, &error, error.hint()))?;
+        let fresh = match shared.bases.fresh(spec, &meant).await {
+            Err(BaseError::Over) if meanings < MEANINGS_MAX => {
+                meanings += 1;
+                continue;
+            }
+            fresh => fresh.map_err(|error| failure(&tried, &error, error.hint()))?,
+        };
         let moved = match fresh {
             Fresh::Snapshot(fresh) => {
                 let order = Order::of(&fresh, spec, &meant.care);

@@ -36,6 +36,9 @@ pub enum BaseError {
         /// Why, a sentence each.
         reasons: Vec<String>,
     },
+    /// It was added otherwise, or removed, while it was waited for.
+    #[error("the source was added anew or removed meanwhile")]
+    Over,
     /// The source is behind what it once was.
     #[error("the source stands at {now}, and its base was sent everything up to {before}")]
     WentBack {
@@ -90,6 +93,7 @@ impl BaseError {
             Self::NotFollowed { .. } => Some(
                 "mend that and add the source again, or add it with --mode auto, which dumps it until then".into(),
             ),
+            Self::Over => Some("ask again".into()),
             Self::WentBack { .. } => {
                 Some("it was restored, or fails over; its base is copied again: ask again".into())
             }
@@ -110,6 +114,7 @@ impl BaseError {
             Self::NoRoom { .. } => true,
             Self::Ask(_)
             | Self::NotFollowed { .. }
+            | Self::Over
             | Self::WentBack { .. }
             | Self::Keep { .. }
             | Self::Sweep(_)
