@@ -234,6 +234,12 @@ impl Catalogue {
             .await
     }
 
+    /// Waits until every change that was begun before is on the disk or has failed, also one whose caller is gone.
+    pub async fn settle<R: Record>(self: &Arc<Self>) {
+        // Changes are tried in their order, and nothing has no name. Whether this one is written says nothing of the others.
+        let _ = self.remove::<R>("").await;
+    }
+
     async fn write(
         self: &Arc<Self>,
         what: &'static str,
@@ -316,6 +322,20 @@ mod tests {
         Thing {
             name: name.to_owned(),
             size,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_there_once_the_catalogue_has_settled() {
+        let root = tempfile::tempdir().unwrap();
+        let catalogue = Arc::new(Catalogue::open(&root.path().join("catalogue.redb")).unwrap());
+        for round in 0..20 {
+            let name = round.to_string();
+            let given_up = thing(&name, round);
+            // Begun, and dropped at its first await.
+            let _ = futures_util::FutureExt::now_or_never(catalogue.put(&given_up));
+            catalogue.settle::<Thing>().await;
+            assert!(catalogue.all::<Thing>().unwrap().contains(&given_up));
         }
     }
 

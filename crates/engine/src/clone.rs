@@ -4,7 +4,6 @@
 //! trace. Each of these may be dropped at any await and done again. Leaves to `branch` and `pool` who a clone is for.
 
 pub mod logs;
-pub mod turns;
 pub mod warm_up;
 
 use std::fmt;

@@ -1,16 +1,20 @@
 //! What an earlier engine left half made: found and removed before any branch is brought back.
 //!
 //! Owns the rule that whatever no record names goes: clones and copies in the making, bases and snapshots that were never
-//! journaled, clones of no branch (the pool's among them), sockets of servers that are gone.
+//! journaled, bases whose source or whose files are gone, clones of no branch (the pool's among them), sockets of servers that are gone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use model::engine_api::SourceName;
 
 use crate::base::living::BaseRecord;
 use crate::base::store::{BaseError, SnapshotRecord, clear};
 use crate::branch::record::BranchRecord;
 use crate::catalogue::{Catalogue, CatalogueError, Record};
 use crate::layout::Layout;
+use crate::named_sources::journaled_names;
 use crate::volume::{VolumeError, remove_tree};
 
 /// Why leftovers could not be removed.
@@ -52,11 +56,16 @@ pub async fn remove_leftovers(
         .iter()
         .map(Record::key)
         .collect();
-    let bases: Vec<String> = catalogue
-        .all::<BaseRecord>()?
-        .iter()
-        .map(Record::key)
-        .collect();
+    let sources = journaled_names(catalogue)?;
+    let mut bases = Vec::new();
+    for record in catalogue.all::<BaseRecord>()? {
+        if is_lost(&record, &sources, layout) {
+            tracing::warn!(base = %record.name, "its source or its files are gone: forgotten");
+            catalogue.remove::<BaseRecord>(&record.key()).await?;
+        } else {
+            bases.push(record.key());
+        }
+    }
     let lost: Vec<String> = snapshots
         .extract_if(.., |name| !layout.snapshots().join(name).is_dir())
         .collect();
@@ -83,6 +92,11 @@ pub async fn remove_leftovers(
         remove_tree(&sockets)?;
     }
     Ok(())
+}
+
+/// Whether nobody can want a base any more: its source has no name by now, or its files are gone.
+fn is_lost(record: &BaseRecord, sources: &BTreeSet<SourceName>, layout: &Layout) -> bool {
+    !sources.contains(&record.source) || matches!(layout.base(&record.name).try_exists(), Ok(false))
 }
 
 /// The entries of `directory` that are not among `names`.

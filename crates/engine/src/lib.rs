@@ -22,6 +22,7 @@ pub mod refresh;
 pub mod settings;
 pub mod source;
 mod threads;
+pub mod turns;
 pub mod upkeep;
 pub mod volume;
 

@@ -8,11 +8,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::clone::turns::Turns;
+use crate::clone::CloneName;
 use crate::layout::Layout;
 use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::Installations;
 use crate::settings::Limits;
+use crate::turns::Turns;
 use crate::volume::{Usages, Volume};
 
 /// The machine as an engine sees it.
@@ -33,7 +34,7 @@ pub struct Machine {
     /// How directories are cloned.
     pub volume: Arc<dyn Volume>,
     /// Who works on a clone's files.
-    pub clone_turns: Arc<Turns>,
+    pub clone_turns: Arc<Turns<CloneName>>,
     /// This boot of the machine (`/proc/sys/kernel/random/boot_id`, random(4)).
     pub boot_id: String,
     /// The mount of the volume by now; none where the kernel does not tell one from the next.

@@ -17,13 +17,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::app::Shared;
 use crate::base::followed::{Choice, Way, choose};
-use crate::base::living::Phase;
+use crate::base::living::Entry;
 use crate::branch::record::Spec;
-use crate::catalogue::{CatalogueError, Record};
+use crate::catalogue::{Catalogue, CatalogueError, Record};
 use crate::machine::Machine;
 use crate::refresh::plain_spec;
 use crate::source::SourceAccess;
 use crate::source::facts::Facts;
+use crate::turns::Turns;
 use crate::upkeep::{self, Wanted};
 
 /// Sources that may have names at once: a bound on the catalogue, far above a company's number of databases.
@@ -118,6 +119,8 @@ impl Record for NamedSource {
 pub struct NamedSources {
     machine: Arc<Machine>,
     known: Mutex<BTreeMap<SourceName, NamedSource>>,
+    /// Whoever changes what a name means, one at a time.
+    turns: Arc<Turns<SourceName>>,
 }
 
 impl NamedSources {
@@ -134,6 +137,7 @@ impl NamedSources {
         Ok(Self {
             machine,
             known: Mutex::new(known),
+            turns: Arc::default(),
         })
     }
 
@@ -221,8 +225,8 @@ impl NamedSources {
     }
 
     /// Names the source behind `url`, after asking it who it is. The same name again is a new URL of the same
-    /// database, such as one with a new password. The same of a base that lives leaves that alone, whose patience with its
-    /// source would begin anew.
+    /// database, such as one with a new password. The very same leaves alone what is done for it, whose patience with its
+    /// source would begin anew; only one that could not be followed is looked at again.
     ///
     /// # Errors
     /// [`Problem`] of kind `Source` where it cannot be asked, or is to be followed and cannot be; `Conflict` where the
@@ -264,27 +268,22 @@ impl NamedSources {
             view: view.clone(),
         };
         let wanted = record.wanted();
-        if let Some(entry) = shared.bases.living().get(&name)
-            && matches!(entry.phase(), Phase::Lives(_))
-            && self.known().get(&name).map(NamedSource::wanted).as_ref() == Some(&wanted)
-        {
-            return Ok(SourceView {
-                base: Some(entry.view(&wanted.care)),
-                ..view
-            });
-        }
-        let choice = choose_way(&wanted, shared).await?;
-        self.machine
-            .catalogue
-            .put(&record)
-            .await
-            .map_err(|error| Problem::internal(&error))?;
-        self.known().insert(name, record);
-        let care = wanted.care.clone();
-        let entry = upkeep::follow(shared, wanted, Some(choice));
-        shared.refresher.look();
+        let is_known = self.known().get(&name).map(NamedSource::wanted).as_ref() == Some(&wanted);
+        let entry = match shared.bases.living().get(&name).filter(|_| is_known) {
+            Some(entry) => {
+                look_again(&entry, &wanted, shared).await?;
+                entry
+            }
+            None => {
+                let choice = choose_way(&wanted, shared).await?;
+                let begun = begin(Arc::clone(shared), record, choice);
+                // Whoever goes away meanwhile leaves neither half of it.
+                let begun = self.machine.clearing.spawn(begun).await;
+                begun.expect("beginning to look after a source does not panic")?
+            }
+        };
         Ok(SourceView {
-            base: Some(entry.view(&care)),
+            base: Some(entry.view(&wanted.care)),
             ..view
         })
     }
@@ -310,24 +309,83 @@ impl NamedSources {
         Ok(())
     }
 
-    /// Forgets `name`.
+    /// Forgets `name` and what was made for it, also where the caller goes away meanwhile.
     ///
     /// # Errors
     /// [`Problem`] of kind `NotFound`, with the names that exist.
     pub async fn remove(&self, name: &SourceName, shared: &Arc<Shared>) -> Result<(), Problem> {
-        {
-            let known = self.known();
-            known.get(name).ok_or_else(|| not_found(name, &known))?;
-        }
-        self.machine
-            .catalogue
-            .remove::<NamedSource>(name.as_str())
-            .await
-            .map_err(|error| Problem::internal(&error))?;
-        self.known().remove(name);
-        upkeep::forget(shared, name).await;
-        Ok(())
+        let removal = end(Arc::clone(shared), name.clone());
+        let ended = self.machine.clearing.spawn(removal).await;
+        ended.expect("a removal does not panic")
     }
+
+    fn take(&self, name: &SourceName) -> Result<NamedSource, Problem> {
+        let mut known = self.known();
+        match known.remove(name) {
+            Some(source) => Ok(source),
+            None => Err(not_found(name, &known)),
+        }
+    }
+}
+
+/// The sources that have names by the journal.
+///
+/// # Errors
+/// [`CatalogueError`] when it cannot be read.
+pub fn journaled_names(catalogue: &Catalogue) -> Result<BTreeSet<SourceName>, CatalogueError> {
+    let records = catalogue.all::<NamedSource>()?;
+    Ok(records.into_iter().map(|source| source.view.name).collect())
+}
+
+/// Journals what a name means from here on, and begins to look after it.
+async fn begin(
+    shared: Arc<Shared>,
+    source: NamedSource,
+    choice: Choice,
+) -> Result<Arc<Entry>, Problem> {
+    let sources = &shared.sources;
+    let (name, wanted) = (source.view.name.clone(), source.wanted());
+    let _turn = Arc::clone(&sources.turns).turn(&name).await;
+    sources.check_room(&source.view)?;
+    let journaled = sources.machine.catalogue.put(&source).await;
+    journaled.map_err(|error| Problem::internal(&error))?;
+    let before = sources.known().insert(name, source);
+    let before = before.map(|source| source.wanted());
+    let entry = upkeep::follow(&shared, wanted, Some(choice), before);
+    shared.refresher.look();
+    Ok(entry)
+}
+
+/// Ends what was made for a source, and then its name: what an engine's end cuts off can be asked for again.
+async fn end(shared: Arc<Shared>, name: SourceName) -> Result<(), Problem> {
+    let sources = &shared.sources;
+    let _turn = Arc::clone(&sources.turns).turn(&name).await;
+    let source = sources.take(&name)?;
+    let wanted = source.wanted();
+    shared.refresher.forget(&name);
+    let catalogue = &sources.machine.catalogue;
+    let ended = async {
+        upkeep::forget(&shared, &wanted).await?;
+        catalogue.remove::<NamedSource>(name.as_str()).await
+    };
+    ended.await.map_err(|error| {
+        // The journal still has it, and so the next engine would.
+        sources.known().insert(name.clone(), source);
+        drop(upkeep::follow(&shared, wanted.clone(), None, None));
+        Problem::internal(&error)
+    })
+}
+
+/// Looks at a source again that somebody adds as it is already, where that could not be followed.
+async fn look_again(entry: &Entry, wanted: &Wanted, shared: &Shared) -> Result<(), Problem> {
+    if entry.phase().may_be_looked_at() {
+        let choice = choose_way(wanted, shared).await?;
+        match choice.way {
+            Way::Dump => entry.dumped_for(choice.reasons),
+            Way::Physical(_) | Way::Logical(_) => entry.look_again(),
+        }
+    }
+    Ok(())
 }
 
 /// Every name of what a request means; none in somebody else's network, where an address is another server's.
@@ -425,3 +483,6 @@ fn not_found(name: &SourceName, known: &BTreeMap<SourceName, NamedSource>) -> Pr
     let names: Vec<&str> = known.keys().map(SourceName::as_str).collect();
     problem.with_hint(format!("the named sources are {}", names.join(", ")))
 }
+
+#[cfg(test)]
+mod on_a_server;

@@ -109,6 +109,9 @@ struct Shelf {
 
 impl Shelf {
     fn wanted(&self, now: Timestamp, sizing: Sizing) -> usize {
+        if self.order.pin.is_over() {
+            return 0;
+        }
         let always = usize::try_from(self.order.always).unwrap_or(usize::MAX);
         self.demand.wanted(now, sizing).max(always)
     }
@@ -183,7 +186,7 @@ impl Pool {
 
     /// Keeps clones of the order's snapshot from here on, as if somebody had asked.
     pub fn stock(&self, order: &Order) {
-        drop(self.shelve(order));
+        drop(self.shelve(order, true));
         self.0.changed.notify_one();
     }
 
@@ -196,6 +199,14 @@ impl Pool {
     pub fn renew(&self, order: &Order) {
         if order.always > 0 || self.shelves().contains_key(order.snapshot.key()) {
             self.stock(order);
+        }
+    }
+
+    /// Keeps no clones any more of what `key` stands for: its source is gone, or is copied otherwise.
+    pub fn forget(&self, key: &str) {
+        let shelf = self.shelves().remove(key);
+        if let Some(shelf) = shelf {
+            self.discard(shelf.ready);
         }
     }
 
@@ -231,7 +242,7 @@ impl Pool {
 
     /// Notes the demand, and takes a clone of the snapshot off its shelf.
     fn pop(&self, order: &Order) -> Option<Warm> {
-        let mut shelves = self.shelve(order);
+        let mut shelves = self.shelve(order, false);
         let shelf = shelves.get_mut(order.snapshot.key())?;
         shelf.demand.note(self.0.machine.clock.now());
         let same_user = shelf.ready.iter().position(|warm| warm.url == order.url);
@@ -243,13 +254,21 @@ impl Pool {
         warm
     }
 
-    /// The shelves, with one for the order's snapshot: clones of an older one are removed.
-    fn shelve(&self, order: &Order) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
+    /// The shelves, with one for the order's snapshot: clones of an older one are removed. What is kept whether or not
+    /// anybody asks is said by whoever stocks: a request may come after its source was removed.
+    fn shelve(
+        &self,
+        order: &Order,
+        stocks: bool,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
         let mut shelves = self.shelves();
         let shelf = shelves
             .entry(order.snapshot.key().to_owned())
             .or_insert_with(|| Shelf {
-                order: order.clone(),
+                order: Order {
+                    always: 0,
+                    ..order.clone()
+                },
                 demand: Demand::default(),
                 ready: Vec::new(),
                 paused_until: None,
@@ -258,7 +277,15 @@ impl Pool {
             shelf.paused_until = None;
             self.discard(std::mem::take(&mut shelf.ready));
         }
-        shelf.order = order.clone();
+        let always = if stocks {
+            order.always
+        } else {
+            shelf.order.always
+        };
+        shelf.order = Order {
+            always,
+            ..order.clone()
+        };
         shelves
     }
 

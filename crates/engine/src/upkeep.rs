@@ -1,11 +1,12 @@
 //! Looks after the bases that follow their sources, one task a named source: seeds them, or brings them back after an
 //! engine's end, looks at them every second, takes snapshots of them, and begins anew where one is of no more use.
 //!
-//! Owns when, as `due` and `again` say, and that a base which goes leaves nothing. Leaves to `base::followed` how, to `base::store`
-//! the snapshots, and to `pool` what is kept running of them. Nobody waits for it but requests for a first copy.
+//! Owns when, as `due` and `again` say. Leaves to `base::followed` how, to `base::store` the snapshots, to `pool` what is kept
+//! running of them, and to `removal` that a base which goes leaves nothing. Nobody waits for it but requests for a first copy.
 
 mod again;
 mod due;
+mod removal;
 pub mod slots;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use crate::base::followed::patience::passed;
 use crate::base::followed::{Choice, FollowedBase, SeedOrder, ServerTrouble, Tended, Way, choose};
 use crate::base::living::{BaseName, BaseRecord, Entry, LivingBase, Phase};
 use crate::base::physical::Upstream;
-use crate::base::store::{Making, clear, make_data};
+use crate::base::store::{Making, make_data};
 use crate::catalogue::CatalogueError;
 use crate::pool::Order;
 use crate::postgres::server::{StopMode, sweep};
@@ -32,6 +33,8 @@ use crate::source::SourceAccess;
 use crate::volume::remove_tree;
 use again::{Again, NotResumed};
 use due::{Due, Need};
+pub use removal::forget;
+use removal::{outdate, records_of, retire, told_as_none, try_to_remove};
 use slots::Slots;
 
 /// How often a base is looked at.
@@ -89,21 +92,26 @@ impl Upkeep {
 /// Begins to look after every named source.
 pub fn start(shared: &Arc<Shared>) {
     for wanted in shared.sources.all_wanted() {
-        follow(shared, wanted, None);
+        follow(shared, wanted, None, None);
     }
     slots::start(shared);
 }
 
 /// Begins to look after a source, in place of how it was looked after before: at once with what was chosen for it,
-/// where somebody has just asked.
-pub fn follow(shared: &Arc<Shared>, wanted: Wanted, choice: Option<Choice>) -> Arc<Entry> {
+/// where somebody has just asked. `before` is how it was wanted.
+pub fn follow(
+    shared: &Arc<Shared>,
+    wanted: Wanted,
+    choice: Option<Choice>,
+    before: Option<Wanted>,
+) -> Arc<Entry> {
     let entry = shared.bases.living().begin(&wanted.name);
     // What became of it before says nothing of what is wanted now.
     shared.refresher.forget(&wanted.name);
     if let Some(choice) = &choice {
         entry.enter_choice(choice);
     }
-    let before = shared.upkeep.tasks().remove(&wanted.name);
+    let last = shared.upkeep.tasks().remove(&wanted.name);
     let name = wanted.name.clone();
     let task = Task {
         shared: Arc::downgrade(shared),
@@ -111,27 +119,14 @@ pub fn follow(shared: &Arc<Shared>, wanted: Wanted, choice: Option<Choice>) -> A
         wanted,
     };
     let task = tokio::spawn(async move {
-        end(before).await;
+        end(last).await;
+        if let (Some(before), Some(shared)) = (before, task.shared.upgrade()) {
+            outdate(&shared, &before, &task.wanted).await;
+        }
         task.run(choice).await;
     });
     shared.upkeep.tasks().insert(name, task);
     entry
-}
-
-/// Looks after a source no more: its base goes, its branches stay.
-pub async fn forget(shared: &Arc<Shared>, name: &SourceName) {
-    let task = shared.upkeep.tasks().remove(name);
-    end(task).await;
-    if let Some(entry) = shared.bases.living().get(name)
-        && let Phase::Lives(living) = entry.phase()
-    {
-        retire(shared, &living).await;
-    }
-    shared.bases.living().forget(name);
-    for record in records_of(shared, name) {
-        remove(shared, &record.name).await;
-    }
-    slots::drop_unused(shared).await;
 }
 
 /// Looks after nothing more: what is being made comes to nothing, the bases' servers go on.
@@ -151,7 +146,8 @@ pub async fn stop_servers(shared: &Shared) {
         }
     }
     // One that was just being taken up is nobody's yet.
-    for record in records(shared) {
+    let records = shared.machine.catalogue.all::<BaseRecord>();
+    for record in records.unwrap_or_else(told_as_none) {
         let place = record.name.place(&shared.machine.layout);
         if let Err(error) = sweep(&place.data()).await {
             tracing::error!(base = %record.name, error = chain(&error), "cannot end what works in a base");
@@ -168,45 +164,6 @@ async fn end(task: Option<JoinHandle<()>>) {
         task.abort();
         // It ends because it was told to.
         let _ = task.await;
-    }
-}
-
-fn records_of(shared: &Shared, name: &SourceName) -> Vec<BaseRecord> {
-    let mut own = records(shared);
-    own.retain(|record| record.source == *name);
-    own
-}
-
-fn records(shared: &Shared) -> Vec<BaseRecord> {
-    let records = shared.machine.catalogue.all::<BaseRecord>();
-    records.unwrap_or_else(|error| {
-        tracing::error!(error = chain(&error), "cannot read which bases there are");
-        Vec::new()
-    })
-}
-
-/// Stops what is made of a base.
-async fn retire(shared: &Shared, living: &LivingBase) {
-    living.retire();
-    shared.pool.followers().forget(&living.name);
-    if let Err(error) = living.base.stop(StopMode::Fast).await {
-        tracing::error!(base = %living.name, error = chain(&error), "cannot stop a base's server");
-    }
-}
-
-/// Removes a base's record and its files. What fails is left to the next engine's start, which finds no record.
-async fn remove(shared: &Shared, name: &BaseName) {
-    let machine = &shared.machine;
-    let removed = machine.catalogue.remove::<BaseRecord>(name.as_str()).await;
-    if let Err(error) = removed {
-        tracing::error!(base = %name, error = chain(&error), "cannot journal that a base is gone");
-    }
-    let place = name.place(&machine.layout);
-    if let Err(error) = clear(&place.directory).await {
-        tracing::error!(base = %name, error = chain(&error), "cannot remove a base");
-    }
-    if let Err(error) = remove_tree(&place.socket_dir) {
-        tracing::error!(base = %name, error = chain(&error), "cannot remove a base's socket");
     }
 }
 
@@ -315,7 +272,8 @@ impl Task {
     ) -> Result<Brought, Setback> {
         let upstream = self.wanted.upstream();
         let upstream = upstream.map_err(|error| not_seeded(again, vec![chain(&error)]))?;
-        for record in records_of(shared, &self.wanted.name) {
+        let records = records_of(shared, &self.wanted.name).await;
+        for record in records.unwrap_or_else(told_as_none) {
             let wish = self.wanted.care.mode;
             if (wish == BaseMode::Auto || wish == record.seeded.mode())
                 && let Some(living) = self.take_up(shared, &record, &upstream, again).await?
@@ -323,7 +281,7 @@ impl Task {
                 let seeding = Duration::ZERO;
                 return Ok(Brought { living, seeding });
             }
-            remove(shared, &record.name).await;
+            try_to_remove(shared, &record.name).await;
         }
         let choice = match choice {
             Some(choice) => choice,
@@ -475,9 +433,15 @@ impl Task {
             source: self.wanted.name.clone(),
             seeded: base.seeded(),
         };
-        let kept = machine.catalogue.put(&record).await;
-        kept.map_err(|error| chain(&error))?;
-        making.keep();
+        let catalogue = Arc::clone(&machine.catalogue);
+        // Beside this task, which may be ended at any await: a base that is journaled is there, and one that is not goes.
+        let journaled = machine.clearing.spawn(async move {
+            catalogue.put(&record).await?;
+            making.keep();
+            Ok::<_, CatalogueError>(())
+        });
+        let journaled = journaled.await.expect("writing a record does not panic");
+        journaled.map_err(|error| chain(&error))?;
         drop(slot);
         tracing::info!(source = %self.wanted.name, base = %name, "a base follows its source");
         Ok(self.lives(shared, name, base, upstream))
@@ -491,12 +455,12 @@ impl Task {
         };
         self.tell(shared, format!("copied again: {why}"));
         self.entry.enter(Phase::Looking);
-        retire(shared, living).await;
+        retire(shared, living, &self.wanted.care).await;
         shared
             .bases
-            .drop_snapshots_of(living, &self.wanted.care)
+            .drop_snapshots_of(&living.name, &self.wanted.care)
             .await;
-        remove(shared, &living.name).await;
+        try_to_remove(shared, &living.name).await;
     }
 
     /// Takes snapshots when they are due.

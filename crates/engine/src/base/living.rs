@@ -52,6 +52,15 @@ impl BaseName {
         &self.0
     }
 
+    /// What snapshots are of that were prepared so: 16 hexadecimal digits. A base that is seeded again has other ones,
+    /// for what an earlier one had need not be its source's past.
+    pub fn snapshot_key(&self, care: &SourceCare) -> String {
+        let prepare = care.prepare.as_ref().map(|sql| sha256(sql.reveal()));
+        let mut digest = sha256(&format!("{self}{}", prepare.unwrap_or_default()));
+        digest.truncate(KEY_DIGITS);
+        digest
+    }
+
     /// Where the base lies.
     pub fn place(&self, layout: &Layout) -> Place {
         Place {
@@ -141,13 +150,9 @@ impl LivingBase {
         }
     }
 
-    /// What snapshots are of that were prepared so: 16 hexadecimal digits. A base that is seeded again has other ones,
-    /// for what an earlier one had need not be its source's past.
+    /// What its snapshots are of that were prepared so.
     pub fn snapshot_key(&self, care: &SourceCare) -> String {
-        let prepare = care.prepare.as_ref().map(|sql| sha256(sql.reveal()));
-        let mut digest = sha256(&format!("{}{}", self.name, prepare.unwrap_or_default()));
-        digest.truncate(KEY_DIGITS);
-        digest
+        self.name.snapshot_key(care)
     }
 
     /// Where the source stands, asked by whoever wants a branch: he proves with it that he may log in there.

@@ -70,8 +70,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Bases(Arc<Inner>);
 
-/// What a base is a copy of: two specs with the same key can share one. 16 hexadecimal digits.
-fn key(spec: &Spec, care: &SourceCare) -> String {
+/// What a dump is a copy of: two specs with the same key can share one. 16 hexadecimal digits.
+pub(crate) fn key(spec: &Spec, care: &SourceCare) -> String {
     // The user decides what can be read, so another user's copy is another base. The password decides nothing. What was
     // prepared otherwise is another copy. Versions share a key: who names the source's own means the same copy.
     let view = SpecView {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use model::{PgUrl, Secret, chain};
 use tokio::sync::Notify;
 
+use super::removal::remove_lost;
 use crate::app::Shared;
 use crate::base::living::BaseRecord;
 use crate::base::logical::slot::{SlotRecord, drop_slot, new_name};
@@ -120,6 +121,7 @@ pub fn start(shared: &Arc<Shared>) {
     tokio::spawn(async move {
         while let Some(shared) = weak.upgrade() {
             drop_unused(&shared).await;
+            shared.bases.drop_over().await;
             drop(shared);
             // Either way it is time to look again.
             let _ = tokio::time::timeout(TRY_INTERVAL, look.notified()).await;
@@ -130,7 +132,10 @@ pub fn start(shared: &Arc<Shared>) {
 /// Drops every slot that nobody has, as far as the sources answer.
 pub async fn drop_unused(shared: &Shared) {
     let slots = &shared.upkeep.slots;
-    let unused = match unused(shared) {
+    if let Err(error) = remove_lost(shared).await {
+        tracing::error!(error = chain(&error), "cannot journal that a base is gone");
+    }
+    let unused = match unused(shared).await {
         Ok(unused) => unused,
         Err(error) => {
             tracing::error!(error = chain(&error), "cannot read which slots there are");
@@ -166,10 +171,12 @@ pub async fn drop_unused(shared: &Shared) {
     }
 }
 
-fn unused(shared: &Shared) -> Result<Vec<SlotRecord>, CatalogueError> {
+async fn unused(shared: &Shared) -> Result<Vec<SlotRecord>, CatalogueError> {
     let catalogue = &shared.machine.catalogue;
     // Before the bases are read: one that is made by then has its base.
     let being_made = shared.upkeep.slots.being_made().clone();
+    // One whose making was ended may just be being journaled.
+    catalogue.settle::<BaseRecord>().await;
     let records = catalogue.all::<SlotRecord>()?;
     let bases = catalogue.all::<BaseRecord>()?;
     let is_used = |record: &SlotRecord| {

@@ -183,7 +183,12 @@ impl Bases {
             last_used: machine.clock.now(),
             held: Some(made.held),
         };
-        self.publish(record, Freshness::Replayed).await
+        let fresh = self.publish(record, Freshness::Replayed).await?;
+        if living.is_retired() {
+            // Taken for a request, while its base went: of use for that one alone.
+            self.end_of(|record| record.name == fresh.name);
+        }
+        Ok(fresh)
     }
 
     /// Whether a copy of a base of this size may be made.
@@ -207,9 +212,16 @@ impl Bases {
         })
     }
 
-    /// Drops the snapshots of a base that is of no more use, but for those that branches stand on.
-    pub async fn drop_snapshots_of(&self, living: &LivingBase, care: &SourceCare) {
-        let key = living.snapshot_key(care);
-        self.drop_unpinned(|record| record.name.key() == key).await;
+    /// Drops the snapshots of a base that is of no more use, or that are prepared otherwise from here on; those that
+    /// branches stand on as soon as none does.
+    pub async fn drop_snapshots_of(&self, base: &BaseName, care: &SourceCare) {
+        let key = base.snapshot_key(care);
+        self.end_of(|record| record.name.key() == key);
+        self.drop_over().await;
+    }
+
+    /// Drops the snapshots that are over and that nobody holds any more.
+    pub async fn drop_over(&self) {
+        self.drop_unpinned(|_| false).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The snapshots by name: the newest of a key, those that somebody holds, and the end of the others.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -44,9 +45,22 @@ impl Record for SnapshotRecord {
     }
 }
 
+/// What those who hold a snapshot have in common.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    is_over: AtomicBool,
+}
+
 /// Keeps a base from being dropped for as long as it lives.
 #[derive(Debug, Clone)]
-pub struct SnapshotPin(#[expect(dead_code, reason = "its count is what matters")] Arc<()>);
+pub struct SnapshotPin(Arc<Hold>);
+
+impl SnapshotPin {
+    /// Whether nothing more is to be made of it: what it was taken of is gone, and nobody will ask for it again.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::Relaxed)
+    }
+}
 
 /// A base as a request gets it.
 #[derive(Debug)]
@@ -64,7 +78,7 @@ pub struct FreshSnapshot {
 #[derive(Debug)]
 pub(super) struct Known {
     record: SnapshotRecord,
-    pin: Arc<()>,
+    pin: Arc<Hold>,
 }
 
 impl Known {
@@ -73,6 +87,10 @@ impl Known {
             record,
             pin: Arc::default(),
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.pin.is_over.load(Ordering::Relaxed)
     }
 
     fn pinned(&self) -> (SnapshotRecord, SnapshotPin) {
@@ -202,13 +220,22 @@ impl Bases {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops the bases that nobody holds and `unwanted` picks; answers how many, once they are gone. The record goes
+    /// Says that nothing more is to be made of the snapshots that `picks` names: they go once nobody holds them.
+    pub(super) fn end_of(&self, picks: impl Fn(&SnapshotRecord) -> bool) {
+        for known in self.known().values().filter(|known| picks(&known.record)) {
+            known.pin.is_over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops the bases that nobody holds and `unwanted` picks, or that are over; answers how many, once they are gone. The record goes
     /// first: files without one are removed at the next start. Dropping the future leaves the removal to go on.
     pub(super) async fn drop_unpinned(&self, unwanted: impl Fn(&SnapshotRecord) -> bool) -> usize {
         let names: Vec<SnapshotName> = {
             let mut known = self.known();
-            let drop =
-                |known: &Known| Arc::strong_count(&known.pin) == 1 && unwanted(&known.record);
+            let drop = |known: &Known| {
+                let is_unwanted = known.is_over() || unwanted(&known.record);
+                Arc::strong_count(&known.pin) == 1 && is_unwanted
+            };
             let names: Vec<SnapshotName> = known
                 .values()
                 .filter(|known| drop(known))

@@ -1,0 +1,190 @@
+//! Sources that are added again and removed while their bases are copied and while they live: a real server, which is asked
+//! for what is left there.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fixtures::{Binaries, Options, TempDir, TestPostgres};
+use model::ByteSize;
+
+use super::*;
+use crate::app::App;
+use crate::base::living::{BaseRecord, Phase};
+use crate::base::store::BaseError;
+use crate::settings::{Limits, Settings};
+
+/// How long anything may take on a busy machine before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So slow that a copy is under way for as long as a test takes.
+const SLOWLY: ByteSize = ByteSize(50_000);
+
+/// A database that its owner publishes, larger than what comes of it slowly in a minute.
+fn published() -> TestPostgres {
+    let options = Options::new(16)
+        .setting("wal_level", "logical")
+        .setting("max_slot_wal_keep_size", "1GB");
+    let source = options.start().unwrap();
+    let made = "CREATE TABLE t (id int PRIMARY KEY, text text); \
+        INSERT INTO t SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 10000) n; \
+        CREATE PUBLICATION everything FOR ALL TABLES";
+    source.execute("postgres", made).unwrap();
+    source
+}
+
+fn slots(source: &TestPostgres) -> String {
+    let counted = "SELECT count(*) FROM pg_replication_slots";
+    source.query_value("postgres", counted).unwrap()
+}
+
+async fn start_engine(data_dir: &Path) -> App {
+    let started = eventually("the engine before has let go", async || {
+        let roots = [16, 17].map(|major| Binaries::find(major).unwrap().bin().to_owned());
+        let settings = Settings {
+            data_dir: data_dir.to_owned(),
+            postgres_path: roots.to_vec(),
+            path: None,
+            server_account: None,
+            limits: Limits {
+                free_floor_bytes: ByteSize(0),
+                memory_floor_bytes: ByteSize(0),
+                ..Limits::default()
+            },
+        };
+        match App::start(settings).await {
+            Ok(app) => Some(app),
+            Err(crate::EngineError::Running { .. } | crate::EngineError::Catalogue(_)) => None,
+            Err(error) => panic!("{}", chain(&error)),
+        }
+    });
+    started.await
+}
+
+async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let seen = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    seen.await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+fn shop() -> SourceName {
+    "shop".to_owned().try_into().unwrap()
+}
+
+async fn add(app: &App, source: &TestPostgres, rate: Option<ByteSize>, warm: u32) -> Arc<Entry> {
+    let care = SourceCare {
+        mode: BaseMode::Logical,
+        rate_bytes_max: rate,
+        warm,
+        ..SourceCare::default()
+    };
+    let url = Secret::new(source.superuser_url("postgres"));
+    let added = app
+        .shared
+        .sources
+        .add(shop(), AddSource { url, care }, &app.shared);
+    added.await.unwrap();
+    app.shared.bases.living().get(&shop()).unwrap()
+}
+
+/// Asks for a removal as a client does that goes away before the answer.
+async fn ask_to_remove(app: &App) {
+    let (name, shared) = (shop(), &app.shared);
+    let asked = shared.sources.remove(&name, shared);
+    assert!(futures_util::FutureExt::now_or_never(asked).is_none());
+}
+
+fn names_in(app: &App, directory: &str) -> Vec<String> {
+    let directory = app.shared.machine.layout.root().join(directory);
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.collect()
+}
+
+/// Waits until nothing is left of a source, here and there.
+async fn nothing_is_left(app: &App, source: &TestPostgres) {
+    let catalogue = &app.shared.machine.catalogue;
+    let left = async || {
+        let is_named = !journaled_names(catalogue).unwrap().is_empty();
+        let bases = catalogue.all::<BaseRecord>().unwrap().len();
+        let mut files = Vec::new();
+        for directory in ["bases", "snapshots", "clones", "making"] {
+            files.extend(names_in(app, &format!("volume/{directory}")));
+        }
+        let is_clean = !is_named && bases == 0 && files.is_empty() && slots(source) == "0";
+        is_clean.then_some(())
+    };
+    eventually("nothing is left", left).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_under_way_is_not_begun_anew_and_nobody_waits_for_one_that_ends() {
+    let source = tokio::task::spawn_blocking(published).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let entry = add(&app, &source, Some(SLOWLY), 0).await;
+    let bases = eventually("a copy is under way", async || {
+        let is_copied = matches!(entry.phase(), Phase::Seeding { .. }) && slots(&source) == "1";
+        is_copied.then(|| names_in(&app, "volume/bases"))
+    });
+    let bases = bases.await;
+
+    let again = add(&app, &source, Some(SLOWLY), 0).await;
+    assert!(Arc::ptr_eq(&entry, &again), "it was begun anew");
+    assert_eq!(names_in(&app, "volume/bases"), bases);
+
+    let shared = Arc::clone(&app.shared);
+    let spec = plain_spec(Secret::new(source.superuser_url("postgres")));
+    let waits = tokio::spawn(async move {
+        let meant = shared.sources.meant(&spec);
+        shared.bases.fresh(&spec, &meant).await.map(drop)
+    });
+    let is_waited_for = async || (entry.waiting() > 0).then_some(());
+    eventually("somebody waits for the copy", is_waited_for).await;
+    ask_to_remove(&app).await;
+    nothing_is_left(&app, &source).await;
+    let told = tokio::time::timeout(PATIENCE, waits).await;
+    let told = told.expect("nobody waits for ever").unwrap();
+    assert!(matches!(told, Err(BaseError::Over)), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_nobody_waits_for_leaves_nothing() {
+    let source = tokio::task::spawn_blocking(published).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    add(&app, &source, None, 1).await;
+    let is_warm = async || (app.shared.pool.count() == 1).then_some(());
+    eventually("a clone is kept of its snapshot", is_warm).await;
+    ask_to_remove(&app).await;
+    nothing_is_left(&app, &source).await;
+    assert_eq!(app.shared.pool.count(), 0);
+    let again = app.shared.sources.remove(&shop(), &app.shared).await;
+    assert_eq!(again.unwrap_err().kind, ProblemKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_whose_source_has_lost_its_name_goes_at_the_next_start() {
+    let source = tokio::task::spawn_blocking(published).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let entry = add(&app, &source, None, 0).await;
+    let lives = async || matches!(entry.phase(), Phase::Lives(_)).then_some(());
+    eventually("its base follows", lives).await;
+    let catalogue = &app.shared.machine.catalogue;
+    catalogue.remove::<NamedSource>("shop").await.unwrap();
+    crate::upkeep::rest(&app.shared).await;
+    drop((entry, app));
+
+    let app = start_engine(root.path()).await;
+    assert_eq!(names_in(&app, "volume/bases"), Vec::<String>::new());
+    eventually("its slot is dropped", async || {
+        (slots(&source) == "0").then_some(())
+    })
+    .await;
+}
