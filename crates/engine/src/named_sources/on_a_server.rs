@@ -14,7 +14,7 @@ use crate::base::store::BaseError;
 use crate::settings::{Limits, Settings};
 
 /// How long anything may take on a busy machine before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// So slow that a copy is under way for as long as a test takes.
 const SLOWLY: ByteSize = ByteSize(50_000);
@@ -76,13 +76,15 @@ fn shop() -> SourceName {
     "shop".to_owned().try_into().unwrap()
 }
 
-async fn add(app: &App, source: &TestPostgres, rate: Option<ByteSize>, warm: u32) -> Arc<Entry> {
-    let care = SourceCare {
+/// How a source is wanted here.
+fn care() -> SourceCare {
+    SourceCare {
         mode: BaseMode::Logical,
-        rate_bytes_max: rate,
-        warm,
         ..SourceCare::default()
-    };
+    }
+}
+
+async fn add(app: &App, source: &TestPostgres, care: SourceCare) -> Arc<Entry> {
     let url = Secret::new(source.superuser_url("postgres"));
     let added = app
         .shared
@@ -90,6 +92,16 @@ async fn add(app: &App, source: &TestPostgres, rate: Option<ByteSize>, warm: u32
         .add(shop(), AddSource { url, care }, &app.shared);
     added.await.unwrap();
     app.shared.bases.living().get(&shop()).unwrap()
+}
+
+/// One clone of its newest snapshot is kept, which is there alone: the snapshot's name.
+async fn is_kept_warm(app: &App) -> String {
+    let only_one = async || {
+        let mut snapshots = names_in(app, "volume/snapshots");
+        let is_warm = app.shared.pool.count() == 1 && names_in(app, "volume/clones").len() == 1;
+        snapshots.pop().filter(|_| is_warm && snapshots.is_empty())
+    };
+    eventually("a clone is kept of its only snapshot", only_one).await
 }
 
 /// Asks for a removal as a client does that goes away before the answer.
@@ -127,14 +139,18 @@ async fn a_copy_under_way_is_not_begun_anew_and_nobody_waits_for_one_that_ends()
     let source = tokio::task::spawn_blocking(published).await.unwrap();
     let root = TempDir::new().unwrap();
     let app = start_engine(root.path()).await;
-    let entry = add(&app, &source, Some(SLOWLY), 0).await;
+    let slow = SourceCare {
+        rate_bytes_max: Some(SLOWLY),
+        ..care()
+    };
+    let entry = add(&app, &source, slow.clone()).await;
     let bases = eventually("a copy is under way", async || {
         let is_copied = matches!(entry.phase(), Phase::Seeding { .. }) && slots(&source) == "1";
         is_copied.then(|| names_in(&app, "volume/bases"))
     });
     let bases = bases.await;
 
-    let again = add(&app, &source, Some(SLOWLY), 0).await;
+    let again = add(&app, &source, slow).await;
     assert!(Arc::ptr_eq(&entry, &again), "it was begun anew");
     assert_eq!(names_in(&app, "volume/bases"), bases);
 
@@ -158,9 +174,9 @@ async fn a_removal_that_nobody_waits_for_leaves_nothing() {
     let source = tokio::task::spawn_blocking(published).await.unwrap();
     let root = TempDir::new().unwrap();
     let app = start_engine(root.path()).await;
-    add(&app, &source, None, 1).await;
-    let is_warm = async || (app.shared.pool.count() == 1).then_some(());
-    eventually("a clone is kept of its snapshot", is_warm).await;
+    let warm = SourceCare { warm: 1, ..care() };
+    add(&app, &source, warm).await;
+    is_kept_warm(&app).await;
     ask_to_remove(&app).await;
     nothing_is_left(&app, &source).await;
     assert_eq!(app.shared.pool.count(), 0);
@@ -169,11 +185,46 @@ async fn a_removal_that_nobody_waits_for_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_prepared_otherwise_or_copied_before_makes_room_for_what_is_wanted_now() {
+    let source = tokio::task::spawn_blocking(published).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let warm = SourceCare { warm: 1, ..care() };
+    add(&app, &source, warm.clone()).await;
+    let plain = is_kept_warm(&app).await;
+
+    let masked = SourceCare {
+        prepare: Some(Secret::new("UPDATE t SET text = ''")),
+        ..warm
+    };
+    add(&app, &source, masked).await;
+    let is_another = async |before: &str| {
+        let now = is_kept_warm(&app).await;
+        (now != *before).then_some(now)
+    };
+    let other = eventually("one of the masked rows alone", async || {
+        is_another(&plain).await
+    });
+    let other = other.await;
+
+    // Its base is copied again.
+    source
+        .execute("postgres", "ALTER TABLE t ADD COLUMN colour text")
+        .unwrap();
+    let newest = eventually("one of the new base alone", async || {
+        is_another(&other).await
+    });
+    newest.await;
+    ask_to_remove(&app).await;
+    nothing_is_left(&app, &source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_base_whose_source_has_lost_its_name_goes_at_the_next_start() {
     let source = tokio::task::spawn_blocking(published).await.unwrap();
     let root = TempDir::new().unwrap();
     let app = start_engine(root.path()).await;
-    let entry = add(&app, &source, None, 0).await;
+    let entry = add(&app, &source, care()).await;
     let lives = async || matches!(entry.phase(), Phase::Lives(_)).then_some(());
     eventually("its base follows", lives).await;
     let catalogue = &app.shared.machine.catalogue;
