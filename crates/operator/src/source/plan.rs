@@ -96,7 +96,8 @@ pub(super) fn is_due(source: &Source, pod: &str, kept: &Kept, now: Timestamp) ->
         || known.as_ref().is_some_and(|it| it.failure.is_some());
     let waits = known.as_deref().is_some_and(waits);
     if (failed || waits) && status.observed_generation == generation {
-        return is_past(&status, RETRY_AFTER, now);
+        let is_at_it = known.as_deref().is_some_and(is_being_brought);
+        return !is_at_it && is_past(&status, RETRY_AFTER, now);
     }
     known.is_none() || status.observed_generation != generation
 }
@@ -193,6 +194,14 @@ fn outdated(pod: &str, laid: &[Laid]) -> String {
 fn waits(view: &SourceView) -> bool {
     let base = view.base.as_ref();
     base.is_some_and(|it| it.activity == BaseActivity::Waiting)
+}
+
+/// Whether its engine is about to have a base of it, whatever failed before: told again, it would begin anew.
+fn is_being_brought(view: &SourceView) -> bool {
+    view.base.as_ref().is_some_and(|it| match it.activity {
+        BaseActivity::Looking | BaseActivity::Seeding => true,
+        BaseActivity::Following | BaseActivity::Waiting | BaseActivity::Dumping => false,
+    })
 }
 
 /// What stands of a source that was added again. A base that waits says better than the engine's refusal why it does, and
@@ -319,6 +328,24 @@ mod tests {
         let told = status(&source(1, None), &later, at(TOLD)).expect("news");
         assert_eq!(told.message.as_deref(), Some("no space"));
         assert!(!is_due(&source(1, Some(told)), &later, soon));
+    }
+
+    #[test]
+    fn a_base_that_is_being_copied_is_let_go_on_whatever_failed_before() {
+        let failed = kept("0/1", json!("the source does not answer"));
+        let told = status(&source(1, None), &failed, at(TOLD)).expect("news");
+        let (same, changed) = (source(1, Some(told.clone())), source(2, Some(told)));
+        let later = at("2026-01-02T12:01:00Z");
+        assert!(is_due(&same, &failed, later));
+        for activity in [BaseActivity::Looking, BaseActivity::Seeding] {
+            let mut again = failed.clone();
+            let Kept::In(Some(view)) = &mut again else {
+                panic!("it is known");
+            };
+            view.base.as_mut().expect("a base").activity = activity;
+            assert!(!is_due(&same, &again, later), "{activity:?}");
+            assert!(is_due(&changed, &again, later), "{activity:?}");
+        }
     }
 
     #[test]
