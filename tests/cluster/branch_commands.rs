@@ -1,5 +1,7 @@
 //! Branches of a cluster without any session: made of a URL that only the cluster knows, opened here, gone again.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use fixtures::{Signal, eventually, sql};
 
@@ -7,6 +9,9 @@ use crate::kubernetes::{Cluster, LIMIT};
 use crate::stage::Stage;
 
 const STOCK: &str = "SELECT stock_quantity FROM products WHERE product_id = '1'";
+
+/// How long one that is asked for while it is being deleted may take: a few looks of the operator, on a busy machine.
+const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_branch_in_a_cluster_is_made_and_opened_from_here() -> Result<()> {
@@ -61,6 +66,14 @@ fn a_branch_in_a_cluster_is_made_and_opened_from_here() -> Result<()> {
         sql::query_value(&url, STOCK).is_err(),
         "it still leads there"
     );
+
+    // Asked for again while it is being deleted, it is made anew.
+    let delete = ["delete", "branches.bough.dev", "--all", "--wait=false"];
+    shop.namespace().ask(&delete)?;
+    let again = ["db-branches", "-n", namespace, "create", "try-it"];
+    user.run(again, AGAIN_WITHIN)?.success()?;
+    let stock = branches(&["psql", "try-it", "--", "-Atc", STOCK])?.success()?;
+    ensure!(stock.trim() == "100", "{stock}");
 
     let shared = shop.product("1")?;
     ensure!(shared["stock_quantity"] == 100, "{shared}");

@@ -12,7 +12,7 @@
 mod container;
 mod error;
 #[cfg(test)]
-mod played_api;
+pub(crate) mod played_api;
 mod target;
 
 pub use container::{AGENT_FOLDER, AgentContainer, AgentWish, PROGRAM, Question, read_text};

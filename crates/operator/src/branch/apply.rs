@@ -33,7 +33,7 @@ pub(crate) async fn action(
     };
     match action {
         Action::Hold => {
-            let patch = finalizers(branch, true);
+            let patch = Patch::Merge(held(branch));
             let held = api.patch(&name, &params, &patch).await;
             held.map(drop).map_err(|source| failed("hold", source))
         }
@@ -67,7 +67,7 @@ pub(crate) async fn action(
             ask(&pods, &pod, &words).await.map(drop)
         }
         Action::Release => {
-            let patch = finalizers(branch, false);
+            let patch = Patch::Merge(released(branch));
             match api.patch(&name, &params, &patch).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
                 released => released
@@ -123,21 +123,72 @@ fn whole(status: &BranchStatus) -> serde_json::Value {
     whole
 }
 
-/// The finalizers with or without ours, where nobody changed the resource meanwhile.
-fn finalizers(branch: &Branch, with: bool) -> Patch<serde_json::Value> {
-    let mut names: Vec<&str> = branch.finalizers().iter().map(String::as_str).collect();
-    names.retain(|name| *name != FINALIZER);
-    if with {
-        names.push(FINALIZER);
-    }
+/// The finalizers with ours, where nobody changed the resource meanwhile.
+fn held(branch: &Branch) -> serde_json::Value {
+    let mut names = others(branch);
+    names.push(FINALIZER);
     let version = branch.resource_version();
     // The status of the same look comes after, so that only the first step may insist on the version.
-    Patch::Merge(json!({"metadata": {"finalizers": names, "resourceVersion": version}}))
+    json!({"metadata": {"finalizers": names, "resourceVersion": version}})
+}
+
+/// The finalizers without ours, of this very object, whatever else was written about it meanwhile: it is being deleted, so
+/// that the API server lets nobody add one, and refuses a list with one that somebody took away.
+fn released(branch: &Branch) -> serde_json::Value {
+    json!({"metadata": {"finalizers": others(branch), "uid": branch.uid()}})
+}
+
+fn others(branch: &Branch) -> Vec<&str> {
+    let names = branch.finalizers().iter().map(String::as_str);
+    names.filter(|name| *name != FINALIZER).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::agents::played_api::{play, refusal};
+
+    /// Has the look's branch released where the cluster has it with this uid, and has written it since; whether it went.
+    async fn release(uid: &str) -> (Result<(), StepError>, bool) {
+        let metadata = json!({
+            "name": "pg-0", "namespace": "shop", "uid": uid, "resourceVersion": "8",
+            "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["other.dev/own", FINALIZER],
+        });
+        let mut branch = json!({
+            "apiVersion": "bough.dev/v1alpha1", "kind": "Branch", "metadata": metadata,
+            "spec": {"id": "x", "source": "db:5432/d", "version": 16},
+        });
+        let there: Arc<Mutex<serde_json::Value>> = Arc::new(Mutex::new(branch.clone()));
+        let shared = Arc::clone(&there);
+        let client = play(move |_, _, patch| {
+            let mut there = shared.lock().expect("no panic");
+            for field in ["uid", "resourceVersion"] {
+                let wanted = &patch["metadata"][field];
+                if !wanted.is_null() && *wanted != there["metadata"][field] {
+                    return refusal(409, "the object has been modified");
+                }
+            }
+            there["metadata"]["finalizers"] = patch["metadata"]["finalizers"].clone();
+            (200, there.clone())
+        });
+        branch["metadata"]["uid"] = json!("ours");
+        branch["metadata"]["resourceVersion"] = json!("7");
+        let branch = serde_json::from_value(branch).expect("a branch");
+        let released = action(&client, &branch, Action::Release, Timestamp::UNIX_EPOCH).await;
+        let there = there.lock().expect("no panic");
+        let is_gone = there["metadata"]["finalizers"] == json!(["other.dev/own"]);
+        (released, is_gone)
+    }
+
+    #[tokio::test]
+    async fn a_deleted_branch_goes_though_it_was_written_since_and_no_other_of_its_name_does() {
+        let (released, is_gone) = release("ours").await;
+        assert!(released.is_ok() && is_gone, "{released:?}");
+        let (refused, is_gone) = release("another").await;
+        assert!(refused.is_err() && !is_gone, "{refused:?}");
+    }
 
     #[test]
     fn a_status_takes_back_what_it_does_not_say_any_more() {

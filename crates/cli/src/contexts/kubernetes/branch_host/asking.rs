@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   patch asked-at and TTL ──not there──> create ──> get, until status.host names a pod ──> that pod
+//!        │     └── it is being deleted ──> get, until it is gone ──> create
 //!        └── and asked-at of all of them every RENEW_EVERY, for as long as any is waited for
 //! ```
 //!
@@ -90,7 +91,7 @@ impl<'a> Asking<'a> {
     ) -> Result<BTreeMap<String, Vec<usize>>, ClusterError> {
         let mut believed_from = Vec::with_capacity(wishes.len());
         for wish in wishes {
-            let after = if self.ask(wish).await? {
+            let after = if self.ask(wish, heard).await? {
                 Duration::ZERO
             } else {
                 REFUSAL_STALE
@@ -112,14 +113,19 @@ impl<'a> Asking<'a> {
     }
 
     /// Makes the resource, or says on the one that is there that it is wanted, and for how long. Whether it was made.
-    async fn ask(&self, wish: &BranchWish) -> Result<bool, ClusterError> {
+    /// `heard` is what one said last that goes.
+    async fn ask(
+        &self,
+        wish: &BranchWish,
+        heard: &mut Option<String>,
+    ) -> Result<bool, ClusterError> {
         let name = BranchName::of(self.namespace, &wish.id);
         loop {
             let patched = patch(&self.api, &name, &wanted_for(wish.ttl, clock::now())).await;
             match patched {
                 // It goes, and is made anew then.
                 Ok(branch) if branch.metadata.deletion_timestamp.is_some() => {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    self.wait_until_gone(wish, &name, heard).await?;
                 }
                 Ok(_) => return Ok(false),
                 Err(failure) if failure.is_not_found() => {
@@ -133,6 +139,27 @@ impl<'a> Asking<'a> {
                     }
                 }
                 Err(source) => return Err(self.failure("patch", wish, source)),
+            }
+        }
+    }
+
+    /// Waits until one that is being deleted is gone, or another one has its name. Only looks: it has nothing to be asked for.
+    async fn wait_until_gone(
+        &self,
+        wish: &BranchWish,
+        name: &BranchName,
+        heard: &mut Option<String>,
+    ) -> Result<(), ClusterError> {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let found = self.api.get(name.as_str()).await;
+            match found.map_err(ApiFailure::from) {
+                Ok(branch) if branch.metadata.deletion_timestamp.is_some() => {
+                    *heard = branch.status.and_then(|status| status.message);
+                }
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.is_not_found() => return Ok(()),
+                Err(source) => return Err(self.failure("get", wish, source)),
             }
         }
     }

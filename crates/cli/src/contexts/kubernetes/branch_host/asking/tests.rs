@@ -120,6 +120,46 @@ async fn a_host_that_never_answers_is_told_with_what_it_waits_for() {
     assert_eq!(error.to_string(), told);
 }
 
+/// An operator lets a deleted resource go only where nobody writes it for so long.
+const LET_GO_AFTER: Duration = Duration::from_secs(2);
+
+#[tokio::test(start_paused = true)]
+async fn a_branch_that_is_being_deleted_is_waited_for_without_a_word_and_made_anew() {
+    let namespace = Namespace::new("shop").expect("a namespace");
+    let played = Arc::new(Mutex::new(Played::default()));
+    let (shared, written_at) = (Arc::clone(&played), Mutex::new(Instant::now()));
+    let client = play(move |method, path, body| {
+        let mut written_at = written_at.lock().expect("no panic");
+        let mut played = shared.lock().expect("no panic");
+        if !played.asked.is_empty() || method == "POST" {
+            return played.answer(method, path, body, Some("bough-host-16-0"));
+        }
+        if written_at.elapsed() >= LET_GO_AFTER {
+            return refusal(404, "not found");
+        }
+        if method == "PATCH" {
+            *written_at = Instant::now();
+        }
+        let metadata = json!({
+            "name": "x", "namespace": "shop", "deletionTimestamp": "2026-01-02T12:00:00Z",
+        });
+        let spec = json!({"id": "x", "source": "db:5432/inventory", "version": 16});
+        let kind = json!({
+            "apiVersion": "bough.dev/v1alpha1", "kind": "Branch", "metadata": metadata, "spec": spec,
+        });
+        (200, kind)
+    });
+    let asking = Asking {
+        api: Api::namespaced(client, "shop"),
+        namespace: &namespace,
+        requester: None,
+    };
+    let begun = Instant::now();
+    let pods = asking.hosts(&[wish("one", 300)]).await.expect("it is made");
+    assert_eq!(pods["bough-host-16-0"], [0]);
+    assert!(begun.elapsed() <= LET_GO_AFTER + 2 * LOOK_EVERY);
+}
+
 #[tokio::test]
 async fn another_ttl_is_asked_of_the_resource_whose_rules_may_refuse_it() {
     let sentence = "branches of this cluster live for at most 300 s (configmap bough-limits)";
