@@ -91,16 +91,18 @@ enum Doing {
 }
 
 enum Done {
-    Turned {
-        session: Box<Session>,
-        /// Agents that are to be placed.
-        asks: Vec<SessionAsk>,
-        failure: Option<StepError>,
-    },
-    Placed {
-        uid: String,
-        placed: Placed,
-    },
+    Turned { session: Box<Session>, taken: Taken },
+    Placed { uid: String, placed: Placed },
+}
+
+/// What came of a turn.
+#[derive(Default)]
+struct Taken {
+    /// Agents that are to be placed.
+    asks: Vec<SessionAsk>,
+    /// Whether the resource says what it was to say.
+    is_told: bool,
+    failure: Option<StepError>,
 }
 
 impl Work<'_> {
@@ -109,14 +111,10 @@ impl Work<'_> {
             let doing = Doing::Turn(uid_of(&turn.session));
             let (client, now) = (self.client.clone(), self.now);
             let task = self.tasks.spawn(async move {
-                let mut asks = Vec::new();
-                let failure = take(&client, &turn, now, &mut asks).await.err();
+                let mut taken = Taken::default();
+                taken.failure = take(&client, &turn, now, &mut taken).await.err();
                 let session = Box::new(turn.session);
-                Done::Turned {
-                    session,
-                    asks,
-                    failure,
-                }
+                Done::Turned { session, taken }
             });
             self.doing.insert(task.id(), doing);
         }
@@ -127,16 +125,12 @@ impl Work<'_> {
             Ok((task, done)) => {
                 self.doing.remove(&task);
                 match done {
-                    Done::Turned {
-                        session,
-                        asks,
-                        failure,
-                    } => {
-                        if let Some(error) = failure {
+                    Done::Turned { session, taken } => {
+                        if let Some(error) = taken.failure {
                             tell(self.observed, &error);
                         }
                         let uid = uid_of(&session);
-                        for ask in self.turns.turned(&uid, asks) {
+                        for ask in self.turns.turned(&uid, taken.asks, taken.is_told) {
                             self.place(&session, ask);
                         }
                     }
@@ -150,7 +144,7 @@ impl Work<'_> {
             Err(error) => {
                 tracing::error!(%error, "a session's task broke off");
                 match self.doing.remove(&error.id()) {
-                    Some(Doing::Turn(uid)) => drop(self.turns.turned(&uid, Vec::new())),
+                    Some(Doing::Turn(uid)) => drop(self.turns.turned(&uid, Vec::new(), false)),
                     Some(Doing::Placing(uid, key)) => self.turns.gave_up(&uid, &key),
                     None => {}
                 }
@@ -176,37 +170,41 @@ impl Work<'_> {
     }
 }
 
-/// One session's turn; `asks` are those that an agent is to be placed for.
+/// One session's turn. What is not known, of its pods or of what may be done for it, holds nothing else up: an answer is told
+/// and a session that is silent goes all the same.
 async fn take(
     client: &Client,
     turn: &Turn,
     now: fn() -> Timestamp,
-    asks: &mut Vec<SessionAsk>,
+    taken: &mut Taken,
 ) -> Result<(), StepError> {
     let session = &turn.session;
     let mut known = Known {
         placed: turn.placed.clone(),
         ..Known::default()
     };
+    let mut unknown = None;
     if turn.wants_agents {
-        known.may_place = Some(apply::may_place(client, session).await?);
+        match apply::may_place(client, session).await {
+            Ok(may_place) => known.may_place = Some(may_place),
+            Err(error) => unknown = Some(error),
+        }
     }
-    // Pods that are not seen hold nothing else up: a session that is silent goes all the same.
-    let mut unseen = None;
     if turn.sees_pods && known.may_place != Some(false) {
         match apply::pods(client, session).await {
             Ok(pods) => known.pods = Some(pods),
-            Err(error) => unseen = Some(error),
+            Err(error) => unknown = Some(error),
         }
     }
     for action in plan::plan(session, &known, now()) {
         match action {
             Action::Tell(wanted) => apply::tell(client, session, &wanted).await?,
-            Action::Place(ask) => asks.push(ask),
+            Action::Place(ask) => taken.asks.push(ask),
             Action::Forget => apply::forget(client, session).await?,
         }
     }
-    unseen.map_or(Ok(()), Err)
+    taken.is_told = true;
+    unknown.map_or(Ok(()), Err)
 }
 
 async fn list(client: &Client, place: Option<&str>) -> Result<Vec<Session>, StepError> {
@@ -228,4 +226,104 @@ async fn list(client: &Client, place: Option<&str>) -> Result<Vec<Session>, Step
 fn tell(observed: &Observed, error: &StepError) {
     observed.figures.failed(error.of());
     tracing::warn!("{}", error.told());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use resources::SessionAgent;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::agents::played_api::{play, refusal};
+
+    fn agent() -> SessionAgent {
+        serde_json::from_value(json!({
+            "pod": {"name": "p", "uid": "u"}, "container": "bough-agent-0", "beside": "app", "seesProcess": true,
+            "sealed": "00",
+        }))
+        .expect("an agent")
+    }
+
+    /// The turn of a session that asks for two agents and has one that it was not told of, which was heard at `heard`.
+    fn turn(heard: &str) -> Turn {
+        let session = json!({
+            "metadata": {
+                "name": "s", "namespace": "shop", "uid": "u", "annotations": {BEAT_ANNOTATION: "1"},
+            },
+            "spec": {
+                "target": {"kind": "Deployment", "name": "inventory"},
+                "asks": [{"key": "aa"}, {"key": "bb"}],
+            },
+            "status": {"phase": "Pending", "beat": "1", "heardAt": heard},
+        });
+        let session: Session = serde_json::from_value(session).expect("a session");
+        let asked = session.spec.asks[0].clone();
+        Turn {
+            session,
+            placed: vec![(asked, Ok(agent()))],
+            sees_pods: false,
+            wants_agents: true,
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:02:00Z".parse().expect("a time")
+    }
+
+    /// Takes a turn where nobody says what the operator may; what was asked of the cluster beside that.
+    async fn taken(turn: &Turn, is_writable: bool) -> (Taken, Vec<(String, Value)>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&asked);
+        let client = play(move |method, path, body| {
+            if path.ends_with("selfsubjectaccessreviews") {
+                return refusal(500, "the authorizer does not answer");
+            }
+            let mut asked = shared.lock().expect("no panic");
+            asked.push((method.to_owned(), body));
+            if !is_writable {
+                return refusal(500, "etcd does not answer");
+            }
+            let metadata = json!({"name": "s", "namespace": "shop"});
+            let spec = json!({"target": {"kind": "Deployment", "name": "inventory"}});
+            let kind = json!({"apiVersion": "bough.dev/v1alpha1", "kind": "Session"});
+            let mut session = json!({"metadata": metadata, "spec": spec});
+            let whole = session.as_object_mut().expect("an object");
+            whole.extend(kind.as_object().expect("an object").clone());
+            (200, session)
+        });
+        let mut taken = Taken::default();
+        taken.failure = take(&client, turn, now, &mut taken).await.err();
+        let asked = asked.lock().expect("no panic").clone();
+        (taken, asked)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_told_though_nobody_says_what_the_operator_may() {
+        let (taken, asked) = taken(&turn("2026-01-01T00:01:00Z"), true).await;
+        let [(method, body)] = asked.as_slice() else {
+            panic!("{asked:?}");
+        };
+        assert_eq!(method, "PATCH");
+        let status = &body["status"];
+        assert_eq!(status["answers"][0]["key"], "aa");
+        assert_eq!(status["phase"], "Ready", "and not declined");
+        assert!(taken.is_told && taken.failure.is_some());
+        assert_eq!(taken.asks, [], "that is a later turn's");
+    }
+
+    #[tokio::test]
+    async fn a_silent_session_goes_though_nobody_says_what_the_operator_may() {
+        let (_, asked) = taken(&turn("2026-01-01T00:00:00Z"), true).await;
+        let methods: Vec<&str> = asked.iter().map(|(method, _)| method.as_str()).collect();
+        assert_eq!(methods, ["DELETE"]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_cannot_be_written_is_told_to_nobody() {
+        let (taken, asked) = taken(&turn("2026-01-01T00:01:00Z"), false).await;
+        assert_eq!(asked.len(), 1);
+        assert!(!taken.is_told && taken.failure.is_some());
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   sessions listed ──pick──> turns, the longest waiting first ──turned──> agents to place ──placed──> told in the next turn
+//!                                        └── what it could not tell ──────────────────────────────────────────┘
 //! ```
 //!
 //! Owns the order and the bounds. A session's resource is written by its turns alone, one at a time; agents are placed beside
@@ -49,6 +50,8 @@ pub(super) struct Turns {
     placing: BTreeSet<(String, String)>,
     /// What is to be told.
     placed: BTreeMap<String, Vec<Placed>>,
+    /// What turns are telling.
+    telling: BTreeMap<String, Vec<Placed>>,
     turned_at: BTreeMap<String, Instant>,
     saw_pods_at: BTreeMap<String, Instant>,
 }
@@ -73,9 +76,21 @@ impl Turns {
         turns.map(|session| self.begin(session, at)).collect()
     }
 
-    /// A turn is over; which of the agents that it found to be placed are placed now. The others have a later turn.
-    pub(super) fn turned(&mut self, uid: &str, asks: Vec<SessionAsk>) -> Vec<SessionAsk> {
+    /// A turn is over; which of the agents that it found to be placed are placed now. The others have a later turn, and so has
+    /// what it did not tell.
+    pub(super) fn turned(
+        &mut self,
+        uid: &str,
+        asks: Vec<SessionAsk>,
+        is_told: bool,
+    ) -> Vec<SessionAsk> {
         self.turning.remove(uid);
+        let telling = self.telling.remove(uid).filter(|_| !is_told);
+        if let Some(mut untold) = telling {
+            let placed = self.placed.entry(uid.to_owned()).or_default();
+            untold.append(placed);
+            *placed = untold;
+        }
         let mut begun = Vec::new();
         for ask in asks {
             let id = (uid.to_owned(), ask.key.clone());
@@ -105,8 +120,12 @@ impl Turns {
             self.saw_pods_at.insert(uid.clone(), at);
         }
         self.turned_at.insert(uid.clone(), at);
+        let placed = self.placed.remove(&uid).unwrap_or_default();
+        if !placed.is_empty() {
+            self.telling.insert(uid.clone(), placed.clone());
+        }
         let turn = Turn {
-            placed: self.placed.remove(&uid).unwrap_or_default(),
+            placed,
             sees_pods,
             wants_agents: self.wants_agents(&session),
             session,
@@ -203,7 +222,7 @@ mod tests {
         let none = turns.pick(all.clone(), now(), Instant::now());
         assert_eq!(uids(&none), [""; 0], "all places are taken");
         for uid in &first {
-            turns.turned(uid, Vec::new());
+            turns.turned(uid, Vec::new(), true);
         }
         // The first ones have something to do again: their turn comes after that of who had none.
         tokio::time::advance(PODS_EVERY).await;
@@ -218,7 +237,7 @@ mod tests {
         let mut turns = Turns::default();
         let first = turns.pick(idle.clone(), now(), Instant::now());
         assert!(first[0].sees_pods && !first[0].wants_agents);
-        turns.turned("000", Vec::new());
+        turns.turned("000", Vec::new(), true);
         let none = turns.pick(idle.clone(), now(), Instant::now());
         assert_eq!(uids(&none), [""; 0]);
         tokio::time::advance(PODS_EVERY).await;
@@ -232,10 +251,10 @@ mod tests {
         let first = turns.pick(vec![told(session(0, &["aa"]))], now(), Instant::now());
         assert!(first[0].wants_agents);
         let slow = first[0].session.spec.asks.clone();
-        assert_eq!(turns.turned("000", slow.clone()), slow);
+        assert_eq!(turns.turned("000", slow.clone(), true), slow);
         let second = turns.pick(vec![both.clone()], now(), Instant::now());
         assert!(second[0].wants_agents, "the other ask has nobody yet");
-        let begun = turns.turned("000", both.spec.asks.clone());
+        let begun = turns.turned("000", both.spec.asks.clone(), true);
         assert_eq!(begun, both.spec.asks[1..], "and no ask has two");
         turns.placed("000", (begun[0].clone(), Err("no".to_owned())));
         let third = turns.pick(vec![both], now(), Instant::now());
@@ -246,6 +265,28 @@ mod tests {
         );
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_a_turn_could_not_tell_is_the_next_ones_and_its_ask_has_no_second_agent()
+    {
+        let all = vec![told(session(0, &["aa", "bb"]))];
+        let asks = all[0].spec.asks.clone();
+        let no = |which: usize| (asks[which].clone(), Err("no".to_owned()));
+        let mut turns = Turns::default();
+        turns.pick(all.clone(), now(), Instant::now());
+        assert_eq!(turns.turned("000", asks.clone(), true), asks);
+        turns.placed("000", no(0));
+        let second = turns.pick(all.clone(), now(), Instant::now());
+        assert_eq!(second[0].placed, [no(0)]);
+        // One comes while it cannot be told.
+        turns.placed("000", no(1));
+        assert_eq!(turns.turned("000", asks.clone(), false), []);
+        let third = turns.pick(all.clone(), now(), Instant::now());
+        assert_eq!(third[0].placed, [no(0), no(1)]);
+        turns.turned("000", Vec::new(), true);
+        tokio::time::advance(PODS_EVERY).await;
+        assert_eq!(turns.pick(all, now(), Instant::now())[0].placed, []);
+    }
+
     #[test]
     fn one_session_takes_not_all_places_and_all_have_an_end() {
         let ask = |key: usize| SessionAsk {
@@ -253,13 +294,13 @@ mod tests {
             pod: None,
         };
         let mut turns = Turns::default();
-        let begun = turns.turned("greedy", (0..32).map(ask).collect());
+        let begun = turns.turned("greedy", (0..32).map(ask).collect(), true);
         assert_eq!(begun.len(), PLACING_MAX_EACH);
         for uid in 0..100 {
-            turns.turned(&uid.to_string(), (0..4).map(ask).collect());
+            turns.turned(&uid.to_string(), (0..4).map(ask).collect(), true);
         }
         assert_eq!(turns.placing.len(), PLACING_MAX);
         turns.gave_up("greedy", "0");
-        assert_eq!(turns.turned("late", vec![ask(0)]), [ask(0)]);
+        assert_eq!(turns.turned("late", vec![ask(0)], true), [ask(0)]);
     }
 }
