@@ -249,7 +249,7 @@ async fn plan(
     };
     plan.branches = locate_branches(&plan)?;
     learn_versions(&mut plan).await?;
-    plan.hosts = request_hosts(&plan, settings).await?;
+    plan.hosts = request_hosts(&plan, settings, ui).await?;
     // The last, so that nothing that fails before leaves it behind.
     make_own_pod(&mut plan, settings).await?;
     Ok(plan)
@@ -333,6 +333,7 @@ async fn learn_versions(plan: &mut Plan) -> Result<(), CommandError> {
 async fn request_hosts(
     plan: &Plan,
     settings: &Settings,
+    ui: &Ui,
 ) -> Result<Vec<(BranchHost, Vec<usize>)>, CommandError> {
     let (Some(kubeconfig), false) = (&plan.context.kubeconfig, plan.branches.is_empty()) else {
         return Ok(Vec::new());
@@ -351,7 +352,8 @@ async fn request_hosts(
         })
     });
     let wishes: Vec<_> = wishes.collect();
-    let hosts = BranchHost::request(kubeconfig, &plan.namespace, &wishes, settings).await;
+    let tell = |line: &str| ui.note(line);
+    let hosts = BranchHost::request(kubeconfig, &plan.namespace, &wishes, settings, &tell).await;
     hosts.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
 }
 

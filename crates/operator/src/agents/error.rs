@@ -20,6 +20,17 @@ impl ApiFailure {
         matches!(&self.0, kube::Error::Api(status) if status.message.contains("ValidatingAdmissionPolicy"))
     }
 
+    /// Whether an admission policy refuses it that does not know yet what it is about, as on an API server that has just
+    /// started or was just given its definitions: it looks these up again every 30 s.
+    pub fn is_of_new_policy(&self) -> bool {
+        let not_yet = [
+            "failed to find resource referenced by paramKind",
+            "not yet synced to use for admission",
+        ];
+        let told = self.to_string();
+        self.is_denied_by_policy() && not_yet.iter().any(|it| told.contains(it))
+    }
+
     /// Whether there is no such object.
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)

@@ -154,7 +154,8 @@ async fn request_host(
         ttl: args.ttl.map(Ttl).unwrap_or_default(),
         target: None,
     };
-    let host = BranchHost::request_one(kubeconfig, namespace, wish, settings).await;
+    let tell = |line: &str| ui.note(line);
+    let host = BranchHost::request_one(kubeconfig, namespace, wish, settings, &tell).await;
     host.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
 }
 

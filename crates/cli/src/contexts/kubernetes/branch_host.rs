@@ -30,8 +30,8 @@ use super::error::ClusterError;
 use super::kubeconfig::Kubeconfig;
 use super::source_version;
 use crate::settings::Settings;
-use asking::Asking;
 pub(super) use asking::who_asks;
+use asking::{Asking, Tell};
 use tunnel::EngineTunnel;
 
 /// A branch as its resource asks for it.
@@ -94,6 +94,7 @@ pub(crate) async fn require_operator(
 
 impl BranchHost {
     /// Asks for branches, and waits until the host of each answers; gives each host once, with which of the wishes are its.
+    /// `tell` is told what is waited for beside the hosts.
     ///
     /// # Errors
     /// [`ClusterError`] when the user may not ask, or no operator gives a host in time.
@@ -102,9 +103,11 @@ impl BranchHost {
         namespace: &Namespace,
         wishes: &[BranchWish],
         settings: &Settings,
+        tell: Tell<'_>,
     ) -> Result<Vec<(Self, Vec<usize>)>, ClusterError> {
         let client = kubeconfig.client().await?;
-        let pods = Asking::new(&client, namespace).await?.hosts(wishes).await?;
+        let asking = Asking::new(&client, namespace, tell).await?;
+        let pods = asking.hosts(wishes).await?;
         let opened = pods.into_iter().map(|(pod, indexes)| {
             Ok((
                 Self::open(client.clone(), namespace, pod, settings)?,
@@ -123,8 +126,9 @@ impl BranchHost {
         namespace: &Namespace,
         wish: BranchWish,
         settings: &Settings,
+        tell: Tell<'_>,
     ) -> Result<Self, ClusterError> {
-        let hosts = Self::request(kubeconfig, namespace, &[wish], settings).await?;
+        let hosts = Self::request(kubeconfig, namespace, &[wish], settings, tell).await?;
         let (host, _) = hosts.into_iter().next().expect("a wish has a host");
         Ok(host)
     }

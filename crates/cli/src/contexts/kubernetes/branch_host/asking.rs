@@ -36,6 +36,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How often it is said meanwhile that branches are still wanted: what nobody has asked for in 120 s the operator forgets.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
 
+/// How long the API server's policies may take to know what they are about: it looks that up every 30 s.
+const POLICIES_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long nothing is said of that.
+const POLICIES_TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// How long a refusal may be an earlier one: the operator looks again every two seconds.
 const REFUSAL_STALE: Duration = Duration::from_secs(6);
 
@@ -45,7 +51,12 @@ pub(super) struct Asking<'a> {
     namespace: &'a Namespace,
     /// Who asks, as the API server knows him; none where it does not say.
     requester: Option<String>,
+    /// Says why it takes long.
+    tell: Tell<'a>,
 }
+
+/// Shows a line.
+pub(super) type Tell<'a> = &'a (dyn Fn(&str) + Sync);
 
 impl<'a> Asking<'a> {
     /// In the name of whoever `client` is.
@@ -55,11 +66,13 @@ impl<'a> Asking<'a> {
     pub(super) async fn new(
         client: &Client,
         namespace: &'a Namespace,
+        tell: Tell<'a>,
     ) -> Result<Self, ClusterError> {
         Ok(Self {
             api: Api::namespaced(client.clone(), namespace.as_str()),
             namespace,
             requester: who_asks(client).await?,
+            tell,
         })
     }
 
@@ -121,8 +134,9 @@ impl<'a> Asking<'a> {
     ) -> Result<bool, ClusterError> {
         let name = BranchName::of(self.namespace, &wish.id);
         loop {
-            let patched = patch(&self.api, &name, &wanted_for(wish.ttl, clock::now())).await;
-            match patched {
+            let wanted = wanted_for(wish.ttl, clock::now());
+            let patched = self.once_policies_know(|| patch(&self.api, &name, &wanted));
+            match patched.await {
                 // It goes, and is made anew then.
                 Ok(branch) if branch.metadata.deletion_timestamp.is_some() => {
                     self.wait_until_gone(wish, &name, heard).await?;
@@ -131,8 +145,8 @@ impl<'a> Asking<'a> {
                 Err(failure) if failure.is_not_found() => {
                     let requester = self.requester.clone();
                     let branch = resource(self.namespace, wish, requester, clock::now());
-                    let made = self.api.create(&PostParams::default(), &branch).await;
-                    match made.map_err(ApiFailure::from) {
+                    let made = self.once_policies_know(|| create(&self.api, &branch));
+                    match made.await {
                         Ok(_) => return Ok(true),
                         Err(failure) if failure.is_conflict() => {}
                         Err(source) => return Err(self.failure("create", wish, source)),
@@ -140,6 +154,33 @@ impl<'a> Asking<'a> {
                 }
                 Err(source) => return Err(self.failure("patch", wish, source)),
             }
+        }
+    }
+
+    /// Tries for as long as policies refuse it because they do not know yet what they are about.
+    async fn once_policies_know<F: Future<Output = Result<Branch, ApiFailure>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<Branch, ApiFailure> {
+        let begun = Instant::now();
+        let mut is_told = false;
+        loop {
+            let failure = match attempt().await {
+                Err(failure) if failure.is_of_new_policy() => failure,
+                done => return done,
+            };
+            let waited = begun.elapsed();
+            if waited >= POLICIES_WITHIN {
+                return Err(failure);
+            }
+            if !is_told && waited >= POLICIES_TOLD_AFTER {
+                is_told = true;
+                let within = POLICIES_WITHIN.as_secs();
+                (self.tell)(&format!(
+                    "the cluster's policies do not know yet what they are about, as when they are new: waiting for up to {within} s"
+                ));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -238,6 +279,11 @@ async fn patch(api: &Api<Branch>, name: &BranchName, what: &Value) -> Result<Bra
     let (params, merged) = (PatchParams::default(), Patch::Merge(what));
     let patched = api.patch(name.as_str(), &params, &merged).await;
     patched.map_err(ApiFailure::from)
+}
+
+async fn create(api: &Api<Branch>, branch: &Branch) -> Result<Branch, ApiFailure> {
+    let made = api.create(&PostParams::default(), branch).await;
+    made.map_err(ApiFailure::from)
 }
 
 /// What is said of a resource that is wanted: when, and the one field of its spec that may change.

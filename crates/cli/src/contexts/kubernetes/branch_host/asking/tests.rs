@@ -81,6 +81,7 @@ fn asking(
         api: Api::namespaced(client, namespace.as_str()),
         namespace,
         requester: Some("alice".to_owned()),
+        tell: &|_| {},
     };
     (asking, played)
 }
@@ -153,11 +154,55 @@ async fn a_branch_that_is_being_deleted_is_waited_for_without_a_word_and_made_an
         api: Api::namespaced(client, "shop"),
         namespace: &namespace,
         requester: None,
+        tell: &|_| {},
     };
     let begun = Instant::now();
     let pods = asking.hosts(&[wish("one", 300)]).await.expect("it is made");
     assert_eq!(pods["bough-host-16-0"], [0]);
     assert!(begun.elapsed() <= LET_GO_AFTER + 2 * LOOK_EVERY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_that_do_not_know_their_definitions_yet_are_waited_for_and_no_others() {
+    let namespace = Namespace::new("shop").expect("a namespace");
+    let denied = |why: &str| {
+        let policy = "ValidatingAdmissionPolicy 'bough-limits' with binding 'bough-limits' denied";
+        refusal(422, &format!("{policy} request: {why}"))
+    };
+    let new = "failed to configure policy: failed to find resource referenced by paramKind: \
+               'bough.dev/v1alpha1, Kind=Source'";
+    for (why, known_after, told) in [
+        (new, Some(Duration::from_secs(31)), 1),
+        (new, Some(Duration::from_millis(500)), 0),
+        (new, None, 1),
+        ("branches live for at most 300 s", None, 0),
+    ] {
+        let (played, begun) = (Mutex::new(Played::default()), Instant::now());
+        let client = play(move |method, path, body| {
+            if method == "POST" && known_after.is_none_or(|it| begun.elapsed() < it) {
+                return denied(why);
+            }
+            let mut played = played.lock().expect("no panic");
+            played.answer(method, path, body, Some("bough-host-16-0"))
+        });
+        let lines = Mutex::new(Vec::new());
+        let tell = |line: &str| lines.lock().expect("no panic").push(line.to_owned());
+        let asking = Asking {
+            api: Api::namespaced(client, "shop"),
+            namespace: &namespace,
+            requester: None,
+            tell: &tell,
+        };
+        let pods = asking.hosts(&[wish("one", 300)]).await;
+        assert_eq!(pods.is_ok(), known_after.is_some(), "{why}: {pods:?}");
+        let most = if why == new {
+            POLICIES_WITHIN + LOOK_EVERY
+        } else {
+            Duration::ZERO
+        };
+        assert!(begun.elapsed() <= most, "{why}");
+        assert_eq!(lines.lock().expect("no panic").len(), told, "{why}");
+    }
 }
 
 #[tokio::test]
@@ -178,6 +223,7 @@ async fn another_ttl_is_asked_of_the_resource_whose_rules_may_refuse_it() {
         api: Api::namespaced(client, "shop"),
         namespace: &namespace,
         requester: None,
+        tell: &|_| {},
     };
     let pods = asking.hosts(&[wish("one", 200)]).await.expect("it is made");
     assert_eq!(pods["bough-host-16-0"], [0]);
