@@ -11,7 +11,9 @@ mod wall_word;
 use clap::{Args, Subcommand};
 use model::ExitCode;
 
+use crate::contexts::ContextChoice;
 use crate::error::CommandError;
+use crate::session_file;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -66,4 +68,10 @@ pub(crate) async fn run(
         Verb::CopyProgram(args) => copy_program::run(args)?,
     }
     Ok(ExitCode::Success)
+}
+
+/// The context of a verb of people, chosen as for a session: by the flag, else as the environment and its file say.
+fn choose_context(flag: Option<&str>, settings: &Settings) -> Result<ContextChoice, CommandError> {
+    let config = session_file::read_place(None, settings)?;
+    session_file::choose_context(flag, &config, settings)
 }

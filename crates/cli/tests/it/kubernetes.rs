@@ -167,11 +167,19 @@ const COMMANDS: [&str; 5] = [
     "port-forward -t pod/a -L 5433:db:5432",
 ];
 
+/// The same of an administrator's, which take no file.
+const OPERATOR_COMMANDS: [&str; 4] = [
+    "operator status",
+    "operator clear",
+    "operator install --dry-run",
+    "operator uninstall --dry-run",
+];
+
 #[test]
 fn every_command_works_in_the_cluster_that_the_variables_name() {
     let mut env = with_kubeconfig();
     env.set("MIRRORD_KUBE_CONTEXT", "staging");
-    for command in COMMANDS {
+    for command in COMMANDS.into_iter().chain(OPERATOR_COMMANDS) {
         let command = with_program(command, "");
         let outcome = run(&env, &command);
         assert_eq!(outcome.status.code(), Some(3), "{command}");
@@ -182,7 +190,7 @@ fn every_command_works_in_the_cluster_that_the_variables_name() {
     let other = env.home().join("other");
     std::fs::write(&other, KUBECONFIG.replace("current-context: shop", "")).unwrap();
     env.set("MIRRORD_KUBECONFIG", "~/other");
-    for command in COMMANDS {
+    for command in COMMANDS.into_iter().chain(OPERATOR_COMMANDS) {
         let outcome = run(&env, &with_program(command, ""));
         let told = format!("in {}\n", other.display());
         assert!(outcome.stderr.contains(&told), "{}", outcome.stderr);

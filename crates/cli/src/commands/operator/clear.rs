@@ -4,6 +4,7 @@ use clap::Args;
 use model::ExitCode;
 use operator::Cleared;
 
+use super::choose_context;
 use crate::contexts;
 use crate::error::CommandError;
 use crate::settings::Settings;
@@ -24,7 +25,7 @@ pub(super) struct ClearArgs {
     #[arg(long = "namespace", value_name = "NS")]
     namespaces: Vec<String>,
 
-    /// The kubeconfig's context [default: its current one; without a kubeconfig the cluster that this runs in]
+    /// The kubeconfig's context [default: MIRRORD_KUBE_CONTEXT, else its current one; without a kubeconfig the cluster that this runs in]
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
 }
@@ -35,7 +36,7 @@ pub(super) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let context = contexts::choose_context(args.context.as_deref(), None, &settings.kubeconfig)?;
+    let context = choose_context(args.context.as_deref(), settings)?;
     let client = contexts::client_of(&context).await?;
     tell(ui, end(&client, &args.namespaces).await?);
     Ok(())

@@ -8,6 +8,7 @@ use model::ExitCode;
 use operator::{Change, InstallError};
 use serde_json::Value;
 
+use super::choose_context;
 use super::manifests::{self, ROLE, WishArgs};
 use crate::contexts::{self, ClusterError};
 use crate::error::CommandError;
@@ -54,7 +55,7 @@ struct What {
     #[arg(long)]
     dry_run: bool,
 
-    /// The kubeconfig's context [default: its current one]
+    /// The kubeconfig's context [default: MIRRORD_KUBE_CONTEXT, else its current one]
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
 
@@ -84,8 +85,7 @@ impl What {
     }
 
     async fn client(&self, settings: &Settings, ui: &Ui) -> Result<Client, CommandError> {
-        let named = self.context.as_deref();
-        let context = contexts::choose_context(named, None, &settings.kubeconfig)?;
+        let context = choose_context(self.context.as_deref(), settings)?;
         ui.note(&format!("context {context}"));
         Ok(contexts::client_of(&context).await?)
     }

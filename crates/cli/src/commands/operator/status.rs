@@ -4,6 +4,7 @@ use clap::Args;
 use model::{ExitCode, Namespace};
 use operator::{HostStanding, SessionStanding, Standing, StandingError};
 
+use super::choose_context;
 use crate::contexts;
 use crate::engine_words;
 use crate::error::CommandError;
@@ -23,7 +24,7 @@ pub(super) struct StatusArgs {
     #[arg(short, long, value_name = "NS")]
     namespace: Option<Namespace>,
 
-    /// The kubeconfig's context [default: its current one]
+    /// The kubeconfig's context [default: MIRRORD_KUBE_CONTEXT, else its current one]
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
 
@@ -38,7 +39,7 @@ pub(super) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let context = contexts::choose_context(args.context.as_deref(), None, &settings.kubeconfig)?;
+    let context = choose_context(args.context.as_deref(), settings)?;
     let client = contexts::client_of(&context).await?;
     let namespace = args.namespace.as_ref().map(Namespace::as_str);
     let standing = operator::standing(&client, namespace)
