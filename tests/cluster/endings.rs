@@ -118,7 +118,11 @@ fn a_host_that_never_starts_holds_no_deletion_up_and_says_why_it_does_not() -> R
 
 /// What ending everything of a namespace takes.
 const CLEARING: [Right<'_>; 2] = [
-    ("bough.dev", &["branches", "sources"], &["list", "delete"]),
+    (
+        "bough.dev",
+        &["sessions", "branches", "sources"],
+        &["list", "delete"],
+    ),
     ("apps", &["statefulsets"], &["list", "delete"]),
 ];
 
@@ -135,12 +139,22 @@ fn a_namespace_that_may_not_be_read_costs_the_others_nothing() -> Result<()> {
     let home = |status: &Value| status["home"] == SET && !status["host"].is_null();
     wait_until(&shop, "story", "the branch's home", home)?;
 
+    // As a command leaves it that was killed.
+    shop.create(&json!({
+        "apiVersion": "bough.dev/v1alpha1", "kind": "Session", "metadata": {"name": "killed"},
+        "spec": {
+            "target": {"kind": "Deployment", "name": "inventory"}, "requester": cluster.who()?,
+        },
+    }))?;
+
     let somebody = User::new(&cluster, &shop, "somebody", &CLEARING)?;
     let told = clear(&somebody.env, &[&bank, &shop])?;
-    ensure!(told.contains("ended: 1 branches, 1 branch hosts"), "{told}");
+    let all = "ended: 1 branches, 1 branch hosts, 1 sessions";
+    ensure!(told.contains(all), "{told}");
     let words = format!("namespace {} may not be read", bank.name());
     ensure!(told.contains(&words), "{told}");
-    let left = shop.ask(&["get", "branches.bough.dev,statefulsets", "-o", "name"])?;
+    let kinds = "sessions.bough.dev,branches.bough.dev,statefulsets";
+    let left = shop.ask(&["get", kinds, "-o", "name"])?;
     ensure!(left.is_empty(), "{left}");
     let words = ["operator", "clear", "--namespace", bank.name()];
     let told = somebody.env.run(words, LIMIT)?.exit_code(3)?.stderr;

@@ -1,10 +1,12 @@
-//! The end of all sources, branches and their hosts, before their operator goes: without it nobody ends what holds a
-//! branch's resource.
+//! The end of all sessions, sources, branches and their hosts, before their operator goes: without it nobody ends what holds a
+//! branch's resource, and nobody forgets a session whose command was killed.
 //!
 //! ```text
-//!   sources, branches deleted ──an operator ends each in its engine──> resources gone ──> hosts deleted, with their volumes
-//!            └── after ANSWER_WITHIN ──> hosts deleted ──an operator lets go what was there──┘
+//!   sessions deleted ──> sources, branches deleted ──an operator ends each in its engine──> gone ──> hosts deleted, with volumes
+//!                                      └── after ANSWER_WITHIN ──> hosts deleted ──an operator lets go what was there──┘
 //! ```
+//!
+//! A command whose session's resource is deleted ends with it, and the agents end once nobody speaks to them.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::{DeleteParams, ListParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
-use resources::{Branch, Source};
+use resources::{Branch, Session, Source};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -35,6 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What was ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cleared {
+    /// Sessions.
+    pub sessions: usize,
     /// Branches.
     pub branches: usize,
     /// Branch hosts.
@@ -74,7 +78,7 @@ impl ClearError {
     }
 }
 
-/// Ends all branches and hosts of `namespaces`, of the whole cluster without any.
+/// Ends all sessions, branches and hosts of `namespaces`, of the whole cluster without any.
 ///
 /// # Errors
 /// [`ClearError`] where something is left, and may be tried again.
@@ -96,6 +100,12 @@ pub async fn clear(client: &Client, namespaces: &[String]) -> Result<Cleared, Cl
         return Err(error);
     }
     for place in &places {
+        // First, so that a command is told that its session was ended, and not that its branch is lost.
+        for session in list::<Session>(client, *place, "sessions").await? {
+            cleared.sessions += 1;
+            let api = Api::namespaced(client.clone(), &namespace(&session));
+            delete(&api, &session).await?;
+        }
         // Before its host goes, which it would have made again.
         for source in list::<Source>(client, *place, "sources").await? {
             let api = Api::namespaced(client.clone(), &namespace(&source));
@@ -216,5 +226,55 @@ async fn wait_until_none(
             return Ok(left);
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::agents::played_api::play;
+
+    #[tokio::test]
+    async fn sessions_go_as_well_and_before_what_they_work_with() {
+        let deleted = Arc::new(Mutex::new(Vec::<String>::new()));
+        let shared = Arc::clone(&deleted);
+        let client = play(move |method, path, _| {
+            let mut deleted = shared.lock().expect("no panic");
+            let workload = json!({"kind": "Deployment", "name": "inventory"});
+            let (kind, spec) = if path.contains("/sessions") {
+                ("sessions", json!({ "target": workload }))
+            } else if path.contains("/branches") {
+                let spec = json!({"id": "x", "source": "db:5432/d", "version": 16});
+                ("branches", spec)
+            } else {
+                ("others", json!({}))
+            };
+            if method == "DELETE" {
+                deleted.push(kind.to_owned());
+            }
+            let is_there = kind != "others" && !deleted.iter().any(|it| it == kind);
+            let metadata = json!({"name": "x", "namespace": "shop"});
+            let object = json!({"metadata": metadata, "spec": spec});
+            let items = if is_there { vec![object] } else { Vec::new() };
+            let answer = if method == "DELETE" {
+                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+            } else {
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
+            };
+            (200, answer)
+        });
+        let cleared = clear(&client, &[]).await.expect("all of it ends");
+        let wanted = Cleared {
+            sessions: 1,
+            branches: 1,
+            ..Cleared::default()
+        };
+        assert_eq!(cleared, wanted);
+        let deleted = deleted.lock().expect("no panic").clone();
+        assert_eq!(deleted, ["sessions", "branches"]);
     }
 }

@@ -1,4 +1,4 @@
-//! `bough operator clear`: all branches and their hosts end, which is what goes before an operator does.
+//! `bough operator clear`: all sessions, branches and their hosts end, which is what goes before an operator does.
 
 use clap::Args;
 use model::ExitCode;
@@ -17,7 +17,7 @@ Examples:
 
 An operator has to run: it ends each branch in its engine. Sources go as well; the operator stays.";
 
-/// End all branches, and the pods and volumes that they live on
+/// End all sessions that an operator was told of and all branches, with the pods and volumes that these live on
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ClearArgs {
@@ -45,11 +45,14 @@ pub(super) async fn run(
 /// Says how many ended.
 pub(super) fn tell(ui: &Ui, cleared: Cleared) {
     let Cleared {
+        sessions,
         branches,
         hosts,
         left_out,
     } = cleared;
-    ui.note(&format!("ended: {branches} branches, {hosts} branch hosts"));
+    ui.note(&format!(
+        "ended: {branches} branches, {hosts} branch hosts, {sessions} sessions"
+    ));
     for namespace in left_out {
         ui.note(&format!(
             "namespace {namespace} may not be read, as one that is gone: what may be there is left"

@@ -26,7 +26,7 @@ Examples:
   bough operator uninstall --dry-run
   bough operator uninstall
 
-Branches end first, with the hosts and volumes that they live on. Roles in single namespaces are found by themselves;
+Sessions and branches end first, with the hosts and volumes that these live on. Roles in single namespaces are found by themselves;
 `--namespace shop` looks nowhere else.";
 
 /// Install the operator in a cluster, or bring an installed one up to date
@@ -37,7 +37,7 @@ pub(super) struct InstallArgs {
     what: What,
 }
 
-/// Take the operator out of a cluster, and all branches before it
+/// Take the operator out of a cluster, and all sessions and branches before it
 #[derive(Debug, Args)]
 #[command(after_help = UNINSTALL_EXAMPLES)]
 pub(super) struct UninstallArgs {
@@ -118,7 +118,7 @@ pub(super) async fn install(
     Ok(())
 }
 
-/// Ends all branches, then takes everything away, the operator first.
+/// Ends all sessions and branches, then takes everything away, the operator first.
 pub(super) async fn uninstall(
     args: &UninstallArgs,
     settings: &Settings,
@@ -132,7 +132,7 @@ pub(super) async fn uninstall(
         objects.splice(..0, manifests::roles(&what.wish, &namespaces, settings));
     }
     if what.dry_run {
-        ui.note("all branches and their hosts would end");
+        ui.note("all sessions, branches and their hosts would end");
     } else {
         let cleared = super::clear::end(&client, what.wish.namespaces()).await?;
         super::clear::tell(ui, cleared);
