@@ -323,9 +323,11 @@ fn killed_at_moments_of_no_meaning() -> Result<()> {
             .to_owned();
         move_source(&story)?;
         let data = story.data();
-        let created = engine_api::ensure_branch(&data, "created", &story.source_url())?;
+        let created = engine_api::ensure_branch(&data, "created", &story.source_url())
+            .with_context(|| format!("ask for a branch before strike {strike}"))?;
         let path = format!("/v1/branches/{reset}/reset");
-        let (status, _) = engine_api::request(&data, "POST", &path, &json!({}))?;
+        let (status, _) = engine_api::request(&data, "POST", &path, &json!({}))
+            .with_context(|| format!("ask for a reset before strike {strike}"))?;
         ensure!(status == 202, "{status}");
         let delete = format!("/v1/branches/{deleted}");
         let after = moments.next();

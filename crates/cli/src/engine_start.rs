@@ -24,8 +24,9 @@ use log_tail::read_tail;
 
 pub(crate) use log_tail::LogTail;
 
-/// How long a started engine has until it answers: it may have to recover hundreds of branches.
-const START_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a started engine has until it answers: it may have to wait for the end of the one before it, and to recover
+/// hundreds of branches. One that fails ends, which is told at once.
+const START_WAIT_MAX: Duration = Duration::from_secs(90);
 
 /// How often a starting engine's socket is tried.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(5);

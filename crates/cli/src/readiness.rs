@@ -31,6 +31,9 @@ use lasting_watch::{LastingWatch, WatchEvent};
 /// session waits as its file says (`config::branch`, `creation_timeout_secs`).
 pub(crate) const WAIT_DEFAULT: &str = "600";
 
+/// How long a command that connects to a branch waits for one that is being made or started.
+pub(crate) const CONNECT_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Why a branch is not ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WaitError {

@@ -47,8 +47,10 @@ const WIND_DOWN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(2
 /// How long the whole end may take: more than its parts may.
 const END_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(70);
 
-/// How long a lock that nobody seems to hold is waited for, and how often it is tried meanwhile.
-const LOCK_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a lock is waited for that nobody who answers holds, which an engine does until its end is over; and how often
+/// it is tried meanwhile.
+const LOCK_TIME_MAX: std::time::Duration =
+    std::time::Duration::from_secs(END_TIME_MAX.as_secs() + 5);
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why an engine could not start or go on.
@@ -130,7 +132,7 @@ pub struct App {
     started_at: Timestamp,
     passed_over: Vec<PassedOverKind>,
     egress_open: Option<String>,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl App {
@@ -199,7 +201,7 @@ impl App {
             started_at: clock.now(),
             passed_over,
             egress_open,
-            _lock: lock,
+            lock: Arc::new(lock),
         })
     }
 
@@ -274,6 +276,8 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         end_in_time();
         stopping.ending.cancel();
     };
+    // Until the process has ended, whatever of it still uses the catalogue.
+    std::mem::forget(Arc::clone(&app.lock));
     let (ending, pool) = (app.ending.clone(), app.shared.pool.clone());
     let shared = Arc::clone(&app.shared);
     tokio::spawn(ended);
@@ -361,8 +365,8 @@ async fn listen(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The lock once it is free, or at once that another engine holds it where one answers: a server that a killed engine
-/// was starting has the lock as well, until it is executed.
+/// The lock once it is free, or at once that another engine holds it where one answers. An engine that is ending has it and
+/// answers no more; a server that a killed engine was starting has it as well, until it is executed.
 async fn take_lock(layout: &Layout) -> Result<File, EngineError> {
     let waited = tokio::time::timeout(LOCK_TIME_MAX, async {
         loop {

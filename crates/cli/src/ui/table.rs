@@ -1,12 +1,20 @@
 //! Tables, and lists of named fields, for reports. Pure: text in, text out.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table as Grid};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table as Grid, Width};
 
 use super::Page;
 
-/// Rows under a header, columns apart by two spaces.
-pub(crate) struct Table(Grid);
+/// Spaces between two columns.
+const GAP: u16 = 2;
+
+/// Rows under a header, columns apart by two spaces. What is too wide for the terminal is broken between words, and goes
+/// beyond it where that does not do: half a name is none.
+pub(crate) struct Table {
+    grid: Grid,
+    /// The longest word of each column.
+    longest: Vec<usize>,
+}
 
 impl Table {
     /// A table of these columns.
@@ -20,7 +28,8 @@ impl Table {
             None => grid.set_content_arrangement(ContentArrangement::Disabled),
         };
         grid.set_header(header.iter().copied());
-        Self(grid)
+        let longest = header.iter().map(|cell| longest_word(cell)).collect();
+        Self { grid, longest }
     }
 
     /// Adds a row; an empty cell shows as `-`.
@@ -32,21 +41,32 @@ impl Table {
                 cell
             }
         };
-        self.0.add_row(cells.map(shown));
+        for (longest, cell) in self.longest.iter_mut().zip(&cells) {
+            *longest = longest_word(cell).max(*longest);
+        }
+        self.grid.add_row(cells.map(shown));
     }
 
     /// The table's lines.
     pub(crate) fn text(mut self) -> String {
-        for column in self.0.column_iter_mut() {
-            column.set_padding((0, 2));
+        for (column, longest) in self.grid.column_iter_mut().zip(self.longest) {
+            column.set_padding((0, GAP));
+            let word = u16::try_from(longest).unwrap_or(u16::MAX);
+            let least = Width::Fixed(word.saturating_add(GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(least));
         }
         let mut text = String::new();
-        for line in self.0.lines() {
+        for line in self.grid.lines() {
             text.push_str(line.trim_end());
             text.push('\n');
         }
         text
     }
+}
+
+fn longest_word(text: &str) -> usize {
+    let lengths = text.split_whitespace().map(|word| word.chars().count());
+    lengths.max().unwrap_or_default()
 }
 
 /// Named values below each other, for one object.

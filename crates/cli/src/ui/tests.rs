@@ -65,6 +65,22 @@ impl Report for Names {
 }
 
 #[test]
+fn a_narrow_terminal_breaks_a_table_between_words_and_never_a_name() {
+    let page = Page {
+        width: Some(20),
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let mut table = Table::new(page, &["NAME", "WHY"]);
+    table.row([
+        "pg-6bd7eedeea4ba409".to_owned(),
+        "it was asked for".to_owned(),
+    ]);
+    let text = table.text();
+    assert!(text.contains("pg-6bd7eedeea4ba409"), "{text}");
+    assert!(text.lines().count() > 2, "{text}");
+}
+
+#[test]
 fn results_go_to_standard_output_in_the_asked_form() {
     let (ui, out, err) = ui(PLAIN);
     ui.report(&Names(vec!["a", "long name"]), Format::Text)

@@ -204,7 +204,7 @@ fn create_gives_a_shell_its_url() {
     insta::assert_snapshot!(harness.show(&outcome), @r#"
     exit 0
     --- stdout
-    DATABASE_URL='postgres://app:it'\''s@127.0.0.1:40001/inventory'
+    export DATABASE_URL='postgres://app:it'\''s@127.0.0.1:40001/inventory'
     --- stderr
     "#);
     let again = json(&harness.run("db-branches create try-it --source inventory -o json"));

@@ -42,6 +42,9 @@ const LATE_LOOK: SignedDuration = SignedDuration::from_secs(2);
 /// A server that was ready this long is forgiven its earlier ends.
 const RESTART_FORGIVEN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
+/// What to do about a branch in a phase that does not allow what is asked.
+const WAIT: &str = "wait until `bough db-branches status` says ready";
+
 /// How long a server may take to stop when the engine ends, one that is just starting included: it is ended in the midst of
 /// that where it takes longer.
 const SERVER_STOP_TIME_MAX: Duration = Duration::from_secs(75);
@@ -325,11 +328,9 @@ impl Driver {
 
     /// Steps the state, journals it, and only then lets it be seen.
     async fn step(&mut self, event: Event) -> Result<(), Problem> {
-        let next = self
-            .record
-            .state
-            .step(event)
-            .map_err(|denied| Problem::new(ProblemKind::Conflict, denied.to_string()))?;
+        let next = self.record.state.step(event).map_err(|denied| {
+            Problem::new(ProblemKind::Conflict, denied.to_string()).with_hint(WAIT)
+        })?;
         let now = self.shared.machine.clock.now();
         let mut record = BranchRecord {
             state: next,
@@ -557,7 +558,10 @@ impl Driver {
         holder: Option<Holder>,
     ) -> (bool, Result<EnsuredBranch, Problem>) {
         let (asked, existing) = (spec.view(), self.record.spec.view());
-        if asked != existing {
+        // Nothing is left of one that failed, and nobody is in it: whoever mended what was asked for has it.
+        let is_over = matches!(self.record.state, State::Failing(_) | State::Failed(_))
+            && self.record.hold.sessions().is_empty();
+        if asked != existing && !is_over {
             let detail = format!(
                 "the id {:?} is taken in namespace {} by a branch of a different spec",
                 self.record.id.as_str(),
@@ -596,7 +600,7 @@ impl Driver {
         let is_let_in = self.record.application_access == ApplicationAccess::Told;
         if matches!(self.record.state, State::Ready { .. }) && !is_let_in {
             if let Err(failure) = work::accept_application(&self.record, &self.shared).await {
-                return (false, Err(problem_of_failure(failure)));
+                return (false, Err(failure.problem(ProblemKind::Internal)));
             }
             // The journal learns of it with the next entry.
             self.record.application_access = ApplicationAccess::Told;
@@ -678,13 +682,16 @@ impl Driver {
                 ..connection
             });
         }
-        let detail = format!(
-            "the branch {} is {}",
-            self.record.id,
-            self.record.state.word()
-        );
-        Err(Problem::new(ProblemKind::Conflict, detail)
-            .with_hint("wait until `bough db-branches status` says ready"))
+        let id = &self.record.id;
+        if let State::Failing(failure) | State::Failed(failure) = &self.record.state {
+            let failed = Failure {
+                message: format!("the branch {id} has failed: {}", failure.message),
+                ..failure.clone()
+            };
+            return Err(failed.problem(ProblemKind::Conflict));
+        }
+        let detail = format!("the branch {id} is {}", self.record.state.word());
+        Err(Problem::new(ProblemKind::Conflict, detail).with_hint(WAIT))
     }
 
     /// Stops the server cleanly, whoever started it; its data stays for the next engine.
@@ -751,12 +758,6 @@ async fn end_of(working: &mut Option<Working>) -> Outcome {
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
-}
-
-fn problem_of_failure(failure: Failure) -> Problem {
-    let mut problem = Problem::new(ProblemKind::Internal, failure.message);
-    problem.hint = failure.hint;
-    problem
 }
 
 /// Ends at the next news of the base's copy; never, once there can be none.

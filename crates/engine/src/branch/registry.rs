@@ -237,6 +237,11 @@ impl Registry {
 
     fn check_ttl(&self, ttl: Ttl) -> Result<(), Problem> {
         let max = self.shared.machine.limits.ttl_max_seconds;
+        if ttl.0 == 0 {
+            let detail = "a TTL of 0 would delete the branch at once";
+            let problem = Problem::new(ProblemKind::BadRequest, detail);
+            return Err(problem.with_hint("ask for a second at least, or destroy the branch"));
+        }
         if ttl <= max {
             return Ok(());
         }

@@ -24,6 +24,9 @@
 //! the event back; `hold` says when a branch has expired. Every state's work may be done twice, so a crash between
 //! the doing and the journal costs time and nothing else.
 
+use std::fmt;
+
+use model::engine_api::{Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 
 use crate::base::SnapshotName;
@@ -158,14 +161,33 @@ pub enum Work {
     Finish,
 }
 
+impl Failure {
+    /// What whoever asked is told.
+    pub(super) fn problem(self, kind: ProblemKind) -> Problem {
+        Problem {
+            hint: self.hint,
+            ..Problem::new(kind, self.message)
+        }
+    }
+}
+
 /// An event that means nothing in a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a branch that is {state} does not take {event:?}")]
 pub struct Denied {
     /// The state's word.
     pub state: &'static str,
     /// The event.
     pub event: Event,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a branch that is {} ", self.state)?;
+        match &self.event {
+            Event::ResetAsked => write!(f, "cannot be reset"),
+            event => write!(f, "does not take {event:?}"),
+        }
+    }
 }
 
 impl State {

@@ -12,6 +12,7 @@ use crate::branch_words;
 use crate::commands::engines::Whose;
 use crate::commands::select::Scope;
 use crate::contexts::{self, BranchHost, BranchWish, Kubeconfig};
+use crate::engine_client::EngineClient;
 use crate::error::CommandError;
 use crate::readiness;
 use crate::settings::Settings;
@@ -46,8 +47,9 @@ pub(super) struct CreateArgs {
     #[arg(long, value_name = "MAJOR")]
     version: Option<PgMajor>,
 
-    /// Seconds that the branch lives after it was made or its last session left [default: 300]
-    #[arg(long, value_name = "SECS")]
+    /// Seconds that the branch lives after it was made or its last session left [default: 300, or those of the branch that
+    /// is found]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
 
     /// Accept data of up to this age, without asking whether the source has moved since [default: all that was
@@ -97,7 +99,7 @@ enum CreateFormat {
     /// Sentences for people
     #[default]
     Text,
-    /// DATABASE_URL=... for a shell
+    /// export DATABASE_URL=... for a shell
     Env,
     /// One JSON document for programs
     Json,
@@ -242,6 +244,11 @@ pub(super) async fn run(
     };
     // In a cluster the engine is the host's, behind a socket of this command's own.
     let settings = host.as_ref().map_or(settings, |host| &host.settings);
+    let engine = crate::commands::connect_engine(settings, ui).await?;
+    let ttl = match args.ttl {
+        Some(ttl) => Ttl(ttl),
+        None => own_ttl(&engine.client, &namespace, &args.id).await?,
+    };
     let wanted = EnsureBranch {
         id: args.id.clone(),
         namespace,
@@ -251,11 +258,10 @@ pub(super) async fn run(
         copy: copy_of(args),
         version: args.version,
         connection_settings: std::collections::BTreeMap::new(),
-        ttl: args.ttl.map(Ttl).unwrap_or_default(),
+        ttl,
         max_age_seconds: args.max_age,
         holder: None,
     };
-    let engine = crate::commands::connect_engine(settings, ui).await?;
     let ensured = engine.client.ensure_branch(&wanted).await?;
     let limit = Duration::from_secs(args.wait_timeout);
     let branches = readiness::wait_until_ready(settings, ui, vec![ensured.branch], limit).await?;
@@ -284,6 +290,17 @@ pub(super) async fn run(
         led.stay(ui).await;
     }
     Ok(())
+}
+
+/// The TTL of whoever names none: the living branch's own, which he asked for earlier.
+async fn own_ttl(
+    client: &EngineClient,
+    namespace: &Namespace,
+    id: &BranchId,
+) -> Result<Ttl, CommandError> {
+    let there = client.branches(Some(namespace)).await?;
+    let living = there.iter().find(|branch| branch.id == *id);
+    Ok(living.map_or_else(Ttl::default, |branch| branch.ttl_seconds))
 }
 
 /// A branch is made in one namespace.
@@ -357,6 +374,7 @@ struct Assignment<'a>(&'a str);
 
 impl Report for Assignment<'_> {
     fn text(&self, _: Page) -> String {
-        format!("DATABASE_URL={}\n", words::shell_word(self.0))
+        // Exported, so that what the shell starts has it.
+        format!("export DATABASE_URL={}\n", words::shell_word(self.0))
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct ExtendArgs {
     names: Vec<String>,
 
     /// The new TTL in seconds, counted from now [default: the branch's own]
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
 
     /// Form of the result

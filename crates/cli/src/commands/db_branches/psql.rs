@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::commands::engines::{self, Whose};
 use crate::commands::select;
 use crate::error::CommandError;
+use crate::readiness::{self, CONNECT_WAIT_MAX};
 use crate::session::SIGNAL_BASE;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -74,6 +75,9 @@ pub(super) async fn run(
     let branch = select::select_one(&args.name, &whose.scope, &engines.branches)?;
     let engine = engines.of(branch);
     let host = engine.host.as_ref();
+    let there = host.map_or(settings, |host| &host.settings);
+    let waiting = readiness::wait_until_ready(there, ui, vec![branch.clone()], CONNECT_WAIT_MAX);
+    waiting.await?;
     let mut connection = engine.client().connection(&branch.name).await?;
     let mut installations = engine.running().view.installations.as_slice();
     if let Some(host) = host {

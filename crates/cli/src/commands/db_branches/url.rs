@@ -12,6 +12,7 @@ use crate::commands::engines::{self, Whose};
 use crate::commands::select;
 use crate::contexts::BranchHost;
 use crate::error::CommandError;
+use crate::readiness::{self, CONNECT_WAIT_MAX};
 use crate::settings::Settings;
 use crate::ui::{Format, Page, Report, Ui};
 
@@ -54,6 +55,9 @@ pub(super) async fn run(
     let branch = select::select_one(&args.name, &whose.scope, &engines.branches)?;
     let engine = engines.of(branch);
     let host = engine.host.as_ref();
+    let there = host.map_or(settings, |host| &host.settings);
+    let waiting = readiness::wait_until_ready(there, ui, vec![branch.clone()], CONNECT_WAIT_MAX);
+    waiting.await?;
     let connection = engine.client().connection(&branch.name).await?;
     let url = PgUrl::parse(connection.url.reveal());
     let url = url.map_err(|error| CommandError::new(ExitCode::Internal, UrlError(error)))?;

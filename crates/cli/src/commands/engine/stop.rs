@@ -19,8 +19,11 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(120);
 /// How often its socket is tried meanwhile.
 const TRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long an engine that answers no more may take to leave the kernel.
-const EXIT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long an engine that answers no more may take to end: longer than it gives itself.
+const EXIT_WAIT_MAX: Duration = Duration::from_secs(80);
+
+/// How long nothing is said of that.
+const QUIET_TIME: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,9 +41,17 @@ pub(super) struct StopArgs {
 
 /// The engine goes on.
 #[derive(Debug, thiserror::Error)]
-#[error("the engine (pid {pid}) still answers {} s after it was told to stop", STOP_WAIT_MAX.as_secs())]
-struct StillThere {
-    pid: u32,
+enum StillThere {
+    #[error("the engine (pid {pid}) still answers {} s after it was told to stop", STOP_WAIT_MAX.as_secs())]
+    Answers { pid: u32 },
+    #[error("the engine (pid {pid}) answers no more, and has not ended within {} s", EXIT_WAIT_MAX.as_secs())]
+    Ends { pid: u32 },
+}
+
+impl From<StillThere> for CommandError {
+    fn from(error: StillThere) -> Self {
+        Self::new(ExitCode::Internal, error).with_hint("`bough engine logs` shows what it does")
+    }
 }
 
 pub(super) async fn run(args: &StopArgs, settings: &Settings, ui: &Ui) -> Result<(), CommandError> {
@@ -61,15 +72,25 @@ pub(super) async fn run(args: &StopArgs, settings: &Settings, ui: &Ui) -> Result
     {
         if clock::monotonic() >= deadline {
             let pid = engine.view.pid;
-            let failure = CommandError::new(ExitCode::Internal, StillThere { pid });
-            return Err(failure.with_hint("`bough engine logs` shows what it does"));
+            return Err(StillThere::Answers { pid }.into());
         }
         tokio::time::sleep(TRY_INTERVAL).await;
     }
     if let Some(process) = process {
         // An engine in another pid namespace has another number here; its socket has said enough.
-        let _ = tokio::time::timeout(EXIT_WAIT_MAX, process.ended()).await;
+        wait_for_end(process, engine.view.pid, ui).await?;
     }
     ui.note("the engine has stopped");
     Ok(())
+}
+
+/// Waits until the process has ended: it may still clear what it was making.
+async fn wait_for_end(process: Process, pid: u32, ui: &Ui) -> Result<(), StillThere> {
+    let mut ended = std::pin::pin!(process.ended());
+    if tokio::time::timeout(QUIET_TIME, &mut ended).await.is_ok() {
+        return Ok(());
+    }
+    ui.note("the engine clears what it was making");
+    let late = tokio::time::timeout(EXIT_WAIT_MAX, ended).await;
+    late.map_err(|_| StillThere::Ends { pid }).map(drop)
 }

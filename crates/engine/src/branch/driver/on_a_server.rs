@@ -330,6 +330,40 @@ async fn a_password_that_could_not_be_set_is_set_when_it_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_mends_what_a_failed_branch_was_asked_for_has_it_unless_a_session_is_in_it() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let (mut driver, _handle) = idle_driver(&app, &request(&source, "mended")).await;
+    let failure = Failure {
+        message: "no such version".to_owned(),
+        hint: None,
+    };
+    driver.record.state = State::Failed(failure);
+    let url = Secret::new(source.url("app", "app secret", "shop"));
+    let mended = EnsureBranch {
+        copy: CopySpec::default(),
+        ..request(&source, "mended")
+    };
+    let spec = Spec::of(&mended, &url).unwrap();
+    let holder = Holder {
+        id: SessionId("another".to_owned()),
+        owner: "somebody".to_owned(),
+        pid: 1,
+        program: "inventory".to_owned(),
+    };
+    let now = app.shared.machine.clock.now();
+    driver.record.hold.join(&holder, now).unwrap();
+    let (_, refused) = driver.ensure(spec.clone(), mended.ttl, None).await;
+    assert_eq!(refused.unwrap_err().kind, ProblemKind::SpecDiffers);
+    assert!(driver.record.hold.leave(&holder.id, now));
+    let (changed, answer) = driver.ensure(spec.clone(), mended.ttl, None).await;
+    assert!(changed && !answer.unwrap().reused);
+    assert_eq!(driver.record.state, State::AwaitingSnapshot);
+    assert_eq!(driver.record.spec.view(), spec.view());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn servers_that_are_just_being_taken_up_again_stop_with_the_engine() {
     let source = tokio::task::spawn_blocking(source).await.unwrap();
     let root = TempDir::new().unwrap();
