@@ -116,3 +116,66 @@ impl Config {
             .filter(|unsupported| unsupported.weight == Weight::Refused)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::reader::{Surroundings, read_text};
+
+    /// The kinds of target that go with a file of these features, in the order of the list.
+    fn compatible(feature: &str) -> String {
+        let file = format!("{{\"feature\": {feature}}}");
+        let surroundings = Surroundings {
+            is_target_final: false,
+            ..Surroundings::new("/nowhere", "k3y")
+        };
+        let config = read_text(Path::new("f.json"), &file, &surroundings)
+            .unwrap_or_else(|rejected| panic!("{file}: {rejected}"));
+        let names = config
+            .compatible_targets()
+            .into_iter()
+            .map(|kind| kind.map_or_else(|| "none".to_owned(), |kind| kind.as_str().to_owned()));
+        names.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_editor_is_told_the_targets_that_the_file_goes_with() {
+        let plain = "none pod deployment rollout statefulset service replicaset label";
+        assert_eq!(compatible("{}"), plain);
+        assert_eq!(compatible(r#"{"split_queues": {}}"#), plain);
+        let without_label = "none pod deployment rollout statefulset service replicaset";
+        let queue = r#"{"queue_type": "SQS", "message_filter": {"session": "^ada$"}}"#;
+        assert_eq!(
+            compatible(&format!("{{\"split_queues\": {{\"orders\": {queue}}}}}")),
+            without_label
+        );
+        let branch = r#"{"type": "pg", "connection": {"url": "DATABASE_URL"}}"#;
+        assert_eq!(
+            compatible(&format!("{{\"db_branches\": [{branch}]}}")),
+            without_label
+        );
+        assert_eq!(
+            compatible(r#"{"copy_target": true}"#),
+            "pod deployment job cronjob statefulset replicaset"
+        );
+        assert_eq!(
+            compatible(r#"{"copy_target": {"scale_down": true}}"#),
+            "deployment job cronjob statefulset replicaset"
+        );
+        assert_eq!(
+            compatible(r#"{"copy_target": {"enabled": false, "scale_down": true}}"#),
+            plain
+        );
+    }
+
+    #[test]
+    fn only_what_the_file_asks_for_and_cannot_have_is_refused() {
+        let surroundings = Surroundings::new("/nowhere", "k3y");
+        let file = r#"{"telemetry": true, "profile": "developers"}"#;
+        let config = read_text(Path::new("f.json"), file, &surroundings).expect("accepted");
+        let refused: Vec<&str> = config.refused().map(|it| it.path.as_str()).collect();
+        assert_eq!(refused, ["profile"]);
+        assert!(config.unsupported.iter().any(|it| it.path == "telemetry"));
+    }
+}

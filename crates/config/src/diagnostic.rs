@@ -94,3 +94,27 @@ impl Unsupported {
         self.place.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::reader::{Surroundings, read_text};
+
+    #[test]
+    fn a_rejected_file_tells_its_first_errors_and_how_many_more_there_are() {
+        let told = |errors: usize| {
+            let members: Vec<String> = (0..errors).map(|at| format!("\"x{at}\": 1")).collect();
+            let file = format!("{{{}}}", members.join(","));
+            let surroundings = Surroundings::new("/nowhere", "k3y");
+            let rejected = read_text(Path::new("f.json"), &file, &surroundings);
+            rejected.expect_err("no such keys").to_string()
+        };
+        assert_eq!(told(2).lines().count(), 2);
+        assert_eq!(told(ERRORS_MAX).lines().count(), ERRORS_MAX);
+        let more = told(ERRORS_MAX + 2);
+        assert_eq!(more.lines().count(), ERRORS_MAX + 1);
+        assert!(more.ends_with("\nand 2 more errors"), "{more}");
+    }
+}

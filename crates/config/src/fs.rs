@@ -194,4 +194,14 @@ mod tests {
             assert!(read_value(bad, Fs::decode).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn the_buffer_is_as_large_as_its_limit_and_no_larger() {
+        let buffer = |bytes: u64| {
+            let json = format!("{{\"readonly_file_buffer\": {bytes}}}");
+            read_value(&json, Fs::decode).map(|fs| fs.readonly_file_buffer)
+        };
+        assert_eq!(buffer(15_728_640), Ok(15_728_640));
+        assert!(buffer(15_728_641).is_err());
+    }
 }

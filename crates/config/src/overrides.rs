@@ -249,7 +249,6 @@ fn expand(tree: &mut Tree, path: &str, variable: &Variable, span: &Span) {
             Some(_),
             _,
         ) => Vec::new(),
-        ("agent.image", None, Some(_)) if variable.reads == Reads::ImagePart => return,
         _ => return,
     };
     tree.value = Value::Object(members);

@@ -79,7 +79,7 @@ impl Walk {
                 && records > 1
             {
                 self.record(record, path, Some(&title(record)));
-            } else if !is_list_of_others(one, shapes) {
+            } else {
                 self.shape(one, path, within);
             }
         }
@@ -113,18 +113,6 @@ impl Walk {
         if is_branch {
             self.branch = None;
         }
-    }
-}
-
-/// Whether `shape` is a list of what stands beside it: `x` and a list of `x` have the same keys.
-fn is_list_of_others(shape: &Shape, others: &[Shape]) -> bool {
-    let Shape::List(inner) = shape else {
-        return false;
-    };
-    if let Shape::OneOf(own) = inner.as_ref() {
-        own.iter().all(|one| others.contains(one))
-    } else {
-        others.contains(inner)
     }
 }
 

@@ -159,6 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_as_long_as_its_limit_is_taken_and_nothing_longer() {
+        let key = "{{ key }}";
+        let text = |length: usize| format!("{key}{}", "x".repeat(length - key.len()));
+        assert!(rendered(&text(TEMPLATE_BYTES_MAX)).is_ok());
+        assert!(rendered(&text(TEMPLATE_BYTES_MAX + 1)).is_err());
+        let mut bounded = Bounded(vec![b'x'; RENDERED_BYTES_MAX - 2]);
+        assert!(matches!(io::Write::write(&mut bounded, b"ab"), Ok(2)));
+        assert!(io::Write::write(&mut bounded, b"c").is_err());
+    }
+
+    #[test]
     fn output_and_effort_are_bounded() {
         for (endless, expected) in [
             (

@@ -290,6 +290,30 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_belongs_to_the_file_or_to_the_variable_that_gave_it() {
+        let mut sources = Sources::new(SourceText::new("f", "ab\ncd"));
+        let first = sources.add(SourceText::new("FIRST", "one\nmore"));
+        let second = sources.add(SourceText::new("SECOND", "two"));
+        for (offset, name, line, column) in [
+            (0, "f", 1, 1),
+            (4, "f", 2, 2),
+            (5, "f", 2, 3),
+            (first, "FIRST", 1, 1),
+            (first + 5, "FIRST", 2, 2),
+            (first + 8, "FIRST", 2, 5),
+            (second, "SECOND", 1, 1),
+            (second + 2, "SECOND", 1, 3),
+        ] {
+            assert_eq!(sources.name(offset), name, "{offset}");
+            assert_eq!(sources.place(offset), Place { line, column }, "{offset}");
+            assert_eq!(sources.is_in_file(offset), name == "f", "{offset}");
+        }
+        assert_eq!(sources.get(&(first + 4..first + 6)), "mo");
+        assert_eq!(sources.get(&(second..second + 3)), "two");
+        assert_eq!(sources.near(&(first + 5..first + 6)), first + 4..first + 8);
+    }
+
+    #[test]
     fn an_excerpt_points_at_the_fault_and_drops_the_indent() {
         let text = SourceText::new("f", "{\n    \"a\": 1,\n}");
         let excerpt = text.excerpt(&(6..9), &no_masks());

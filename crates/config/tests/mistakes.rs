@@ -186,6 +186,11 @@ fn the_other_spelling_of_a_kind() {
       |            ^^^^^^^
       hint: did you mean "service"?
     "#);
+    for (word, kind) in [("sts", "statefulset"), ("rs", "replicaset"), ("po", "pod")] {
+        let said = errors("mirrord.json", &format!(r#"{{"target": "{word}/a"}}"#));
+        let hint = format!("hint: did you mean \"{kind}\"?");
+        assert!(said.ends_with(&hint), "{said}");
+    }
 }
 
 #[test]
@@ -313,6 +318,12 @@ fn a_literal_password_is_not_shown() {
 
 #[test]
 fn a_variable_of_a_template_that_is_not_there() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"target": "deployment/{{ git_brunch }}"}"#), @r#"
+    mirrord.json:1:27: template: there is no variable "git_brunch"
+      | {"target": "***/{{ git_brunch }}"}
+      |                    ^^^^^^^^^^
+      hint: did you mean "git_branch"?
+    "#);
     insta::assert_snapshot!(errors("mirrord.json", "{\n  \"target\": \"deployment/{{ servce }}\"\n}"), @r#"
     mirrord.json:2:28: template: there is no variable "servce"
       | "target": "***/{{ servce }}"
@@ -572,6 +583,37 @@ fn a_namespace_beside_the_target() {
       | {"target": "deployment/a", "namespace": "n"}
       |                            ^^^^^^^^^^^
       hint: "namespace" stands under "target"
+    "#);
+}
+
+#[test]
+fn a_branchs_key_beside_the_list() {
+    insta::assert_snapshot!(errors("mirrord.json", r#"{"target": "pod/a", "ttl_secs": 300}"#), @r#"
+    mirrord.json:1:21: ttl_secs: the file has no key "ttl_secs"
+      | {"target": "pod/a", "ttl_secs": 300}
+      |                     ^^^^^^^^^^
+      hint: "ttl_secs" stands in an entry of "feature.db_branches"
+    "#);
+}
+
+#[test]
+fn a_comma_too_few_in_a_branch() {
+    let branch = "\"type\": \"pg\", \"ttl_secs\": 300 \"copy\": {\"mode\": \"schema\", \"tables\": \"hunter2\"}";
+    insta::assert_snapshot!(of_branch(branch), @r#"
+    mirrord.json:5:36: a comma is missing here
+      | "type": "pg", "ttl_secs": *** "copy": {"mode": "schema", "tables": "***"}
+      |                              ^
+    "#);
+}
+
+#[test]
+fn a_comma_too_few_in_a_connection() {
+    let branch =
+        r#""connection": {"params": {"host": "hunter2" "user": {"env_var_name": "PGUSER"}}}"#;
+    insta::assert_snapshot!(of_branch(branch), @r#"
+    mirrord.json:5:50: a comma is missing here
+      | "connection": {"params": {"host": "***" "user": {"env_var_name": "***"}}}
+      |                                        ^
     "#);
 }
 

@@ -176,3 +176,26 @@ impl Wire for Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_by_its_number_or_by_the_nearest_one() {
+        let of_system = io::Error::from_raw_os_error(98);
+        assert_eq!(Errno::from(&of_system), Errno(98));
+        for (kind, errno) in [
+            (io::ErrorKind::NotFound, Errno::ENOENT),
+            (io::ErrorKind::PermissionDenied, Errno::EACCES),
+            (io::ErrorKind::ConnectionRefused, Errno::ECONNREFUSED),
+            (io::ErrorKind::ConnectionAborted, Errno::ECONNRESET),
+            (io::ErrorKind::TimedOut, Errno::ETIMEDOUT),
+            (io::ErrorKind::InvalidData, Errno::EIO),
+        ] {
+            assert_eq!(Errno::from(&io::Error::from(kind)), errno, "{kind:?}");
+        }
+        let back = io::Error::from(Errno::ECONNREFUSED);
+        assert_eq!(back.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

@@ -10,5 +10,7 @@ mod loss;
 mod mutation;
 #[path = "protocol/simulation.rs"]
 mod simulation;
+#[path = "protocol/streams.rs"]
+mod streams;
 #[path = "protocol/world.rs"]
 mod world;

@@ -396,4 +396,12 @@ fn a_ttl_over_the_maximum_is_warned_of() {
     assert_eq!(config.branches[0].ttl, Ttl(3600));
     assert_eq!(config.warnings.len(), 1);
     assert_eq!(config.warnings[0].path, "feature.db_branches[0].ttl_secs");
+    assert_eq!(
+        config.warnings[0].hint.as_deref(),
+        Some("write at most 900")
+    );
+    let config = one(r#""ttl_mins": 16"#).expect("accepted");
+    assert_eq!(config.warnings[0].hint.as_deref(), Some("write at most 15"));
+    let longest = one(r#""ttl_secs": 900"#).expect("accepted");
+    assert_eq!(longest.warnings, []);
 }

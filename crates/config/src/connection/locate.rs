@@ -404,3 +404,6 @@ fn libpq_key(param: &Param) -> &str {
 fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
+
+#[cfg(test)]
+mod tests;

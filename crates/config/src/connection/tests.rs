@@ -375,6 +375,16 @@ fn a_host_with_its_port_stays_one() {
 }
 
 #[test]
+fn a_host_beside_its_port_never_gets_both() {
+    let json = r#"{"params": {"host": "H", "port": "P", "user": "U"}}"#;
+    let env = [("H", "db:1"), ("P", "1"), ("U", "me")];
+    assert_eq!(
+        rewritten(json, &env, None, &[]),
+        pairs(&[("H", "127.0.0.1"), ("P", "54321"), ("U", "me")])
+    );
+}
+
+#[test]
 fn what_cannot_be_led_to_the_branch_is_refused_before_it_is_made() {
     for (json, env, missing) in [
         (
@@ -508,6 +518,85 @@ fn what_only_a_cluster_has_is_said_by_name() {
         assert!(matches!(error, LocateError::ClusterOnly { .. }), "{json}");
         assert!(error.to_string().contains(name), "{error}");
     }
+}
+
+#[test]
+fn of_what_only_a_cluster_has_nothing_but_the_login_goes_unnamed() {
+    let environment = environment(&[("H", "db"), ("P", "1"), ("U", "me")]);
+    let secret = |key: &str, value: &str| {
+        let name = ("db-cred".to_owned(), key.to_owned());
+        (name, Secret::new(value.to_owned()))
+    };
+    let values = Values {
+        secrets: BTreeMap::from([secret("pw", "hunter2"), secret("host", "db")]),
+        ..Values::of(&environment)
+    };
+    let address = Address {
+        host: "127.0.0.1".to_owned(),
+        port: 54321,
+    };
+    let destination = Destination {
+        address: &address,
+        database: None,
+        query_params: &BTreeMap::new(),
+    };
+    let rewrite = |json: &str| connection(json).rewrite_in(&values, &destination);
+    let password = r#"{"params": {"host": "H", "port": "P", "user": "U", "password": {"secret": "db-cred", "key": "pw"}}}"#;
+    let names: Vec<String> = rewrite(password).expect("led").into_keys().collect();
+    assert_eq!(names, ["H", "P", "U"]);
+    let host =
+        r#"{"params": {"host": {"secret": "db-cred", "key": "host"}, "port": "P", "user": "U"}}"#;
+    assert!(matches!(
+        rewrite(host),
+        Err(RewriteError::NoVariable { what }) if what.contains("host")
+    ));
+}
+
+#[test]
+fn a_branch_at_an_ipv6_address_stands_in_brackets_within_a_longer_text() {
+    let address = Address {
+        host: "::1".to_owned(),
+        port: 54321,
+    };
+    let destination = Destination {
+        address: &address,
+        database: None,
+        query_params: &BTreeMap::new(),
+    };
+    for (pattern, before, after) in [
+        (
+            "//([^:/]+)",
+            "jdbc:postgresql://db:1/shop",
+            "jdbc:postgresql://[::1]:1/shop",
+        ),
+        (
+            "\\\\[([^\\\\]]+)",
+            "tcp://[fe80::2]:1/shop",
+            "tcp://[::1]:1/shop",
+        ),
+        ("^(.*)$", "db", "::1"),
+    ] {
+        let json = format!(
+            r#"{{"params": {{"host": {{"env_var_name": "S", "value_pattern": "{pattern}"}}, "port": "P", "user": "U"}}}}"#
+        );
+        let environment = environment(&[("S", before), ("P", "1"), ("U", "me")]);
+        let led = connection(&json).rewrite(&environment, &destination);
+        let led = led.unwrap_or_else(|error| panic!("{pattern}: {error:?}"));
+        assert_eq!(led["S"].reveal(), after, "{pattern}");
+    }
+}
+
+#[test]
+fn parts_that_touch_are_parts_of_their_own() {
+    let json = r#"{"params": {
+        "host": {"env_var_name": "S", "value_pattern": "^([a-z]+)"},
+        "port": {"env_var_name": "S", "value_pattern": "([0-9]+)$"},
+        "user": {"env_var_name": "U", "value": "me"}
+    }}"#;
+    assert_eq!(
+        rewritten(json, &[("S", "db5432")], None, &[]),
+        pairs(&[("S", "127.0.0.154321"), ("U", "me")])
+    );
 }
 
 proptest::proptest! {

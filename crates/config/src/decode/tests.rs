@@ -71,6 +71,18 @@ fn every_error_is_found_not_only_the_first() {
 }
 
 #[test]
+fn quotes_are_what_is_wrong_with_a_number_only_where_one_is_in_them() {
+    let hint = |json: &str| {
+        let tree = crate::format::Format::Json.parse(json).expect("JSON");
+        let mut report = Report::default();
+        assert_eq!(u16::decode(&Node::root(&tree), &mut report), None);
+        report.problems[0].hint.clone()
+    };
+    assert_eq!(hint("\"80\"").as_deref(), Some("write 80, without quotes"));
+    assert_eq!(hint("\"eighty\""), None);
+}
+
+#[test]
 fn the_nearest_name_is_near() {
     let known = ["incoming", "outgoing", "dns", "ipv6", "db_branches"];
     for (name, expected) in [
@@ -85,6 +97,10 @@ fn the_nearest_name_is_near() {
     ] {
         assert_eq!(nearest(name, known), expected, "{name}");
     }
+    let long = "x".repeat(64);
+    assert_eq!(nearest(&long, [long.as_str()]), Some(long.as_str()));
+    let longer = "x".repeat(65);
+    assert_eq!(nearest(&longer, [longer.as_str()]), None);
 }
 
 #[test]

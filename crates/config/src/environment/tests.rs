@@ -227,6 +227,23 @@ fn an_env_file_is_read_from_the_directory() {
 }
 
 #[test]
+fn an_env_file_has_at_most_a_mebibyte() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let rules = rules(r#"{"env_file": ".env"}"#);
+    let mut text = "A=1\n#".to_owned().into_bytes();
+    text.resize(1 << 20, b'x');
+    std::fs::write(temp.path().join(".env"), &text).expect("a file");
+    let found = rules.read_env_file(temp.path(), &Environment::new());
+    assert_eq!(found.expect("just fits"), Some(environment(&[("A", "1")])));
+    text.push(b'x');
+    std::fs::write(temp.path().join(".env"), &text).expect("a file");
+    assert!(matches!(
+        rules.read_env_file(temp.path(), &Environment::new()),
+        Err(EnvFileError::Text { .. })
+    ));
+}
+
+#[test]
 fn aws_magic_adds_its_variable_once() {
     let mut rules = rules(r#"{"unset": ["aws_profile"]}"#);
     rules.add_aws_magic();

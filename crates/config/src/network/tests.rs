@@ -24,6 +24,37 @@ fn on_is_every_default_and_off_is_nothing_but_ipv6() {
 }
 
 #[test]
+fn names_of_the_target_that_this_machine_resolves_are_warned_of() {
+    let warnings = |json: &str| {
+        let tree = crate::format::Format::Json.parse(json).expect("JSON");
+        let (node, mut report) = (Node::root(&tree), Report::default());
+        let mut network = Network::decode(&node, &mut report).expect("a network");
+        network.reflect(Some(&node), &mut report);
+        report.warnings.len()
+    };
+    for (json, count) in [
+        (
+            r#"{"dns": false, "outgoing": {"filter": {"remote": ["db"]}}}"#,
+            1,
+        ),
+        (
+            r#"{"dns": true, "outgoing": {"filter": {"remote": ["db"]}}}"#,
+            0,
+        ),
+        (
+            r#"{"dns": false, "outgoing": {"filter": {"local": ["db"]}}}"#,
+            0,
+        ),
+        (
+            r#"{"dns": false, "outgoing": {"filter": {"remote": ["10.0.0.0/8"]}}}"#,
+            0,
+        ),
+    ] {
+        assert_eq!(warnings(json), count, "{json}");
+    }
+}
+
+#[test]
 fn incoming_in_every_form() {
     for (json, mode) in [
         (r#""mirror""#, IncomingMode::Mirror),

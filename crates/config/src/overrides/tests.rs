@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::diagnostic::Rejected;
 use crate::environment::Selection;
 use crate::fs::FsMode;
+use crate::json::Json;
 use crate::network::{ConcurrentSteal, IncomingMode};
 use crate::reader::{Surroundings, read_text};
 
@@ -86,6 +87,35 @@ fn a_shorthand_becomes_the_object_that_it_stands_for() {
         Some(vec![80, 8080])
     );
     assert!(config.network.outgoing.tcp && !config.network.outgoing.udp);
+}
+
+#[test]
+fn what_a_shorthand_said_stays_when_a_variable_says_more() {
+    let incoming = |on: bool| {
+        let file =
+            format!(r#"{{"target": "pod/a", "feature": {{"network": {{"incoming": {on}}}}}}}"#);
+        let config = accepted(&file, &[("MIRRORD_HTTP_FILTER_PORTS", "80")]);
+        config.network.incoming.mode
+    };
+    assert_eq!(incoming(true), IncomingMode::Mirror);
+    assert_eq!(incoming(false), IncomingMode::Off);
+    let files = |on: bool| {
+        let file = format!(r#"{{"feature": {{"fs": {on}}}}}"#);
+        let config = accepted(&file, &[("MIRRORD_FILE_LOCAL_PATTERN", "^/a")]);
+        config.fs.mode
+    };
+    assert_eq!(files(true), FsMode::Read);
+    assert_eq!(files(false), FsMode::Local);
+}
+
+#[test]
+fn a_variable_gives_a_number_where_one_belongs() {
+    let ttl = |text: &str| {
+        let config = accepted("{}", &[("MIRRORD_AGENT_TTL", text)]);
+        let agent = config.resolved.get("agent").cloned();
+        agent.and_then(|agent| agent.get("ttl").cloned())
+    };
+    assert_eq!(ttl("30"), Some(Json::from(30)));
 }
 
 #[test]
@@ -183,8 +213,20 @@ fn what_a_variable_says_wrong_is_said_of_the_variable() {
         let rejected = read("{\n}", &[(variable, value)], &[]).expect_err(variable);
         assert!(rejected.to_string().starts_with(expected), "{rejected}");
     }
-    let rejected = read("{}", &[("MIRRORD_HTTP_FILTER_PORTS", "80;x")], &[]).expect_err("no port");
-    assert_eq!(rejected.errors[0].excerpt.to_string(), "80;x\n   ^");
+    let marked = |variables: &[(&str, &str)]| {
+        let rejected = read("{}", variables, &[]).expect_err("wrong");
+        rejected.errors[0].excerpt.to_string()
+    };
+    assert_eq!(
+        marked(&[("MIRRORD_HTTP_FILTER_PORTS", "80;  x1;81")]),
+        "80;  x1;81\n     ^^"
+    );
+    assert_eq!(marked(&[("MIRRORD_TCP_OUTGOING", "yes")]), "yes\n^^^");
+    let lists = [
+        ("MIRRORD_OVERRIDE_ENV_VARS_INCLUDE", "A_*;B"),
+        ("MIRRORD_OVERRIDE_ENV_VARS_EXCLUDE", "C"),
+    ];
+    assert_eq!(marked(&lists), "A_*;B\n^^^^^", "the first of two at odds");
 }
 
 #[test]

@@ -97,6 +97,8 @@ fn the_files_of_the_walk_through_are_read() {
         .map(|unsupported| (unsupported.path.as_str(), unsupported.is_chosen()))
         .collect();
     assert_eq!(told, [("feature.hostname", false),]);
+    let effect = &plain.unsupported[0].effect;
+    assert!(effect.starts_with("not in force yet"), "{effect}");
 
     let branched = accepted(INVENTORY_DB_BRANCH);
     assert_eq!(branched.operator, Some(true));
@@ -322,6 +324,9 @@ fn files_that_cannot_be_read_are_said_to_be() {
         Err(ReadError::Rejected(_))
     ));
     assert!(write("good", INVENTORY.as_bytes()).is_ok());
+    let mut large = b"{}".to_vec();
+    large.resize(1 << 20, b' ');
+    assert!(write("large.json", &large).is_ok(), "a mebibyte");
 }
 
 #[test]
@@ -367,6 +372,24 @@ fn of_very_many_errors_some_are_told_and_the_rest_counted() {
     assert!(rejected.to_string().ends_with("and 4900 more errors"));
     let nested = format!("{}1{}", "{\"feature\":".repeat(500), "}".repeat(500));
     assert!(read_json(&nested).is_err());
+}
+
+#[test]
+fn what_is_refused_is_among_what_is_told_however_much_that_is() {
+    let branch = |at: usize| {
+        format!(
+            r#"{{"type": "pg", "id": "b{at}", "connection": {{"url": {{"type": "env", "variable": "U{at}", "container": "c"}}}}}}"#
+        )
+    };
+    let branches: Vec<String> = (0..=ERRORS_MAX).map(branch).collect();
+    let text = format!(
+        r#"{{"target": "pod/a", "feature": {{"db_branches": [{}]}}, "profile": "p"}}"#,
+        branches.join(",")
+    );
+    let config = accepted(&text);
+    assert_eq!(config.unsupported.len(), ERRORS_MAX);
+    let refused: Vec<&str> = config.refused().map(|one| one.path.as_str()).collect();
+    assert_eq!(refused, ["profile"]);
 }
 
 #[test]

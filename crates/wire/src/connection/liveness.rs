@@ -166,4 +166,26 @@ mod tests {
         liveness.owe_ack(ACK_BYTES, START);
         assert_eq!(liveness.take_due(), Some(Due::Ack));
     }
+
+    #[test]
+    fn many_small_frames_are_acknowledged_at_once() {
+        let mut liveness = Liveness::new(START);
+        for _ in 1..ACK_FRAMES {
+            liveness.owe_ack(1, START);
+            assert_eq!(liveness.take_due(), None);
+        }
+        liveness.owe_ack(1, START);
+        assert_eq!(liveness.take_due(), Some(Due::Ack));
+        liveness.owe_ack(1, START);
+        assert_eq!(liveness.take_due(), None, "counted from there on");
+    }
+
+    #[test]
+    fn a_ping_is_answered_once_with_its_own_token() {
+        let mut liveness = Liveness::new(START);
+        liveness.owe_pong(7);
+        liveness.owe_pong(8);
+        assert_eq!(liveness.take_due(), Some(Due::Pong { token: 8 }));
+        assert_eq!(liveness.take_due(), None);
+    }
 }

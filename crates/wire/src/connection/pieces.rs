@@ -89,6 +89,17 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_that_is_taken_whole_leaves_nothing() {
+        for length in [1, PIECE_MIN] {
+            let mut pieces = Pieces::default();
+            pieces.push(Bytes::from(vec![7; length]));
+            assert_eq!(pieces.take(length).map(|piece| piece.len()), Some(length));
+            assert!(pieces.is_empty());
+            assert_eq!(pieces.take(length), None);
+        }
+    }
+
+    #[test]
     fn a_large_piece_is_not_copied_and_a_small_one_does_not_keep_its_read() {
         let read = Bytes::from(vec![7; 2 * PIECE_MIN]);
         let mut pieces = Pieces::default();

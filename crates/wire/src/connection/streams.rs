@@ -182,13 +182,10 @@ impl Streams {
         } else if !stream.receive.is_over() {
             stream.receive.kill(Errno::ECONNRESET);
             stream.control.credit = 0;
+            // A half that was cut has cut the other one too: this end was asked for, or is said.
             match stream.send.finish {
-                Finish::Asked if stream.send.dead.is_none() => {
-                    stream.control.stop_after_finish = true;
-                }
-                Finish::No | Finish::Asked | Finish::Said => {
-                    stream.control.reset = Some(Errno::ECONNRESET);
-                }
+                Finish::Asked => stream.control.stop_after_finish = true,
+                Finish::No | Finish::Said => stream.control.reset = Some(Errno::ECONNRESET),
             }
         }
         self.queue(id);
@@ -459,5 +456,30 @@ fn new_stream(request: &OpenRequest) -> Stream {
 fn tell_reader(id: StreamId, stream: &mut Stream, events: &mut VecDeque<Event>) {
     if stream.receive.take_readable() {
         events.push_back(Event::Readable(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::DATA_MAX;
+    use crate::message::Endpoint;
+
+    #[test]
+    fn what_windows_grew_by_is_given_back_with_their_stream() {
+        let (mut streams, mut events) = (Streams::new(Role::Agent), VecDeque::new());
+        let stream = StreamId(1);
+        let destination = Endpoint::Address(([127, 0, 0, 1], 80).into());
+        let request = OpenRequest::Tcp { destination };
+        assert_eq!(streams.take_open(stream, request, &mut events), Ok(()));
+        for _ in 0..4 {
+            let bytes = Bytes::from(vec![1; DATA_MAX]);
+            assert_eq!(streams.take_data(stream, bytes, &mut events), Ok(()));
+            assert!(streams.read(stream, DATA_MAX).is_ok());
+        }
+        assert!(streams.growth > 0, "its reader keeps up");
+        streams.release(stream);
+        while streams.next_frame(&mut events).is_some() {}
+        assert_eq!((streams.count(), streams.growth), (0, 0));
     }
 }

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use wire::{
-    Answer, CALLS_MAX, CallError, DATAGRAM_MAX, DnsAnswer, DnsQuery, DnsRecord, Endpoint, Errno,
-    Event, NOTICES_MAX, Notice, OpenError, OpenRequest, Opened, Read, Request, STREAMS_MAX,
-    StreamId, Violation,
+    Answer, CALLS_MAX, CallError, DATAGRAM_MAX, DecodeError, DnsAnswer, DnsQuery, DnsRecord,
+    Endpoint, Errno, Event, NOTICES_MAX, Notice, OpenError, OpenRequest, Opened, PAYLOAD_MAX, Read,
+    Request, STREAMS_MAX, StreamId, Violation,
 };
 
 use crate::world::World;
 
 const SOON: Duration = Duration::from_secs(5);
 
-fn tcp() -> OpenRequest {
+pub(crate) fn tcp() -> OpenRequest {
     OpenRequest::Tcp {
         destination: Endpoint::Address("10.0.0.1:80".parse().unwrap()),
     }
 }
 
 /// A stream that both sides know.
-fn stream(world: &mut World, request: OpenRequest) -> StreamId {
+pub(crate) fn stream(world: &mut World, request: OpenRequest) -> StreamId {
     let stream = world.client.connection.open(request).unwrap();
     world.run_until(SOON, |world| {
         let events = &world.agent.events;
@@ -34,7 +34,7 @@ fn stream(world: &mut World, request: OpenRequest) -> StreamId {
     stream
 }
 
-fn run(world: &mut World, steps: usize) {
+pub(crate) fn run(world: &mut World, steps: usize) {
     for _ in 0..steps {
         world.step();
     }
@@ -281,6 +281,44 @@ fn what_the_other_side_could_not_read_is_not_said() {
 }
 
 #[test]
+fn an_answer_that_fills_a_frame_is_said_and_no_longer_one() {
+    let mut world = World::new();
+    let name = "x".into();
+    let query = DnsQuery { name, kind: 1 };
+    world.client.connection.call(Request::Dns(query)).unwrap();
+    run(&mut world, 5);
+    let Some(Event::Called { call, .. }) = world.agent.events.pop_back() else {
+        panic!("a call")
+    };
+    let record = |length: usize| DnsRecord {
+        name: "x.".into(),
+        kind: 1,
+        ttl_seconds: 0,
+        data: vec![0; length].into(),
+    };
+    let answer = |length| Answer::Dns(Ok(vec![record(60_000), record(length)]));
+    let agent = &mut world.agent.connection;
+    let Err(CallError::Unsayable {
+        source: DecodeError::TooLong { length, limit, .. },
+    }) = agent.answer(call, answer(20_000))
+    else {
+        panic!("80,000 bytes are no frame")
+    };
+    assert_eq!(limit, PAYLOAD_MAX - 4, "its call's name goes along");
+    let room = 20_000 - (length - limit);
+    assert!(agent.answer(call, answer(room + 1)).is_err());
+    agent.answer(call, answer(room)).unwrap();
+    let answer = answer(room);
+    world.run_until(SOON, |world| {
+        let events = &world.client.events;
+        events.contains(&Event::CallAnswered {
+            call,
+            answer: answer.clone(),
+        })
+    });
+}
+
+#[test]
 fn notices_wait_only_so_many() {
     let mut world = World::new();
     world.cut();
@@ -291,7 +329,13 @@ fn notices_wait_only_so_many() {
     for _ in 0..NOTICES_MAX {
         assert!(world.agent.connection.notify(notice.clone()));
     }
-    assert!(!world.agent.connection.notify(notice));
+    assert!(!world.agent.connection.notify(notice.clone()));
+    world.link();
+    run(&mut world, 5);
+    for _ in 0..NOTICES_MAX {
+        let agent = &mut world.agent.connection;
+        assert!(agent.notify(notice.clone()), "those before were sent");
+    }
 }
 
 #[test]
@@ -380,6 +424,8 @@ fn a_peer_that_breaks_a_rule_is_told_which() {
     assert_eq!(violation(&[raw_open(1, 2)]), Violation::WrongSide);
     assert_eq!(violation(&[open(), raw_open(2, 1)]), Violation::WrongSide);
     assert_eq!(violation(&[data(1, b"x")]), Violation::UnknownStream);
+    let of_agent = raw(0x13, 1, &[0, 0, 0, 2, b'x']);
+    assert_eq!(violation(&[of_agent]), Violation::UnknownStream);
     let opened = raw(0x11, 2, &[&stream[..], &[0, 0]].concat());
     assert_eq!(violation(&[open(), opened]), Violation::WrongSide);
     assert_eq!(
@@ -434,4 +480,58 @@ fn a_peer_that_opens_without_end_is_refused_and_then_cut_off() {
         .count();
     assert_eq!(refusals, STREAMS_MAX);
     assert_eq!(violation(&opens(2 * max + 1)), Violation::TooManyStreams);
+}
+
+/// A call under this name: that a subscription ends.
+fn raw_call(number: u64, call: u32) -> Vec<u8> {
+    let request = [3, 0, 0, 0, 1];
+    raw(0x20, number, &[&call.to_be_bytes()[..], &request].concat())
+}
+
+#[test]
+fn a_peer_calls_only_so_often_before_its_answers_are_sent() {
+    let max = u32::try_from(CALLS_MAX).unwrap();
+    let calls = |count: u32| {
+        let call = |at: u32| raw_call(u64::from(at), at);
+        (1..=count).map(call).collect::<Vec<_>>()
+    };
+    assert_eq!(violation(&calls(max + 1)), Violation::BadCall);
+    let answered = || {
+        let mut world = received(&calls(max)).unwrap();
+        world.agent.collect();
+        let Some(Event::Called { call, .. }) = world.agent.events.pop_front() else {
+            panic!("a call")
+        };
+        let answer = Answer::Unsubscribe;
+        world.agent.connection.answer(call, answer).unwrap();
+        world
+    };
+    let receive = |world: &mut World, call: u32| {
+        let mut input = BytesMut::from(&raw_call(u64::from(max) + 1, call)[..]);
+        let now = world.now;
+        world.agent.connection.receive(&mut input, now)
+    };
+    let mut world = answered();
+    assert_eq!(receive(&mut world, max + 1), Err(Violation::BadCall));
+    let mut world = answered();
+    assert_eq!(
+        receive(&mut world, 1),
+        Err(Violation::BadCall),
+        "its answer is not sent yet"
+    );
+    let mut world = answered();
+    while world.agent.connection.poll_transmit().is_some() {}
+    assert_eq!(receive(&mut world, max + 1), Ok(()));
+}
+
+#[test]
+fn what_comes_in_is_acknowledged_after_a_while_and_not_frame_by_frame() {
+    let data = |number| raw(0x13, number, &[&[0, 0, 0, 1][..], &[1; 16_000]].concat());
+    let mut world = received(&[raw_open(1, 1), data(2), data(3)]).unwrap();
+    assert_eq!(world.agent.connection.poll_transmit(), None);
+    let due = world.agent.connection.next_timeout().unwrap();
+    world.agent.connection.handle_timeout(due);
+    let acknowledged = world.agent.connection.poll_transmit().unwrap();
+    assert_eq!(acknowledged, raw(0x01, 0, &[0, 0, 0, 0, 0, 0, 0, 3]));
+    assert_eq!(world.agent.connection.poll_transmit(), None);
 }

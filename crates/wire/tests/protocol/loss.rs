@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wire::{
-    Answer, CloseReason, DnsFailure, DnsQuery, Endpoint, Errno, Event, IncomingMode, Notice,
-    OpenRequest, Opened, Read, Request, StreamId, Subscribed, Subscription,
+    Answer, CloseReason, Connection, DnsFailure, DnsQuery, Endpoint, Errno, Event, IncomingMode,
+    Link, Notice, OpenRequest, Opened, Read, Request, Role, StreamId, Subscribed, Subscription,
 };
 
 use crate::world::{GRACE, World};
@@ -282,6 +282,45 @@ fn a_silent_link_is_given_up_and_a_long_grace_ends() {
         world.agent.events.back(),
         Some(&Event::Closed(CloseReason::GraceExpired))
     );
+}
+
+#[test]
+fn a_session_knows_when_it_has_to_look_at_the_time() {
+    let seconds = Duration::from_secs;
+    let mut connection = Connection::new(Role::Client, seconds(600), seconds(1000));
+    assert_eq!(connection.next_timeout(), Some(seconds(1600)), "its grace");
+    let link = Link {
+        version: 1,
+        peer_received: 0,
+    };
+    connection.attach(link, seconds(1100)).unwrap();
+    assert_eq!(connection.next_timeout(), Some(seconds(1104)), "silence");
+    connection.detach(seconds(1200));
+    assert_eq!(connection.next_timeout(), Some(seconds(1800)), "its grace");
+    connection.handle_timeout(seconds(1799));
+    assert!(!connection.is_closed());
+    connection.handle_timeout(seconds(1800));
+    assert!(connection.is_closed());
+    assert_eq!(connection.next_timeout(), None);
+}
+
+#[test]
+fn a_session_is_untouched_until_the_other_side_is_heard_or_confirms_something() {
+    let mut world = World::new();
+    let untouched = |world: &World| {
+        let (client, agent) = (&world.client.connection, &world.agent.connection);
+        (client.is_untouched(), agent.is_untouched())
+    };
+    assert_eq!(untouched(&world), (true, true));
+    world.client.connection.open(tcp(80)).unwrap();
+    world.run_until(Duration::from_secs(1), |world| {
+        !world.agent.events.is_empty()
+    });
+    assert_eq!(untouched(&world), (true, false), "the agent has heard");
+    world.run_until(Duration::from_secs(1), |world| {
+        !world.client.connection.is_untouched()
+    });
+    assert_eq!(world.client.connection.received(), 0, "it was confirmed");
 }
 
 #[test]
