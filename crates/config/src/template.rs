@@ -167,6 +167,24 @@ mod tests {
         let mut bounded = Bounded(vec![b'x'; RENDERED_BYTES_MAX - 2]);
         assert!(matches!(io::Write::write(&mut bounded, b"ab"), Ok(2)));
         assert!(io::Write::write(&mut bounded, b"c").is_err());
+        let x = |count: usize| "x".repeat(count);
+        let replaced = |to: usize| format!("{{{{ 'aa' | replace(from='a', to='{}') }}}}", x(to));
+        // Counted before anything is taken away.
+        assert_eq!(rendered(&replaced(8_191)), Ok(x(16_382)));
+        assert!(rendered(&replaced(8_192)).is_err());
+        let joined = |length: usize| {
+            format!(
+                "{{% set a = '{}' %}}{{{{ [a, a] | join(sep='-') }}}}",
+                x(length)
+            )
+        };
+        assert!(rendered(&joined(8_191)).is_ok());
+        assert!(rendered(&joined(8_192)).is_err());
+        let separated = |length: usize| format!("{{{{ [1, 2] | join(sep='{}') }}}}", x(length));
+        assert!(rendered(&separated(8_192)).is_ok());
+        assert!(rendered(&separated(8_193)).is_err());
+        let list = "{{ [1] | concat(with=range(end=999)) | length }}";
+        assert_eq!(rendered(list).as_deref(), Ok("1000"));
     }
 
     #[test]

@@ -124,6 +124,16 @@ fn a_quote_too_few() {
 }
 
 #[test]
+fn a_tab_within_quotes() {
+    insta::assert_snapshot!(errors("mirrord.json", "{\"operator\": true, \"key\": \"a\tb\"}"), @r#"
+    mirrord.json:1:29: a string holds a raw control character, such as a line break or a tab
+      | {"operator": true, "key": "*** ***"}
+      |                               ^
+      hint: close the string on its line, or write \n or \t
+    "#);
+}
+
+#[test]
 fn an_object_that_is_not_closed() {
     insta::assert_snapshot!(errors("mirrord.json", "{\n  \"feature\": {\"env\": true\n"), @r#"
     mirrord.json:2:14: the object is not closed
@@ -464,6 +474,8 @@ fn a_tag_that_is_not_closed() {
       |          ^^
       hint: add "}}"
     "#);
+    let comment = errors("mirrord.json", "{\"key\": \"{# a\"}");
+    assert!(comment.ends_with("hint: add \"#}\""), "{comment}");
     insta::assert_snapshot!(errors("mirrord.json", "{\"key\": \"{% if git_branch %}x\"}"), @r#"
     mirrord.json:1:10: template: "if" has no end
       | {"key": "{% if git_branch %}***"}
@@ -646,6 +658,20 @@ fn variables_in_the_place_of_rules() {
       |                     ^^^^^^^^^^^^^
       hint: write {"include": [...]} to name variables
     "#);
+}
+
+#[test]
+fn a_misspelt_rule_is_no_variable() {
+    for env in [r#"{"log_level": "debug"}"#, r#"{"LOG_LEVEL": 1}"#] {
+        let said = errors(
+            "mirrord.json",
+            &format!(r#"{{"feature": {{"env": {env}}}}}"#),
+        );
+        assert!(
+            !said.contains("override\"\n") && !said.ends_with("under \"override\""),
+            "{said}"
+        );
+    }
 }
 
 #[test]

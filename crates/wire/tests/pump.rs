@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use wire::pump::{
-    ConnectError, Guest, Inbound, Inbox, OpenFailure, Session, Stream, connect, greet, relay,
+    ConnectError, Guest, Inbound, Inbox, OpenFailure, Relay, Session, Stream, connect, greet, relay,
 };
 use wire::{
     AgentKey, Answer, CallError, CloseReason, DnsFailure, DnsQuery, Endpoint, Errno, GreetingError,
-    OpenRequest, Opened, Refusal, Request, Role, SessionId, SessionKey, Start,
+    Notice, OpenRequest, Opened, Refusal, Request, Role, SessionId, SessionKey, Start,
 };
 
 const GRACE: Duration = Duration::from_secs(60);
@@ -41,6 +41,8 @@ struct Agent {
     cut: Arc<tokio::sync::Notify>,
     /// Nobody is reached.
     away: Arc<Mutex<bool>>,
+    /// So many who come back are sent away first.
+    sent_away: Arc<Mutex<usize>>,
 }
 
 impl Agent {
@@ -64,6 +66,9 @@ impl Agent {
                 *self.session.lock().unwrap() = Some(session.clone());
                 session
             }
+            Start::Resumed { .. } if self.is_busy() => {
+                return guest.refuse(Refusal::TooManySessions).await;
+            }
             Start::Resumed { .. } => {
                 let session = self.session.lock().unwrap().clone();
                 match session {
@@ -73,6 +78,13 @@ impl Agent {
             }
         };
         self.carry(guest, &session).await;
+    }
+
+    fn is_busy(&self) -> bool {
+        let mut left = self.sent_away.lock().unwrap();
+        let is_busy = *left > 0;
+        *left = left.saturating_sub(1);
+        is_busy
     }
 
     async fn carry(&self, guest: Guest<DuplexStream>, session: &Session) {
@@ -98,6 +110,9 @@ async fn answer(mut inbox: Inbox) {
             Inbound::Stream(offer) if *offer.request() == tcp(1) => {
                 offer.refuse(Errno::ECONNREFUSED);
             }
+            Inbound::Stream(offer) if matches!(offer.request(), OpenRequest::Udp { .. }) => {
+                tokio::spawn(echo_datagrams(offer.accept(Opened::default())));
+            }
             Inbound::Stream(offer) => {
                 tokio::spawn(echo(offer.accept(Opened::default())));
             }
@@ -114,6 +129,12 @@ async fn echo(stream: Stream) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     if tokio::io::copy(&mut reader, &mut writer).await.is_ok() {
         writer.shutdown().await.ok();
+    }
+}
+
+async fn echo_datagrams(stream: Stream) {
+    while let Ok(Some((from, bytes))) = stream.receive_datagram().await {
+        assert_eq!(stream.send_datagram(from, &bytes), Ok(true));
     }
 }
 
@@ -318,6 +339,7 @@ async fn two_hundred_streams_with_one_stalled_all_but_it_arrive() {
     soon(tasks.join_all()).await;
     let stalled = soon(stuffing).await.unwrap();
     assert_eq!(session.streams(), 1);
+    assert!(session.held() > 32 * 1024, "what the stalled one wrote");
     // Send buffers and first windows of both ways, and nothing that grows.
     assert!(session.held() <= HELD_BY_STALLED_MAX, "{}", session.held());
     assert!(theirs.held() <= HELD_BY_STALLED_MAX, "{}", theirs.held());
@@ -460,16 +482,9 @@ async fn a_stream_that_nobody_wants_is_refused() {
     let (session, inbox) = soon(agent.session()).await;
     drop(inbox);
     let theirs = agent.session.lock().unwrap().clone().unwrap();
-    let address = ([127, 0, 0, 1], 1).into();
-    let request = OpenRequest::Incoming {
-        subscription: 1,
-        peer: address,
-        local: address,
-        copy: false,
-    };
     let errno = Errno::ECONNRESET;
     assert_eq!(
-        soon(theirs.open(request)).await.unwrap_err(),
+        soon(theirs.open(incoming())).await.unwrap_err(),
         OpenFailure::Refused { errno }
     );
     assert!(!session.is_closed());
@@ -488,4 +503,242 @@ async fn a_request_that_is_given_up_leaves_nothing() {
         }
     })
     .await;
+}
+
+/// What the agent offers a client that it has a connection for.
+fn incoming() -> OpenRequest {
+    let address = ([127, 0, 0, 1], 1).into();
+    OpenRequest::Incoming {
+        subscription: 1,
+        peer: address,
+        local: address,
+        copy: false,
+    }
+}
+
+#[tokio::test]
+async fn an_offer_that_is_taken_back_is_withdrawn() {
+    let agent = Agent::default();
+    let (_session, mut inbox) = soon(agent.session()).await;
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
+    let opening = tokio::spawn(async move { theirs.open(incoming()).await });
+    let Some(Inbound::Stream(offer)) = soon(inbox.next()).await else {
+        panic!("a stream is offered")
+    };
+    let moment = Duration::from_millis(20);
+    let withdrawn = tokio::time::timeout(moment, offer.withdrawn()).await;
+    withdrawn.expect_err("it still stands");
+    opening.abort();
+    soon(offer.withdrawn()).await;
+}
+
+#[tokio::test]
+async fn a_notice_reaches_the_client() {
+    let agent = Agent::default();
+    let (_session, mut inbox) = soon(agent.session()).await;
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
+    let notice = Notice::CopiesDropped {
+        subscription: 1,
+        connections: 2,
+    };
+    assert!(theirs.notify(notice.clone()));
+    let Some(Inbound::Notice(told)) = soon(inbox.next()).await else {
+        panic!("a notice")
+    };
+    assert_eq!(told, notice);
+}
+
+#[tokio::test]
+async fn who_leaves_has_said_so_even_if_its_runtime_ends_at_once() {
+    let agent = Agent::default();
+    let served = (agent.clone(), tokio::runtime::Handle::current());
+    let dial = move || {
+        let (ours, theirs) = tokio::io::duplex(100_000);
+        served.1.spawn(served.0.clone().serve(theirs));
+        std::future::ready(Ok(ours))
+    };
+    let client = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let id = SessionId::draw();
+            let session = connect(dial, id, key().session_key(&id), GRACE).await;
+            session.unwrap().0.leave(CloseReason::Done).await;
+        });
+    });
+    let ended = tokio::task::spawn_blocking(move || client.join().unwrap());
+    soon(ended).await.unwrap();
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
+    assert_eq!(soon(theirs.closed()).await, CloseReason::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_waits_for_a_link_until_one_comes_or_its_grace_is_over() {
+    let (alone, _inbox) = Session::new(Role::Agent, GRACE);
+    let before = tokio::time::Instant::now();
+    alone.wait_apart().await;
+    assert!(before.elapsed() >= GRACE, "{:?}", before.elapsed());
+    assert_eq!(alone.closed().await, CloseReason::GraceExpired);
+
+    let (theirs, _inbox) = Session::new(Role::Agent, GRACE);
+    assert!(!theirs.is_linked());
+    let carried = theirs.clone();
+    let dial = move || {
+        let (ours, transport) = tokio::io::duplex(100_000);
+        let carried = carried.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let guest = greet(transport, |id| Some(key().session_key(id))).await;
+            guest.unwrap().carry(&carried).await;
+        });
+        std::future::ready(Ok(ours))
+    };
+    let id = SessionId::draw();
+    let connecting = connect(dial, id, key().session_key(&id), GRACE);
+    let (session, ()) = tokio::join!(connecting, theirs.wait_apart());
+    let (session, _inbox) = session.unwrap();
+    assert!(session.is_linked() && theirs.is_linked());
+    let before = tokio::time::Instant::now();
+    theirs.wait_apart().await;
+    assert_eq!(before.elapsed(), Duration::ZERO, "a link carries it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_told_to_who_waits_for_nothing_else() {
+    let agent = Agent::default();
+    let (session, _inbox) = agent.session().await;
+    let waiting = tokio::spawn(async move { session.lost_for(Duration::from_secs(4)).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = tokio::time::Instant::now();
+    *agent.away.lock().unwrap() = true;
+    agent.cut.notify_waiters();
+    waiting.await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(6));
+}
+
+#[tokio::test]
+async fn a_session_is_untouched_until_its_agent_answers() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    assert!(session.is_untouched());
+    let (_stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    assert!(!session.is_untouched());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_away_for_a_while_comes_again() {
+    let agent = Agent::default();
+    let (session, _inbox) = agent.session().await;
+    *agent.sent_away.lock().unwrap() = 3;
+    agent.cut.notify_waiters();
+    let (stream, _) = session.open(tcp(80)).await.unwrap();
+    bounce(stream, 10).await;
+    assert_eq!(*agent.sent_away.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn datagrams_come_and_go_whole_with_their_addresses() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let request = OpenRequest::Udp {
+        connected: None,
+        version_6: false,
+    };
+    let (stream, _) = soon(session.open(request)).await.unwrap();
+    let to = ([10, 0, 0, 1], 53).into();
+    for text in ["a question", "", "another"] {
+        assert_eq!(stream.send_datagram(to, text.as_bytes()), Ok(true));
+        let answer = soon(stream.receive_datagram()).await.unwrap();
+        let (from, bytes) = answer.expect("the stream goes on");
+        assert_eq!((from, &bytes[..]), (to, text.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_says_why() {
+    let agent = Agent::default();
+    let (_session, mut inbox) = soon(agent.session()).await;
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
+    let opening = tokio::spawn(async move { theirs.open(incoming()).await });
+    let Some(Inbound::Stream(offer)) = soon(inbox.next()).await else {
+        panic!("a stream is offered")
+    };
+    let ours = offer.accept(Opened::default());
+    let (theirs, _) = soon(opening).await.unwrap().unwrap();
+    ours.reset(Errno::ETIMEDOUT);
+    assert_eq!(soon(theirs.cut()).await, Errno::ETIMEDOUT);
+}
+
+#[tokio::test]
+async fn to_write_nothing_never_waits() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let (mut stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    assert_eq!(soon(stream.write(b"")).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_relay_takes_no_more_of_its_socket_than_its_stream_has_room_for() {
+    let agent = Agent::default();
+    let (_session, mut inbox) = soon(agent.session()).await;
+    let theirs = agent.session.lock().unwrap().clone().unwrap();
+    let asking = theirs.clone();
+    let opening = tokio::spawn(async move { asking.open(incoming()).await });
+    let Some(Inbound::Stream(offer)) = soon(inbox.next()).await else {
+        panic!("a stream is offered")
+    };
+    let mut ours = offer.accept(Opened::default());
+    let (stream, _) = soon(opening).await.unwrap().unwrap();
+    let (mut program, mut socket) = tokio::io::duplex(1000);
+    let sent: Vec<u8> = (0..300_000).map(|at: u32| (at % 251) as u8).collect();
+    let expected = sent.clone();
+    tokio::spawn(async move {
+        program.write_all(&sent).await.unwrap();
+        program.shutdown().await.unwrap();
+        tokio::io::copy(&mut program, &mut tokio::io::sink())
+            .await
+            .unwrap();
+    });
+    let relaying = tokio::spawn(async move { relay(&stream, &mut socket).await });
+    // Nobody reads yet: it fills up, and is given time to take too much.
+    soon(async {
+        while theirs.held() < 60_000 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..2_000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut got = Vec::new();
+    soon(ours.read_to_end(&mut got)).await.unwrap();
+    assert!(got == expected, "{} bytes of {}", got.len(), expected.len());
+    ours.shutdown().await.unwrap();
+    soon(relaying).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_socket_says_first_is_heard_before_its_stream_gets_it() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let (stream, _) = soon(session.open(tcp(80))).await.unwrap();
+    let (mut program, mut socket) = tokio::io::duplex(1000);
+    assert_eq!(stream.try_write(b"banner"), Ok(6));
+    let (mut under_way, mut heard) = (Relay::default(), b"before ".to_vec());
+    let listening = under_way.overhear(&stream, &mut socket, &mut heard);
+    let speaking = async {
+        let mut banner = [0; 6];
+        program.read_exact(&mut banner).await.unwrap();
+        program.write_all(b"hello").await.unwrap();
+        banner
+    };
+    let (count, banner) = soon(async { tokio::join!(listening, speaking) }).await;
+    assert_eq!(
+        (count.unwrap(), &banner),
+        (5, b"banner"),
+        "what the echo says"
+    );
+    assert_eq!(heard, b"before hello");
 }

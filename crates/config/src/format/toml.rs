@@ -139,11 +139,14 @@ mod tests {
             ("target = pod/a\n", 9..14),
             ("a = 1\na = 2\n", 6..7),
             ("a = 1979-05-27\n", 4..14),
+            ("[a\n", 2..2),
         ] {
             let Err(error) = parse(text) else {
                 panic!("{text:?} was read")
             };
             assert_eq!(error.span, place, "{text}: {}", error.text);
+            let is_of_quotes = error.text == "a text stands in quotes";
+            assert_eq!(is_of_quotes, text.contains("pod/a"), "{text}");
         }
     }
 

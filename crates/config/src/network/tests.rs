@@ -92,6 +92,20 @@ fn incoming_with_particulars() {
     );
     let delivery = read.incoming.tls_delivery.expect("tls_delivery");
     assert_eq!(delivery.protocol, DeliveryProtocol::Tcp);
+    for filter in [
+        r#""header_filter": "a""#,
+        r#""path_filter": "a""#,
+        r#""method_filter": "GET""#,
+        r#""body_filter": {"body": "json", "query": "$.a", "matches": "b"}"#,
+        r#""header_filter_jq": ".a""#,
+        r#""all_of": [{"path": "a"}]"#,
+        r#""any_of": [{"path": "a"}]"#,
+    ] {
+        let read = network(&format!(
+            "{{\"incoming\": {{\"http_filter\": {{{filter}}}}}}}"
+        ));
+        assert!(read.incoming.http_filter.is_set(), "{filter}");
+    }
     for json in ["true", "false", "{}"] {
         let read = network(&format!("{{\"incoming\": {{\"http_filter\": {json}}}}}"));
         assert!(!read.incoming.http_filter.is_set(), "{json}");

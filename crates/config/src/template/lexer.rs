@@ -113,16 +113,13 @@ impl<'t> Rest<'t> {
         None
     }
 
-    /// Goes on behind `{% endraw %}`: what stands before it is a text.
+    /// Goes on behind the word of `{% endraw %}`: what stands before it is a text.
     fn skip_raw(&mut self) {
         while let Some(from) = self.text[self.at..].find("{%") {
             self.at += from + 2;
             let tag = self.text[self.at..].trim_start_matches(['-', ' ', '\t', '\r', '\n']);
             if let Some(rest) = tag.strip_prefix("endraw") {
                 self.at = self.text.len() - rest.len();
-                if let Some(end) = rest.find("%}") {
-                    self.at += end + 2;
-                }
                 return;
             }
         }
@@ -150,4 +147,35 @@ fn string_length(bytes: &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_found_behind_what_is_passed_over() {
+        for (text, expected) in [
+            ("{# it's {{ a }} #}{{ b }}", &["{{ b }}"][..]),
+            ("{# {{#}{{ b }}", &["{{ b }}"]),
+            ("{{ \"\\\"\" }}{{ b }}", &["{{ \"\\\"\" }}", "{{ b }}"]),
+            (
+                "{% raw %}{{ a }}{% endraw   %}{{ b }}",
+                &["{% raw %}", "{{ b }}"],
+            ),
+        ] {
+            let found: Vec<&str> = tags(text).map(|tag| &text[tag.span]).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_dot_parts_words_and_three_spread_a_list() {
+        let told = |text| {
+            let tag = tags(text).next().expect("a tag");
+            (tag.words().collect::<Vec<_>>(), tag.doublings)
+        };
+        assert_eq!(told("{{ a.b.c }}"), (vec!["a", "b", "c"], 0));
+        assert_eq!(told("{{ [...a, b ~ c] }}"), (vec!["a", "b", "c"], 2));
+    }
 }

@@ -137,6 +137,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_at_a_limit_is_let_through_and_no_more() {
+        let word_tags =
+            |words: usize| format!("{{% for a in b %}}{{{{ a{} }}}}", " a".repeat(words));
+        let long = |bytes: usize| format!("{{{{ '{}' }}}}", "x".repeat(bytes - 8));
+        let limits: [(&dyn Fn(usize) -> String, usize); 5] = [
+            (&|count| "{{ a }}".repeat(count), 1000),
+            (&long, 16 << 10),
+            (&|count| "{% for a in b %}{% endfor %}".repeat(count), 16),
+            // The four of the loop's own beginning and the one that stands there already count.
+            (&|count| word_tags(count - 5), 100),
+            (&|count| "{% set a = a ~ a %}".repeat(count), 8),
+        ];
+        for (text, most) in limits {
+            assert_eq!(refused(&text(most)), None, "{most}");
+            assert!(refused(&text(most + 1)).is_some(), "{most} and one");
+        }
+        let spread = "{% for a in b %}{% set c = a %}{% endfor %}{% set d = a ~ a %}";
+        assert_eq!(refused(spread), None);
+        assert!(refused("{% for a in b %}{% set c = a ~ a %}").is_some());
+    }
+
+    #[test]
     fn what_could_take_for_ever_is_refused_by_name() {
         let doubling = "{% set a = a ~ a %}".repeat(9);
         let elif = format!("{{% if a %}}{}", "{% elif a %}".repeat(1000));

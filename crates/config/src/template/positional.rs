@@ -113,6 +113,10 @@ mod tests {
                 "{% if a is not containing( pat=b ) %}",
             ),
             (
+                "{{ a is not containing(b) }}",
+                "{{ a is not containing(pat=b) }}",
+            ),
+            (
                 "{{ a is starting_with(pat='b') }}",
                 "{{ a is starting_with(pat='b') }}",
             ),

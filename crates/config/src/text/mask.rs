@@ -236,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_no_password_is_shown() {
+        for plain in [r#"{"x": "http://h/d"}"#, r#"{"x": "ada@example.com"}"#] {
+            assert_eq!(shown(plain, None), plain);
+        }
+    }
+
+    #[test]
+    fn a_secret_without_quotes_is_hidden_whole() {
+        let text = "DB_PASSWORD: hunter2";
+        let tree = Format::Yaml.parse(text).expect("the test's text is YAML");
+        let sources = Sources::new(SourceText::new("f", text));
+        let shown = std::iter::once(0..text.len()).collect();
+        let masks = Masks::of_tree(&Node::root(&tree), &sources, None, shown);
+        assert_eq!(sources.excerpt(&(0..1), &masks).line, "DB_PASSWORD: ***");
+    }
+
+    #[test]
     fn a_piece_of_a_longer_word_is_not_the_same_text() {
         assert!(holds("{\"a\": \"own\"}", "own"));
         assert!(!holds("database", "data"));

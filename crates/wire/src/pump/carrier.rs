@@ -15,19 +15,27 @@ const READ_SIZE: usize = 64 * 1024;
 /// The longest that the last words of a session wait for a link that takes nothing.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 
-/// One link that is being served, for as long as it is.
-struct Carrier<'a>(&'a Shared);
+/// One link that carries a session, for as long as it is served. Made where the link is attached, so that whoever waits
+/// for last words waits for those of a link that nobody serves yet as well.
+pub(super) struct Carrier {
+    shared: Arc<Shared>,
+    /// The link's number.
+    ours: u64,
+}
 
-impl<'a> Carrier<'a> {
-    fn begin(shared: &'a Shared) -> Self {
+impl Carrier {
+    pub(super) fn begin(shared: &Arc<Shared>, ours: u64) -> Self {
         shared.carriers.send_modify(|carriers| *carriers += 1);
-        Self(shared)
+        Self {
+            shared: Arc::clone(shared),
+            ours,
+        }
     }
 }
 
-impl Drop for Carrier<'_> {
+impl Drop for Carrier {
     fn drop(&mut self) {
-        self.0.carriers.send_modify(|carriers| *carriers -= 1);
+        self.shared.carriers.send_modify(|carriers| *carriers -= 1);
     }
 }
 
@@ -43,18 +51,17 @@ enum Next {
     Replaced,
 }
 
-/// Carries the session until its link is lost, another link takes over, or the session is over. The connection is
-/// attached already, as the link with the number `ours`; `input` and `outbox` hold what the greeting left.
+/// Carries the session until its link is lost, another link takes over, or the session is over. `input` and `outbox`
+/// hold what the greeting left.
 pub(super) async fn carry<T>(
-    shared: &Arc<Shared>,
-    ours: u64,
+    carrier: Carrier,
     transport: T,
     mut input: BytesMut,
     mut outbox: Outbox,
 ) where
     T: AsyncRead + AsyncWrite,
 {
-    let _carrier = Carrier::begin(shared);
+    let (shared, ours) = (&carrier.shared, carrier.ours);
     // What changed before is seen by the first word, what changes from here on by this.
     let mut links_rx = shared.links.subscribe();
     let (mut reader, mut writer) = tokio::io::split(transport);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::carrier::carry;
+use super::carrier::{Carrier, carry};
 use super::outbox::Outbox;
 use super::{GREETING_WITHIN, Inbox, Session, Shared};
 use crate::connection::Role;
@@ -68,17 +68,17 @@ where
     let first = greet(&mut dial, id, &key, Start::Fresh).await?;
     let shared = Arc::clone(&session.shared);
     // Before anybody can close the session, so that its farewell has a link.
-    let mut ours = attach(&shared, first.link);
+    let mut carrier = attach(&shared, first.link);
     tokio::spawn(async move {
         let mut greeted = first;
         loop {
             let Greeted {
                 transport, input, ..
             } = greeted;
-            carry(&shared, ours, transport, input, Outbox::default()).await;
+            carry(carrier, transport, input, Outbox::default()).await;
             let again = redial(&shared, &mut dial, id, &key).await;
             let Some(again) = again else { break };
-            ours = attach(&shared, again.link);
+            carrier = attach(&shared, again.link);
             greeted = again;
         }
     });
@@ -92,13 +92,13 @@ struct Greeted<T> {
     link: Link,
 }
 
-/// Has `link` carry the session from now on; the number of it.
-fn attach(shared: &Arc<Shared>, link: Link) -> u64 {
+/// Has `link` carry the session from now on.
+fn attach(shared: &Arc<Shared>, link: Link) -> Carrier {
     let now = shared.clock.now();
     shared.step(|inner| {
         // A violation closes the session, which the carrier sees.
         inner.connection.attach(link, now).ok();
-        shared.next_link()
+        Carrier::begin(shared, shared.next_link())
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::carrier::carry;
+use super::carrier::{Carrier, carry};
 use super::outbox::Outbox;
 use super::{GREETING_WITHIN, Session};
 use crate::greeting::{AgentGreeting, AgentStep, GreetingError, Proven, Refusal, Start};
@@ -110,13 +110,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guest<T> {
         let shared = Arc::clone(&session.shared);
         let now = shared.clock.now();
         let mut outbox = Outbox::default();
-        let ours = shared.step(|inner| {
+        let carrier = shared.step(|inner| {
             let (welcome, link) = self.proven.welcome(inner.connection.received());
             outbox.push(welcome);
             // A violation closes the session, and the carrier says so.
             inner.connection.attach(link, now).ok();
-            shared.next_link()
+            Carrier::begin(&shared, shared.next_link())
         });
-        carry(&shared, ours, self.transport, self.input, outbox).await;
+        carry(carrier, self.transport, self.input, outbox).await;
     }
 }

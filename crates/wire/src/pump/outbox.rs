@@ -84,4 +84,29 @@ mod tests {
             assert_eq!(out, "abcdef");
         }
     }
+
+    #[test]
+    fn what_was_written_whole_is_gone_and_the_next_frame_stands_first() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from("ab"));
+        outbox.push(Bytes::from("cd"));
+        assert_eq!(outbox.chunk(), b"ab");
+        outbox.advance(2);
+        assert_eq!(outbox.chunk(), b"cd");
+        outbox.advance(1);
+        assert_eq!(outbox.chunk(), b"d");
+        outbox.advance(1);
+        assert!(!outbox.has_remaining() && outbox.chunk().is_empty());
+    }
+
+    #[test]
+    fn there_is_room_below_the_limit_alone() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from(vec![0; OUTBOX_MAX - 1]));
+        assert!(outbox.has_room());
+        outbox.push(Bytes::from("x"));
+        assert!(!outbox.has_room());
+        outbox.advance(1);
+        assert!(outbox.has_room());
+    }
 }

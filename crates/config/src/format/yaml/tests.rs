@@ -57,6 +57,14 @@ fn scalars_are_what_the_core_schema_says() {
         ("a: yes", "{a: ~yes}"),
         ("a: 'yes'", "{a: \"yes\"}"),
         ("a: true", "{a: true}"),
+        (
+            "a: [True, TRUE, false, False, FALSE]",
+            "{a: [true, true, false, false, false]}",
+        ),
+        (
+            "a: [.inf, -.Inf, .NAN, -.nan]",
+            "{a: [.inf, -.Inf, .NAN, ~-.nan]}",
+        ),
         ("a:", "{a: null}"),
         ("a: ~", "{a: null}"),
         ("a: |\n  x\n  y\n", "{a: \"x\\ny\\n\"}"),
@@ -136,6 +144,7 @@ fn what_this_format_cannot_use_is_an_error_with_its_place() {
         let (span, said) = error(text);
         assert_eq!((span.start, said.as_str()), (place, expected), "{text:?}");
     }
+    assert!(parse("a: !<tag:example.com,2026:x> 1\n").is_err());
     for text in [
         "a: [1",
         "a: \"x",
@@ -162,6 +171,12 @@ fn aliases_of_aliases_come_to_an_end() {
     }
     let (_, said) = error(&text);
     assert!(said.contains("more than 10000 values"), "{said}");
+    let aliases = |count: usize| format!("a: &a [x, y, z]\nb: [{}]\n", "*a,".repeat(count));
+    assert!(
+        parse(&aliases(2_500)).is_ok(),
+        "10,000 values, the lists counted"
+    );
+    assert!(parse(&aliases(2_501)).is_err());
 }
 
 #[test]
