@@ -11,7 +11,7 @@
 //! a time and `readers_max` that read rows, all read-only, for a bounded time. Each step is a file: `plan` refuses
 //! what cannot work before anything is made, `cluster` runs the base's server, `roles` and `database` write statements,
 //! `content` goes through structure and rows, `collations` compares how text sorts: `dump` runs `pg_dump`, `script` takes what it writes apart, `load` runs
-//! that, `bulk` and `relay` move rows, `rows` copies them through filters, `late` builds indexes. Leaves the directory,
+//! that, `bulk` and `relay` move rows, `rows` copies them through filters, `late` builds indexes, `extensions` gives extensions to their owners. Leaves the directory,
 //! and giving it its name, to `store`.
 
 mod bulk;
@@ -24,6 +24,7 @@ mod dump;
 mod dump_args;
 mod error;
 mod exported;
+mod extensions;
 mod late;
 mod load;
 mod pace;
@@ -231,6 +232,7 @@ async fn copy_all(
     drop(source);
     if let Some(unfinished) = unfinished {
         unfinished.finish(&mut notes, progress).await?;
+        extensions::give_to_owners(&base, &plan).await?;
     }
     if let Some(there) = there {
         notes.extend(Versions::of_copy(&base).await?.note(&there));

@@ -94,6 +94,8 @@ pub struct Extension {
     pub version: String,
     /// The schema that it lives in.
     pub schema: String,
+    /// Whose it is: who may drop and update it.
+    pub owner: String,
 }
 
 /// Everything that a source says of itself.
@@ -139,7 +141,7 @@ const HEAD: &str = "SELECT session_user, current_database(), \
      d.datcollversion \
      FROM pg_database d WHERE d.datname = current_database()";
 
-const EXTENSIONS: &str = "SELECT e.extname, e.extversion, n.nspname \
+const EXTENSIONS: &str = "SELECT e.extname, e.extversion, n.nspname, pg_get_userbyid(e.extowner) \
      FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace ORDER BY e.extname";
 
 /// A relation's tablespace is 0 where it is the database's own.
@@ -232,6 +234,7 @@ async fn read_extensions(session: &Session) -> Result<Vec<Extension>, SourceErro
             name: row.text(0)?,
             version: row.text(1)?,
             schema: row.text(2)?,
+            owner: row.text(3)?,
         })
     };
     found.iter().map(extension).collect()

@@ -88,6 +88,8 @@ pub(super) struct Selection {
     pub(super) row_security: bool,
     /// Whether rows of partitions come through their root.
     pub(super) through_roots: bool,
+    /// Whether everything belongs to our own role.
+    pub(super) without_owners: bool,
 }
 
 /// Relations that a dump has: users', less those of extensions but their configuration tables.
@@ -138,6 +140,10 @@ impl Selection {
             }
             Effect::ThroughRoots => {
                 self.through_roots = true;
+                return Ok(());
+            }
+            Effect::WithoutOwners => {
+                self.without_owners = true;
                 return Ok(());
             }
         };

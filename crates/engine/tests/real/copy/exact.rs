@@ -203,3 +203,50 @@ async fn a_newer_server_holds_the_same_rows() {
     assert_same(&of_source, &of_branch, "the rows");
     branch.stop().await;
 }
+
+/// An extension each of the application's, of another superuser's and of the first one's, with what depends on whom.
+const OWNERS_OF_EXTENSIONS: &str = "SELECT string_agg(concat_ws(' ', e.extname, e.extowner::regrole, \
+       d.refobjid::regrole, d.objsubid, d.deptype), ', ' ORDER BY e.extname) \
+     FROM pg_extension e LEFT JOIN pg_shdepend d ON d.classid = 'pg_extension'::regclass AND d.objid = e.oid \
+     AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+     AND d.refclassid = 'pg_authid'::regclass";
+
+/// Who owns an extension on the source may update and drop it on a branch.
+async fn extensions_keep_their_owners(major: u16) {
+    let source = source(major);
+    let made = "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE ROLE \"Other's\" SUPERUSER LOGIN; \
+         GRANT CREATE ON DATABASE postgres TO app; GRANT CREATE ON SCHEMA public TO app; \
+         SET SESSION AUTHORIZATION app; \
+         CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE TABLE t (a citext); \
+         SET SESSION AUTHORIZATION \"Other's\"; CREATE EXTENSION pg_trgm; RESET SESSION AUTHORIZATION; \
+         CREATE EXTENSION pgcrypto";
+    source.execute("postgres", made).unwrap();
+    let stage = Stage::new().await;
+    let access = access(&source.superuser_url("postgres"));
+    let copied = stage.copy(&access, &CopySpec::all()).await;
+    let copied = copied.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let branch = stage.serve(&copied).await;
+    let there = source.query_value("postgres", OWNERS_OF_EXTENSIONS);
+    assert_eq!(branch.value(OWNERS_OF_EXTENSIONS).await, there.unwrap());
+    let session = branch.admin("postgres").await;
+    let changed = session
+        .batch_execute(
+            "SET SESSION AUTHORIZATION app; ALTER EXTENSION hstore UPDATE; \
+             DROP EXTENSION hstore; DROP EXTENSION citext CASCADE; CREATE EXTENSION citext",
+        )
+        .await;
+    changed.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let refused = session.batch_execute("DROP EXTENSION pg_trgm").await;
+    assert!(refused.is_err_and(|error| chain(&error).contains("must be owner")));
+    branch.stop().await;
+}
+
+#[tokio::test]
+async fn extensions_of_15_keep_their_owners() {
+    extensions_keep_their_owners(15).await;
+}
+
+#[tokio::test]
+async fn extensions_of_18_keep_their_owners() {
+    extensions_keep_their_owners(18).await;
+}

@@ -19,6 +19,7 @@ pub(super) enum Effect {
     WithLargeObjects,
     WithoutLargeObjects,
     ThroughRoots,
+    WithoutOwners,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +72,7 @@ const KNOWN: [Known; 46] = [
     flag("no-blobs", Some('B'), Effect::WithoutLargeObjects),
     flag("no-comments", None, Effect::None),
     flag("no-large-objects", None, Effect::WithoutLargeObjects),
-    flag("no-owner", Some('O'), Effect::None),
+    flag("no-owner", Some('O'), Effect::WithoutOwners),
     flag("no-policies", None, Effect::None),
     flag("no-privileges", Some('x'), Effect::None),
     flag("no-publications", None, Effect::None),
