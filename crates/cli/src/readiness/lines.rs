@@ -60,6 +60,7 @@ pub(crate) fn describe_copy(id: &str, progress: &CopyProgress, now: Timestamp) -
     let (step, what) = match progress.phase {
         CopyPhase::Inspecting => ("inspecting", "asking the source what it holds"),
         CopyPhase::Preparing => ("preparing", "making an empty server"),
+        CopyPhase::Checkpoint => ("checkpoint", "waiting for the source's checkpoint"),
         CopyPhase::Copying => ("copying", "copying"),
         CopyPhase::Indexing => ("indexing", "building indexes and constraints"),
         CopyPhase::Adapting => ("preparing", "running the administrator's SQL"),
@@ -78,10 +79,59 @@ pub(crate) fn describe_copy(id: &str, progress: &CopyProgress, now: Timestamp) -
             text.push_str(&format!(", {table}"));
         }
     }
+    if let Some(advice) = &progress.advice {
+        text.push_str(&format!(" ({advice})"));
+    }
     let spent = words::seconds_between(progress.started_at, now);
     text.push_str(&format!(", {}", words::span(spent)));
-    if let Some(estimate) = progress.estimate_seconds {
+    // How long the source takes, no estimate knows.
+    let estimate = progress.estimate_seconds;
+    if let Some(estimate) = estimate.filter(|_| progress.phase != CopyPhase::Checkpoint) {
         text.push_str(&format!(" of about {}", words::span(estimate)));
     }
     ProgressLine { step, text, done }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ByteSize;
+
+    use super::*;
+    use crate::samples;
+
+    fn copying() -> CopyProgress {
+        CopyProgress {
+            phase: CopyPhase::Copying,
+            source_size_bytes: Some(ByteSize(13_000_000)),
+            disk_needed_bytes: None,
+            disk_free_bytes: None,
+            estimate_seconds: Some(11),
+            copied_bytes: ByteSize(6_500_000),
+            copied_rows: 1200,
+            table: Some("public.orders".to_owned()),
+            advice: None,
+            started_at: samples::start(),
+        }
+    }
+
+    fn line(progress: &CopyProgress) -> ProgressLine {
+        let now = samples::start() + jiff::SignedDuration::from_secs(217);
+        describe_copy("try-it", progress, now)
+    }
+
+    #[test]
+    fn a_wait_for_the_source_is_told_with_what_ends_it_and_without_an_estimate() {
+        let advice =
+            "its checkpoint_timeout at most; GRANT pg_checkpoint TO \"app\" makes it begin at once";
+        let waiting = CopyProgress {
+            phase: CopyPhase::Checkpoint,
+            advice: Some(advice.to_owned()),
+            ..copying()
+        };
+        assert_eq!(
+            line(&waiting).text,
+            "try-it: waiting for the source's checkpoint (its checkpoint_timeout at most; \
+             GRANT pg_checkpoint TO \"app\" makes it begin at once), 3 min 37 s"
+        );
+    }
 }

@@ -168,6 +168,7 @@ fn create_waits_with_progress_and_tells_the_url_without_its_password() {
             copied_bytes: ByteSize(1_200_000_000),
             copied_rows: 1_234_567,
             table: Some("public.orders".to_owned()),
+            advice: None,
             started_at: samples::start(),
         });
         script.plans.push_back(Plan::Phases(vec![

@@ -127,6 +127,8 @@ pub enum CopyPhase {
     Inspecting,
     /// Making an empty server.
     Preparing,
+    /// Waiting for the source's checkpoint, which a copy of its files begins with.
+    Checkpoint,
     /// Copying structure and rows.
     Copying,
     /// Building indexes and constraints.
@@ -148,14 +150,17 @@ pub struct CopyProgress {
     pub disk_needed_bytes: Option<ByteSize>,
     /// Free space on the volume.
     pub disk_free_bytes: Option<ByteSize>,
-    /// How long the whole copy is thought to take.
+    /// How long the whole copy is thought to take, with what it has waited for the source.
     pub estimate_seconds: Option<u64>,
     /// Bytes of rows copied.
     pub copied_bytes: ByteSize,
     /// Rows copied.
     pub copied_rows: u64,
-    /// The table that is being copied.
+    /// The table that is being copied; of several, the largest.
     pub table: Option<String>,
+    /// How long a wait for the source lasts at most, and what ends it sooner.
+    #[serde(default)]
+    pub advice: Option<String>,
     /// When the copy began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,

@@ -1,6 +1,6 @@
 //! What a copy says of itself while it goes on.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use model::ByteSize;
@@ -15,6 +15,27 @@ const NOTICE_BYTES: u64 = 256 * 1024;
 pub(super) struct Progress<'a> {
     sender: &'a watch::Sender<Option<CopyProgress>>,
     untold: Mutex<(u64, u64)>,
+    running: Mutex<Running>,
+}
+
+/// Tables whose rows come at the same time, with their sizes on the source.
+#[derive(Debug, Default)]
+struct Running {
+    tables: Vec<(String, u64)>,
+    shown: Option<String>,
+}
+
+impl Running {
+    /// The table to name from now on, where it is another one: the largest, which is what whoever waits waits for.
+    fn to_show(&mut self) -> Option<Option<String>> {
+        let largest = self.tables.iter().max_by_key(|(_, bytes)| *bytes);
+        let largest = largest.map(|(name, _)| name.clone());
+        if largest == self.shown {
+            return None;
+        }
+        self.shown.clone_from(&largest);
+        Some(largest)
+    }
 }
 
 impl<'a> Progress<'a> {
@@ -33,15 +54,17 @@ impl<'a> Progress<'a> {
             copied_bytes: ByteSize(0),
             copied_rows: 0,
             table: None,
+            advice: None,
             started_at,
         }));
         Self {
             sender,
             untold: Mutex::new((0, 0)),
+            running: Mutex::default(),
         }
     }
 
-    fn untold(&self) -> std::sync::MutexGuard<'_, (u64, u64)> {
+    fn untold(&self) -> MutexGuard<'_, (u64, u64)> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,6 +104,34 @@ impl<'a> Progress<'a> {
         });
     }
 
+    /// Tells that the rows of a table of so many bytes come, which other tables' may do as well.
+    pub(super) fn table_begins(&self, name: &str, bytes: u64) {
+        let mut running = self.running();
+        running.tables.push((name.to_owned(), bytes));
+        self.show(&mut running);
+    }
+
+    /// Tells that they are here.
+    pub(super) fn table_ends(&self, name: &str) {
+        let mut running = self.running();
+        running.tables.retain(|(table, _)| table != name);
+        self.show(&mut running);
+    }
+
+    fn show(&self, running: &mut Running) {
+        let Some(table) = running.to_show() else {
+            return;
+        };
+        self.change(|progress| {
+            progress.phase = CopyPhase::Copying;
+            progress.table = table;
+        });
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts rows in.
     pub(super) fn add(&self, bytes: u64, rows: u64) {
         let is_due = {
@@ -92,5 +143,27 @@ impl<'a> Progress<'a> {
         if is_due {
             self.change(|_| ());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_tables_the_largest_is_named_until_it_is_here() {
+        let sender = watch::Sender::new(None);
+        let progress = Progress::begin(&sender, ByteSize(0), Timestamp::UNIX_EPOCH);
+        let named = || sender.borrow().clone().and_then(|progress| progress.table);
+        progress.table_begins("public.accounts", 700 << 20);
+        progress.table_begins("public.history", 0);
+        assert_eq!(named().as_deref(), Some("public.accounts"));
+        progress.table_ends("public.history");
+        progress.table_begins("public.tellers", 8192);
+        assert_eq!(named().as_deref(), Some("public.accounts"));
+        progress.table_ends("public.accounts");
+        assert_eq!(named().as_deref(), Some("public.tellers"));
+        progress.table_ends("public.tellers");
+        assert_eq!(named(), None);
     }
 }

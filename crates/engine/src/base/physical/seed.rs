@@ -232,7 +232,6 @@ async fn seed_all(
             source,
         })?;
     fit.reach.write_passfile(&place.passfile(), &host.account)?;
-    enter(progress, CopyPhase::Copying);
     run::run(request, progress).await?;
     enter(progress, CopyPhase::Sealing);
     let account = host.account.clone();
@@ -268,6 +267,7 @@ fn announce(
         copied_bytes: ByteSize(0),
         copied_rows: 0,
         table: None,
+        advice: None,
         started_at: request.host.clock.now(),
     }));
     check_room(request, size)

@@ -9,10 +9,10 @@ use engine::base::physical::standby::{Standby, WaitError};
 use engine::postgres::control_data;
 use engine::postgres::server::{StopMode, sweep};
 use fixtures::{Options, eventually};
-use model::engine_api::CopyPhase;
+use model::engine_api::{CopyPhase, CopyProgress};
 
 use super::ground::{Ground, REPLICATOR, source, source_with, url_of, value};
-use crate::stage::{WAIT_MAX, working_in};
+use crate::stage::{WAIT_MAX, chain, working_in};
 
 #[tokio::test]
 async fn a_source_of_15_is_seeded_followed_and_branched() {
@@ -445,4 +445,46 @@ async fn standby_value(standby: &Standby, statement: &str) -> String {
     let socket_dir = &standby.place().socket_dir;
     let session = super::ground::enter(socket_dir, &seeded.database, &seeded.superuser).await;
     super::ground::value(&session, statement).await
+}
+
+#[tokio::test]
+async fn a_wait_for_the_sources_checkpoint_is_told_with_what_ends_it() {
+    // A checkpoint that nobody hurries is spread over a tenth of this.
+    let options = Options::new(16)
+        .setting("checkpoint_timeout", "30s")
+        .setting("checkpoint_completion_target", "0.1");
+    let source = source_with(options);
+    let made = "CREATE ROLE patient LOGIN REPLICATION PASSWORD 'patient'; \
+         CREATE TABLE written AS SELECT generate_series(1, 200000)";
+    source.execute("postgres", made).unwrap();
+    let replication_url = source.url("patient", "patient", "postgres");
+    let ground = Ground::with(&source.superuser_url("shop"), Some(&replication_url)).await;
+    let (fit, place) = (ground.fit().await, ground.place("base"));
+    let mut told = ground.progress.subscribe();
+    let told = async {
+        let phase = |told: &Option<CopyProgress>| told.as_ref().map(|told| told.phase);
+        let waits = |told: &Option<CopyProgress>| phase(told) == Some(CopyPhase::Checkpoint);
+        let waiting = told.wait_for(waits).await.unwrap().clone().unwrap();
+        let copying = told.wait_for(|told| !waits(told)).await.unwrap().clone();
+        (waiting, copying.unwrap())
+    };
+    let (seeded, told) = tokio::join!(
+        ground.try_seed(&fit, &place),
+        tokio::time::timeout(WAIT_MAX, told)
+    );
+    let standby = seeded.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let (waiting, copying) = told.expect("it waits for the checkpoint");
+    assert_eq!(
+        waiting.advice.as_deref(),
+        Some(
+            "its checkpoint_timeout at most; GRANT pg_checkpoint TO \"patient\" makes it begin at once"
+        )
+    );
+    assert_eq!(copying.phase, CopyPhase::Copying);
+    assert_eq!(copying.advice, None);
+    assert!(
+        copying.estimate_seconds > waiting.estimate_seconds,
+        "the estimate is without the wait: {copying:?}"
+    );
+    standby.stop(StopMode::Immediate).await.unwrap();
 }

@@ -9,8 +9,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use jiff::Timestamp;
 use model::ByteSize;
-use model::engine_api::CopyProgress;
+use model::engine_api::{CopyPhase, CopyProgress};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use super::{SeedError, SeedRequest, check_room};
 use crate::base::physical::fitness::SlotUse;
 use crate::base::physical::replication;
+use crate::postgres::sql;
 
 /// What `--max-rate` takes, in kB a second (PostgreSQL documentation, `pg_basebackup`).
 const RATE_KB: std::ops::RangeInclusive<u64> = 32..=1_048_576;
@@ -93,9 +95,19 @@ pub(super) async fn run(
     let mut child = Group(command.spawn().map_err(failed)?);
     let stderr = child.0.stderr.take().expect("it was asked for");
     // The user may not have been allowed to ask for the size of every database.
-    let said = listen(stderr, |done, whole| {
-        tell(progress, done, whole);
-        check_room(request, whole)
+    let clock = request.host.clock;
+    let mut waits_since = None;
+    let said = listen(stderr, |told| match told {
+        Told::WaitsForCheckpoint => {
+            waits_since = Some(clock.now());
+            tell_of_wait(progress, advice(request));
+            Ok(())
+        }
+        Told::Copied { done, whole } => {
+            let waited = waits_since.take().map(|since| seconds(since, clock.now()));
+            tell(progress, done, whole, waited.unwrap_or(0));
+            check_room(request, whole)
+        }
     })
     .await?;
     let status = child.0.wait().await.map_err(failed)?;
@@ -157,11 +169,25 @@ impl Drop for Group {
     }
 }
 
-/// Reads what it says to its end: how far it is goes to `progress`, whose error ends it; the last of the rest is
-/// returned.
+/// What the program tells of itself on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// The source makes the checkpoint that the backup begins with.
+    WaitsForCheckpoint,
+    /// How far it is.
+    Copied {
+        /// So much is here.
+        done: ByteSize,
+        /// Of so much.
+        whole: ByteSize,
+    },
+}
+
+/// Reads what it says to its end: what it tells of its way goes to `progress`, whose error ends it; the last of the rest
+/// is returned.
 async fn listen<E>(
     mut stderr: impl AsyncRead + Unpin,
-    progress: impl Fn(ByteSize, ByteSize) -> Result<(), E>,
+    mut progress: impl FnMut(Told) -> Result<(), E>,
 ) -> Result<Vec<u8>, E> {
     let mut said = Vec::new();
     let mut line = Vec::new();
@@ -175,8 +201,8 @@ async fn listen<E>(
                 line.push(*byte);
                 continue;
             }
-            match parse_progress(&String::from_utf8_lossy(&line)) {
-                Some((done, whole)) => progress(done, whole)?,
+            match parse(&String::from_utf8_lossy(&line)) {
+                Some(told) => progress(told)?,
                 None => {
                     said.append(&mut line);
                     said.push(b'\n');
@@ -192,13 +218,55 @@ async fn listen<E>(
     Ok(said)
 }
 
-fn tell(progress: &watch::Sender<Option<CopyProgress>>, done: ByteSize, whole: ByteSize) {
+/// What ends the wait for a checkpoint; none where the role may have it begin at once, as it then does.
+fn advice(request: &SeedRequest<'_>) -> Option<String> {
+    let traits = &request.fit.traits;
+    (!traits.may_checkpoint).then(|| {
+        format!(
+            "its checkpoint_timeout at most; GRANT pg_checkpoint TO {} makes it begin at once",
+            sql::ident(&traits.replicator)
+        )
+    })
+}
+
+fn tell_of_wait(progress: &watch::Sender<Option<CopyProgress>>, advice: Option<String>) {
     progress.send_modify(|progress| {
         if let Some(progress) = progress {
-            progress.copied_bytes = done;
-            progress.source_size_bytes = Some(whole);
+            progress.phase = CopyPhase::Checkpoint;
+            progress.advice = advice;
         }
     });
+}
+
+/// `waited`: seconds that it has just waited for the source, which no estimate knew of.
+fn tell(
+    progress: &watch::Sender<Option<CopyProgress>>,
+    done: ByteSize,
+    whole: ByteSize,
+    waited: u64,
+) {
+    progress.send_modify(|progress| {
+        if let Some(progress) = progress {
+            progress.phase = CopyPhase::Copying;
+            progress.advice = None;
+            progress.copied_bytes = done;
+            progress.source_size_bytes = Some(whole);
+            progress.estimate_seconds = progress.estimate_seconds.map(|all| all + waited);
+        }
+    });
+}
+
+fn seconds(since: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0)
+}
+
+/// `waiting for checkpoint`, or how far it is. (PostgreSQL's `pg_basebackup.c`, `BaseBackup`, in the locale C.)
+fn parse(line: &str) -> Option<Told> {
+    if line.trim() == "waiting for checkpoint" {
+        return Some(Told::WaitsForCheckpoint);
+    }
+    let (done, whole) = parse_progress(line)?;
+    Some(Told::Copied { done, whole })
 }
 
 /// `  12345/67890 kB (18%), 0/1 tablespace`.
@@ -226,10 +294,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_it_says_is_kept_and_how_far_it_is_is_not() {
-        let text = "  0/10 kB (0%), 0/1 tablespace\r10/10 kB (100%), 1/1 tablespace\npg_basebackup: error: gone\n";
-        let said = listen(text.as_bytes(), |_, _| Ok::<_, ()>(()))
-            .await
-            .unwrap();
+        let text = "waiting for checkpoint\n  0/10 kB (0%), 0/1 tablespace\r10/10 kB (100%), 1/1 tablespace\npg_basebackup: error: gone\n";
+        let mut told = Vec::new();
+        let said = listen(text.as_bytes(), |one| {
+            told.push(one);
+            Ok::<_, ()>(())
+        });
+        let said = said.await.unwrap();
+        let copied = |done: u64| Told::Copied {
+            done: ByteSize(done << 10),
+            whole: ByteSize(10 << 10),
+        };
+        assert_eq!(told, [Told::WaitsForCheckpoint, copied(0), copied(10)]);
         assert_eq!(
             String::from_utf8(said).unwrap(),
             "pg_basebackup: error: gone\n"
@@ -240,7 +316,11 @@ mod tests {
     async fn a_size_that_does_not_fit_ends_it_at_once() {
         let text = "  0/10 kB (0%), 0/1 tablespace\r";
         let endless = text.as_bytes().chain(tokio::io::repeat(b' '));
-        let refused = listen(endless, |_, whole| Err(whole)).await;
-        assert_eq!(refused, Err(ByteSize(10 << 10)));
+        let refused = listen(endless, Err).await;
+        let told = Told::Copied {
+            done: ByteSize(0),
+            whole: ByteSize(10 << 10),
+        };
+        assert_eq!(refused, Err(told));
     }
 }
