@@ -70,7 +70,9 @@ pub(crate) fn describe_copy(id: &str, progress: &CopyProgress, now: Timestamp) -
     let mut done = None;
     if progress.phase == CopyPhase::Copying {
         text.push_str(&format!(" {}", progress.copied_bytes));
-        if let Some(size) = progress.source_size_bytes {
+        // The size is an estimate: rows that the source keeps compressed are more than it.
+        let size = progress.source_size_bytes;
+        if let Some(size) = size.filter(|size| progress.copied_bytes <= *size) {
             text.push_str(&format!(" of {size}"));
             done = Some((progress.copied_bytes.0, size.0));
         }
@@ -132,6 +134,23 @@ mod tests {
             line(&waiting).text,
             "try-it: waiting for the source's checkpoint (its checkpoint_timeout at most; \
              GRANT pg_checkpoint TO \"app\" makes it begin at once), 3 min 37 s"
+        );
+    }
+
+    #[test]
+    fn no_copy_is_said_to_be_more_than_whole() {
+        let half = line(&copying());
+        assert_eq!(half.done, Some((6_500_000, 13_000_000)));
+        assert!(half.text.contains("copying 6.50 MB of 13.0 MB, 1,200 rows"));
+        let more = line(&CopyProgress {
+            copied_bytes: ByteSize(32_400_000),
+            ..copying()
+        });
+        assert_eq!(more.done, None);
+        assert!(
+            more.text.contains("copying 32.4 MB, 1,200 rows"),
+            "{}",
+            more.text
         );
     }
 }

@@ -96,7 +96,7 @@ pub(super) struct BulkTable {
     columns: String,
     /// The condition of an extension's configuration table: rows that the extension does not make itself.
     condition: Option<String>,
-    /// Of its file on the source.
+    /// Of its files on the source: its rows, and what of them is kept apart (TOAST).
     bytes: u64,
     format: Format,
 }
@@ -109,6 +109,11 @@ impl BulkTable {
 
     fn sql_name(&self) -> String {
         sql::qualified(&self.schema, &self.name)
+    }
+
+    /// Of its files on the source.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// For people.
@@ -198,7 +203,7 @@ fn candidates(rows: &str) -> String {
            (SELECT pg_catalog.string_agg('\"' || pg_catalog.replace(a.attname, '\"', '\"\"') || '\"', ', ' ORDER BY a.attnum) \
             FROM pg_catalog.pg_attribute a \
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''), \
-           pg_catalog.pg_relation_size(c.oid), k.condition, \
+           pg_catalog.pg_relation_size(c.oid) + coalesce(pg_catalog.pg_relation_size(c.reltoastrelid), 0), k.condition, \
            (SELECT pg_catalog.bool_and(a.atttypid = ANY ('{{{binary}}}'::pg_catalog.regtype[])) \
             FROM pg_catalog.pg_attribute a \
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') \
@@ -378,7 +383,7 @@ async fn copy_by_session(
     rows(source, "row security", &security).await?;
     for table in tables {
         let name = table.shown_name();
-        shared.progress.table(&name);
+        shared.progress.table_begins(&name, table.bytes());
         let of_source = |error| CopyError::Rows {
             table: name.clone(),
             filter: None,
@@ -407,6 +412,7 @@ async fn copy_by_session(
         }
         into.finish().await.map_err(of_base)?;
         base.batch_execute("COMMIT").await.map_err(of_base)?;
+        shared.progress.table_ends(&name);
     }
     Ok(())
 }

@@ -187,7 +187,8 @@ where
         match tag {
             b'H' => {
                 let table = &self.batch[self.at];
-                self.shared.progress.table(&table.shown_name());
+                let name = table.shown_name();
+                self.shared.progress.table_begins(&name, table.bytes());
                 let mut query = BytesMut::new();
                 frontend::query(&table.copy_in(), &mut query)
                     .map_err(|error| Failure::Base(self.at, error.into()))?;
@@ -199,6 +200,8 @@ where
                 self.write(&done).await
             }
             b'Z' => {
+                let name = shown(self.batch, self.at);
+                self.shared.progress.table_ends(&name);
                 self.at += 1;
                 Ok(())
             }
