@@ -167,7 +167,11 @@ impl NamedSources {
                 SourceView {
                     copied_at: shared.bases.newest_taken_at(&spec, &meant),
                     looked_at: turn.as_ref().map(|turn| turn.ended_at),
-                    failure: turn.and_then(|turn| turn.failure),
+                    failure: turn.and_then(|turn| {
+                        let is_over = |entry: &Arc<Entry>| entry.mended_since(turn.ended_at);
+                        turn.failure
+                            .filter(|_| !entry.as_ref().is_some_and(is_over))
+                    }),
                     progress: shared.bases.progress(&spec, &meant).borrow().clone(),
                     base: entry.map(|entry| entry.view(&meant.care)),
                     ..source.view

@@ -106,10 +106,45 @@ pub struct Seen {
     pub waiting_since: Option<Timestamp>,
     /// Whether changes arrive.
     pub follows: bool,
+    /// Since when they do without a break; none while they do not.
+    pub follows_since: Option<Timestamp>,
     /// What was said last about nothing arriving.
     pub said: Option<String>,
     /// When a branch of it was asked for last.
     pub asked_at: Option<Timestamp>,
+}
+
+impl Seen {
+    /// Takes what a look at this time has found.
+    fn take(&mut self, tended: &Tended, now: Timestamp) {
+        match tended {
+            Tended::Following(position) => {
+                if self.position != Some(*position) {
+                    self.still_since = now;
+                }
+                self.position = Some(*position);
+                self.follows = true;
+                self.follows_since.get_or_insert(now);
+                self.waiting_since = None;
+                self.said = None;
+            }
+            Tended::Waiting { since, said } => {
+                self.follows = false;
+                self.follows_since = None;
+                self.waiting_since = *since;
+                self.said.clone_from(said);
+            }
+            Tended::SeedAgain(_) => {
+                self.follows = false;
+                self.follows_since = None;
+            }
+        }
+    }
+
+    /// Whether it has begun to follow since `then`, so that what failed until then is over.
+    fn mended_since(&self, then: Timestamp) -> bool {
+        self.follows_since.is_some_and(|since| since >= then)
+    }
 }
 
 /// A base that follows.
@@ -142,6 +177,7 @@ impl LivingBase {
                 still_since: clock.now(),
                 waiting_since: None,
                 follows: false,
+                follows_since: None,
                 said: None,
                 asked_at: None,
             }),
@@ -185,25 +221,7 @@ impl LivingBase {
 
     /// Takes what a look has found.
     pub fn note(&self, tended: &Tended) {
-        let mut seen = self.seen();
-        match tended {
-            Tended::Following(position) => {
-                if seen.position != Some(*position) {
-                    seen.still_since = self.clock.now();
-                }
-                seen.position = Some(*position);
-                seen.follows = true;
-                seen.waiting_since = None;
-                seen.said = None;
-            }
-            Tended::Waiting { since, said } => {
-                seen.follows = false;
-                seen.waiting_since = *since;
-                seen.said.clone_from(said);
-            }
-            Tended::SeedAgain(_) => seen.follows = false,
-        }
-        drop(seen);
+        self.seen().take(tended, self.clock.now());
         self.seen_tx.send_replace(());
     }
 
@@ -367,6 +385,14 @@ impl Entry {
         self.phase_tx.receiver_count()
     }
 
+    /// Whether its base has begun to follow since `then`, so that what failed until then is over.
+    pub fn mended_since(&self, then: Timestamp) -> bool {
+        match self.phase() {
+            Phase::Lives(living) => living.seen().mended_since(then),
+            Phase::Looking | Phase::Seeding { .. } | Phase::Dumped { .. } | Phase::Over => false,
+        }
+    }
+
     /// What is told of it.
     pub fn view(&self, care: &SourceCare) -> SourceBase {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -461,6 +487,33 @@ impl LivingBases {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_over_once_the_base_follows_after_it() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut seen = Seen {
+            position: None,
+            still_since: at(0),
+            waiting_since: None,
+            follows: false,
+            follows_since: None,
+            said: None,
+            asked_at: None,
+        };
+        assert!(!seen.mended_since(at(10)));
+        seen.take(&Tended::Following(Lsn(1)), at(14));
+        seen.take(&Tended::Following(Lsn(2)), at(15));
+        assert!(seen.mended_since(at(10)));
+        assert!(!seen.mended_since(at(20)), "it failed while it followed");
+        let waiting = Tended::Waiting {
+            since: None,
+            said: None,
+        };
+        seen.take(&waiting, at(30));
+        assert!(!seen.mended_since(at(10)));
+        seen.take(&Tended::Following(Lsn(2)), at(40));
+        assert!(seen.mended_since(at(20)));
+    }
 
     fn shop() -> SourceName {
         "shop".to_owned().try_into().unwrap()

@@ -240,8 +240,11 @@ impl Bases {
                 {
                     return self.of_living(&living, spec, meant).await;
                 }
-                Phase::Dumped { reasons, .. } if care.mode == BaseMode::Physical => {
-                    return Err(BaseError::NotFollowed { reasons });
+                Phase::Dumped { reasons, holds_off } if care.mode == BaseMode::Physical => {
+                    return Err(BaseError::NotFollowed {
+                        reasons,
+                        is_copied_again: holds_off,
+                    });
                 }
                 Phase::Over => return Err(BaseError::Over),
                 Phase::Lives(_) | Phase::Dumped { .. } => {}

@@ -115,6 +115,7 @@ mod tests {
                 still_since: at(still_since),
                 waiting_since: None,
                 follows: true,
+                follows_since: None,
                 said: None,
                 asked_at: asked.map(at),
             },

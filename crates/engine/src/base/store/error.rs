@@ -18,6 +18,10 @@ use crate::volume::VolumeError;
 pub(crate) const BEHIND_HINT: &str =
     "`bough source ls` says how the base is; --max-age SECS takes a snapshot of that age";
 
+/// What to do where a source that can be followed is not just now.
+const COPIED_AGAIN_HINT: &str = "it is copied again by itself, and `bough source ls` says how that stands: ask again then; \
+     `bough source refresh` tries at once, --mode auto dumps it until then";
+
 /// What to do where an administrator's SQL fails.
 pub(crate) const PREPARE_HINT: &str = "no branch is made without it: mend the file and give it again with `bough source add --prepare`";
 
@@ -35,6 +39,8 @@ pub enum BaseError {
     NotFollowed {
         /// Why, a sentence each.
         reasons: Vec<String>,
+        /// Whether nothing is to be mended: its copy failed, or did not last, and is made again by itself.
+        is_copied_again: bool,
     },
     /// It was added otherwise, or removed, while it was waited for.
     #[error("the source was added anew or removed meanwhile")]
@@ -90,6 +96,10 @@ impl BaseError {
         match self {
             Self::Ask(error) => error.hint(),
             Self::Copy(error) => error.hint(),
+            Self::NotFollowed {
+                is_copied_again: true,
+                ..
+            } => Some(COPIED_AGAIN_HINT.into()),
             Self::NotFollowed { .. } => Some(
                 "mend that and add the source again, or add it with --mode auto, which dumps it until then".into(),
             ),
@@ -157,5 +167,26 @@ fn snapshot_hint(error: &SnapshotError) -> Option<String> {
             | LogicalError::State(_)
             | LogicalError::NotClean => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_to_be_mended_where_a_copy_is_made_again_by_itself() {
+        let hint = |reason: &str, is_copied_again| {
+            let reasons = vec![reason.to_owned()];
+            let error = BaseError::NotFollowed {
+                reasons,
+                is_copied_again,
+            };
+            error.hint().expect("there is one")
+        };
+        let lost = "the copy failed: requested WAL segment 0000000100000000000000A1 has already been removed";
+        assert!(hint(lost, true).starts_with("it is copied again by itself"));
+        let unfit = "wal_level is minimal";
+        assert!(hint(unfit, false).starts_with("mend that and add the source again"));
     }
 }
