@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{
@@ -31,6 +31,10 @@ const SILENCE: Duration = Duration::from_secs(120);
 
 /// Bytes of a datagram at most.
 const DATAGRAM_MAX: usize = 64 * 1024;
+
+/// Datagrams, and bytes of them, that a flow holds while it is made: a burst of a program that asks much at once.
+const HELD_MAX: usize = 64;
+const HELD_BYTES_MAX: usize = 256 * 1024;
 
 /// Attempts to find a port that is free in both versions.
 const BIND_ATTEMPTS: usize = 16;
@@ -116,8 +120,33 @@ pub(super) async fn serve(listeners: Listeners, outside: Arc<Outside>, address: 
 struct Flows {
     outside: Arc<Outside>,
     address: Ipv4Addr,
-    /// The sockets outside of flows that are open; none while one is being made.
-    open: Mutex<HashMap<Ends, Option<Arc<UdpSocket>>>>,
+    open: Mutex<HashMap<Ends, Flow>>,
+}
+
+#[derive(Debug)]
+enum Flow {
+    /// It is being made; what came meanwhile goes first.
+    Making(Held),
+    /// Its socket outside.
+    Open(Arc<UdpSocket>),
+}
+
+/// Datagrams that wait for their flow, in order.
+#[derive(Debug, Default)]
+struct Held {
+    datagrams: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Keeps one; one that has no room is lost, as datagrams may be.
+    fn push(&mut self, datagram: &[u8]) {
+        let bytes = self.bytes + datagram.len();
+        if self.datagrams.len() < HELD_MAX && bytes <= HELD_BYTES_MAX {
+            self.datagrams.push(datagram.to_vec());
+            self.bytes = bytes;
+        }
+    }
 }
 
 impl Flows {
@@ -129,8 +158,8 @@ impl Flows {
             tokio::select! {
                 received = received => match received {
                     Ok((length, ends)) => {
-                        if let Some(first) = self.forward(ends, &buffer[..length]) {
-                            tasks.spawn(Arc::clone(&self).carry(ends, first));
+                        if self.forward(ends, &buffer[..length]) {
+                            tasks.spawn(Arc::clone(&self).carry(ends));
                         }
                     }
                     Err(error) => tracing::debug!(%error, "a datagram is lost"),
@@ -140,23 +169,44 @@ impl Flows {
         }
     }
 
-    /// Sends a datagram on by its flow; gives it back where it is the first of one.
-    fn forward(&self, ends: Ends, datagram: &[u8]) -> Option<Vec<u8>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        match open.get(&ends) {
-            Some(Some(socket)) => {
+    /// Sends a datagram on by its flow; whether it is the first of one, which is to be made.
+    fn forward(&self, ends: Ends, datagram: &[u8]) -> bool {
+        let mut open = self.lock();
+        let may_begin = open.len() < FLOWS_MAX && self.is_reachable(ends.1.ip());
+        match open.get_mut(&ends) {
+            Some(Flow::Open(socket)) => {
                 // What does not fit now is lost, as datagrams may be.
                 let _lost = socket.try_send(datagram);
-                None
+                false
             }
-            // Its flow is being made this very moment.
-            Some(None) => None,
-            None if open.len() >= FLOWS_MAX || !self.is_reachable(ends.1.ip()) => None,
-            None => {
-                open.insert(ends, None);
-                Some(datagram.to_vec())
+            Some(Flow::Making(held)) => {
+                held.push(datagram);
+                false
             }
+            None if may_begin => {
+                let mut held = Held::default();
+                held.push(datagram);
+                open.insert(ends, Flow::Making(held));
+                true
+            }
+            None => false,
         }
+    }
+
+    /// What waits for a flow; with none of it, the flow is open from here on.
+    fn take_held(&self, ends: Ends, outside: &Arc<UdpSocket>) -> Vec<Vec<u8>> {
+        let mut open = self.lock();
+        if let Some(Flow::Making(held)) = open.get_mut(&ends)
+            && !held.datagrams.is_empty()
+        {
+            return std::mem::take(held).datagrams;
+        }
+        open.insert(ends, Flow::Open(Arc::clone(outside)));
+        Vec::new()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Ends, Flow>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_reachable(&self, ip: IpAddr) -> bool {
@@ -168,15 +218,14 @@ impl Flows {
         }
     }
 
-    async fn carry(self: Arc<Self>, ends: Ends, first: Vec<u8>) {
-        if let Err(error) = self.try_carry(ends, &first).await {
+    async fn carry(self: Arc<Self>, ends: Ends) {
+        if let Err(error) = self.try_carry(ends).await {
             tracing::debug!(%error, to = %ends.1, "a flow of datagrams ends");
         }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&ends);
+        self.lock().remove(&ends);
     }
 
-    async fn try_carry(&self, ends: Ends, first: &[u8]) -> io::Result<()> {
+    async fn try_carry(&self, ends: Ends) -> io::Result<()> {
         let (source, destination) = ends;
         let inside = transparent(destination)?;
         // The port may be in the hands of another flow, with another client.
@@ -190,10 +239,14 @@ impl Flows {
             .await?;
         let outside = Arc::new(UdpSocket::from_std(outside.into())?);
         outside.connect(destination).await?;
-        outside.send(first).await?;
-        {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.insert(ends, Some(Arc::clone(&outside)));
+        loop {
+            let held = self.take_held(ends, &outside);
+            if held.is_empty() {
+                break;
+            }
+            for datagram in held {
+                outside.send(&datagram).await?;
+            }
         }
         let (mut to, mut back) = (vec![0; DATAGRAM_MAX], vec![0; DATAGRAM_MAX]);
         loop {
@@ -247,4 +300,26 @@ fn address(name: SockaddrStorage) -> Option<SocketAddr> {
     version_4
         .map(|name| SocketAddr::new(name.ip().into(), name.port()))
         .or_else(|| version_6.map(|name| SocketAddr::new(name.ip().into(), name.port())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_flow_is_kept_in_order_and_only_so_much_of_it() {
+        let mut held = Held::default();
+        for number in 0..=HELD_MAX {
+            held.push(&[u8::try_from(number).expect("they are few")]);
+        }
+        assert_eq!(held.datagrams.len(), HELD_MAX);
+        assert!(held.datagrams.is_sorted() && held.datagrams[0] == [0]);
+
+        let mut held = Held::default();
+        let large = vec![0; DATAGRAM_MAX];
+        for _ in 0..HELD_MAX {
+            held.push(&large);
+        }
+        assert_eq!(held.datagrams.len(), HELD_BYTES_MAX / DATAGRAM_MAX);
+    }
 }
