@@ -273,6 +273,17 @@ impl Connection {
         self.ledger.bytes() + self.streams.held()
     }
 
+    /// Bytes of finished streams that are still to be sent, each end counted as one. While there are none, `close` loses
+    /// nothing of them: it goes out behind what was sent.
+    pub fn unsent(&self) -> usize {
+        let again = match self.state {
+            State::Linked(_) => self.ledger.unrepeated(),
+            State::Apart { .. } => self.ledger.bytes(),
+            State::Closed => 0,
+        };
+        again + self.streams.unsent()
+    }
+
     /// Streams that are not over.
     pub fn streams(&self) -> usize {
         self.streams.count()
@@ -304,7 +315,8 @@ impl Connection {
         self.farewell = None;
     }
 
-    /// Ends the session. Data that was not sent is lost; finish streams and wait for them first.
+    /// Ends the session. Data that was not sent is lost; finish streams and wait for them first. What came of a stream
+    /// that the other side finished can still be read.
     pub fn close(&mut self, reason: CloseReason) {
         if self.is_closed() {
             return;
@@ -317,7 +329,7 @@ impl Connection {
 
     fn conclude(&mut self, reason: CloseReason) {
         self.state = State::Closed;
-        self.streams = Streams::new(self.role);
+        self.streams.conclude();
         self.words.clear();
         self.open_calls.clear();
         self.answered_calls.clear();
@@ -627,9 +639,21 @@ impl Connection {
         self.streams.finish(stream);
     }
 
-    /// Cuts a stream in both directions; what was written and not sent is lost.
+    /// Cuts a stream in both directions; what was written and not sent is lost. The reader gets what was sent before it
+    /// gets the error.
     pub fn reset(&mut self, stream: StreamId, errno: Errno) {
         self.streams.reset(stream, errno);
+    }
+
+    /// Cuts a stream in both directions, behind what was written: that still goes as far as the reader has room, and then
+    /// `Event::Writable` tells of it. One that was finished stays so. To be followed by `release`, which waits no longer.
+    pub fn reset_behind(&mut self, stream: StreamId, errno: Errno) {
+        self.streams.reset_behind(stream, errno);
+    }
+
+    /// Whether what `reset_behind` waits for is still to be sent.
+    pub fn is_resetting(&self, stream: StreamId) -> bool {
+        self.streams.is_resetting(stream)
     }
 
     /// Lets go of a stream that was opened or accepted; nothing is asked of it again. A finished one still sends what

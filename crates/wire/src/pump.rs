@@ -17,6 +17,7 @@ mod guest;
 mod outbox;
 mod relay;
 mod stream;
+mod tcp_end;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,8 +28,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::client::{ConnectError, connect};
 pub use self::guest::{Guest, GuestError, greet};
-pub use self::relay::{Relay, relay};
+pub use self::relay::{LAST_BYTES_WITHIN, Relay, relay};
 pub use self::stream::Stream;
+pub use self::tcp_end::TcpEnd;
 use crate::clock::Clock;
 use crate::connection::{CallError, Connection, Event, NOTICES_MAX, OpenError, Role};
 use crate::frame::{CallId, StreamId};
@@ -296,6 +298,11 @@ impl Session {
     /// Streams that are not over.
     pub fn streams(&self) -> usize {
         self.shared.lock().connection.streams()
+    }
+
+    /// Bytes of finished streams that are still to be sent. At zero, `leave` loses nothing of them.
+    pub fn unsent(&self) -> usize {
+        self.shared.lock().connection.unsent()
     }
 
     /// Bytes held for streams and for a lost link.

@@ -82,6 +82,11 @@ impl Ledger {
         self.last - self.frames.len() as u64
     }
 
+    /// Bytes that an earlier link carried and this one did not yet.
+    pub(super) fn unrepeated(&self) -> usize {
+        self.frames.range(self.sent..).map(length).sum()
+    }
+
     /// Bytes kept.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -5,6 +5,7 @@
 //! SendHalf --------> buffer (at most SEND_BUFFER_MAX)   ReceiveHalf: buffer (at most the window)
 //!    open: takes bytes                                     open: gives bytes, grants credit
 //!    finishing: sends what it has, then Finish             finished: gives what it has, then the end
+//!    cutting(errno): sends what it has, then Reset         cut(errno): gives what it has, then says why
 //!    dead(errno): says why                                 dead(errno): says why
 //! ```
 //!
@@ -74,6 +75,8 @@ impl Control {
 pub(super) enum Finish {
     No,
     Asked,
+    /// A reset is to follow what was written.
+    Cut(Errno),
     Said,
 }
 
@@ -96,6 +99,7 @@ pub(super) enum Outgoing {
     Data(Bytes),
     Datagram(SocketAddr, Bytes),
     Finish,
+    Reset(Errno),
 }
 
 impl SendHalf {
@@ -154,7 +158,7 @@ impl SendHalf {
     fn check(&self) -> Result<(), Errno> {
         match (self.dead, self.finish) {
             (Some(errno), _) => Err(errno),
-            (None, Finish::Asked | Finish::Said) => Err(Errno::EPIPE),
+            (None, Finish::Asked | Finish::Cut(_) | Finish::Said) => Err(Errno::EPIPE),
             (None, Finish::No) => Ok(()),
         }
     }
@@ -170,7 +174,7 @@ impl SendHalf {
         if !self.bytes.is_empty() {
             return self.credit > 0;
         }
-        self.finish == Finish::Asked
+        matches!(self.finish, Finish::Asked | Finish::Cut(_))
     }
 
     /// The next of it.
@@ -188,6 +192,10 @@ impl SendHalf {
             self.credit -= bytes.len();
             self.buffered -= bytes.len();
             return Some(Outgoing::Data(bytes));
+        }
+        if let Finish::Cut(errno) = self.finish {
+            self.kill(errno);
+            return Some(Outgoing::Reset(errno));
         }
         self.finish = Finish::Said;
         Some(Outgoing::Finish)
@@ -219,6 +227,11 @@ impl SendHalf {
         self.bytes = Pieces::default();
         self.datagrams = VecDeque::new();
         self.buffered = 0;
+    }
+
+    /// Whether its end is asked for and not said yet.
+    pub(super) fn is_ending(&self) -> bool {
+        self.dead.is_none() && matches!(self.finish, Finish::Asked | Finish::Cut(_))
     }
 
     /// Whether nothing will ever be said by it.
@@ -260,6 +273,8 @@ pub(super) struct ReceiveHalf {
     /// Read since the window last grew.
     since_growth: usize,
     pub(super) finished: bool,
+    /// What the other side cut it with, which stands behind what came before.
+    pub(super) cut: Option<Errno>,
     pub(super) dead: Option<Errno>,
     /// A reader found it empty.
     pub(super) reader_waits: bool,
@@ -277,6 +292,7 @@ impl ReceiveHalf {
             base: window,
             since_growth: 0,
             finished: false,
+            cut: None,
             dead: None,
             // The first bytes are news.
             reader_waits: true,
@@ -286,7 +302,7 @@ impl ReceiveHalf {
     /// Keeps what came; nothing of it if nobody will read it.
     pub(super) fn take_in(&mut self, bytes: Bytes) -> Result<(), Violation> {
         self.spend(bytes.len())?;
-        if self.dead.is_some() {
+        if self.broken().is_some() {
             return Ok(());
         }
         self.buffered += bytes.len();
@@ -302,7 +318,7 @@ impl ReceiveHalf {
     ) -> Result<(), Violation> {
         let cost = bytes.len() + DATAGRAM_COST;
         self.spend(cost)?;
-        if self.dead.is_none() {
+        if self.broken().is_none() {
             self.buffered += cost;
             self.datagrams
                 .push_back((from, Bytes::copy_from_slice(bytes)));
@@ -330,6 +346,9 @@ impl ReceiveHalf {
         let Some(bytes) = self.bytes.take(limit) else {
             if self.finished {
                 return Ok(Read::End);
+            }
+            if let Some(errno) = self.cut {
+                return Err(errno);
             }
             self.reader_waits = true;
             return Ok(Read::Nothing);
@@ -368,7 +387,7 @@ impl ReceiveHalf {
     /// Credit that is worth a frame: half a window. It counts as granted.
     pub(super) fn take_grant(&mut self) -> usize {
         let owed = self.window - self.credit - self.buffered;
-        if self.finished || self.dead.is_some() || owed * 2 < self.window {
+        if self.is_over() || owed * 2 < self.window {
             return 0;
         }
         self.credit += owed;
@@ -388,9 +407,14 @@ impl ReceiveHalf {
         self.buffered = 0;
     }
 
+    /// Why nothing more comes, unless it may still or has ended in order.
+    pub(super) fn broken(&self) -> Option<Errno> {
+        self.dead.or(self.cut)
+    }
+
     /// Whether nothing will ever come.
     pub(super) fn is_over(&self) -> bool {
-        self.finished || self.dead.is_some()
+        self.finished || self.broken().is_some()
     }
 
     /// Bytes held.

@@ -66,10 +66,31 @@ impl Streams {
         self.table.values().map(held).sum()
     }
 
+    /// Bytes of finished streams that are still to be sent, each end counted as one.
+    pub(super) fn unsent(&self) -> usize {
+        let sending = self.table.values().map(|stream| &stream.send);
+        let ending = sending.filter(|send| send.is_ending());
+        ending.map(|send| send.held() + 1).sum()
+    }
+
+    /// The session is over: of every stream that the other side has ended and somebody reads, the rest stays readable.
+    pub(super) fn conclude(&mut self) {
+        self.control_queue.clear();
+        self.data_queue.clear();
+        self.refused.clear();
+        self.table.retain(|_, stream| {
+            stream.send.kill(Errno::ECONNRESET);
+            stream.control = Control::default();
+            let receive = &stream.receive;
+            receive.is_over() && receive.dead.is_none() && !stream.released
+        });
+        self.growth = self.table.values().map(|it| it.receive.extra()).sum();
+    }
+
     /// Why nothing more comes on a stream, unless it may still.
     pub(super) fn broken(&self, id: StreamId) -> Option<Errno> {
         let stream = self.table.get(&id);
-        stream.map_or(Some(Errno::ECONNRESET), |stream| stream.receive.dead)
+        stream.map_or(Some(Errno::ECONNRESET), |stream| stream.receive.broken())
     }
 
     pub(super) fn open(&mut self, request: OpenRequest) -> Result<StreamId, OpenError> {
@@ -172,20 +193,51 @@ impl Streams {
         self.queue(id);
     }
 
+    /// Cuts the stream behind what was written; an end that was asked for already stays one.
+    pub(super) fn reset_behind(&mut self, id: StreamId, errno: Errno) {
+        let Some(stream) = self.table.get_mut(&id) else {
+            return;
+        };
+        if stream.control.open.is_some() {
+            return self.reset(id, errno);
+        }
+        if stream.send.dead.is_none() {
+            match stream.send.finish {
+                Finish::No => stream.send.finish = Finish::Cut(errno),
+                Finish::Asked => stream.control.stop_after_finish = true,
+                Finish::Said if !stream.receive.is_over() => stream.control.reset = Some(errno),
+                Finish::Cut(_) | Finish::Said => {}
+            }
+        }
+        stream.receive.kill(errno);
+        stream.control.credit = 0;
+        self.queue(id);
+    }
+
+    /// Whether a cut still waits behind what was written.
+    pub(super) fn is_resetting(&self, id: StreamId) -> bool {
+        let stream = self.table.get(&id);
+        stream.is_some_and(|stream| stream.send.is_ending())
+    }
+
     pub(super) fn release(&mut self, id: StreamId) {
         let Some(stream) = self.table.get_mut(&id) else {
             return;
         };
         stream.released = true;
-        if stream.send.finish == Finish::No && stream.send.dead.is_none() {
+        let ends_in_order = matches!(stream.send.finish, Finish::Asked | Finish::Said);
+        if !ends_in_order && stream.send.dead.is_none() {
             self.reset(id, Errno::ECONNRESET);
         } else if !stream.receive.is_over() {
             stream.receive.kill(Errno::ECONNRESET);
             stream.control.credit = 0;
-            // A half that was cut has cut the other one too: this end was asked for, or is said.
             match stream.send.finish {
-                Finish::Asked => stream.control.stop_after_finish = true,
-                Finish::No | Finish::Said => stream.control.reset = Some(Errno::ECONNRESET),
+                Finish::Asked if stream.send.dead.is_none() => {
+                    stream.control.stop_after_finish = true;
+                }
+                Finish::No | Finish::Asked | Finish::Cut(_) | Finish::Said => {
+                    stream.control.reset = Some(Errno::ECONNRESET);
+                }
             }
         }
         self.queue(id);
@@ -275,7 +327,12 @@ impl Streams {
                     if stream.control.stop_after_finish {
                         stream.control.reset = Some(Errno::ECONNRESET);
                     }
+                    events.push_back(Event::Writable(id));
                     Frame::Finish { stream: id }
+                }
+                Outgoing::Reset(errno) => {
+                    events.push_back(Event::Writable(id));
+                    Frame::Reset { stream: id, errno }
                 }
             };
             self.queue(id);
@@ -406,9 +463,9 @@ impl Streams {
     ) -> Result<(), Violation> {
         if let Some(stream) = self.known(id)? {
             stream.send.kill(errno);
-            // What came before the other side's finish is whole and stays readable.
+            // What came before stays readable: behind the other side's finish it is whole.
             if !stream.receive.finished {
-                stream.receive.kill(errno);
+                stream.receive.cut.get_or_insert(errno);
             }
             stream.control = Control::default();
             if std::mem::take(&mut stream.awaits_answer) {

@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
-use super::Shared;
+use super::{LAST_BYTES_WITHIN, Shared};
 use crate::connection::Read;
 use crate::frame::{DATAGRAM_MAX, StreamId};
 use crate::message::{Errno, Opened};
@@ -43,12 +44,34 @@ impl Stream {
             .step(|inner| inner.connection.reset(self.id, errno));
     }
 
+    /// Cuts the stream in both directions behind what was written, and waits until that is sent, [`LAST_BYTES_WITHIN`] at
+    /// most: a reader who does not read must not keep it for ever.
+    pub async fn reset_behind(self, errno: Errno) {
+        self.shared
+            .step(|inner| inner.connection.reset_behind(self.id, errno));
+        let sent = poll_fn(|context| {
+            let mut inner = self.shared.lock();
+            if !inner.connection.is_resetting(self.id) {
+                return Poll::Ready(());
+            }
+            if let Some(waiting) = inner.streams.get_mut(&self.id) {
+                waiting.writer = Some(context.waker().clone());
+            }
+            Poll::Pending
+        });
+        // What is left goes with the stream.
+        timeout(LAST_BYTES_WITHIN, sent).await.ok();
+    }
+
     /// Waits until the other side cuts the stream, or the session ends; reads nothing.
     pub async fn cut(&self) -> Errno {
         poll_fn(|context| {
             let mut inner = self.shared.lock();
             if let Some(errno) = inner.connection.broken(self.id) {
                 return Poll::Ready(errno);
+            }
+            if inner.connection.is_closed() {
+                return Poll::Ready(Errno::ECONNRESET);
             }
             if let Some(waiting) = inner.streams.get_mut(&self.id) {
                 waiting.reader = Some(context.waker().clone());

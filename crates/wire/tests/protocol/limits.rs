@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use wire::{
-    Answer, CALLS_MAX, CallError, DATAGRAM_MAX, DecodeError, DnsAnswer, DnsQuery, DnsRecord,
-    Endpoint, Errno, Event, NOTICES_MAX, Notice, OpenError, OpenRequest, Opened, PAYLOAD_MAX, Read,
-    Request, STREAMS_MAX, StreamId, Violation,
+    Answer, CALLS_MAX, CallError, CloseReason, DATAGRAM_MAX, DecodeError, DnsAnswer, DnsQuery,
+    DnsRecord, Endpoint, Errno, Event, NOTICES_MAX, Notice, OpenError, OpenRequest, Opened,
+    PAYLOAD_MAX, Read, Request, STREAMS_MAX, StreamId, Violation,
 };
 
 use crate::world::World;
@@ -172,6 +172,96 @@ fn an_answer_survives_that_its_writer_stops_to_read() {
     run(&mut world, 5);
     assert_eq!(world.client.connection.streams(), 0);
     assert_eq!(world.agent.connection.streams(), 0);
+}
+
+#[test]
+fn an_answer_that_a_reset_follows_is_read_before_it() {
+    let mut world = World::new();
+    let stream = stream(&mut world, tcp());
+    let agent = &mut world.agent.connection;
+    agent.write(stream, b"too large").unwrap();
+    agent.reset_behind(stream, Errno::ETIMEDOUT);
+    assert!(agent.is_resetting(stream));
+    assert_eq!(agent.write(stream, b"no"), Err(Errno::EPIPE));
+    run(&mut world, 5);
+    assert!(!world.agent.connection.is_resetting(stream));
+    let told = Event::Writable(stream);
+    assert!(world.agent.events.contains(&told), "who waits for it");
+    let client = &mut world.client.connection;
+    assert_eq!(client.write(stream, b"x"), Err(Errno::ETIMEDOUT));
+    let answer = b"too large".as_slice().into();
+    assert_eq!(client.read(stream, 100), Ok(Read::Data(answer)));
+    assert_eq!(client.read(stream, 100), Err(Errno::ETIMEDOUT));
+    client.release(stream);
+    world.agent.connection.release(stream);
+    run(&mut world, 5);
+    assert_eq!(world.client.connection.streams(), 0);
+    assert_eq!(world.agent.connection.streams(), 0);
+}
+
+#[test]
+fn a_cut_leaves_what_was_finished_whole() {
+    let mut world = World::new();
+    let stream = stream(&mut world, tcp());
+    let client = &mut world.client.connection;
+    client.write(stream, b"all of it").unwrap();
+    client.finish(stream);
+    client.reset_behind(stream, Errno::ETIMEDOUT);
+    run(&mut world, 5);
+    let agent = &mut world.agent.connection;
+    let all = b"all of it".as_slice().into();
+    assert_eq!(agent.read(stream, 100), Ok(Read::Data(all)));
+    assert_eq!(agent.read(stream, 100), Ok(Read::End));
+    assert!(agent.write(stream, b"x").is_err(), "nobody reads");
+}
+
+#[test]
+fn a_cut_that_a_reader_does_not_let_through_is_said_once_its_writer_lets_go() {
+    let mut world = World::new();
+    let stream = stream(&mut world, tcp());
+    let agent = &mut world.agent.connection;
+    while agent.write(stream, &[7; 10_000]).unwrap() > 0 {}
+    run(&mut world, 5);
+    let agent = &mut world.agent.connection;
+    while agent.write(stream, &[7; 10_000]).unwrap() > 0 {}
+    agent.reset_behind(stream, Errno::ETIMEDOUT);
+    run(&mut world, 5);
+    assert!(world.agent.connection.is_resetting(stream), "nobody reads");
+    world.agent.connection.release(stream);
+    run(&mut world, 5);
+    assert_eq!(world.agent.connection.streams(), 0);
+    // What the reader has is still his, and is all that is held for him.
+    let client = &mut world.client.connection;
+    assert!(matches!(client.read(stream, 1), Ok(Read::Data(_))));
+    client.release(stream);
+    assert_eq!(client.streams(), 0);
+}
+
+#[test]
+fn what_was_finished_before_the_sessions_end_is_still_read() {
+    let mut world = World::new();
+    let [whole, part] = [(); 2].map(|()| stream(&mut world, tcp()));
+    let client = &mut world.client.connection;
+    client.write(whole, b"all of it").unwrap();
+    client.finish(whole);
+    client.release(whole);
+    client.write(part, b"a part").unwrap();
+    assert!(client.unsent() > 0);
+    run(&mut world, 5);
+    let client = &mut world.client.connection;
+    assert_eq!(client.unsent(), 0, "a close comes behind all of it");
+    client.close(CloseReason::Done);
+    run(&mut world, 5);
+    let agent = &mut world.agent.connection;
+    assert!(agent.is_closed());
+    let all = b"all of it".as_slice().into();
+    assert_eq!(agent.read(whole, 100), Ok(Read::Data(all)));
+    assert_eq!(agent.read(whole, 100), Ok(Read::End));
+    assert!(agent.write(whole, b"answer").is_err());
+    assert_eq!(agent.read(part, 100), Err(Errno::ECONNRESET));
+    agent.release(whole);
+    agent.release(part);
+    assert_eq!(agent.streams(), 0);
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn zeros(count: usize) -> Bytes {
 fn taken(half: &mut SendHalf) -> Option<usize> {
     match half.take()? {
         Outgoing::Data(bytes) | Outgoing::Datagram(_, bytes) => Some(bytes.len()),
-        Outgoing::Finish => None,
+        Outgoing::Finish | Outgoing::Reset(_) => None,
     }
 }
 
