@@ -3,6 +3,7 @@
 mod clients;
 mod families;
 mod incoming;
+mod last_bytes;
 mod load;
 mod matrix;
 mod own_source;

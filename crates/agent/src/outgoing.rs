@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
-use wire::pump::{Offer, Stream};
+use wire::pump::{Offer, Stream, TcpEnd};
 use wire::{DATAGRAM_MAX, Endpoint, Errno, Opened};
 
 use crate::dns::Resolver;
@@ -25,7 +25,7 @@ pub(crate) async fn tcp(agent: &Inner, offer: Offer, destination: Endpoint) {
         connected = dial(&agent.resolver, destination) => connected,
         () = offer.withdrawn() => return,
     };
-    let mut socket = match connected {
+    let socket = match connected {
         Ok(socket) => socket,
         Err(errno) => return offer.refuse(errno),
     };
@@ -35,11 +35,7 @@ pub(crate) async fn tcp(agent: &Inner, offer: Offer, destination: Endpoint) {
         local: socket.local_addr().ok(),
         peer: socket.peer_addr().ok(),
     };
-    let stream = offer.accept(opened);
-    if !relay(&stream, &mut socket).await {
-        // The other side sees a cut connection, not an orderly end.
-        socket.set_zero_linger().ok();
-    }
+    relay(offer.accept(opened), TcpEnd::new(socket)).await;
 }
 
 /// Connects to the first of the destination's addresses where somebody answers.
@@ -68,10 +64,7 @@ pub(crate) async fn unix(agent: &Inner, offer: Offer, path: &Bytes) {
         () = offer.withdrawn() => return,
     };
     match connected {
-        Ok(mut socket) => {
-            let stream = offer.accept(Opened::default());
-            relay(&stream, &mut socket).await;
-        }
+        Ok(socket) => relay(offer.accept(Opened::default()), socket).await,
         Err(error) => offer.refuse((&error).into()),
     }
 }
@@ -101,16 +94,15 @@ fn connect_path(root: &Path, path: &OsStr) -> io::Result<StdStream> {
     StdStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
-/// Carries bytes both ways until both ends are over; whether they ended in order.
-async fn relay<S>(stream: &Stream, socket: &mut S) -> bool
+/// Carries bytes both ways until both ends are over.
+async fn relay<S>(stream: Stream, mut socket: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let outcome = wire::pump::relay(stream, socket).await;
-    if let Err(error) = &outcome {
-        stream.reset(error.into());
+    if let Err(error) = wire::pump::relay(&stream, &mut socket).await {
+        drop(socket);
+        stream.reset_behind((&error).into()).await;
     }
-    outcome.is_ok()
 }
 
 /// A UDP socket.

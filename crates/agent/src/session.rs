@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{info, warn};
-use wire::pump::{Inbound, Inbox, Offer, Question, Session};
+use wire::pump::{Inbound, Inbox, LAST_BYTES_WITHIN, Offer, Question, Session};
 use wire::{Answer, CallError, DnsFailure, DnsQuery, Errno, OpenRequest, Request, SessionId};
 
 use crate::server::Inner;
 use crate::{environ, outgoing};
 
-/// Serves a session until it is over; what it left running ends then.
+/// Serves a session until it is over. What it left running ends then, but for what its programs have sent and ended, which
+/// is still delivered.
 pub(crate) async fn serve(agent: Arc<Inner>, id: SessionId, session: Session, mut inbox: Inbox) {
     // Bounded by the streams and calls that a session may have open.
     let mut tasks = JoinSet::new();
@@ -44,6 +46,9 @@ pub(crate) async fn serve(agent: Arc<Inner>, id: SessionId, session: Session, mu
     agent.incoming.forget(id);
     let reason = session.closed().await;
     info!(session = %id, ?reason, "a session is over");
+    let delivered = async { while tasks.join_next().await.is_some() {} };
+    // The rest is cut, as its own end of the connection sees.
+    timeout(LAST_BYTES_WITHIN, delivered).await.ok();
 }
 
 /// Makes the stream that is asked for, unless the session loses interest.

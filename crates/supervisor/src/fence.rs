@@ -15,7 +15,6 @@
 mod address_book;
 mod arrivals;
 mod cancel_keys;
-mod client;
 mod conversation;
 mod known_hosts;
 mod ledger;
@@ -32,13 +31,13 @@ use model::pg_url::Address;
 pub(crate) use address_book::{AddressBook, socket_port};
 pub(crate) use arrivals::{Arrival, Arrivals, Peer};
 pub(crate) use cancel_keys::CancelKeys;
-pub(crate) use client::Client;
 pub use known_hosts::KnownHosts;
 pub(crate) use ledger::Ledger;
 pub use ledger::{BranchCount, DatabaseCount, DestinationCount, ProgramCount, Report};
 pub(crate) use proxy::{Proxy, begin, serve};
 pub(crate) use tls::Authority;
 pub use tls::TlsError;
+pub(crate) use wire::pump::TcpEnd as Client;
 
 use crate::remote::Destination;
 

@@ -32,6 +32,7 @@ use crate::remote::TargetNetwork;
 use crate::seccomp::{InstallError, Scope};
 use crate::session::{Event, Session};
 use crate::signals::Signals;
+use crate::uploads::Uploads;
 use launcher::Launcher;
 use watcher::{Watcher, WatcherError, WatcherProgram};
 
@@ -262,10 +263,12 @@ impl Guard {
         self.interceptor.session.ledger.report()
     }
 
-    /// What the last connections of programs that have ended came to: a program that is refused and ends at once is
-    /// faster than whoever looks at its connection. Waits at most 200 ms, and not at all where no connection
-    /// is open.
+    /// Waits for what programs that have ended sent last, as long as it moves, and tells what their last connections came
+    /// to: a program that is refused and ends at once is faster than whoever looks at its connection. Waits at most
+    /// 30 s, of which 200 ms for those that go on, and not at all where no connection is open.
     pub async fn last_events(&mut self) -> Vec<Event> {
+        let session = Arc::clone(&self.interceptor.session);
+        self.thread.run(Uploads::wait(session)).await;
         let conversations = &self.interceptor.session.conversations;
         conversations.close();
         // Those that go on have nothing more to tell in time.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use wire::pump::{Inbound, Inbox, Offer};
+use wire::pump::{Inbound, Inbox, Offer, TcpEnd};
 use wire::{
     Answer, CallError, Errno, Notice, OpenRequest, Opened, Request, SubscribeFailure, Subscription,
 };
@@ -310,15 +310,19 @@ async fn deliver(session: &Session, offer: Offer) -> io::Result<()> {
         peer: Some(peer),
     });
     let carried = if copy {
-        carry_copy(&mut stream, &mut program).await
+        let carried = carry_copy(&mut stream, &mut program).await;
+        if carried.is_err() {
+            // Where it cannot be, the program sees an end of its client where there was a cut.
+            program.set_zero_linger().ok();
+        }
+        carried
     } else {
+        let mut program = session.uploads.of_program(TcpEnd::new(program));
         wire::pump::relay(&stream, &mut program).await
     };
     session.subscriptions.lock().peers.remove(&end);
     if let Err(error) = &carried {
-        stream.reset(error.into());
-        // Where it cannot be, the program sees an end of its client where there was a cut.
-        program.set_zero_linger().ok();
+        stream.reset_behind(error.into()).await;
     }
     carried
 }

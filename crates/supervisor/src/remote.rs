@@ -18,6 +18,7 @@ use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use wire::pump::TcpEnd;
 
 pub use target_agent::{JoinError, TargetAgent};
 pub use target_network::TargetNetwork;
@@ -146,7 +147,7 @@ impl Remote for ThisMachine {
                 Destination::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Dialled::here(stream)
+                    Dialled::here(TcpEnd::new(stream))
                 }
                 Destination::Unix(path) => Dialled::here(UnixStream::connect(path).await?),
             })

@@ -14,6 +14,7 @@ use crate::fence::{Arrivals, Authority, CancelKeys, Fence, Ledger};
 use crate::incoming::Subscriptions;
 use crate::ports::PortTaken;
 use crate::remote::{Destination, Remote, TargetNetwork, ThisMachine};
+use crate::uploads::Uploads;
 
 /// Events that wait for the caller; it is told of each kind rarely.
 const EVENTS_MAX: usize = 64;
@@ -74,6 +75,7 @@ pub(crate) struct Session {
     pub(crate) datagrams: Datagrams,
     /// What the proxy is busy with, a task each.
     pub(crate) conversations: TaskTracker,
+    pub(crate) uploads: Uploads,
     events_tx: mpsc::Sender<Event>,
 }
 
@@ -97,6 +99,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             datagrams: Datagrams::default(),
             conversations: TaskTracker::new(),
+            uploads: Uploads::default(),
             events_tx,
         };
         (session, events_rx)

@@ -123,9 +123,10 @@ impl Arrival {
 
     /// The session answers.
     async fn give(self, mut client: Client, mut stream: Leash) {
-        if let Err(errno) = relay(&mut client, &mut stream).await {
-            stream.reset(errno);
+        if let Err(error) = stream.carry(&mut client).await {
             client.abort();
+            drop(client);
+            stream.reset_behind((&error).into()).await;
         }
     }
 

@@ -1,4 +1,6 @@
 //! A connection that a session took: cut when the session has been away for longer than a client should wait.
+//!
+//! What the session's program sent and ended is delivered after the session's own end as well.
 
 use std::fmt;
 use std::io;
@@ -7,8 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 use wire::Errno;
-use wire::pump::{Session, Stream};
+use wire::pump::{LAST_BYTES_WITHIN, Session, Stream, relay};
 
 /// For how long clients of a session whose link is lost are kept waiting: a link that breaks is back sooner, a laptop
 /// that sleeps is not.
@@ -17,18 +20,45 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A stream to a session.
 pub(super) struct Leash {
     stream: Stream,
+    session: Session,
     lost: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Leash {
     pub(super) fn new(stream: Stream, session: Session) -> Self {
-        let lost = Box::pin(async move { session.lost_for(PATIENCE).await });
-        Self { stream, lost }
+        let watched = session.clone();
+        Self {
+            stream,
+            session,
+            lost: Box::pin(async move { watched.lost_for(PATIENCE).await }),
+        }
     }
 
-    /// Cuts the stream; the session reads `errno`.
-    pub(super) fn reset(&self, errno: Errno) {
-        self.stream.reset(errno);
+    /// Carries `client` until both ends are over.
+    ///
+    /// # Errors
+    /// The first of either side.
+    pub(super) async fn carry<S>(&mut self, client: &mut S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut carrying = std::pin::pin!(relay(&self.stream, client));
+        tokio::select! {
+            biased;
+            carried = &mut carrying => return carried,
+            () = &mut self.lost => {}
+        }
+        if !self.session.is_closed() {
+            return Err(Errno::ETIMEDOUT.into());
+        }
+        // A client that never ends must not keep it for ever.
+        let rest = timeout(LAST_BYTES_WITHIN, carrying).await;
+        rest.unwrap_or(Err(Errno::ETIMEDOUT.into()))
+    }
+
+    /// Cuts the stream behind what the client sent; the session reads `errno`.
+    pub(super) async fn reset_behind(self, errno: Errno) {
+        self.stream.reset_behind(errno).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::pump::{OpenFailure, Session, Stream};
-use wire::{Answer, DnsAnswer, DnsFailure, DnsQuery, Errno, OpenRequest, Request};
+use wire::{Answer, CloseReason, DnsAnswer, DnsFailure, DnsQuery, Errno, OpenRequest, Request};
 
 use crate::agent::{Files, TestAgent, soon, tcp, tcp_to};
 use crate::namespace::Namespace;
@@ -441,5 +441,81 @@ async fn two_hundred_connections_with_one_stalled_all_but_it_arrive() {
     }
     while let Some(outcome) = tasks.join_next().await {
         outcome.unwrap();
+    }
+}
+
+/// Takes one connection on port 9001, reads it slowly to its end, and says how much it was and how it ended.
+const SLOW_READER: &str = r#"
+import socket, time
+listener = socket.create_server(('127.0.0.1', 9001))
+print('ready')
+while True:
+    connection, _ = listener.accept()
+    count, end = 0, 'end'
+    try:
+        while data := connection.recv(65536):
+            count += len(data)
+            time.sleep(.002)
+    except ConnectionResetError:
+        end = 'reset'
+    print(count, end)
+"#;
+
+#[tokio::test]
+async fn what_a_program_sent_and_ended_outlives_its_session_and_what_it_did_not_end_is_cut() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let agent = TestAgent::start(&namespace, &Files::default());
+    let mut reader = namespace.python(SLOW_READER, &[]);
+    for is_ended in [true, false] {
+        let (session, _inbox) = agent.session().await;
+        let (mut stream, _) = soon(session.open(tcp("127.0.0.1:9001"))).await.unwrap();
+        soon(stream.write_all(&[7; 8_000_000])).await.unwrap();
+        if is_ended {
+            stream.shutdown().await.unwrap();
+            while session.unsent() > 0 {
+                soon(tokio::task::yield_now()).await;
+            }
+        }
+        session.leave(CloseReason::Done).await;
+        let heard = reader.line().unwrap();
+        if is_ended {
+            assert_eq!(heard, "8000000 end");
+        } else {
+            assert!(heard.ends_with(" reset"), "{heard}");
+        }
+    }
+}
+
+/// Answers each connection on port 9002 without reading it, so that a reset follows the answer.
+const SHORT_ANSWER: &str = r#"
+import socket, time
+listener = socket.create_server(('127.0.0.1', 9002))
+print('ready')
+while True:
+    connection, _ = listener.accept()
+    while len(connection.recv(10, socket.MSG_PEEK)) < 10:
+        time.sleep(.001)
+    connection.sendall(b'too large')
+    connection.close()
+"#;
+
+#[tokio::test]
+async fn an_answer_that_a_reset_follows_arrives_before_it() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let agent = TestAgent::start(&namespace, &Files::default());
+    let _server = namespace.python(SHORT_ANSWER, &[]);
+    let (session, _inbox) = agent.session().await;
+    for _ in 0..20 {
+        let (mut stream, _) = soon(session.open(tcp("127.0.0.1:9002"))).await.unwrap();
+        // The reset may be here before all of it is written.
+        let _cut = soon(stream.write_all(&[7; 100_000])).await;
+        let mut answer = Vec::new();
+        let error = soon(stream.read_to_end(&mut answer)).await.unwrap_err();
+        assert_eq!(answer, b"too large");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
 }

@@ -81,6 +81,11 @@ impl Arrivals {
         tokio::time::timeout(ARRIVAL_WAIT_MAX, waiting).await.ok()
     }
 
+    /// Whether every connection that was written down is accepted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Peer, Arrival>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }

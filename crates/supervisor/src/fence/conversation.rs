@@ -304,7 +304,7 @@ async fn enter(session: &Session, opening: Opening, number: usize) -> io::Result
     let branch = session.fence.database(number);
     let door = Destination::Tcp(branch.door);
     let mut server = match ThisMachine.dial(&door).await {
-        Ok(dialled) => Box::new(dialled.stream),
+        Ok(dialled) => Box::new(session.uploads.to_far(dialled.stream)),
         Err(error) => {
             let message = format!("bough: branch {} does not answer: {error}", branch.branch);
             return refuse(opening.client, &message).await;
@@ -350,7 +350,8 @@ async fn reach(
     place: &Destination,
     is_demanded: bool,
 ) -> io::Result<(Box<dyn Stream>, bool)> {
-    let mut server: Box<dyn Stream> = Box::new(session.remote.dial(place).await?.stream);
+    let server = session.remote.dial(place).await?.stream;
+    let mut server: Box<dyn Stream> = Box::new(session.uploads.to_far(server));
     if let Destination::Unix(_) = place {
         // The server offers no TLS there (section 19.9), and needs none.
         return Ok((server, false));

@@ -147,6 +147,7 @@ async fn pause(error: &io::Error) {
 /// Serves a connection of the session from `peer`, in a task of its own.
 pub(crate) fn begin(session: &Arc<Session>, peer: Peer, client: Box<dyn Stream>) {
     let conversations = session.conversations.clone();
+    let client = Box::new(session.uploads.of_program(client));
     let session = Arc::clone(session);
     conversations.spawn(async move {
         let Some(arrival) = session.arrivals.take(&peer).await else {
@@ -210,7 +211,7 @@ async fn watch(
     server: Dialled,
     place: &Destination,
 ) -> io::Result<()> {
-    let (mut server, side) = (server.stream, server.side);
+    let (mut server, side) = (server.stream.counted_by(&session.uploads), server.side);
     let (mut first, mut way) = (Vec::new(), Relay::default());
     loop {
         let patience = if first.is_empty() {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use wire::pump::{Relay, Stream as WireStream};
 
 use super::Stream;
+use crate::uploads::Uploads;
 
 /// Bytes that wait in each direction between two sockets.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -27,6 +28,14 @@ pub enum Upstream {
 }
 
 impl Upstream {
+    /// The same, counted as long as the session has something for it; an agent's stream counts by itself.
+    pub(crate) fn counted_by(self, uploads: &Uploads) -> Self {
+        match self {
+            Self::Socket(socket) => Self::Socket(Box::new(uploads.to_far(socket))),
+            Self::Agent(stream) => Self::Agent(stream),
+        }
+    }
+
     /// Carries to the client what comes until the client says something, which is put behind what is in `heard`.
     /// Answers how many bytes it was; none: either has come to its end, or the client was silent for `patience`. Not
     /// cancel-safe.
@@ -65,11 +74,18 @@ impl Upstream {
     ///
     /// # Errors
     /// The first of either side; the other side then sees a cut connection.
-    pub(crate) async fn carry(mut self, way: Relay, mut client: Box<dyn Stream>) -> io::Result<()> {
-        match &mut self {
-            Self::Agent(stream) => way.run(stream, &mut client).await,
-            Self::Socket(socket) => {
-                copy_bidirectional_with_sizes(&mut client, socket, BUFFER_BYTES, BUFFER_BYTES)
+    pub(crate) async fn carry(self, way: Relay, mut client: Box<dyn Stream>) -> io::Result<()> {
+        match self {
+            Self::Agent(stream) => {
+                let carried = way.run(&stream, &mut client).await;
+                if let Err(error) = &carried {
+                    drop(client);
+                    stream.reset_behind(error.into()).await;
+                }
+                carried
+            }
+            Self::Socket(mut socket) => {
+                copy_bidirectional_with_sizes(&mut client, &mut socket, BUFFER_BYTES, BUFFER_BYTES)
                     .await
                     .map(drop)
             }
