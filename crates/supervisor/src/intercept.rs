@@ -6,6 +6,7 @@
 mod arguments;
 mod connect;
 mod datagram;
+mod datagram_socket;
 mod listening;
 mod message_header;
 mod peer_name;

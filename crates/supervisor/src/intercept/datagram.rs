@@ -1,8 +1,6 @@
-//! Sockets for datagrams in a target's network: made here, so that they are known by their number; their sends led where
-//! they belong, and what they receive told as if it came from there.
+//! Datagrams in a target's network: sends led where they belong, and what is received told as if it came from there.
 //!
 //! ```text
-//!   socket(2) ─▶ made by the supervisor, given to the program with a number of MARKED
 //!   connect, or a send with an address ─┬─ a name server, or a place in the target's network: to a relay on loopback
 //!                                       └─ elsewhere: the kernel goes on
 //!   a receive that wants to know from whom, of a socket with relays ─▶ made here, the relay's place told
@@ -14,10 +12,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sendto, socket_with};
+use rustix::net::sendto;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -39,9 +36,6 @@ const TURN: Duration = Duration::from_millis(50);
 /// Messages of one call (`UIO_MAXIOV`).
 const MESSAGES_MAX: usize = 1024;
 
-/// The next number to try.
-static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
-
 /// A receive of the program's.
 #[derive(Debug, Clone, Copy)]
 struct Receive {
@@ -61,50 +55,6 @@ impl Receive {
 }
 
 impl Interceptor {
-    /// socket(2) for datagrams of IP.
-    pub(super) fn make_socket(
-        &self,
-        question: &Question,
-        asker: Asker,
-        arguments: &Arguments,
-    ) -> Looked<Answer> {
-        let (family, kind) = (arguments.int(0), arguments.int(1));
-        let is_udp = matches!(arguments.int(2), 0 | libc::IPPROTO_UDP);
-        let family = match family {
-            libc::AF_INET => AddressFamily::INET,
-            libc::AF_INET6 => AddressFamily::INET6,
-            _ => return Ok(Answer::GoOn),
-        };
-        let (nonblock, cloexec) = (
-            kind & libc::SOCK_NONBLOCK != 0,
-            kind & libc::SOCK_CLOEXEC != 0,
-        );
-        let bare = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
-        let wants =
-            self.session.network.as_ref().is_some_and(|network| {
-                network.plan().answers_names() || network.plan().outgoing.udp
-            });
-        if bare != libc::SOCK_DGRAM || !is_udp || !wants || !asker.shares_network() {
-            return Ok(Answer::GoOn);
-        }
-        let mut flags = SocketFlags::CLOEXEC;
-        flags.set(SocketFlags::NONBLOCK, nonblock);
-        let socket = socket_with(family, SocketType::DGRAM, flags, None)
-            .map_err(|error| Answer::Fail(error.raw_os_error()))?;
-        let Some(number) = free_number(asker) else {
-            // One more than can be marked is the kernel's own.
-            return Ok(Answer::GoOn);
-        };
-        match self
-            .listener
-            .give_descriptor(question, socket.as_fd(), number, cloexec)
-        {
-            Ok(()) => Ok(Answer::Later),
-            // A limit of the program's below the marked numbers.
-            Err(_) => Ok(Answer::GoOn),
-        }
-    }
-
     /// connect(2) of a socket for datagrams.
     pub(super) fn connect_datagram(
         self: &Arc<Self>,
@@ -188,7 +138,7 @@ impl Interceptor {
         datagrams::open(&self.session, network, sender, place, behind)
     }
 
-    /// sendto(2), sendmsg(2) and sendmmsg(2) on a marked descriptor.
+    /// sendto(2), sendmsg(2) and sendmmsg(2) that the filter asks about.
     pub(super) fn send_datagram(
         &self,
         question: &Question,
@@ -196,7 +146,7 @@ impl Interceptor {
         call: Call,
         arguments: &Arguments,
     ) -> Looked<Answer> {
-        let Some(network) = self.network_of_marked(arguments) else {
+        let Some(network) = self.network_of(call, arguments) else {
             return Ok(Answer::GoOn);
         };
         let judge = |error: io::Error| self.judge(asker, &error);
@@ -245,11 +195,12 @@ impl Interceptor {
         Ok(Answer::Give(length_of(sent)))
     }
 
-    /// The session's network, for a call on a marked descriptor.
-    fn network_of_marked(&self, arguments: &Arguments) -> Option<Arc<TargetNetwork>> {
+    /// The session's network, for a call that is asked about: i386's multiplexed ones come whatever they are about.
+    fn network_of(&self, call: Call, arguments: &Arguments) -> Option<Arc<TargetNetwork>> {
         let number = u32::try_from(arguments.int(0)).ok()?;
         let network = self.session.network.as_ref()?;
-        MARKED.contains(&number).then(|| Arc::clone(network))
+        let names = matches!(call, Call::SendTo | Call::ReceiveFrom) && arguments.pointer(4) != 0;
+        (names || MARKED.contains(&number)).then(|| Arc::clone(network))
     }
 
     /// The address that a message is for; none where it has none.
@@ -299,7 +250,7 @@ impl Interceptor {
             .ok_or_else(unreachable)
     }
 
-    /// recvfrom(2), recvmsg(2) and recvmmsg(2) on a marked descriptor.
+    /// recvfrom(2), recvmsg(2) and recvmmsg(2) that the filter asks about.
     pub(super) fn receive_datagram(
         self: &Arc<Self>,
         question: &Question,
@@ -307,7 +258,7 @@ impl Interceptor {
         call: Call,
         arguments: &Arguments,
     ) -> Looked<Answer> {
-        if self.network_of_marked(arguments).is_none() {
+        if self.network_of(call, arguments).is_none() {
             return Ok(Answer::GoOn);
         }
         let receive = Receive {
@@ -501,14 +452,4 @@ fn send_pieces(
         sendto(socket.0, piece, flags, &to)?;
     }
     Ok(())
-}
-
-/// A marked number that the asker has not given to anything.
-fn free_number(asker: Asker) -> Option<u32> {
-    let count = MARKED.end - MARKED.start;
-    (0..count).find_map(|_| {
-        let next = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let number = MARKED.start + next % count;
-        (!asker.has_descriptor(number)).then_some(number)
-    })
 }

@@ -4,8 +4,9 @@
 //!   native and 32-bit calls:  connect bind getsockname getpeername -> notify   (i386's socketcall by its number)
 //!                             in a target's network:
 //!                               listen; socket for datagrams of IPv4 and IPv6 -> notify
-//!                               with a descriptor that is marked by its number (MARKED): sendto and recvfrom with an
-//!                               address, sendmsg sendmmsg recvmsg recvmmsg -> notify
+//!                               sendto and recvfrom with an address -> notify
+//!                               with a descriptor that is marked by its number (MARKED): sendmsg sendmmsg recvmsg
+//!                               recvmmsg -> notify
 //!                             send* with MSG_FASTOPEN -> EOPNOTSUPP: callers fall back to connect
 //!                             io_uring_setup -> ENOSYS: its connects would pass every filter
 //!                             prctl(PR_SET_DUMPABLE, 0) -> "done": such a process could not be looked into
@@ -50,8 +51,8 @@ pub(crate) enum Call {
     Multiplexed,
 }
 
-/// The descriptors that sockets for datagrams get in a target's network, so that the filter knows them: above what
-/// programs usually have, below what select(2) can wait for.
+/// The descriptors that sockets for datagrams get in a target's network, so that the filter knows them by their number
+/// where it cannot see an address: above what programs usually have, below what select(2) can wait for.
 pub(crate) const MARKED: std::ops::Range<u32> = 640..1024;
 
 /// What is asked about.
@@ -259,7 +260,7 @@ fn add_architecture(program: &mut Program, numbers: &Numbers, scope: Scope) {
         program.jump_if_any(libc::MSG_FASTOPEN.cast_unsigned(), not_supported);
         match scope {
             Scope::Connections => program.answer(Answer::Allow),
-            Scope::Network => add_marked(program, call),
+            Scope::Network => add_datagram(program, call),
         }
     }
     if let Some((socket, receives)) = of_network {
@@ -267,7 +268,7 @@ fn add_architecture(program: &mut Program, numbers: &Numbers, scope: Scope) {
         add_socket(program);
         for (receive, call) in receives {
             program.place(receive);
-            add_marked(program, call);
+            add_datagram(program, call);
         }
     }
     program.place(prctl);
@@ -326,15 +327,9 @@ fn add_socket(program: &mut Program) {
     program.answer(Answer::Notify);
 }
 
-/// A call on a marked descriptor is asked about, where it has an address or may have one.
-fn add_marked(program: &mut Program, call: Call) {
+/// A send or receive is asked about where it has an address; on a marked descriptor, where it may have one.
+fn add_datagram(program: &mut Program, call: Call) {
     let [marked, above, notify] = [(); 3].map(|()| program.label());
-    program.load(argument(0));
-    program.jump_if_at_least(MARKED.end, above);
-    program.jump_if_at_least(MARKED.start, marked);
-    program.place(above);
-    program.answer(Answer::Allow);
-    program.place(marked);
     if matches!(call, Call::SendTo | Call::ReceiveFrom) {
         // Whatever half of the pointer is set.
         for half in [argument(4), argument(4) + 4] {
@@ -342,8 +337,16 @@ fn add_marked(program: &mut Program, call: Call) {
             program.jump_if_any(u32::MAX, notify);
         }
         program.answer(Answer::Allow);
+        program.place(notify);
+        program.answer(Answer::Notify);
+        return;
     }
-    program.place(notify);
+    program.load(argument(0));
+    program.jump_if_at_least(MARKED.end, above);
+    program.jump_if_at_least(MARKED.start, marked);
+    program.place(above);
+    program.answer(Answer::Allow);
+    program.place(marked);
     program.answer(Answer::Notify);
 }
 
@@ -523,10 +526,11 @@ mod tests {
                 let sends = numbers.sends.map(|(number, _, call)| (number, call));
                 for (number, call) in sends.into_iter().chain(numbers.receives) {
                     let on = |fd, address| run(number, [fd, 1, 1, 0, address, 0]);
-                    assert_eq!([on(3, 9), on(639, 9), on(1024, 9)], [ALLOW; 3]);
+                    let names = matches!(call, Call::SendTo | Call::ReceiveFrom);
+                    let unmarked = if names { NOTIFY } else { ALLOW };
+                    assert_eq!([on(3, 9), on(639, 9), on(1024, 9 << 32)], [unmarked; 3]);
                     assert_eq!([on(640, 9), on(1023, 9 << 32)], [NOTIFY; 2]);
-                    let bare = matches!(call, Call::SendTo | Call::ReceiveFrom);
-                    assert_eq!(on(640, 0), if bare { ALLOW } else { NOTIFY });
+                    assert_eq!(on(640, 0), if names { ALLOW } else { NOTIFY });
                 }
             }
         }

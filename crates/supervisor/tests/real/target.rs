@@ -261,6 +261,48 @@ b.sendto(b"own", a.getsockname()); print(a.recvfrom(100)[0])
     );
 }
 
+#[test]
+fn sockets_for_datagrams_take_no_number_that_the_program_may_reach() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "udp",
+        r#"
+import os, resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+def fill(until):
+    while (last := os.open("/dev/null", os.O_RDONLY)) < until: pass
+    return last
+def echoed(s):
+    s.settimeout(20); s.sendto(b"hello", ("192.0.2.10", 9)); return s.recvfrom(100)
+for taken in [700, 900]:
+    last = fill(taken)
+    a, b = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+    # The next that open(2) gives is far from them, or they are the kernel's own and not marked.
+    print(a.fileno() - last, b.fileno() - last, *echoed(a))
+    a.close(); b.close()
+"#,
+    );
+    let echo = "b'target hello' ('192.0.2.10', 9)";
+    assert_eq!(told, format!("323 322 {echo}\n1 2 {echo}\n"));
+}
+
+#[test]
+fn a_copy_of_a_socket_for_datagrams_sends_through_the_target_as_well() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "udp",
+        r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+copy = s.dup(); copy.settimeout(20)
+copy.sendto(b"copy", ("192.0.2.10", 9)); print(copy.recvfrom(100), copy.fileno() < 640)
+"#,
+    );
+    assert_eq!(told, "(b'target copy', ('192.0.2.10', 9)) True\n");
+}
+
 /// Listens, says so, and tells what each of two clients sent and who it was.
 const LISTENER: &str = r#"
 import socket
