@@ -135,14 +135,9 @@ impl Asker {
         matches!((own, its), (Ok(own), Ok(its)) if own == its)
     }
 
-    /// Whether a signal waits for it that it does not block. Once it is taken up, a call is not interrupted by itself.
-    pub(crate) fn has_pending_signal(self) -> bool {
-        let signals = self.signals();
-        signals.own | signals.shared != 0
-    }
-
     /// Whether the kernel is certain to hand it a signal at the end of its call: one of its own, or one of its process
-    /// that the kernel gives to the first thread, where it can (signal(7)). Another thread may get others.
+    /// that the kernel gives to the first thread, where it can (signal(7)). Another thread may get others. Once it is taken up, a
+    /// call is not interrupted by itself.
     pub(crate) fn is_interrupted(self) -> bool {
         let signals = self.signals();
         signals.own != 0 || (signals.shared != 0 && self.process() == Some(self.thread))

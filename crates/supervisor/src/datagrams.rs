@@ -5,36 +5,48 @@
 //!          ◀── the answer, from that relay: whom it stands for is told in its place    └─ a UDP socket at the target
 //! ```
 //!
-//! Owns the relays. A socket that talks to one place has a socket at the target of its own, which learns that nobody is
-//! there; one that talks to many has one for them all, so that they see one sender. Relays end with the program's socket.
+//! Owns which relays there are; `carriage` has what each does. A socket that talks to one place has a socket at the target of
+//! its own, which learns that nobody is there; one that talks to many has one for them all, so that they see one sender.
+//! Relays end with the program's socket, once they have passed on what it had sent.
+
+mod carriage;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::net::{SendFlags, sendto};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use wire::pump::Stream as WireStream;
 
+use crate::asker::Asker;
 use crate::ports::bound_datagram_ports;
 use crate::remote::TargetNetwork;
-use crate::resolver::{self, Transport};
 use crate::session::Session;
+use crate::socket::{Socket, for_family};
+use carriage::{End, Ends};
 
 /// Relays of one session: each is a socket.
 const RELAYS_MAX: usize = 4096;
 
-/// Datagrams of one socket that wait for their way to the target; more are lost, as datagrams are.
+/// Of these, relays that only questions to name servers get.
+const RELAYS_FOR_NAMES: usize = 256;
+
+/// Relays that go at once to make room: the ones that were silent for longest.
+const RELAYS_LET_GO: usize = 64;
+
+/// Datagrams of one socket that wait for their way to the target; more wait in their relays, as far as the kernel has room.
 const OUTGOING_MAX: usize = 256;
 
-/// Questions of one socket that are being answered; more are lost.
-const QUESTIONS_MAX: usize = 256;
-
-/// Bytes of the longest datagram.
-const DATAGRAM_BYTES_MAX: usize = 65_536;
+/// How long the end of a session waits until the target has what was sent last.
+const LAST_DATAGRAMS_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What stands behind a relay.
 #[derive(Debug)]
@@ -42,7 +54,7 @@ pub(crate) enum Behind {
     /// The session's name server.
     Resolver,
     /// This socket at the target, which talks to the one place.
-    Connected(WireStream),
+    Connected(WireStream, Holder),
     /// The socket at the target that the program's socket shares among all places.
     Shared,
 }
@@ -59,6 +71,10 @@ struct Inner {
     sockets: HashMap<u64, Relayed>,
     /// Whom a relay stands for, by its address.
     places: HashMap<SocketAddr, SocketAddr>,
+    /// What sockets that are gone had sent, and is still on its way.
+    ending: Vec<TaskTracker>,
+    /// Counts uses of relays.
+    uses: u64,
 }
 
 /// One socket of the program.
@@ -68,28 +84,20 @@ struct Relayed {
     relays: HashMap<SocketAddr, Relay>,
     /// Its own port.
     port: u16,
-    shared: Option<(mpsc::Sender<(SocketAddr, Bytes)>, AbortHandle)>,
+    shared: Option<mpsc::Sender<(SocketAddr, Bytes)>>,
+    tasks: TaskTracker,
 }
 
 #[derive(Debug)]
 struct Relay {
     address: SocketAddr,
     socket: Arc<UdpSocket>,
-    task: AbortHandle,
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Drop for Relayed {
-    fn drop(&mut self) {
-        if let Some((_, task)) = &self.shared {
-            task.abort();
-        }
-    }
+    /// Whether another relay can take its place without the program's noticing.
+    is_shared: bool,
+    /// Its last use, as they are counted.
+    used: u64,
+    /// Dropped, it has the relay end.
+    _open: DropGuard,
 }
 
 /// The program's socket.
@@ -112,12 +120,76 @@ impl Sender {
     }
 }
 
+/// Where a program has a socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holder {
+    /// Its process.
+    pub(crate) process: Asker,
+    /// The number there, unless it has moved since.
+    pub(crate) number: i32,
+}
+
+impl Holder {
+    /// Has the socket learn that nobody is at `relay`, which is closed: the kernel answers a datagram to it as it answers any
+    /// other, and whoever waits for an answer hears of it.
+    fn tell_refused(self, cookie: u64, relay: SocketAddr) {
+        let Ok(copy) = self.process.descriptor(self.number) else {
+            return;
+        };
+        let socket = Socket(copy.as_fd());
+        if socket.cookie().ok() != Some(cookie) {
+            return;
+        }
+        let family = socket.family().ok();
+        if let Some(relay) = family.and_then(|family| for_family(relay, family)) {
+            let _told = sendto(socket.0, &[], SendFlags::DONTWAIT, &relay);
+        }
+    }
+}
+
+impl Inner {
+    /// Whether there is room for one more; relays that were silent for long go for it.
+    fn make_room(&mut self, is_for_names: bool) -> bool {
+        let room = if is_for_names {
+            RELAYS_MAX
+        } else {
+            RELAYS_MAX - RELAYS_FOR_NAMES
+        };
+        if self.places.len() < room {
+            return true;
+        }
+        let sockets = self.sockets.iter();
+        let relays = sockets.flat_map(|(cookie, relayed)| {
+            let relays = relayed.relays.iter();
+            relays.map(move |(place, relay)| (relay, *cookie, *place))
+        });
+        let relays = relays.filter(|(relay, ..)| relay.is_shared);
+        let mut silent: Vec<_> = relays
+            .map(|(relay, cookie, place)| (relay.used, cookie, place))
+            .collect();
+        silent.sort_unstable();
+        for (_, cookie, place) in silent.into_iter().take(RELAYS_LET_GO) {
+            let relayed = self.sockets.get_mut(&cookie);
+            if let Some(relay) = relayed.and_then(|relayed| relayed.relays.remove(&place)) {
+                self.places.remove(&relay.address);
+            }
+        }
+        self.places.len() < room
+    }
+
+    /// The relay that stands for `place`, which is used now.
+    fn find(&mut self, cookie: u64, place: SocketAddr) -> Option<&Relay> {
+        self.uses += 1;
+        let relay = self.sockets.get_mut(&cookie)?.relays.get_mut(&place)?;
+        relay.used = self.uses;
+        Some(relay)
+    }
+}
+
 impl Datagrams {
-    /// Whether `place` has a relay for this socket.
+    /// The relay that stands for `place` of this socket's.
     pub(crate) fn find(&self, cookie: u64, place: SocketAddr) -> Option<SocketAddr> {
-        let inner = self.lock();
-        let relay = inner.sockets.get(&cookie)?.relays.get(&place)?;
-        Some(relay.address)
+        self.lock().find(cookie, place).map(|relay| relay.address)
     }
 
     /// Whether the socket has relays at all.
@@ -139,7 +211,7 @@ impl Datagrams {
         closed.map(|(cookie, _)| *cookie).collect()
     }
 
-    /// The socket is gone.
+    /// The socket is gone. What it had sent goes its way.
     pub(crate) fn forget(&self, cookie: u64) {
         let mut inner = self.lock();
         let Some(relayed) = inner.sockets.remove(&cookie) else {
@@ -148,15 +220,43 @@ impl Datagrams {
         for relay in relayed.relays.values() {
             inner.places.remove(&relay.address);
         }
+        relayed.tasks.close();
+        inner.ending.retain(|tasks| !tasks.is_empty());
+        inner.ending.push(relayed.tasks);
     }
 
-    /// A relay is over: its port is closed, which the program learns.
-    fn close(&self, cookie: u64, place: SocketAddr) {
+    /// Waits until the target has what sockets that are gone had sent, for at most 5 seconds.
+    pub(crate) async fn settle(&self) {
+        for cookie in self.closed() {
+            self.forget(cookie);
+        }
+        let ending = std::mem::take(&mut self.lock().ending);
+        let all_ended = async {
+            for tasks in ending {
+                tasks.wait().await;
+            }
+        };
+        if tokio::time::timeout(LAST_DATAGRAMS_WAIT_MAX, all_ended)
+            .await
+            .is_err()
+        {
+            tracing::debug!("the last datagrams are not all told of");
+        }
+    }
+
+    /// The relay at `address` is over: its port is closed, which the program learns.
+    fn close(&self, cookie: u64, place: SocketAddr, address: SocketAddr) {
         let mut inner = self.lock();
-        let relayed = inner.sockets.get_mut(&cookie);
-        let relay = relayed.and_then(|relayed| relayed.relays.remove(&place));
-        if let Some(relay) = relay {
-            inner.places.remove(&relay.address);
+        let Some(relayed) = inner.sockets.get_mut(&cookie) else {
+            return;
+        };
+        if relayed
+            .relays
+            .get(&place)
+            .is_some_and(|relay| relay.address == address)
+        {
+            relayed.relays.remove(&place);
+            inner.places.remove(&address);
         }
     }
 
@@ -186,196 +286,77 @@ pub(crate) fn open(
     let socket = Arc::new(UdpSocket::from_std(socket)?);
     let address = socket.local_addr()?;
     let mut inner = session.datagrams.lock();
-    if inner.places.len() >= RELAYS_MAX {
+    let inner = &mut *inner;
+    if !inner.make_room(matches!(behind, Behind::Resolver)) {
         return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
     }
-    inner.places.insert(address, place);
+    inner.uses += 1;
     let relayed = inner.sockets.entry(sender.cookie).or_default();
     relayed.port = sender.local.port();
-    let task = match behind {
-        Behind::Resolver => {
-            let (session, network) = (Arc::clone(session), Arc::clone(network));
-            let socket = Arc::clone(&socket);
-            tokio::spawn(async move { answer(&session, &network, socket, sender, place).await })
-        }
-        Behind::Connected(stream) => {
-            let (socket, session) = (Arc::clone(&socket), Arc::clone(session));
-            tokio::spawn(async move {
-                exchange(&socket, sender, place, &stream).await;
-                drop(socket);
-                session.datagrams.close(sender.cookie, place);
-            })
-        }
-        Behind::Shared => {
-            let outgoing_tx = match &relayed.shared {
-                Some((outgoing_tx, _)) => outgoing_tx.clone(),
-                None => {
-                    let (outgoing_tx, outgoing_rx) = mpsc::channel(OUTGOING_MAX);
-                    let (session, network) = (Arc::clone(session), Arc::clone(network));
-                    let version_6 = place.is_ipv6();
-                    let shared = tokio::spawn(async move {
-                        share(&session, &network, sender, version_6, outgoing_rx).await;
-                    });
-                    relayed.shared = Some((outgoing_tx.clone(), shared.abort_handle()));
-                    outgoing_tx
-                }
-            };
-            let socket = Arc::clone(&socket);
-            tokio::spawn(async move { pass_on(&socket, sender, place, &outgoing_tx).await })
-        }
-    };
+    let closing = CancellationToken::new();
     let relay = Relay {
         address,
-        socket,
-        task: task.abort_handle(),
+        socket: Arc::clone(&socket),
+        is_shared: matches!(behind, Behind::Shared),
+        used: inner.uses,
+        _open: closing.clone().drop_guard(),
     };
-    relayed.relays.insert(place, relay);
+    let ends = Ends {
+        socket,
+        sender,
+        place,
+        closing,
+    };
+    relayed.carry(session, network, ends, behind);
+    inner.places.insert(address, place);
+    if let Some(before) = relayed.relays.insert(place, relay) {
+        inner.places.remove(&before.address);
+    }
     Ok(address)
 }
 
-/// The next datagram of the program's own; strangers of this machine are not heard.
-async fn receive<'a>(
-    socket: &UdpSocket,
-    sender: Sender,
-    buffer: &'a mut [u8],
-) -> Option<(&'a [u8], SocketAddr)> {
-    loop {
-        match socket.recv_from(buffer).await {
-            Ok((length, from)) if from.port() == sender.local.port() => {
-                return Some((&buffer[..length], from));
-            }
-            // An answer that the program's socket did not take.
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) => {
-                tracing::debug!(%error, "a relay of datagrams ends");
-                return None;
-            }
-        }
-    }
-}
-
-/// Answers questions to name servers.
-async fn answer(
-    session: &Arc<Session>,
-    network: &Arc<TargetNetwork>,
-    socket: Arc<UdpSocket>,
-    sender: Sender,
-    server: SocketAddr,
-) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    let mut answers = JoinSet::new();
-    while let Some((query, from)) = receive(&socket, sender, &mut buffer).await {
-        while answers.try_join_next().is_some() {}
-        if answers.len() >= QUESTIONS_MAX {
-            continue;
-        }
+impl Relayed {
+    /// Starts what a relay does.
+    fn carry(
+        &mut self,
+        session: &Arc<Session>,
+        network: &Arc<TargetNetwork>,
+        ends: Ends,
+        behind: Behind,
+    ) {
         let (session, network) = (Arc::clone(session), Arc::clone(network));
-        let (socket, query) = (Arc::clone(&socket), query.to_vec());
-        answers.spawn(async move {
-            let told = resolver::resolve(&session, &network, &query, server, Transport::Udp).await;
-            if let Some(told) = told {
-                // A program that has gone needs no answer.
-                let _gone = socket.send_to(&told, from).await;
+        match behind {
+            Behind::Resolver => {
+                self.tasks
+                    .spawn(async move { carriage::answer(&session, &network, ends).await });
             }
-        });
-    }
-}
-
-/// Carries datagrams between the program's socket and one place, until the target's socket ends: then the relay is gone,
-/// and the program learns that nobody is there.
-async fn exchange(socket: &UdpSocket, sender: Sender, place: SocketAddr, stream: &WireStream) {
-    let outwards = async {
-        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-        while let Some((bytes, _)) = receive(socket, sender, &mut buffer).await {
-            if stream.send_datagram(place, bytes).is_err() {
-                return;
+            Behind::Connected(stream, holder) => {
+                self.tasks.spawn(async move {
+                    let (cookie, place) = (ends.sender.cookie, ends.place);
+                    let Ok(address) = ends.socket.local_addr() else {
+                        return;
+                    };
+                    let end = carriage::exchange(&ends, stream).await;
+                    drop(ends);
+                    session.datagrams.close(cookie, place, address);
+                    if end == End::AtTheTarget {
+                        holder.tell_refused(cookie, address);
+                    }
+                });
             }
-        }
-    };
-    let inwards = async {
-        let Ok(own) = socket.local_addr() else { return };
-        while let Ok(Some((_, bytes))) = stream.receive_datagram().await {
-            // A full queue loses datagrams, as anywhere.
-            let _lost = socket.send_to(&bytes, sender.reached_from(own)).await;
-        }
-    };
-    tokio::select! {
-        () = outwards => {}
-        () = inwards => {}
-    }
-}
-
-/// Gives what the program sends to one place to the socket that all of them share.
-async fn pass_on(
-    socket: &UdpSocket,
-    sender: Sender,
-    place: SocketAddr,
-    outgoing_tx: &mpsc::Sender<(SocketAddr, Bytes)>,
-) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    while let Some((bytes, _)) = receive(socket, sender, &mut buffer).await {
-        let _full = outgoing_tx.try_send((place, Bytes::copy_from_slice(bytes)));
-    }
-}
-
-/// Carries datagrams between a socket at the target and all places that the program sends to.
-async fn share(
-    session: &Arc<Session>,
-    network: &Arc<TargetNetwork>,
-    sender: Sender,
-    version_6: bool,
-    mut outgoing_rx: mpsc::Receiver<(SocketAddr, Bytes)>,
-) {
-    let stream = match network.open_udp(None, version_6).await {
-        Ok((stream, _)) => stream,
-        Err(error) => {
-            tracing::debug!(%error, "the target has no socket for datagrams");
-            return;
-        }
-    };
-    let outwards = async {
-        while let Some((place, bytes)) = outgoing_rx.recv().await {
-            if stream.send_datagram(place, &bytes).is_err() {
-                return;
+            Behind::Shared => {
+                let outgoing_tx = self.shared.get_or_insert_with(|| {
+                    let (outgoing_tx, outgoing_rx) = mpsc::channel(OUTGOING_MAX);
+                    let (sender, version_6) = (ends.sender, ends.place.is_ipv6());
+                    self.tasks.spawn(async move {
+                        carriage::share(&session, &network, sender, version_6, outgoing_rx).await;
+                    });
+                    outgoing_tx
+                });
+                let outgoing_tx = outgoing_tx.clone();
+                self.tasks
+                    .spawn(async move { carriage::pass_on(&ends, &outgoing_tx).await });
             }
         }
-    };
-    let inwards = async {
-        while let Ok(Some((from, bytes))) = stream.receive_datagram().await {
-            if let Some(relay) = relay_for(session, network, sender, from) {
-                let own = relay.local_addr();
-                if let Ok(own) = own {
-                    let _lost = relay.send_to(&bytes, sender.reached_from(own)).await;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = outwards => {}
-        () = inwards => {}
     }
-}
-
-/// The relay that stands for `from`, who may be somebody whom the program has not sent to.
-fn relay_for(
-    session: &Arc<Session>,
-    network: &Arc<TargetNetwork>,
-    sender: Sender,
-    from: SocketAddr,
-) -> Option<Arc<UdpSocket>> {
-    let find = || {
-        let inner = session.datagrams.lock();
-        let relay = inner.sockets.get(&sender.cookie)?.relays.get(&from)?;
-        Some(Arc::clone(&relay.socket))
-    };
-    if let Some(relay) = find() {
-        return Some(relay);
-    }
-    // Not for a socket that is gone meanwhile.
-    if !session.datagrams.has(sender.cookie) {
-        return None;
-    }
-    open(session, network, sender, from, Behind::Shared).ok()?;
-    find()
 }

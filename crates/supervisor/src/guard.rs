@@ -265,10 +265,12 @@ impl Guard {
 
     /// Waits for what programs that have ended sent last, as long as it moves, and tells what their last connections came
     /// to: a program that is refused and ends at once is faster than whoever looks at its connection. Waits at most
-    /// 30 s, of which 200 ms for those that go on, and not at all where no connection is open.
+    /// 30 s, of which 200 ms for those that go on, and not at all where no connection is open and the target has every
+    /// datagram.
     pub async fn last_events(&mut self) -> Vec<Event> {
         let session = Arc::clone(&self.interceptor.session);
-        self.thread.run(Uploads::wait(session)).await;
+        let uploads = self.thread.run(Uploads::wait(Arc::clone(&session)));
+        tokio::join!(uploads, session.datagrams.settle());
         let conversations = &self.interceptor.session.conversations;
         conversations.close();
         // Those that go on have nothing more to tell in time.

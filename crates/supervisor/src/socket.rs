@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::raw::c_int;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
@@ -239,6 +240,16 @@ impl Socket<'_> {
             control,
             flags: header.msg_flags,
         })
+    }
+
+    /// Whether nothing is received any more, since that half is shut down (poll(2), `POLLRDHUP`).
+    pub(crate) fn is_shut_for_receiving(self) -> bool {
+        let mut polled = [PollFd::from_borrowed_fd(self.0, PollFlags::RDHUP)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().contains(PollFlags::RDHUP)
     }
 
     /// Whether it carries a stream.

@@ -6,7 +6,7 @@
 //!   a receive that wants to know from whom, of a socket with relays ─▶ made here, the relay's place told
 //! ```
 //!
-//! A receive that would wait is waited for on the runtime, in short turns: a signal meanwhile ends it with EINTR.
+//! A receive that would wait is waited for on the runtime, in short turns: a signal meanwhile ends it as it ends the kernel's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use super::connect::errno;
 use super::message_header::{MessageHeader, Received};
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
-use crate::datagrams::{self, Behind, Sender};
+use crate::datagrams::{self, Behind, Holder, Sender};
 use crate::network::{Protocol, Side};
 use crate::remote::TargetNetwork;
 use crate::seccomp::{Call, MARKED, Question};
@@ -32,6 +32,10 @@ use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, encode, for_fami
 
 /// One turn of a receive that waits: how late it sees a signal.
 const TURN: Duration = Duration::from_millis(50);
+
+/// What the kernel makes EINTR of, or the call once more, as the signal's handler was installed (linux/errno.h,
+/// `ERESTARTSYS`).
+const RESTART: i32 = 512;
 
 /// Messages of one call (`UIO_MAXIOV`).
 const MESSAGES_MAX: usize = 1024;
@@ -82,13 +86,20 @@ impl Interceptor {
             self.session.names.forget(cookie);
             return Ok(Answer::GoOn);
         }
+        let asker = Asker::new(question.thread);
+        let holder = Holder {
+            // Any thread of its may end before the socket does.
+            process: asker.process().map_or(asker, Asker::new),
+            // Of socketcall(2) it is not the descriptor: then nothing is found there, and nothing told.
+            number: (question.args[0] & u64::from(u32::MAX)) as u32 as i32,
+        };
         let (interceptor, question) = (Arc::clone(self), *question);
         self.runtime.spawn(async move {
             let opened = network.open_udp(Some(place), place.is_ipv6()).await;
             let answer = match opened {
                 Ok((stream, opened)) => {
                     let socket = Socket(descriptor.as_fd());
-                    let behind = Behind::Connected(stream);
+                    let behind = Behind::Connected(stream, holder);
                     let joined = interceptor.join_relay(&network, socket, place, behind);
                     let names = &interceptor.session.names;
                     names.remember(cookie, place, opened.local);
@@ -318,12 +329,19 @@ impl Interceptor {
                 let socket = Socket(descriptor.as_fd());
                 match self.receive_now(asker, socket, receive) {
                     Ok(value) => return Answer::Give(value),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                    Err(error) => return Answer::Fail(errno(&error)),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                        return Answer::Fail(errno(&error));
+                    }
+                    Err(_) if socket.is_shut_for_receiving() => {
+                        let told = self.tell_end(asker, receive);
+                        return told.map_or_else(|error| Answer::Fail(errno(&error)), Answer::Give);
+                    }
+                    Err(_) => ready.clear_ready(),
                 }
             }
-            if asker.has_pending_signal() {
-                return Answer::Fail(libc::EINTR);
+            if asker.is_interrupted() {
+                // One with a time of its own does not begin anew (signal(7)).
+                return Answer::Fail(if end.is_some() { libc::EINTR } else { RESTART });
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 return Answer::Fail(libc::EAGAIN);
@@ -340,16 +358,8 @@ impl Interceptor {
             let got = socket.receive(message.length(), 0, flags)?;
             message.scatter(asker, &got.bytes)?;
             let name = self.true_name(socket, &got.name)?;
-            // The address's room and length, as getpeername has them.
-            let shifted = Arguments::new(
-                [0, arguments.pointer(4), arguments.pointer(5), 0, 0, 0],
-                0x8000_0000,
-            );
-            let told = self.write_name(asker, &shifted, &name);
-            if matches!(told, Ok(Answer::Succeed)) {
-                return Ok(length_of(got.length));
-            }
-            return Err(io::Error::from_raw_os_error(libc::EFAULT));
+            self.tell_name(asker, arguments, &name)?;
+            return Ok(length_of(got.length));
         }
         let word = arguments.word();
         let is_many = *call == Call::ReceiveMessages;
@@ -381,6 +391,41 @@ impl Interceptor {
             received += 1;
         }
         Ok(length_of(received))
+    }
+
+    /// Tells that nothing comes any more, from nobody; what the call gives.
+    fn tell_end(&self, asker: Asker, receive: &Receive) -> io::Result<i64> {
+        let Receive { call, arguments } = receive;
+        if *call == Call::ReceiveFrom {
+            self.tell_name(asker, arguments, &[])?;
+            return Ok(0);
+        }
+        let message = MessageHeader::read(asker, arguments.pointer(1), arguments.word())?;
+        let nothing = Received {
+            bytes: &[],
+            name: &[],
+            control: &[],
+            flags: 0,
+        };
+        message.tell(asker, &nothing)?;
+        if *call == Call::ReceiveMessage {
+            return Ok(0);
+        }
+        message.tell_length(asker, 0)?;
+        Ok(1)
+    }
+
+    /// Tells the sender's name to recvfrom(2).
+    fn tell_name(&self, asker: Asker, arguments: &Arguments, name: &[u8]) -> io::Result<()> {
+        // The address's room and length, as getpeername has them.
+        let shifted = Arguments::new(
+            [0, arguments.pointer(4), arguments.pointer(5), 0, 0, 0],
+            0x8000_0000,
+        );
+        match self.write_name(asker, &shifted, name) {
+            Ok(Answer::Succeed) => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+        }
     }
 
     /// Whom a sender stands for, as the kernel would write it.

@@ -135,6 +135,9 @@ async fn run_fenced(fence: FencePlan, command: Command, signals: &mut Signals) -
         .end_remains(signals, Duration::from_secs(5))
         .await
         .expect("there are descriptors");
+    for event in guard.last_events().await {
+        say(&format!("{event:?}"));
+    }
     say(&format!("{:?}", guard.finish()));
     end.exit_code()
 }

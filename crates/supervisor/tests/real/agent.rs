@@ -11,6 +11,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -51,6 +52,8 @@ struct Shared {
     session: Mutex<Option<Session>>,
     /// Where the made-up PostgreSQL server really is.
     postgres: Option<SocketAddr>,
+    /// Datagrams that came.
+    datagrams: AtomicUsize,
 }
 
 impl Agent {
@@ -96,6 +99,11 @@ impl Agent {
         self.subscribed_rx
             .recv_timeout(Duration::from_secs(30))
             .unwrap()
+    }
+
+    /// How many datagrams have come.
+    pub(crate) fn datagrams(&self) -> usize {
+        self.shared.datagrams.load(Ordering::Relaxed)
     }
 
     /// A client at the target's port sends `bytes` and ends; what the program answers.
@@ -213,7 +221,7 @@ async fn open(shared: Arc<Shared>, offer: Offer) {
                 return;
             }
             let stream = offer.accept(opened(connected));
-            echo_datagrams(&stream).await;
+            echo_datagrams(&shared, &stream).await;
         }
         OpenRequest::Tcp { .. }
         | OpenRequest::Unix { .. }
@@ -278,8 +286,9 @@ async fn echo(stream: &mut Stream, port: u16) -> io::Result<()> {
 }
 
 /// Sends each datagram back; one that says `other` from another address as well.
-async fn echo_datagrams(stream: &Stream) {
+async fn echo_datagrams(shared: &Shared, stream: &Stream) {
     while let Ok(Some((to, bytes))) = stream.receive_datagram().await {
+        shared.datagrams.fetch_add(1, Ordering::Relaxed);
         let told = [&b"target "[..], &bytes].concat();
         stream.send_datagram(to, &told).ok();
         if &bytes[..] == b"other" {
