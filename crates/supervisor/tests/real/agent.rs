@@ -11,7 +11,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -54,6 +54,8 @@ struct Shared {
     postgres: Option<SocketAddr>,
     /// Datagrams that came.
     datagrams: AtomicUsize,
+    /// Whether sockets for datagrams of many places are there after a while only.
+    opens_late: AtomicBool,
 }
 
 impl Agent {
@@ -99,6 +101,11 @@ impl Agent {
         self.subscribed_rx
             .recv_timeout(Duration::from_secs(30))
             .unwrap()
+    }
+
+    /// From now on sockets for datagrams of many places are there after a while only.
+    pub(crate) fn open_late(&self) {
+        self.shared.opens_late.store(true, Ordering::Relaxed);
     }
 
     /// How many datagrams have come.
@@ -219,6 +226,9 @@ async fn open(shared: Arc<Shared>, offer: Offer) {
                 stream.receive_datagram().await.ok();
                 stream.reset(Errno::ECONNREFUSED);
                 return;
+            }
+            if connected.is_none() && shared.opens_late.load(Ordering::Relaxed) {
+                tokio::time::sleep(LATE).await;
             }
             let stream = offer.accept(opened(connected));
             echo_datagrams(&shared, &stream).await;

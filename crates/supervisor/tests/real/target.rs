@@ -261,6 +261,7 @@ b.sendto(b"own", a.getsockname()); print(a.recvfrom(100)[0])
 #[test]
 fn what_was_sent_before_a_close_or_the_programs_end_arrives() {
     let agent = Agent::start(None);
+    agent.open_late();
     python(
         &agent,
         "udp",
