@@ -7,6 +7,7 @@ mod arguments;
 mod connect;
 mod datagram;
 mod datagram_socket;
+mod late_connect;
 mod listening;
 mod message_header;
 mod peer_name;
@@ -27,7 +28,7 @@ use crate::seccomp::{Asked, Call, Listener, Question, Received, call_of};
 use crate::session::{Event, Session};
 use crate::tree::Tree;
 use arguments::Arguments;
-use remote_connect::Holes;
+use late_connect::{Holes, Waits};
 
 /// Threads that receive. Two: while one looks into a process the other takes the next question up.
 const RECEIVERS: usize = 2;
@@ -69,6 +70,7 @@ pub(crate) struct Interceptor {
     runtime: Handle,
     ports: Ports,
     holes: Option<Holes>,
+    waits: Waits,
     /// The session's processes, once it has one.
     tree: OnceLock<Tree>,
 }
@@ -97,6 +99,7 @@ impl Interceptor {
             runtime: Handle::current(),
             ports: Ports::default(),
             holes,
+            waits: Waits::default(),
             tree: OnceLock::new(),
         })
     }
@@ -122,6 +125,7 @@ impl Interceptor {
                 Ok(Closed::Unknown) => {
                     let mut gone = self.ports.closed_listeners();
                     gone.extend(self.session.datagrams.closed());
+                    gone.extend(self.waits.closed());
                     gone
                 }
                 Err(error) => {
@@ -132,6 +136,7 @@ impl Interceptor {
             for cookie in gone {
                 self.session.datagrams.forget(cookie);
                 self.session.names.forget(cookie);
+                self.waits.forget(cookie);
                 if self.ports.unlisten(cookie) {
                     let session = Arc::clone(&self.session);
                     tokio::spawn(async move { incoming::unsubscribe(&session, cookie).await });

@@ -18,7 +18,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::incoming::Listening;
 pub use holder::Holder;
-pub(crate) use holder::{bound_datagram_ports, find_holder, is_bound_by, is_listened_on};
+pub(crate) use holder::{
+    bound_datagram_ports, find_descriptor, find_holder, is_bound_by, is_listened_on,
+    ports_on_their_way,
+};
 
 /// A program listens on another port than it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

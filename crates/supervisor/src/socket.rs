@@ -26,6 +26,9 @@ const IPV6_BYTES_MIN: usize = 24;
 /// The state of a TCP socket that is neither connected nor listens (linux/tcp_states.h).
 const TCP_CLOSE: u8 = 7;
 
+/// The state of one whose connect is not answered.
+const TCP_SYN_SENT: u8 = 2;
+
 /// What a program names in connect(2) or bind(2), as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Name {
@@ -271,10 +274,19 @@ impl Socket<'_> {
 
     /// Whether it is a TCP socket that is neither connected nor on its way to be, nor listens.
     pub(crate) fn is_idle(self) -> io::Result<bool> {
+        Ok(self.state()? == TCP_CLOSE)
+    }
+
+    /// Whether its connect is not answered.
+    pub(crate) fn is_on_its_way(self) -> bool {
+        self.state().is_ok_and(|state| state == TCP_SYN_SENT)
+    }
+
+    fn state(self) -> io::Result<u8> {
         // tcpi_state is the first byte of struct tcp_info (linux/tcp.h).
         let mut state = [0];
         self.read_option(libc::IPPROTO_TCP, libc::TCP_INFO, &mut state)?;
-        Ok(state == [TCP_CLOSE])
+        Ok(state[0])
     }
 
     /// Fills `into` with the beginning of an option.

@@ -29,6 +29,8 @@ use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, dialled, for_fam
 #[derive(Debug)]
 pub(super) struct Connecting {
     pub(super) descriptor: OwnedFd,
+    /// Its number in its program.
+    pub(super) number: i32,
     pub(super) family: AddressFamily,
     pub(super) cookie: u64,
     /// What its program means, in the canonical form, and by which interface where that is part of it.
@@ -120,8 +122,11 @@ impl Interceptor {
             family: socket.family().map_err(judge)?,
             cookie: socket.cookie().map_err(judge)?,
             address: dialled(address),
+            number: arguments.int(0),
             descriptor,
         };
+        // What it was on its way to before is over.
+        self.waits.forget(connecting.cookie);
         Ok(self.lead(question, asker, connecting))
     }
 

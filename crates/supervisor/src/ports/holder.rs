@@ -3,12 +3,19 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::path::PathBuf;
 
 use crate::process::Stat;
 use crate::tree::Tree;
 
 /// The listening state in `/proc/net/tcp` (proc_pid_net(5), TCP_LISTEN).
 const LISTENING: &str = "0A";
+
+/// The state of a connect that is not answered (TCP_SYN_SENT).
+const SYN_SENT: &str = "02";
+
+/// The tables of TCP.
+const TCP: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
 /// A process that listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +54,23 @@ pub(crate) fn find_holder(port: u16) -> Option<Holder> {
 
 /// Every UDP port of this network namespace that a socket has.
 pub(crate) fn bound_datagram_ports() -> BTreeSet<u16> {
-    let tables = ["/proc/net/udp", "/proc/net/udp6"];
+    ports_of(["/proc/net/udp", "/proc/net/udp6"], None)
+}
+
+/// Every TCP port of this network namespace that a socket has whose connect is not answered.
+pub(crate) fn ports_on_their_way() -> BTreeSet<u16> {
+    ports_of(TCP, Some(SYN_SENT))
+}
+
+fn ports_of(tables: [&str; 2], wanted: Option<&str>) -> BTreeSet<u16> {
     let tables = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
     let lines = tables.iter().flat_map(|table| table.lines().skip(1));
     let ports = lines.filter_map(|line| {
-        let local = line.split_whitespace().nth(1)?;
-        u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()
+        let mut fields = line.split_whitespace();
+        let (_, port) = fields.nth(1)?.rsplit_once(':')?;
+        let state = fields.nth(1)?;
+        let is_meant = wanted.is_none_or(|wanted| wanted == state);
+        is_meant.then(|| u16::from_str_radix(port, 16).ok())?
     });
     ports.collect()
 }
@@ -70,7 +88,7 @@ pub(crate) fn is_bound_by(tree: &Tree, port: u16) -> bool {
 
 /// The names that `/proc/PID/fd` has for the sockets that listen on `port`.
 fn listening_sockets(port: u16) -> Vec<String> {
-    sockets_of(["/proc/net/tcp", "/proc/net/tcp6"], port, LISTENING)
+    sockets_of(TCP, port, LISTENING)
 }
 
 fn sockets_of(tables: [&str; 2], port: u16, state: &str) -> Vec<String> {
@@ -92,17 +110,29 @@ fn socket_of(line: &str, port: u16, wanted: &str) -> Option<String> {
 }
 
 fn holds_one_of(pid: i32, sockets: &[String]) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    descriptors
-        .flatten()
-        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
-        .any(|target| {
-            sockets
-                .iter()
-                .any(|socket| target.as_os_str() == socket.as_str())
-        })
+    descriptors(pid).any(|(_, link)| {
+        sockets
+            .iter()
+            .any(|socket| link.as_os_str() == socket.as_str())
+    })
+}
+
+/// The number by which process `pid` has `socket`, named as `/proc/PID/fd` has it.
+pub(crate) fn find_descriptor(pid: i32, socket: &str) -> Option<i32> {
+    let found = descriptors(pid).find(|(_, link)| link.as_os_str() == socket);
+    found.map(|(number, _)| number)
+}
+
+/// The descriptors of process `pid` and what they lead to, as far as this account may see.
+fn descriptors(pid: i32) -> impl Iterator<Item = (i32, PathBuf)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
+    entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, fs::read_link(entry.path()).ok()?))
+    })
 }
 
 #[cfg(test)]

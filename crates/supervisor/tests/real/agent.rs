@@ -40,11 +40,13 @@ pub(crate) struct Agent {
     runtime: tokio::runtime::Handle,
 }
 
-/// What the session asked for about a port.
+/// What the session asked for about a port, or takes back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Subscribed(Subscription),
     Unsubscribed(u32),
+    /// A connect that was not answered.
+    Withdrawn,
 }
 
 #[derive(Default)]
@@ -96,7 +98,7 @@ impl Agent {
         self.folder.path().join("agent.sock")
     }
 
-    /// The next thing that the session asks about ports.
+    /// The next thing that the session asks about ports or takes back.
     pub(crate) fn told(&self) -> Told {
         self.subscribed_rx
             .recv_timeout(Duration::from_secs(30))
@@ -164,7 +166,7 @@ async fn answer(shared: Arc<Shared>, mut inbox: Inbox, told_tx: mpsc::Sender<Tol
     while let Some(inbound) = inbox.next().await {
         match inbound {
             Inbound::Stream(offer) => {
-                tokio::spawn(open(Arc::clone(&shared), offer));
+                tokio::spawn(open(Arc::clone(&shared), offer, told_tx.clone()));
             }
             Inbound::Call(question) => reply(question, &told_tx),
             Inbound::Notice(_) => {}
@@ -214,8 +216,14 @@ fn look_up(name: &str, kind: u16) -> Result<Vec<DnsRecord>, DnsFailure> {
     })
 }
 
-async fn open(shared: Arc<Shared>, offer: Offer) {
+async fn open(shared: Arc<Shared>, offer: Offer, told_tx: mpsc::Sender<Told>) {
     match offer.request().clone() {
+        OpenRequest::Tcp {
+            destination: Endpoint::Address(address),
+        } if last(address.ip()) == 79 => {
+            offer.withdrawn().await;
+            told_tx.send(Told::Withdrawn).ok();
+        }
         OpenRequest::Tcp {
             destination: Endpoint::Address(address),
         } => connect(&shared, offer, address).await,
@@ -257,7 +265,6 @@ fn opened(peer: Option<SocketAddr>) -> Opened {
 async fn connect(shared: &Shared, offer: Offer, address: SocketAddr) {
     match last(address.ip()) {
         66 => return offer.refuse(Errno::ECONNREFUSED),
-        79 => return offer.withdrawn().await,
         99 => return offer.refuse(Errno::EHOSTUNREACH),
         77 => tokio::time::sleep(LATE).await,
         host @ (55 | 56) => {

@@ -164,6 +164,59 @@ t.start(); signal.setitimer(signal.ITIMER_REAL, 0.06); t.join(); print(got[0].de
 }
 
 #[test]
+fn a_connect_that_its_program_gives_up_is_taken_back_at_the_target() {
+    let agent = Agent::start(None);
+    let script = r#"
+import errno, os, socket
+def begin():
+    s = socket.socket(); s.setblocking(False)
+    assert s.connect_ex(("192.0.2.79", 80)) == errno.EINPROGRESS
+    return s
+begin().close()
+# By a program that ends, too.
+if not (child := os.fork()): begin(); os._exit(0)
+os.waitpid(child, 0)
+# One that is connected anew is on its way there alone.
+s = begin()
+libc = __import__("ctypes").CDLL(None)
+assert libc.connect(s.fileno(), bytes(16), 16) == 0
+s.setblocking(True); s.connect(("192.0.2.10", 80)); print(s.recv(100).decode().strip(), flush=True)
+input()
+"#;
+    let args = ["--refuse", "/usr/bin/python3", "-c", script];
+    let mut command = command(&agent, "tcp", &args);
+    let mut running = Running::start(command.stderr(Stdio::inherit()), Stdio::piped());
+    assert_eq!(running.output.line(), "target 80");
+    for _ in 0..3 {
+        assert_eq!(agent.told(), Told::Withdrawn);
+    }
+    running.write("\n");
+    assert_eq!(running.code(), 0);
+}
+
+#[test]
+fn a_connect_goes_on_for_whoever_has_a_copy_of_its_socket() {
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "tcp",
+        r#"
+import errno, os, select, socket
+s = socket.socket(); s.setblocking(False)
+assert s.connect_ex(("192.0.2.77", 80)) == errno.EINPROGRESS
+# Another process has it, by another number.
+copy = os.dup(s.fileno()); os.set_inheritable(copy, True); s.close()
+if not os.fork():
+    s = socket.socket(fileno=copy)
+    select.select([], [s], [])
+    s.setblocking(True); print(s.recv(100).decode().strip(), s.getpeername()[0], flush=True); os._exit(0)
+os.close(copy); os.wait()
+"#,
+    );
+    assert_eq!(told, "target 80 192.0.2.77\n");
+}
+
+#[test]
 fn names_are_answered_to_every_kind_of_resolver() {
     let agent = Agent::start(None);
     let told = python(
