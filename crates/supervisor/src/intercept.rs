@@ -29,6 +29,7 @@ use crate::session::{Event, Session};
 use crate::tree::Tree;
 use arguments::Arguments;
 use late_connect::{Holes, Waits};
+use remote_connect::Promptness;
 
 /// Threads that receive. Two: while one looks into a process the other takes the next question up.
 const RECEIVERS: usize = 2;
@@ -71,6 +72,7 @@ pub(crate) struct Interceptor {
     ports: Ports,
     holes: Option<Holes>,
     waits: Waits,
+    promptness: Promptness,
     /// The session's processes, once it has one.
     tree: OnceLock<Tree>,
 }
@@ -100,6 +102,7 @@ impl Interceptor {
             ports: Ports::default(),
             holes,
             waits: Waits::default(),
+            promptness: Promptness::default(),
             tree: OnceLock::new(),
         })
     }

@@ -4,11 +4,12 @@
 //! ```text
 //!   blocking ───── dialled, then the program's socket joins the proxy; or the other end's errno; until a signal comes,
 //!        or the socket's own time (SO_SNDTIMEO) is over: then as the next, and the call ends as the kernel's would
-//!   non-blocking ─ the same, if it takes less than LATE; else it waits without its program (`late_connect`)
+//!   non-blocking ─ the same, if it takes less than LATE, and only while the session's other ends answer promptly; else it
+//!        waits without its program (`late_connect`)
 //! ```
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,9 +20,16 @@ use crate::asker::Asker;
 use crate::remote::{Destination, Dialled, Pending, Remote, TargetNetwork, ThisMachine};
 use crate::seccomp::Question;
 
-/// How long a call that does not block is held for the other end's answer: most refusals come sooner, and then the
-/// call itself can say so.
+/// How long a call that does not block is held for the other end's answer at most: most refusals come sooner, and then
+/// the call itself can say so.
 const LATE: Duration = Duration::from_millis(20);
+
+/// Answers that take no longer than this on the average are worth it: whoever makes many connects from one thread hardly
+/// notices.
+const PROMPT: Duration = Duration::from_millis(2);
+
+/// The part of one answer in the average: 1 of so many.
+const SHARE: u32 = 4;
 
 /// One turn of a connect that waits: how late it sees a signal.
 const TURN: Duration = Duration::from_millis(50);
@@ -40,6 +48,41 @@ pub(super) enum Waited {
     TimedOut,
     /// The program is gone.
     Gone,
+}
+
+/// How soon the other ends of a session answer, lately.
+#[derive(Debug, Default)]
+pub(super) struct Promptness {
+    average: Mutex<Duration>,
+}
+
+impl Promptness {
+    fn note(&self, took: Duration) {
+        let mut average = self.lock();
+        *average = averaged(*average, took);
+    }
+
+    fn hold(&self) -> Duration {
+        hold(*self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Duration> {
+        self.average.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An average with one answer more; what is late is as late as anything.
+fn averaged(average: Duration, took: Duration) -> Duration {
+    (average * (SHARE - 1) + took.min(LATE)) / SHARE
+}
+
+/// How long a call that does not block is held where answers take so long on the average.
+fn hold(average: Duration) -> Duration {
+    if average <= PROMPT {
+        LATE
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// How long a program waits for the other end.
@@ -100,10 +143,7 @@ impl Interceptor {
         };
         self.runtime.spawn(async move {
             let to = Destination::Tcp(connecting.address);
-            let mut dialling: Pending<'_, Dialled> = match &network {
-                Some(network) => Box::pin(network.dial_there(&to)),
-                None => ThisMachine.dial(&to),
-            };
+            let mut dialling = interceptor.dial(&to, network.as_deref());
             let waited = match waits {
                 Some(patience) => {
                     let patience = Patience::of(asker, patience);
@@ -111,10 +151,7 @@ impl Interceptor {
                         .wait_for(&question, &patience, &mut dialling)
                         .await
                 }
-                None => match tokio::time::timeout(LATE, &mut dialling).await {
-                    Ok(dialled) => Waited::Dialled(dialled),
-                    Err(_) => Waited::TimedOut,
-                },
+                None => interceptor.hold(&mut dialling).await,
             };
             let dialled = match waited {
                 Waited::Dialled(dialled) => dialled,
@@ -143,6 +180,35 @@ impl Interceptor {
         Answer::Later
     }
 
+    /// Connects in `network`, or here where there is none, and notes how long that took.
+    fn dial<'a>(
+        &'a self,
+        to: &'a Destination,
+        network: Option<&'a TargetNetwork>,
+    ) -> Pending<'a, Dialled> {
+        Box::pin(async move {
+            let begun = Instant::now();
+            let dialled = match network {
+                Some(network) => network.dial_there(to).await,
+                None => ThisMachine.dial(to).await,
+            };
+            self.promptness.note(begun.elapsed());
+            dialled
+        })
+    }
+
+    /// Waits for the other end for as long as a program does not notice.
+    async fn hold(&self, dialling: &mut Pending<'_, Dialled>) -> Waited {
+        let hold = self.promptness.hold();
+        if let Ok(dialled) = tokio::time::timeout(hold, dialling).await {
+            return Waited::Dialled(dialled);
+        }
+        if !hold.is_zero() {
+            self.promptness.note(hold);
+        }
+        Waited::TimedOut
+    }
+
     /// Waits for the other end as a program does that waits: until a signal, or its socket's own time.
     pub(super) async fn wait_for(
         &self,
@@ -164,5 +230,28 @@ impl Interceptor {
                 return Waited::TimedOut;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_prompt_answers_are_held_for() {
+        let mut average = Duration::ZERO;
+        assert_eq!(hold(average), LATE);
+        // One that is late is enough, however late; some prompt ones make up for it.
+        average = averaged(average, Duration::from_secs(100));
+        assert_eq!(hold(average), Duration::ZERO);
+        for _ in 0..5 {
+            average = averaged(average, Duration::from_micros(300));
+        }
+        assert_eq!(hold(average), LATE);
+        // Where every answer takes longer, nobody is held for.
+        for _ in 0..20 {
+            average = averaged(average, Duration::from_millis(3));
+        }
+        assert_eq!(hold(average), Duration::ZERO);
     }
 }
