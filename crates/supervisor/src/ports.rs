@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   bind PORT ─┬─ free: theirs
-//!              ├─ taken by the session itself: EADDRINUSE, as ever
-//!              └─ taken by somebody else, or below 1024 without the right to it: another port, told;
+//!              ├─ taken by the session itself, or by nobody who listens there: EADDRINUSE, as ever
+//!              └─ somebody else listens there, or it is below 1024, without the right to it: another port, told;
 //!                 getsockname says PORT, and the session's own connections to PORT on this machine lead there
 //! ```
 //!

@@ -12,7 +12,7 @@ use super::connect::errno;
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
 use crate::incoming::{self, Listening};
-use crate::ports::{PortTaken, find_holder};
+use crate::ports::{PortTaken, find_holder, is_listened_on};
 use crate::seccomp::Question;
 use crate::session::Event;
 use crate::socket::{Name, Socket, encode, for_family};
@@ -72,11 +72,12 @@ impl Interceptor {
         asked: SocketAddr,
         refused: i32,
     ) -> Answer {
-        let holder = if refused == libc::EADDRINUSE {
-            find_holder(asked.port())
-        } else {
-            None
-        };
+        let is_taken = refused == libc::EADDRINUSE;
+        // A port that is bound alone (a lock), or that a connection just had, is refused as everywhere.
+        if is_taken && !is_listened_on(asked.port()) {
+            return Answer::Fail(refused);
+        }
+        let holder = is_taken.then(|| find_holder(asked.port())).flatten();
         let is_own = holder.as_ref().is_some_and(|holder| {
             self.tree
                 .get()

@@ -446,6 +446,27 @@ print("served")
     assert!(told.err.contains(&pid), "{}", told.err);
 }
 
+#[test]
+fn a_port_that_nobody_listens_on_is_refused_as_everywhere() {
+    let stage = Stage::new();
+    let script = r#"
+import errno, socket
+def bind(port):
+    s = socket.socket()
+    try: s.bind(("127.0.0.1", port))
+    except OSError as error: return errno.errorcode[error.errno]
+    return s
+# A port as a lock: a second instance must not have it.
+lock = bind(0); print(bind(lock.getsockname()[1]))
+# A connection's, which its server closed a moment ago.
+server = bind(0); server.listen(); place = server.getsockname()
+client = socket.create_connection(place); server.accept()[0].close(); server.close()
+client.recv(1); client.close(); print(bind(place[1]))
+"#;
+    let told = stage.run(&[], &["/usr/bin/python3", "-c", script]);
+    told.says("EADDRINUSE\nEADDRINUSE\n");
+}
+
 /// Connects to where nobody answers, which a fence that asserts isolation does in its place, and ends.
 const WAITS: &str = "
 import socket, sys
