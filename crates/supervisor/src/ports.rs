@@ -3,7 +3,7 @@
 //! ```text
 //!   bind PORT ─┬─ free: theirs
 //!              ├─ taken by the session itself, or by nobody who listens there: EADDRINUSE, as ever
-//!              └─ somebody else listens there, or it is below 1024, without the right to it: another port, told;
+//!              └─ somebody else listens there, or it is below 1024 without the right to it: another port, told;
 //!                 getsockname says PORT, and the session's own connections to PORT on this machine lead there
 //! ```
 //!
@@ -13,7 +13,7 @@ mod holder;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::incoming::Listening;
@@ -39,7 +39,7 @@ pub struct PortTaken {
 /// A port that stands for another.
 #[derive(Debug, Clone, Copy)]
 struct Given {
-    asked: u16,
+    asked: SocketAddr,
     /// The socket that it was given to.
     cookie: u64,
     /// Somebody was seen to listen on it. Before that, only the socket itself can tell that it is there.
@@ -57,7 +57,7 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// `real`, which the socket `cookie` was bound to, stands for `asked` from now on.
-    pub(crate) fn add(&self, asked: u16, real: u16, cookie: u64) {
+    pub(crate) fn add(&self, asked: SocketAddr, real: u16, cookie: u64) {
         let given = Given {
             asked,
             cookie,
@@ -71,13 +71,22 @@ impl Ports {
     pub(crate) fn asked(&self, real: u16, cookie: u64) -> Option<u16> {
         let given = self.lock().get(&real).copied()?;
         let is_its = given.cookie == cookie || self.keep_if_open(real);
-        is_its.then_some(given.asked)
+        is_its.then_some(given.asked.port())
     }
 
     /// The port that was given where `asked` was asked for.
     pub(crate) fn real(&self, asked: u16) -> Option<u16> {
+        self.find_real(|given| given.asked.port() == asked)
+    }
+
+    /// The port that was given to whoever listens at `address`, one of this machine's.
+    pub(crate) fn real_at(&self, address: SocketAddr) -> Option<u16> {
+        self.find_real(|given| leads(address, given.asked.ip(), given.asked.port()))
+    }
+
+    fn find_real(&self, is_meant: impl Fn(&Given) -> bool) -> Option<u16> {
         let given = self.lock();
-        let found = given.iter().filter(|(_, given)| given.asked == asked);
+        let found = given.iter().filter(|(_, given)| is_meant(given));
         let found: Vec<u16> = found.map(|(real, _)| *real).collect();
         drop(given);
         found.into_iter().find(|real| self.keep_if_open(*real))
@@ -95,11 +104,15 @@ impl Ports {
         self.listeners().remove(&cookie).is_some()
     }
 
-    /// Whether the session listens on `port`, by the number that it asked for or by the real one.
-    pub(crate) fn is_listened_on(&self, port: u16) -> bool {
+    /// Whether the session listens at `address`, one of this machine's, by the port that it asked for or by the real one.
+    pub(crate) fn is_listened_at(&self, address: SocketAddr) -> bool {
         let listeners = self.listeners();
         let mut all = listeners.values();
-        all.any(|listening| listening.asked.port() == port || listening.real == port)
+        all.any(|listening| {
+            let ip = listening.asked.ip();
+            let ports = [listening.asked.port(), listening.real];
+            ports.iter().any(|port| leads(address, ip, *port))
+        })
     }
 
     /// Sockets that listened and whose ports are nobody's now.
@@ -136,5 +149,46 @@ impl Ports {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u16, Given>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether `address`, one of this machine's, leads to what listens on `ip` and `port`. Every loopback address
+/// does, whichever of them it listens on.
+fn leads(address: SocketAddr, ip: IpAddr, port: u16) -> bool {
+    let ip = ip.to_canonical();
+    let is_there = match ip {
+        // Of IPv4 as well (ipv6(7), IPV6_V6ONLY).
+        IpAddr::V6(any) if any.is_unspecified() => true,
+        IpAddr::V4(any) if any.is_unspecified() => address.is_ipv4(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip == address.ip(),
+    };
+    address.port() == port && (address.ip().is_loopback() || is_there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_leads_to_what_listens_on_it_or_on_every_one() {
+        let leads = |address: &str, listening: &str| {
+            let listening: SocketAddr = listening.parse().unwrap();
+            leads(address.parse().unwrap(), listening.ip(), listening.port())
+        };
+        for listening in [
+            "0.0.0.0:80",
+            "[::]:80",
+            "[::ffff:0.0.0.0]:80",
+            "192.0.2.2:80",
+        ] {
+            assert!(leads("192.0.2.2:80", listening), "{listening}");
+            assert!(!leads("192.0.2.2:81", listening), "{listening}");
+            assert!(leads("127.0.0.1:80", listening), "{listening}");
+        }
+        for listening in ["127.0.0.1:80", "192.0.2.3:80", "[2001:db8::1]:80"] {
+            assert!(!leads("192.0.2.2:80", listening), "{listening}");
+        }
+        assert!(leads("[2001:db8::1]:80", "[::]:80"));
+        assert!(!leads("[2001:db8::1]:80", "0.0.0.0:80"));
     }
 }

@@ -20,7 +20,7 @@ use crate::asker::Asker;
 use crate::fence::{Arrival, Peer, Route};
 use crate::network::{Protocol, Side};
 use crate::ports::is_bound_by;
-use crate::remote::{Destination, Dialled};
+use crate::remote::{Destination, Dialled, is_of_this_machine};
 use crate::resolver;
 use crate::seccomp::Question;
 use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, dialled, for_family};
@@ -189,14 +189,12 @@ impl Interceptor {
     }
 
     fn is_own_port(&self, protocol: Protocol, address: SocketAddr) -> bool {
-        if !address.ip().is_loopback() {
-            return false;
-        }
+        let is_of_this_machine = || is_of_this_machine(address.ip());
         match protocol {
-            Protocol::Tcp => self.ports.is_listened_on(address.port()),
+            Protocol::Tcp => self.ports.is_listened_at(address) && is_of_this_machine(),
             Protocol::Udp => {
                 let tree = self.tree.get();
-                tree.is_some_and(|tree| is_bound_by(tree, address.port()))
+                is_of_this_machine() && tree.is_some_and(|tree| is_bound_by(tree, address.port()))
             }
         }
     }
@@ -207,10 +205,11 @@ impl Interceptor {
             self.session.names.forget(connecting.cookie);
         }
         let address = connecting.address;
-        if self.ports.is_empty() || !address.ip().is_loopback() {
+        if self.ports.is_empty() {
             return Answer::GoOn;
         }
-        let Some(real) = self.ports.real(address.port()) else {
+        let real = self.ports.real_at(address);
+        let Some(real) = real.filter(|_| is_of_this_machine(address.ip())) else {
             return Answer::GoOn;
         };
         let Some(to) = for_family(SocketAddr::new(address.ip(), real), connecting.family) else {

@@ -93,7 +93,7 @@ impl Interceptor {
         let (Ok(real), Ok(cookie)) = (socket.local_address(), socket.cookie()) else {
             return Answer::Fail(refused);
         };
-        self.ports.add(asked.port(), real.port(), cookie);
+        self.ports.add(asked, real.port(), cookie);
         self.session.tell(Event::PortTaken(PortTaken {
             asked,
             real: real.port(),
@@ -108,7 +108,7 @@ impl Interceptor {
         let bound = socket.bind(SocketAddr::new(asked.ip(), real));
         match bound.and_then(|()| socket.cookie()) {
             Ok(cookie) => {
-                self.ports.add(asked.port(), real, cookie);
+                self.ports.add(asked, real, cookie);
                 Answer::Succeed
             }
             Err(error) => Answer::Fail(errno(&error)),

@@ -242,6 +242,36 @@ os.close(copy); os.wait()
 }
 
 #[test]
+fn what_the_session_listens_on_is_its_own_by_every_address_of_this_machine() {
+    // No packet is sent: the kernel says from which address it would be.
+    let any = std::net::UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    any.connect(("203.0.113.1", 9))
+        .expect("this machine has a network");
+    let own = any.local_addr().unwrap().ip().to_string();
+    assert!(!own.starts_with("127."), "{own}");
+    let agent = Agent::start(None);
+    let told = python(
+        &agent,
+        "tcp udp",
+        &(format!("own = '{own}'")
+            + r#"
+import socket
+def reached(host):
+    l = socket.create_server((host, 0))
+    s = socket.create_connection((own, l.getsockname()[1]))
+    l.settimeout(5)
+    try: c, who = l.accept()
+    except TimeoutError: return s.recv(100)[:6].decode()
+    return who == s.getsockname() and who[0] == own
+print(reached("0.0.0.0"), reached(own), reached("127.0.0.1"))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("0.0.0.0", 0)); u.settimeout(20)
+v = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); v.sendto(b"own", (own, u.getsockname()[1])); print(u.recv(100))
+"#),
+    );
+    assert_eq!(told, "True True target\nb'own'\n");
+}
+
+#[test]
 fn names_are_answered_to_every_kind_of_resolver() {
     let agent = Agent::start(None);
     let told = python(
