@@ -7,12 +7,14 @@ mod arguments;
 mod connect;
 mod datagram;
 mod datagram_socket;
+mod holes;
 mod late_connect;
 mod listening;
 mod message_header;
 mod peer_name;
 mod remote_connect;
 mod unix_connect;
+mod waits;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -28,8 +30,9 @@ use crate::seccomp::{Asked, Call, Listener, Question, Received, call_of};
 use crate::session::{Event, Session};
 use crate::tree::Tree;
 use arguments::Arguments;
-use late_connect::{Holes, Waits};
+use holes::Holes;
 use remote_connect::Promptness;
+use waits::Waits;
 
 /// Threads that receive. Two: while one looks into a process the other takes the next question up.
 const RECEIVERS: usize = 2;
@@ -220,6 +223,7 @@ impl Interceptor {
             Call::Bind => self.bind(question, asker, arguments),
             Call::LocalName => self.local_name(question, asker, arguments),
             Call::PeerName => self.peer_name(question, asker, arguments),
+            Call::Option => self.socket_error(question, asker, arguments),
             Call::Listen => self.listen(question, asker, arguments),
             Call::Socket => self.make_socket(question, asker, arguments),
             Call::SendTo | Call::SendMessage | Call::SendMessages => {

@@ -289,6 +289,12 @@ impl Socket<'_> {
         Ok(state[0])
     }
 
+    /// The error that it has for whoever asks first, which is then told (socket(7), SO_ERROR).
+    pub(crate) fn take_error(self) -> Option<i32> {
+        let error = sockopt::socket_error(self.0).ok()?;
+        error.err().map(rustix::io::Errno::raw_os_error)
+    }
+
     /// Fills `into` with the beginning of an option.
     fn read_option(self, level: c_int, name: c_int, into: &mut [u8]) -> io::Result<()> {
         let mut length = libc::socklen_t::try_from(into.len()).expect("options are small");

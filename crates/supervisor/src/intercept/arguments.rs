@@ -61,6 +61,7 @@ pub(super) fn of_socketcall(
         7 => (Call::PeerName, 3),
         11 => (Call::SendTo, 6),
         12 => (Call::ReceiveFrom, 6),
+        15 => (Call::Option, 5),
         16 => (Call::SendMessage, 3),
         17 => (Call::ReceiveMessage, 3),
         19 => (Call::ReceiveMessages, 5),
@@ -86,6 +87,7 @@ pub(super) fn is_connecting_send(call: Call, arguments: &Arguments) -> bool {
         Call::SendMessage => arguments.int(2),
         Call::Connect
         | Call::Bind
+        | Call::Option
         | Call::Listen
         | Call::Socket
         | Call::LocalName

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustix::net::AddressFamily;
 
 use super::arguments::Arguments;
+use super::late_connect::put_down;
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
 use crate::fence::{Arrival, Peer, Route};
@@ -106,8 +107,11 @@ impl Interceptor {
             return self.connect_datagram(question, descriptor, address);
         }
         // A socket that is on its way already answers for itself.
-        if !socket.is_tcp().map_err(judge)? || !socket.is_idle().map_err(judge)? {
+        if !socket.is_tcp().map_err(judge)? {
             return Ok(Answer::GoOn);
+        }
+        if !socket.is_idle().map_err(judge)? {
+            return Ok(self.connect_again(question, asker, descriptor));
         }
         if socket.network().map_err(judge)? != self.network {
             self.session.ledger.count_unseen();
@@ -126,7 +130,9 @@ impl Interceptor {
             descriptor,
         };
         // What it was on its way to before is over.
-        self.waits.forget(connecting.cookie);
+        if let Some(failed) = self.waits.forget(connecting.cookie) {
+            return Ok(Answer::Fail(put_down(connecting.socket(), failed)));
+        }
         Ok(self.lead(question, asker, connecting))
     }
 

@@ -3,154 +3,32 @@
 //! ```text
 //!   SYN_SENT: the socket connects to a hole, which drops its SYN, and the call says EINPROGRESS
 //!     ├─ the other end answered: a simultaneous open (RFC 9293, section 3.5) from the hole's own address
-//!     ├─ it did not: the socket connects to a closed port, and says ECONNREFUSED; to a program that looks in the
-//!     │       very moment in between, ECONNRESET
+//!     ├─ it did not: the socket connects to a closed port, and whoever polls it finds it refused; who asks for its error
+//!     │       (SO_ERROR), connects once more or waits in a call that began anew is told the other end's own
 //!     └─ the program closed its socket, or connects it anew: the other end is no longer asked
 //! ```
 //!
-//! A hole is a listener whose queue is full: the kernel drops what comes (tcp(7)). No privilege is needed for any of it.
-//! No copy of the socket is kept meanwhile, since only the last one's end tells that the program has given it up.
+//! Owns their waiting and how they end. Leaves the holes to `holes`, who waits to `waits`. No copy of the socket is
+//! kept meanwhile, since only the last one's end tells that the program has given it up.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-use tokio::net::TcpSocket;
-use tokio::sync::watch;
+use rustix::net::AddressFamily;
 
-use super::Interceptor;
+use super::arguments::Arguments;
 use super::connect::{Connecting, errno};
+use super::holes::{Hole, open_simultaneously};
+use super::remote_connect::{Patience, Waited};
+use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
-use crate::fence::{Arrival, Client, Peer};
-use crate::ports::{find_descriptor, ports_on_their_way};
-use crate::remote::{Destination, Dialled, Pending, Stream};
+use crate::fence::{Arrival, Peer};
+use crate::ports::find_descriptor;
+use crate::remote::{Destination, Dialled, Pending};
 use crate::seccomp::Question;
 use crate::socket::{Socket, canonical, for_family};
-
-/// The places where sockets wait, one for each family that the machine has.
-#[derive(Debug)]
-pub(super) struct Holes {
-    v4: Hole,
-    v6: Option<Hole>,
-}
-
-#[derive(Debug)]
-struct Hole {
-    address: SocketAddr,
-    /// A port that nobody listens on.
-    closed: SocketAddr,
-    /// The listener, the connection that fills its queue, the owner of the closed port.
-    _open: [OwnedFd; 3],
-}
-
-impl Holes {
-    /// Opens them.
-    ///
-    /// # Errors
-    /// When loopback or descriptors are wanting.
-    pub(super) fn open() -> io::Result<Self> {
-        Ok(Self {
-            v4: Hole::open(Ipv4Addr::LOCALHOST.into())?,
-            v6: Hole::open(Ipv6Addr::LOCALHOST.into()).ok(),
-        })
-    }
-
-    fn of(&self, address: SocketAddr) -> &Hole {
-        let v6 = self.v6.as_ref().filter(|_| address.is_ipv6());
-        v6.unwrap_or(&self.v4)
-    }
-}
-
-impl Hole {
-    fn open(ip: IpAddr) -> io::Result<Self> {
-        let listener = stream_socket(ip)?;
-        // Simultaneous opens come from its address.
-        set_socket_reuseaddr(&listener, true)?;
-        set_socket_reuseport(&listener, true)?;
-        bind(&listener, &SocketAddr::new(ip, 0))?;
-        listen(&listener, 0)?;
-        let address = SocketAddr::try_from(rustix::net::getsockname(&listener)?)?;
-        let filling = stream_socket(ip)?;
-        rustix::net::connect(&filling, &address)?;
-        let owner = stream_socket(ip)?;
-        bind(&owner, &SocketAddr::new(ip, 0))?;
-        let closed = SocketAddr::try_from(rustix::net::getsockname(&owner)?)?;
-        Ok(Self {
-            address,
-            closed,
-            _open: [listener, filling, owner],
-        })
-    }
-}
-
-fn stream_socket(ip: IpAddr) -> io::Result<OwnedFd> {
-    let family = if ip.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    Ok(socket)
-}
-
-/// Connects that are on their way, by their sockets' cookies.
-#[derive(Debug, Default)]
-pub(super) struct Waits {
-    by_cookie: Mutex<HashMap<u64, Wait>>,
-}
-
-#[derive(Debug)]
-struct Wait {
-    /// The socket's own port.
-    port: u16,
-    /// Who waits on the other end of it stops once this is dropped.
-    wanted_rx: watch::Receiver<()>,
-}
-
-impl Waits {
-    /// The socket `cookie` with this port of its own is on its way. What it was on its way to before is over.
-    fn begin(&self, cookie: u64, port: u16) -> watch::Sender<()> {
-        let (wanted_tx, wanted_rx) = watch::channel(());
-        self.lock().insert(cookie, Wait { port, wanted_rx });
-        wanted_tx
-    }
-
-    /// The socket is gone, or on its way no more.
-    pub(super) fn forget(&self, cookie: u64) {
-        self.lock().remove(&cookie);
-    }
-
-    /// A wait is over; another one of the same socket goes on.
-    fn end(&self, cookie: u64, wanted_tx: watch::Sender<()>) {
-        drop(wanted_tx);
-        let mut all = self.lock();
-        let is_over = |wait: &Wait| wait.wanted_rx.has_changed().is_err();
-        if all.get(&cookie).is_some_and(is_over) {
-            all.remove(&cookie);
-        }
-    }
-
-    /// Sockets that are on their way no more, as the kernel's tables have it.
-    pub(super) fn closed(&self) -> Vec<u64> {
-        let all = self.lock();
-        if all.is_empty() {
-            return Vec::new();
-        }
-        let ports = ports_on_their_way();
-        let closed = all.iter().filter(|(_, wait)| !ports.contains(&wait.port));
-        closed.map(|(cookie, _)| *cookie).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Wait>> {
-        self.by_cookie
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A socket of the session of which no copy is held.
 #[derive(Debug)]
@@ -225,33 +103,35 @@ impl Interceptor {
         names.remember(cookie, connecting.address, None);
         // Before the program can close it.
         let port = local.as_ref().map_or(0, SocketAddr::port);
-        let wanted_tx = self.waits.begin(cookie, port);
+        let outcome_tx = self.waits.begin(cookie, port);
+        let mut outcome = None;
         self.listener.fail(question, told);
         if let (Ok(local), libc::EINPROGRESS) = (local, errno)
             && let Ok(let_go) = LetGo::of(connecting, asker)
         {
             tokio::select! {
                 // The program has given it up, and dropped, the dialling is taken back.
-                () = wanted_tx.closed() => return,
-                dialled = dialling => self.end_wait(hole, &let_go, local, dialled).await,
+                () = outcome_tx.closed() => return,
+                dialled = dialling => {
+                    outcome = self.end_wait(hole, &let_go, local, dialled).await;
+                }
             }
         }
-        self.waits.end(cookie, wanted_tx);
+        self.waits.end(cookie, outcome_tx, outcome);
     }
 
-    /// Has a socket in `hole`, whose own address there is `local`, end as its dialling did.
+    /// Has a socket in `hole`, whose own address there is `local`, end as its dialling did: with this errno, 0 for none;
+    /// nothing where it has come to its own end.
     async fn end_wait(
         &self,
         hole: &Hole,
         let_go: &LetGo,
         local: SocketAddr,
         dialled: io::Result<Dialled>,
-    ) {
-        // Held from here on, so that its port stays its own; it may have come to its own end.
+    ) -> Option<i32> {
+        // Held from here on, so that its port stays its own.
         let connecting = self.take_again(let_go);
-        let Some(connecting) = connecting.filter(|c| c.socket().is_on_its_way()) else {
-            return;
-        };
+        let connecting = connecting.filter(|c| c.socket().is_on_its_way())?;
         let opened = match dialled {
             Ok(upstream) => open_simultaneously(hole.address, canonical(local))
                 .await
@@ -272,16 +152,93 @@ impl Interceptor {
                 // The program alone decides when its socket is closed.
                 drop(connecting);
                 crate::fence::begin(&self.session, peer, client);
+                Some(0)
             }
             Err(error) => {
                 tracing::debug!(%error, to = %connecting.address, "a connect came to nothing late");
                 self.session.names.forget(connecting.cookie);
-                let refused = refuse_late(&connecting, hole.closed);
-                if let Err(error) = refused {
+                let errno = errno(&error);
+                let refuse = || refuse_late(&connecting, hole.closed);
+                if let Err(error) = self.waits.fail(connecting.cookie, errno, refuse) {
                     tracing::debug!(%error, "it waits for its own time-out");
                 }
+                Some(errno)
             }
         }
+    }
+
+    /// A connect of a socket that is connected, listens, or is on its way: with one that waits for what it is on its way
+    /// to, as the kernel has a call that began anew do (connect(2)); every other is the kernel's to answer.
+    pub(super) fn connect_again(
+        self: &Arc<Self>,
+        question: &Question,
+        asker: Asker,
+        descriptor: OwnedFd,
+    ) -> Answer {
+        let socket = Socket(descriptor.as_fd());
+        let cookie = socket.cookie();
+        let outcome = cookie.map(|cookie| (cookie, self.waits.outcome(cookie)));
+        let waits = (outcome, socket.is_nonblocking(), socket.send_timeout());
+        let (Ok((cookie, Some(mut outcome_rx))), Ok(false), Ok(time)) = waits else {
+            return Answer::GoOn;
+        };
+        let (interceptor, question) = (Arc::clone(self), *question);
+        self.runtime.spawn(async move {
+            let patience = Patience::of(asker, time);
+            let mut outcome = Box::pin(async move {
+                let outcome = outcome_rx.wait_for(Option::is_some).await;
+                outcome.ok().and_then(|outcome| *outcome)
+            });
+            let waiting = interceptor.wait_for(&question, &patience, &mut outcome);
+            let socket = Socket(descriptor.as_fd());
+            let answer = match waiting.await {
+                Waited::Ended(Some(0)) => Answer::Succeed,
+                Waited::Ended(Some(errno)) => {
+                    let _heard = interceptor.waits.take_failure(cookie);
+                    Answer::Fail(put_down(socket, errno))
+                }
+                Waited::Ended(None) => Answer::Fail(put_down(socket, libc::ECONNABORTED)),
+                Waited::Interrupted(errno) => Answer::Fail(errno),
+                Waited::TimedOut => Answer::Fail(libc::EALREADY),
+                Waited::Gone => return,
+            };
+            interceptor.send(&question, answer);
+        });
+        Answer::Later
+    }
+
+    /// getsockopt(2) of SO_ERROR: what a late connect failed with is the other end's own, told once.
+    pub(super) fn socket_error(
+        &self,
+        question: &Question,
+        asker: Asker,
+        arguments: &Arguments,
+    ) -> Looked<Answer> {
+        let option = (arguments.int(1), arguments.int(2));
+        if option != (libc::SOL_SOCKET, libc::SO_ERROR) || self.waits.is_empty() {
+            return Ok(Answer::GoOn);
+        }
+        let descriptor = self.take_descriptor(question, asker, arguments)?;
+        let socket = Socket(descriptor.as_fd());
+        let cookie = socket.cookie().map_err(|_| Answer::GoOn)?;
+        let Some(errno) = self.waits.take_failure(cookie) else {
+            return Ok(Answer::GoOn);
+        };
+        let _of_the_hole = socket.take_error();
+        let mut room = [0; 4];
+        let judge = |error| self.judge(asker, &error);
+        asker.read(arguments.pointer(4), &mut room).map_err(judge)?;
+        let Ok(room) = usize::try_from(i32::from_ne_bytes(room)) else {
+            return Ok(Answer::Fail(libc::EINVAL));
+        };
+        let value = errno.to_ne_bytes();
+        let cut = &value[..value.len().min(room)];
+        let length = u32::try_from(cut.len()).expect("an int is short");
+        asker.write(arguments.pointer(3), cut).map_err(judge)?;
+        asker
+            .write(arguments.pointer(4), &length.to_ne_bytes())
+            .map_err(judge)?;
+        Ok(Answer::Succeed)
     }
 
     /// A copy of a socket, from the thread that connected it or from whoever of the session has it now.
@@ -299,19 +256,16 @@ impl Interceptor {
     }
 }
 
-/// Meets the SYN of `client`, which is on its way to `hole`, with one from there.
-async fn open_simultaneously(hole: SocketAddr, client: SocketAddr) -> io::Result<Box<dyn Stream>> {
-    let socket = if hole.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.bind(hole)?;
-    let stream = socket.connect(client).await?;
-    stream.set_nodelay(true)?;
-    Ok(Box::new(Client::new(stream)))
+/// Has `socket` be as it was before its connect, whose failure its program hears of by the call itself; what it is.
+/// What the kernel says is its own where nothing of the other end's is known.
+pub(super) fn put_down(socket: Socket<'_>, errno: i32) -> i32 {
+    let of_the_hole = socket.take_error();
+    // It is nobody's way any more.
+    let _as_before = socket.disconnect();
+    match of_the_hole {
+        Some(own) if errno == libc::ECONNABORTED => own,
+        Some(_) | None => errno,
+    }
 }
 
 /// Ends the wait of a socket in a hole: whoever polls it finds it refused.

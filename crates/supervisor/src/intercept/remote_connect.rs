@@ -38,10 +38,10 @@ const TURN: Duration = Duration::from_millis(50);
 /// `ERESTARTSYS`; sigaction(2), `SA_RESTART`). For a thread alone that has a signal.
 const RESTART: i32 = 512;
 
-/// What became of a program's wait for the other end.
-pub(super) enum Waited {
-    /// The other end answered.
-    Dialled(io::Result<Dialled>),
+/// What became of a program's wait.
+pub(super) enum Waited<T> {
+    /// What was waited for.
+    Ended(T),
     /// A signal came first; the call ends with this.
     Interrupted(i32),
     /// The socket's own time was over first.
@@ -154,7 +154,7 @@ impl Interceptor {
                 None => interceptor.hold(&mut dialling).await,
             };
             let dialled = match waited {
-                Waited::Dialled(dialled) => dialled,
+                Waited::Ended(dialled) => dialled,
                 Waited::Interrupted(errno) => {
                     let waiting =
                         interceptor.wait_in_hole(&question, asker, connecting, dialling, errno);
@@ -198,10 +198,10 @@ impl Interceptor {
     }
 
     /// Waits for the other end for as long as a program does not notice.
-    async fn hold(&self, dialling: &mut Pending<'_, Dialled>) -> Waited {
+    async fn hold(&self, dialling: &mut Pending<'_, Dialled>) -> Waited<io::Result<Dialled>> {
         let hold = self.promptness.hold();
         if let Ok(dialled) = tokio::time::timeout(hold, dialling).await {
-            return Waited::Dialled(dialled);
+            return Waited::Ended(dialled);
         }
         if !hold.is_zero() {
             self.promptness.note(hold);
@@ -209,16 +209,16 @@ impl Interceptor {
         Waited::TimedOut
     }
 
-    /// Waits for the other end as a program does that waits: until a signal, or its socket's own time.
-    pub(super) async fn wait_for(
+    /// Waits as a program does that waits: until a signal, or its socket's own time.
+    pub(super) async fn wait_for<T>(
         &self,
         question: &Question,
         patience: &Patience,
-        dialling: &mut Pending<'_, Dialled>,
-    ) -> Waited {
+        awaited: &mut (impl Future<Output = T> + Unpin),
+    ) -> Waited<T> {
         loop {
-            if let Ok(dialled) = tokio::time::timeout(patience.turn(), &mut *dialling).await {
-                return Waited::Dialled(dialled);
+            if let Ok(ended) = tokio::time::timeout(patience.turn(), &mut *awaited).await {
+                return Waited::Ended(ended);
             }
             if !self.listener.is_valid(question) {
                 return Waited::Gone;

@@ -134,14 +134,14 @@ impl Interceptor {
                         .wait_for(&question, &patience, &mut dialling)
                         .await
                 }
-                None => Waited::Dialled(dialling.await),
+                None => Waited::Ended(dialling.await),
             };
             let joined = match waited {
-                Waited::Dialled(Ok(upstream)) => {
+                Waited::Ended(Ok(upstream)) => {
                     let socket = Socket(descriptor.as_fd());
                     interceptor.join_unix(socket, path, Some(upstream))
                 }
-                Waited::Dialled(Err(error)) => Err(error),
+                Waited::Ended(Err(error)) => Err(error),
                 Waited::Interrupted(errno) => Err(io::Error::from_raw_os_error(errno)),
                 // unix(7), with a queue that stays full.
                 Waited::TimedOut => Err(io::Error::from_raw_os_error(libc::EAGAIN)),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   native and 32-bit calls:  connect bind getsockname getpeername -> notify   (i386's socketcall by its number)
+//!                             getsockopt of SO_ERROR -> notify
 //!                             in a target's network:
 //!                               listen; socket for datagrams of IPv4 and IPv6 -> notify
 //!                               sendto and recvfrom with an address -> notify
@@ -31,6 +32,8 @@ pub(crate) enum Call {
     LocalName,
     /// `getpeername(fd, address, length)`.
     PeerName,
+    /// `getsockopt(fd, level, name, value, length)`, of SO_ERROR alone where the filter can tell.
+    Option,
     /// `listen(fd, backlog)`.
     Listen,
     /// `socket(family, type, protocol)`.
@@ -69,6 +72,8 @@ struct Numbers {
     /// `AUDIT_ARCH_*` (linux/audit.h).
     arch: u32,
     notified: &'static [(u32, Call)],
+    /// `getsockopt`.
+    option: u32,
     /// Sends: the number, and which argument holds the flags.
     sends: [(u32, usize, Call); 3],
     receives: [(u32, Call); 3],
@@ -91,6 +96,7 @@ const X86_64: Numbers = Numbers {
         (51, Call::LocalName),
         (52, Call::PeerName),
     ],
+    option: 55,
     sends: [
         (44, 3, Call::SendTo),
         (46, 2, Call::SendMessage),
@@ -114,6 +120,7 @@ const I386: Numbers = Numbers {
         (367, Call::LocalName),
         (368, Call::PeerName),
     ],
+    option: 365,
     sends: [
         (369, 3, Call::SendTo),
         (370, 2, Call::SendMessage),
@@ -138,6 +145,7 @@ const AARCH64: Numbers = Numbers {
         (204, Call::LocalName),
         (205, Call::PeerName),
     ],
+    option: 209,
     sends: [
         (206, 3, Call::SendTo),
         (211, 2, Call::SendMessage),
@@ -162,6 +170,7 @@ const ARM: Numbers = Numbers {
         (286, Call::LocalName),
         (287, Call::PeerName),
     ],
+    option: 295,
     sends: [
         (290, 3, Call::SendTo),
         (296, 2, Call::SendMessage),
@@ -177,10 +186,10 @@ const ARM: Numbers = Numbers {
     prctl: 172,
 };
 
-/// `socketcall` of i386, and which of its numbers are asked about (linux/net.h): the four calls, and three sends,
-/// whose flags are in memory where the filter cannot look; in a target's network socket, listen and receives too.
+/// `socketcall` of i386, and which of its numbers are asked about (linux/net.h): the five calls, and three sends,
+/// whose arguments are in memory where the filter cannot look; in a target's network socket, listen and receives too.
 const SOCKETCALL: u32 = 102;
-const SOCKETCALL_NOTIFIED: [u32; 7] = [2, 3, 6, 7, 11, 16, 20];
+const SOCKETCALL_NOTIFIED: [u32; 8] = [2, 3, 6, 7, 11, 15, 16, 20];
 const SOCKETCALL_OF_NETWORK: [u32; 5] = [1, 4, 12, 17, 19];
 
 /// What this machine's processes may be built for.
@@ -198,6 +207,7 @@ pub(crate) fn call_of(arch: u32, number: i32) -> Option<Call> {
     let numbers = MACHINE.iter().find(|numbers| numbers.arch == arch)?;
     let sends = numbers.sends.iter().map(|(n, _, call)| (*n, *call));
     let others = [
+        (numbers.option, Call::Option),
         (numbers.listen, Call::Listen),
         (numbers.socket, Call::Socket),
     ];
@@ -234,7 +244,8 @@ fn assemble(machine: &[Numbers], scope: Scope) -> Vec<libc::sock_filter> {
 }
 
 fn add_architecture(program: &mut Program, numbers: &Numbers, scope: Scope) {
-    let [notify, missing, prctl, socketcall, not_supported] = [(); 5].map(|()| program.label());
+    let [notify, missing, prctl, socketcall, not_supported, option] =
+        [(); 6].map(|()| program.label());
     program.load(offset_of!(libc::seccomp_data, nr));
     if numbers.arch == X86_64.arch {
         program.jump_if_at_least(X32_BIT, missing);
@@ -244,6 +255,7 @@ fn add_architecture(program: &mut Program, numbers: &Numbers, scope: Scope) {
     }
     program.jump_if_equal(IO_URING_SETUP, missing);
     program.jump_if_equal(numbers.prctl, prctl);
+    program.jump_if_equal(numbers.option, option);
     if numbers.arch == I386.arch {
         program.jump_if_equal(SOCKETCALL, socketcall);
     }
@@ -271,6 +283,8 @@ fn add_architecture(program: &mut Program, numbers: &Numbers, scope: Scope) {
             add_datagram(program, call);
         }
     }
+    program.place(option);
+    add_option(program);
     program.place(prctl);
     add_prctl(program);
     program.place(socketcall);
@@ -347,6 +361,20 @@ fn add_datagram(program: &mut Program, call: Call) {
     program.place(above);
     program.answer(Answer::Allow);
     program.place(marked);
+    program.answer(Answer::Notify);
+}
+
+/// `getsockopt(fd, SOL_SOCKET, SO_ERROR, ...)` is asked about.
+fn add_option(program: &mut Program) {
+    let [of_socket, notify] = [(); 2].map(|()| program.label());
+    program.load(argument(1));
+    program.jump_if_equal(libc::SOL_SOCKET.cast_unsigned(), of_socket);
+    program.answer(Answer::Allow);
+    program.place(of_socket);
+    program.load(argument(2));
+    program.jump_if_equal(libc::SO_ERROR.cast_unsigned(), notify);
+    program.answer(Answer::Allow);
+    program.place(notify);
     program.answer(Answer::Notify);
 }
 
@@ -483,6 +511,31 @@ mod tests {
             assert_eq!(answer(set(0)), libc::SECCOMP_RET_ERRNO);
             assert_eq!(answer(set(1)), ALLOW);
             assert_eq!(answer([15, 0, 0, 0, 0, 0]), ALLOW);
+        }
+    }
+
+    #[test]
+    fn a_sockets_error_is_asked_about_and_no_other_option() {
+        for machine in [[X86_64, I386], [AARCH64, ARM]] {
+            for scope in [Scope::Connections, Scope::Network] {
+                let filter = assemble(&machine, scope);
+                for numbers in &machine {
+                    let option = |level, name| {
+                        run(
+                            &filter,
+                            numbers.arch,
+                            numbers.option,
+                            [3, level, name, 9, 9, 0],
+                        )
+                    };
+                    let [error, kind] = [libc::SO_ERROR, libc::SO_TYPE].map(i32::cast_unsigned);
+                    let [socket, tcp] =
+                        [libc::SOL_SOCKET, libc::IPPROTO_TCP].map(i32::cast_unsigned);
+                    assert_eq!(option(socket.into(), error.into()), NOTIFY);
+                    assert_eq!(option(socket.into(), kind.into()), ALLOW);
+                    assert_eq!(option(tcp.into(), error.into()), ALLOW);
+                }
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //!   192.0.2.20   a PostgreSQL server, as `fence` has them
 //!   192.0.2.66   refuses          192.0.2.99   no way there
 //!   192.0.2.77   answers after a while  192.0.2.79   does not answer
+//!   192.0.2.78   refuses after a while  192.0.2.97   after a while, no way there
 //!   192.0.2.55   says `half`, and is cut 192.0.2.56   the same, after a while
 //! ```
 
@@ -280,6 +281,10 @@ async fn connect(shared: &Shared, offer: Offer, address: SocketAddr) {
         78 => {
             tokio::time::sleep(LATE).await;
             return offer.refuse(Errno::ECONNREFUSED);
+        }
+        97 => {
+            tokio::time::sleep(LATE).await;
+            return offer.refuse(Errno::EHOSTUNREACH);
         }
         20 => {
             let mut server = TcpStream::connect(shared.postgres.unwrap()).await.unwrap();
