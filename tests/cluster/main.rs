@@ -38,6 +38,7 @@ mod several_hosts;
 mod shop;
 mod sources;
 mod taken_away;
+mod target_only_source;
 mod targetless;
 mod twenty_sessions;
 mod two_people;

@@ -1,16 +1,20 @@
-//! A proxy into the target's network for programs of this machine that hold no session: the engine reaches databases
-//! through it that only the target reaches.
+//! A proxy into the target's network for programs that hold no session: the engine reaches databases through it that only
+//! the target reaches.
 //!
 //! Owns its protocol, SOCKS version 5 (RFC 1928): CONNECT without authentication, as whoever may open the Unix socket is
-//! let in; everything else is refused by its own code. Dialling is `outgoing`'s, names are `dns`'s.
+//! let in; everything else is refused by its own code. Where connections are made is a [`Network`]'s: the agent's own by
+//! `outgoing` and `dns`, or what somebody else has of a target's.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes,
+};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wire::{Endpoint, Errno};
@@ -81,18 +85,52 @@ impl From<Errno> for Reply {
     }
 }
 
+/// Where a proxy's connections are made.
+pub trait Network: Send + Sync + 'static {
+    /// A connection there. Dropped after both of its directions have ended, it ends in order.
+    type Connection: AsyncRead + AsyncWrite + Send + Unpin;
+
+    /// Connects; [`Errno`] as the target itself would see it.
+    fn dial(&self, to: Endpoint) -> impl Future<Output = Result<Self::Connection, Errno>> + Send;
+
+    /// Cuts a connection that broke: the other side sees no orderly end.
+    fn cut(connection: &Self::Connection);
+}
+
+/// The network that this program is in.
+struct OwnNetwork(Resolver);
+
+impl Network for OwnNetwork {
+    type Connection = TcpStream;
+
+    async fn dial(&self, to: Endpoint) -> Result<TcpStream, Errno> {
+        let server = outgoing::dial(&self.0, to).await?;
+        server.set_nodelay(true).ok();
+        Ok(server)
+    }
+
+    fn cut(connection: &TcpStream) {
+        connection.set_zero_linger().ok();
+    }
+}
+
 /// Serves whoever comes to `listener`, for ever.
 pub async fn serve(settings: &Settings, listener: UnixListener) -> Infallible {
     let resolver = Resolver::new(settings.resolv_conf.clone(), settings.hosts.clone());
-    let resolver = std::sync::Arc::new(resolver);
+    serve_into(OwnNetwork(resolver), listener).await
+}
+
+/// The same into a network of somebody else's.
+pub async fn serve_into<N: Network>(network: N, listener: UnixListener) -> Infallible {
+    let network = Arc::new(network);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((client, _)) => {
-                    let resolver = std::sync::Arc::clone(&resolver);
+                    let network = Arc::clone(&network);
                     connections.spawn(async move {
-                        if let Err(error) = lead(client, &resolver).await {
+                        if let Err(error) = lead(client, &*network).await {
                             tracing::debug!(%error, "a connection through the proxy broke");
                         }
                     });
@@ -107,23 +145,21 @@ pub async fn serve(settings: &Settings, listener: UnixListener) -> Infallible {
     }
 }
 
-async fn lead(mut client: UnixStream, resolver: &Resolver) -> io::Result<()> {
+async fn lead<N: Network>(mut client: UnixStream, network: &N) -> io::Result<()> {
     let heard = timeout(WORD_WITHIN, hear(&mut client)).await;
     let destination = match heard.map_err(|_| io::ErrorKind::TimedOut)?? {
         Ok(destination) => destination,
         Err(reply) => return answer(&mut client, reply).await,
     };
-    let dialled = timeout(DIAL_WITHIN, outgoing::dial(resolver, destination)).await;
+    let dialled = timeout(DIAL_WITHIN, network.dial(destination)).await;
     let mut server = match dialled.unwrap_or(Err(Errno::ETIMEDOUT)) {
         Ok(server) => server,
         Err(errno) => return answer(&mut client, errno.into()).await,
     };
-    server.set_nodelay(true)?;
     answer(&mut client, Reply::Succeeded).await?;
     let carried = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
     if carried.is_err() {
-        // The other side sees a cut connection, not an orderly end.
-        server.set_zero_linger()?;
+        N::cut(&server);
     }
     carried.map(drop)
 }

@@ -24,8 +24,8 @@ use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 pub(crate) use choice::{ContextChoice, ContextError, ContextReason, LOCAL, choose_context};
 pub(crate) use kubernetes::{
     AgentPlace, BranchHost, BranchWish, ClusterError, ClusterSession, Invitation, Kubeconfig,
-    KubeconfigFiles, OwnPod, PodFollower, SessionCredential, SessionList, TargetWish,
-    require_operator, seal,
+    KubeconfigFiles, LOAN_GRACE, Loan, LoanAnswer, LoanWish, OwnPod, PodFollower,
+    SessionCredential, SessionList, TargetWish, require_operator, seal,
 };
 pub(crate) use link::AgentLink;
 pub(crate) use operator::agents::{AGENT_FOLDER, PodId, PodState, SeenPod};

@@ -302,7 +302,7 @@ async fn make_and_look_up(
     let remote = supervisor::remote_of(network);
     let sources = fence::source_addresses(plan);
     let (made, hosts) = tokio::join!(
-        make(plan, membership, ui),
+        make(plan, network, membership, ui),
         KnownHosts::look_up(&remote, &sources)
     );
     let made = made?;
@@ -315,8 +315,13 @@ async fn make_and_look_up(
     Ok((made, KnownHosts::look_up(&remote, all).await))
 }
 
-async fn make(plan: &Plan, membership: &mut Membership<'_>, ui: &Ui) -> Result<Made, CommandError> {
-    let branches = branches::obtain(plan, membership, ui).await?;
+async fn make(
+    plan: &Plan,
+    network: Option<&Arc<TargetNetwork>>,
+    membership: &mut Membership<'_>,
+    ui: &Ui,
+) -> Result<Made, CommandError> {
+    let branches = branches::obtain(plan, network, membership, ui).await?;
     let environment = environment::make(plan, &branches)?;
     let mut tls = Vec::with_capacity(branches.len());
     for branch in &branches {

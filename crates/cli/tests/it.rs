@@ -4,6 +4,8 @@
 
 #![cfg(test)]
 
+#[path = "it/borrow.rs"]
+mod borrow;
 #[path = "it/completions.rs"]
 mod completions;
 #[path = "it/db_branches.rs"]

@@ -1,5 +1,6 @@
 //! `bough engine`: the daemon that owns bases and branches.
 
+mod borrow;
 mod logs;
 mod pipe;
 mod repair;
@@ -39,6 +40,8 @@ enum Verb {
     Repair(repair::RepairArgs),
     Volume(volume::VolumeArgs),
     #[command(hide = true)]
+    Borrow(borrow::BorrowArgs),
+    #[command(hide = true)]
     Pipe(pipe::PipeArgs),
     #[command(hide = true)]
     Run(run::RunArgs),
@@ -63,6 +66,7 @@ pub(crate) async fn run(
         Verb::Logs(args) => logs::run(args, settings, ui)?,
         Verb::Repair(args) => repair::run(args, settings, ui)?,
         Verb::Volume(args) => volume::run(args, settings, ui)?,
+        Verb::Borrow(_) => borrow::run(settings).await?,
         Verb::Pipe(_) => pipe::run(settings).await?,
         Verb::Run(args) => return run::run(args, settings).await,
     }

@@ -49,7 +49,9 @@ use cluster_session::{Begun, Granted};
 use error::describe_errno;
 use pod_environment::SpecEnvironment;
 
-pub(crate) use branch_host::{BranchHost, BranchWish, require_operator};
+pub(crate) use branch_host::{
+    BranchHost, BranchWish, LOAN_GRACE, Loan, LoanAnswer, LoanWish, require_operator,
+};
 pub(crate) use cluster_session::ClusterSession;
 pub(crate) use error::ClusterError;
 pub(crate) use invitation::{AgentPlace, Invitation, SessionCredential};

@@ -1,14 +1,18 @@
 //! The branches that a session's file names: asked for, held, waited for.
 
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
 use model::ExitCode;
 use model::Secret;
 use model::engine_api::{
     BranchConnection, BranchView, EnsureBranch, EnsuredBranch, Holder, SourceProxy, SourceRef,
 };
+use supervisor::TargetNetwork;
 
 use super::membership::Membership;
 use super::prepare::{Plan, PlannedBranch};
-use super::source_way;
+use super::source_way::{SourceWay, SourceWays};
 use crate::engine_client::{ClientError, EngineClient};
 use crate::engine_start;
 use crate::error::CommandError;
@@ -38,13 +42,15 @@ pub(super) struct ReadyBranch {
 /// With the exit code for branches, whatever is the matter: nothing may run then.
 pub(super) async fn obtain(
     plan: &Plan,
+    network: Option<&Arc<TargetNetwork>>,
     membership: &mut Membership<'_>,
     ui: &Ui,
 ) -> Result<Vec<ReadyBranch>, CommandError> {
     if plan.branches.is_empty() {
         return Ok(Vec::new());
     }
-    let obtained = obtain_all(plan, membership, ui).await;
+    let ways = SourceWays::new(plan, network);
+    let obtained = obtain_all(plan, &ways, membership, ui).await;
     obtained.map_err(|error| error.with_exit(ExitCode::Branch))
 }
 
@@ -55,16 +61,19 @@ struct Asked<'a> {
     /// Which branches of the plan.
     indexes: Vec<usize>,
     ensured: Vec<EnsuredBranch>,
+    /// Open until they are ready: what a copy goes through.
+    _ways: Vec<Option<SourceWay>>,
 }
 
 async fn obtain_all(
     plan: &Plan,
+    ways: &SourceWays<'_>,
     membership: &mut Membership<'_>,
     ui: &Ui,
 ) -> Result<Vec<ReadyBranch>, CommandError> {
     let mut asked = Vec::new();
     for (number, settings) in membership.engines().into_iter().enumerate() {
-        let one = ask(plan, (number, settings), membership, ui).await?;
+        let one = ask(plan, ways, (number, settings), membership, ui).await?;
         let views: Vec<BranchView> = one.ensured.iter().map(|it| it.branch.clone()).collect();
         membership.hold(number, &views);
         asked.push(one);
@@ -114,28 +123,36 @@ async fn obtain_all(
 /// Asks one engine for its branches of the plan.
 async fn ask<'a>(
     plan: &Plan,
+    ways: &SourceWays<'_>,
     (number, settings): (usize, &'a Settings),
     membership: &Membership<'_>,
     ui: &Ui,
 ) -> Result<Asked<'a>, CommandError> {
-    let engine = engine_start::connect(settings).await?;
+    let indexes = plan.branches_of(number);
+    let host = plan.host(number);
+    let found = indexes.iter().map(|index| {
+        let branch = &plan.branches[*index];
+        ways.find(branch, host)
+    });
+    // In a cluster each of them is a program that is run in the host's pod.
+    let (engine, found) = tokio::join!(engine_start::connect(settings), try_join_all(found));
+    let (engine, found) = (engine?, found?);
     if let Some(notice) = engine.version_notice() {
         ui.warn(&notice);
     }
     let client = engine.client;
-    let indexes = plan.branches_of(number);
-    let mut wanted = Vec::with_capacity(indexes.len());
-    for index in &indexes {
-        let planned = &plan.branches[*index];
-        let proxy = source_way::find(plan, planned).await;
-        wanted.push(want(plan, planned, proxy, membership.holder()));
-    }
+    let wanted = indexes.iter().zip(&found).map(|(index, way)| {
+        let proxy = way.as_ref().map(|way| way.proxy.clone());
+        want(plan, &plan.branches[*index], proxy, membership.holder())
+    });
+    let wanted: Vec<_> = wanted.collect();
     let ensured = ensure_all(&wanted, settings, &client).await?;
     Ok(Asked {
         settings,
         client,
         indexes,
         ensured,
+        _ways: found,
     })
 }
 

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use model::engine_api::BranchView;
+use model::{BranchId, ExitCode};
 
 use super::status::BranchesDone;
-use crate::commands::engines::{self, Whose};
+use crate::commands::engines::{self, Engines, Whose};
 use crate::commands::select;
 use crate::error::CommandError;
 use crate::readiness;
@@ -36,6 +38,16 @@ pub(super) struct ResetArgs {
     output: Format,
 }
 
+/// In a cluster a branch's source may be reached through a session's target alone.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "branch {id} is a copy that went through {network}, and only a session in its place leads there: nothing was reset"
+)]
+struct NoWay {
+    id: BranchId,
+    network: String,
+}
+
 pub(super) async fn run(
     args: &ResetArgs,
     whose: &Whose,
@@ -44,6 +56,9 @@ pub(super) async fn run(
 ) -> Result<(), CommandError> {
     let engines = engines::connect(whose, settings, ui).await?;
     let meant = select::select(&args.names, &whose.scope, &engines.branches)?;
+    meant
+        .iter()
+        .try_for_each(|branch| require_way(branch, &engines))?;
     let mut resetting = Vec::with_capacity(meant.len());
     for branch in &meant {
         let engine = engines.of(branch);
@@ -57,4 +72,15 @@ pub(super) async fn run(
     }
     ui.report(&BranchesDone::new("has fresh data", branches), args.output)?;
     Ok(())
+}
+
+/// Refuses what would lose its data and get no other: a branch host has no way of its own into a target's network.
+fn require_way(branch: &BranchView, engines: &Engines) -> Result<(), CommandError> {
+    let (Some(network), Some(_)) = (&branch.spec.network, &engines.of(branch).host) else {
+        return Ok(());
+    };
+    let (id, network) = (branch.id.clone(), network.clone());
+    let hint =
+        format!("`bough db-branches destroy {id}`, and the session's command again, makes it anew");
+    Err(CommandError::new(ExitCode::Branch, NoWay { id, network }).with_hint(hint))
 }

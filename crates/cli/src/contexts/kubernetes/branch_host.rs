@@ -4,6 +4,7 @@
 //!   Branch resources ──operator──> a host's pod ──> the engine in it
 //!   <data dir>/hosts/XXXXXX/engine.sock ──exec──> that engine     (tunnel)
 //!   127.0.0.1:PORT ──port-forward──> a branch's door in the pod   (door)
+//!   that engine ──exec──> what only the session's target reaches  (loan)
 //! ```
 //!
 //! The socket stands where the engine of this machine would have its own, so that whoever speaks to an engine speaks to
@@ -12,6 +13,7 @@
 
 mod asking;
 mod door;
+mod loan;
 mod tunnel;
 
 use std::collections::BTreeSet;
@@ -22,6 +24,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use model::engine_api::SourceName;
+use model::pg_url::Address;
 use model::{BranchId, BranchName, CopySpec, Namespace, PgMajor, PgUrl, TargetRef, Ttl};
 use operator::agents::{ApiFailure, is_ready};
 use resources::Branch;
@@ -32,6 +35,7 @@ use super::source_version;
 use crate::settings::Settings;
 pub(super) use asking::who_asks;
 use asking::{Asking, Tell};
+pub(crate) use loan::{Borrower, LOAN_GRACE, Loan, LoanAnswer, LoanWish};
 use tunnel::EngineTunnel;
 
 /// A branch as its resource asks for it.
@@ -237,6 +241,19 @@ impl BranchHost {
         let namespace = self.pods.namespace().unwrap_or("default");
         let api: Api<Branch> = Api::namespaced(self.pods.clone().into_client(), namespace);
         asking::ask_for_time(&api, name, ttl).await
+    }
+
+    /// The host as one that waits for a way to `address`; none where it reaches that by itself, which it tries with
+    /// `tries_itself`.
+    ///
+    /// # Errors
+    /// [`ClusterError`] when it cannot be lent one.
+    pub(crate) async fn borrower(
+        &self,
+        address: &Address,
+        tries_itself: bool,
+    ) -> Result<Option<Borrower>, ClusterError> {
+        Borrower::ask(&self.pods, &self.pod, address, tries_itself).await
     }
 
     /// A port of this machine's loopback that leads to a branch's door, for as long as this program runs.

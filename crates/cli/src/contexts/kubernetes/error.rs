@@ -77,6 +77,14 @@ pub(crate) enum ClusterError {
         /// Why.
         why: String,
     },
+    /// A branch host does not take a way to a source that only the target reaches.
+    #[error("cannot lend the pod {pod} a way to the source, which only the target reaches: {why}")]
+    NoLoan {
+        /// The pod.
+        pod: String,
+        /// Its words, or ours about it.
+        why: String,
+    },
     /// The operator does not make this branch.
     #[error("no branch {id} in namespace {namespace}: {why}")]
     NoRoom {
@@ -118,6 +126,7 @@ impl ClusterError {
             | Self::NoRoom { .. }
             | Self::NoSource { .. }
             | Self::NoVersion { .. }
+            | Self::NoLoan { .. }
             | Self::Tunnel { .. } => Vec::new(),
         }
     }
@@ -153,6 +162,10 @@ impl ClusterError {
                 "a version that is named is not asked for: \"version\": \"16\" in the file, --version 16 for `create`"
                     .to_owned(),
             ),
+            Self::NoLoan { pod, .. } => Some(format!(
+                "a host whose pod is older than this program knows no loans: `kubectl delete pod {pod}` in its namespace \
+                 brings the operator's program, and its branches come back"
+            )),
             Self::NoRoom { namespace, .. } => Some(format!(
                 "`bough db-branches -n {namespace} destroy ID` makes room; how much there is the cluster's \
                  administrator says"
