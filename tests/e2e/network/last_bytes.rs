@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use fixtures::let_pass;
 use serde_json::json;
 
 use super::{network_file, run_with};
@@ -41,7 +42,7 @@ fn what_a_program_sent_before_it_ended_arrives_whole_and_a_cut_arrives_as_one() 
                     Err(error) => break Some(error.kind()),
                 }
                 // The reader is what is slow.
-                thread::sleep(Duration::from_millis(5));
+                let_pass(Duration::from_millis(5));
             };
             let _test_is_over = heard_tx.send((count, end));
         }

@@ -183,9 +183,10 @@ pub struct Denied {
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a branch that is {} ", self.state)?;
-        match &self.event {
-            Event::ResetAsked => write!(f, "cannot be reset"),
-            event => write!(f, "does not take {event:?}"),
+        if self.event == Event::ResetAsked {
+            write!(f, "cannot be reset")
+        } else {
+            write!(f, "does not take {:?}", self.event)
         }
     }
 }

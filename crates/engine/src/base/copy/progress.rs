@@ -27,7 +27,7 @@ struct Running {
 
 impl Running {
     /// The table to name from now on, where it is another one: the largest, which is what whoever waits waits for.
-    fn to_show(&mut self) -> Option<Option<String>> {
+    fn next_shown(&mut self) -> Option<Option<String>> {
         let largest = self.tables.iter().max_by_key(|(_, bytes)| *bytes);
         let largest = largest.map(|(name, _)| name.clone());
         if largest == self.shown {
@@ -119,7 +119,7 @@ impl<'a> Progress<'a> {
     }
 
     fn show(&self, running: &mut Running) {
-        let Some(table) = running.to_show() else {
+        let Some(table) = running.next_shown() else {
             return;
         };
         self.change(|progress| {
