@@ -405,7 +405,7 @@ impl Registry {
         by_id.into_values().collect()
     }
 
-    /// Stops every server cleanly, or ends it; the branches stay, and none comes from here on. Takes [`STOP_TIME_MAX`] at most.
+    /// Stops every server cleanly, or ends it; the branches stay, and none comes from here on. Takes 85 s at most.
     pub async fn stop_servers(&self) {
         *self.adding.lock().await = Adding::Over;
         let stopping = self.ask_all(|reply| Request::StopServer { reply });

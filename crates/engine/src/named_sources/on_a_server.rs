@@ -105,7 +105,7 @@ async fn is_kept_warm(app: &App) -> String {
 }
 
 /// Asks for a removal as a client does that goes away before the answer.
-async fn ask_to_remove(app: &App) {
+fn ask_to_remove(app: &App) {
     let (name, shared) = (shop(), &app.shared);
     let asked = shared.sources.remove(&name, shared);
     assert!(futures_util::FutureExt::now_or_never(asked).is_none());
@@ -162,7 +162,7 @@ async fn a_copy_under_way_is_not_begun_anew_and_nobody_waits_for_one_that_ends()
     });
     let is_waited_for = async || (entry.waiting() > 0).then_some(());
     eventually("somebody waits for the copy", is_waited_for).await;
-    ask_to_remove(&app).await;
+    ask_to_remove(&app);
     nothing_is_left(&app, &source).await;
     let told = tokio::time::timeout(PATIENCE, waits).await;
     let told = told.expect("nobody waits for ever").unwrap();
@@ -177,7 +177,7 @@ async fn a_removal_that_nobody_waits_for_leaves_nothing() {
     let warm = SourceCare { warm: 1, ..care() };
     add(&app, &source, warm).await;
     is_kept_warm(&app).await;
-    ask_to_remove(&app).await;
+    ask_to_remove(&app);
     nothing_is_left(&app, &source).await;
     assert_eq!(app.shared.pool.count(), 0);
     let again = app.shared.sources.remove(&shop(), &app.shared).await;
@@ -215,7 +215,7 @@ async fn what_was_prepared_otherwise_or_copied_before_makes_room_for_what_is_wan
         is_another(&other).await
     });
     newest.await;
-    ask_to_remove(&app).await;
+    ask_to_remove(&app);
     nothing_is_left(&app, &source).await;
 }
 
