@@ -186,7 +186,11 @@ impl Pool {
 
     /// Keeps clones of the order's snapshot from here on, as if somebody had asked.
     pub fn stock(&self, order: &Order) {
-        drop(self.shelve(order, true));
+        let mut shelves = self.shelve(order);
+        if let Some(shelf) = shelves.get_mut(order.snapshot.key()) {
+            shelf.order.always = order.always;
+        }
+        drop(shelves);
         self.0.changed.notify_one();
     }
 
@@ -242,7 +246,7 @@ impl Pool {
 
     /// Notes the demand, and takes a clone of the snapshot off its shelf.
     fn pop(&self, order: &Order) -> Option<Warm> {
-        let mut shelves = self.shelve(order, false);
+        let mut shelves = self.shelve(order);
         let shelf = shelves.get_mut(order.snapshot.key())?;
         shelf.demand.note(self.0.machine.clock.now());
         let same_user = shelf.ready.iter().position(|warm| warm.url == order.url);
@@ -256,11 +260,7 @@ impl Pool {
 
     /// The shelves, with one for the order's snapshot: clones of an older one are removed. What is kept whether or not
     /// anybody asks is said by whoever stocks: a request may come after its source was removed.
-    fn shelve(
-        &self,
-        order: &Order,
-        stocks: bool,
-    ) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
+    fn shelve(&self, order: &Order) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
         let mut shelves = self.shelves();
         let shelf = shelves
             .entry(order.snapshot.key().to_owned())
@@ -277,13 +277,8 @@ impl Pool {
             shelf.paused_until = None;
             self.discard(std::mem::take(&mut shelf.ready));
         }
-        let always = if stocks {
-            order.always
-        } else {
-            shelf.order.always
-        };
         shelf.order = Order {
-            always,
+            always: shelf.order.always,
             ..order.clone()
         };
         shelves

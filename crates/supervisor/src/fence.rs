@@ -37,7 +37,6 @@ pub use ledger::{BranchCount, DatabaseCount, DestinationCount, ProgramCount, Rep
 pub(crate) use proxy::{Proxy, begin, serve};
 pub(crate) use tls::Authority;
 pub use tls::TlsError;
-pub(crate) use wire::pump::TcpEnd as Client;
 
 use crate::remote::Destination;
 

@@ -17,7 +17,7 @@ mod unix_connect;
 mod waits;
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::runtime::Handle;
 
@@ -75,6 +75,8 @@ pub(crate) struct Interceptor {
     ports: Ports,
     holes: Option<Holes>,
     waits: Waits,
+    /// Held from the look at a marked number until it is taken: two threads of a program ask at the same time.
+    marking: Mutex<()>,
     promptness: Promptness,
     /// The session's processes, once it has one.
     tree: OnceLock<Tree>,
@@ -105,6 +107,7 @@ impl Interceptor {
             ports: Ports::default(),
             holes,
             waits: Waits::default(),
+            marking: Mutex::default(),
             promptness: Promptness::default(),
             tree: OnceLock::new(),
         })

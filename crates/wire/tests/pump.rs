@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
 use wire::pump::{
-    ConnectError, Guest, Inbound, Inbox, OpenFailure, Relay, Session, Stream, connect, greet, relay,
+    ConnectError, Guest, Inbound, Inbox, Offer, OpenFailure, Relay, Session, Stream, connect,
+    greet, relay,
 };
 use wire::{
     AgentKey, Answer, CallError, CloseReason, DnsFailure, DnsQuery, Endpoint, Errno, GreetingError,
@@ -516,15 +518,24 @@ fn incoming() -> OpenRequest {
     }
 }
 
-#[tokio::test]
-async fn an_offer_that_is_taken_back_is_withdrawn() {
-    let agent = Agent::default();
-    let (_session, mut inbox) = soon(agent.session()).await;
+/// A stream that the agent opens, and its offer here.
+async fn offered(
+    agent: &Agent,
+    inbox: &mut Inbox,
+) -> (JoinHandle<Result<(Stream, Opened), OpenFailure>>, Offer) {
     let theirs = agent.session.lock().unwrap().clone().unwrap();
     let opening = tokio::spawn(async move { theirs.open(incoming()).await });
     let Some(Inbound::Stream(offer)) = soon(inbox.next()).await else {
         panic!("a stream is offered")
     };
+    (opening, offer)
+}
+
+#[tokio::test]
+async fn an_offer_that_is_taken_back_is_withdrawn() {
+    let agent = Agent::default();
+    let (_session, mut inbox) = soon(agent.session()).await;
+    let (opening, offer) = offered(&agent, &mut inbox).await;
     let moment = Duration::from_millis(20);
     let withdrawn = tokio::time::timeout(moment, offer.withdrawn()).await;
     withdrawn.expect_err("it still stands");
@@ -660,11 +671,7 @@ async fn datagrams_come_and_go_whole_with_their_addresses() {
 async fn a_stream_that_is_cut_says_why() {
     let agent = Agent::default();
     let (_session, mut inbox) = soon(agent.session()).await;
-    let theirs = agent.session.lock().unwrap().clone().unwrap();
-    let opening = tokio::spawn(async move { theirs.open(incoming()).await });
-    let Some(Inbound::Stream(offer)) = soon(inbox.next()).await else {
-        panic!("a stream is offered")
-    };
+    let (opening, offer) = offered(&agent, &mut inbox).await;
     let ours = offer.accept(Opened::default());
     let (theirs, _) = soon(opening).await.unwrap().unwrap();
     ours.reset(Errno::ETIMEDOUT);

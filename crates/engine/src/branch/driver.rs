@@ -546,7 +546,7 @@ impl Driver {
                 let _ = reply.send(self.connection());
                 false
             }
-            // Heard where the work is.
+            // `drive_one_state` hears it, since the work ends with it.
             Request::StopServer { .. } => false,
         }
     }

@@ -14,11 +14,11 @@ use rustix::net::{
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
-use wire::pump::Relay;
+use wire::pump::{Relay, TcpEnd};
 
 use super::conversation;
 use super::sniff::{Verdict, judge};
-use super::{Arrival, Client, OnSource, Peer, Route};
+use super::{Arrival, OnSource, Peer, Route};
 use crate::network::Side;
 use crate::prefixed::Prefixed;
 use crate::remote::{Destination, Dialled, Stream, TargetNetwork};
@@ -110,7 +110,7 @@ async fn accept_tcp(session: &Arc<Session>, listener: &TcpListener) {
             Ok((client, from)) => {
                 // Only latency is at stake.
                 let _slower = client.set_nodelay(true);
-                let client = Box::new(Client::new(client));
+                let client = Box::new(TcpEnd::new(client));
                 begin(session, Peer::Tcp(canonical(from)), client);
             }
             Err(error) => pause(&error).await,

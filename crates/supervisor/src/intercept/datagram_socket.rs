@@ -5,7 +5,7 @@
 //! taken that the program itself cannot reach in the meantime: it gets the lowest free one, and there are many below.
 
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -16,9 +16,6 @@ use crate::seccomp::{MARKED, Question};
 
 /// Free numbers that a program has below a marked one: more than its threads use up between a look and a grasp.
 const MARGIN: usize = 256;
-
-/// Held from the look at a number until it is taken: two threads of a program ask at the same time.
-static TAKING: Mutex<()> = Mutex::new(());
 
 impl Interceptor {
     /// socket(2) for datagrams of IP.
@@ -51,7 +48,7 @@ impl Interceptor {
         flags.set(SocketFlags::NONBLOCK, nonblock);
         let socket = socket_with(family, SocketType::DGRAM, flags, None)
             .map_err(|error| Answer::Fail(error.raw_os_error()))?;
-        let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _marking = self.marking.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(number) = free_number(asker) else {
             // One more than can be marked is the kernel's own: its sends with an address are asked about all the same.
             return Ok(Answer::GoOn);

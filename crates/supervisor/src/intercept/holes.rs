@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use tokio::net::TcpSocket;
+use wire::pump::TcpEnd;
 
-use crate::fence::Client;
 use crate::remote::Stream;
 
 /// The places where sockets wait, one for each family that the machine has.
@@ -97,5 +97,5 @@ pub(super) async fn open_simultaneously(
     socket.bind(hole)?;
     let stream = socket.connect(client).await?;
     stream.set_nodelay(true)?;
-    Ok(Box::new(Client::new(stream)))
+    Ok(Box::new(TcpEnd::new(stream)))
 }

@@ -47,8 +47,8 @@ pub(super) struct CreateArgs {
     #[arg(long, value_name = "MAJOR")]
     version: Option<PgMajor>,
 
-    /// Seconds that the branch lives after it was made or its last session left [default: 300, or those of the branch that
-    /// is found]
+    /// Seconds that the branch lives after it was made or its last session left [default: 300; on this machine those of
+    /// the branch that is found]
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
 
