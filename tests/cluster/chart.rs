@@ -1,6 +1,7 @@
 //! The chart: the same objects as `bough operator manifests`; installed, upgraded under a live branch, and gone again.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::MutexGuard;
@@ -19,6 +20,10 @@ use crate::walk_through::{ORDER, product, session_file, start_session};
 
 pub(crate) const NAMESPACE: &str = "bough-operator";
 
+/// The chart as it was at commit da50a9b (`git archive da50a9b charts/bough`, `helm package --version 0.0.9`): before there
+/// were sessions, with a part of today's rights, rules and fields of branches.
+const EARLIER_CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/bough-0.0.9.tgz");
+
 pub(crate) fn chart() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Ok(root
@@ -29,16 +34,28 @@ pub(crate) fn chart() -> Result<PathBuf> {
 /// Helm, with nothing of this machine's.
 pub(crate) struct Helm<'a> {
     pub(crate) cluster: &'a Cluster,
-    user: &'a TestEnv,
+    pub(crate) user: &'a TestEnv,
+    /// Whose rights it has.
+    pub(crate) kubeconfig: OsString,
 }
 
-impl Helm<'_> {
+impl<'a> Helm<'a> {
+    /// With the administrator's rights.
+    fn of(cluster: &'a Cluster, user: &'a TestEnv) -> Self {
+        let kubeconfig = cluster.kubeconfig().clone();
+        Self {
+            cluster,
+            user,
+            kubeconfig,
+        }
+    }
+
     pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
         let program = std::env::var_os("BOUGH_TEST_HELM")
             .context("BOUGH_TEST_HELM is not set: run `cargo xtask test --cluster`")?;
         let mut helm = Command::new(program);
         helm.env_clear().env("HOME", self.user.home());
-        helm.env("KUBECONFIG", self.cluster.kubeconfig());
+        helm.env("KUBECONFIG", &self.kubeconfig);
         let output = helm.args(words).current_dir(self.user.home()).output()?;
         let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "helm {words:?}: {err}");
@@ -80,8 +97,18 @@ fn same(cluster: &Cluster, user: &TestEnv, flags: &[&str], values: &[&str]) -> R
         values,
     ]
     .concat();
-    let rendered = Helm { cluster, user }.run(&words)?;
-    let rendered = read(cluster, &rendered)?;
+    let rendered = Helm::of(cluster, user).run(&words)?;
+    let mut rendered = read(cluster, &rendered)?;
+    let definitions =
+        |(name, _): &(&String, &mut Value)| name.starts_with("CustomResourceDefinition");
+    for (name, object) in rendered.iter_mut().filter(definitions) {
+        let told = object["metadata"].as_object_mut().context("metadata")?;
+        let annotations = told.remove("annotations").unwrap_or_default();
+        ensure!(
+            annotations["helm.sh/resource-policy"] == "keep",
+            "{name}: {annotations}"
+        );
+    }
     let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
     ensure!(names(&rendered) == names(&wanted), "{:?}", names(&rendered));
     for (name, object) in &wanted {
@@ -115,6 +142,7 @@ fn the_chart_and_the_manifests_are_the_same_objects() -> Result<()> {
         "--ttl-max=600",
         "--versions=16,17",
         "--agent-images=a:1,b:2",
+        r#"--host-pod={"resources":{"requests":{"memory":"1Gi"}},"imagePullSecrets":["mirror"],"shmSize":"64Mi"}"#,
     ];
     let numbers = "branchesPerUser=2,limits.branchesPerNamespace=20,limits.ttlSecondsMax=600";
     let values = [
@@ -122,6 +150,8 @@ fn the_chart_and_the_manifests_are_the_same_objects() -> Result<()> {
         &format!("limits.{numbers}"),
         "--set",
         "limits.versions={16,17},limits.agentImages={a:1,b:2}",
+        "--set",
+        "hosts.resources.requests.cpu=null,hosts.resources.requests.memory=1Gi,hosts.imagePullSecrets={mirror},hosts.shmSize=64Mi",
     ];
     same(&cluster, &user, &flags, &values)
 }
@@ -136,7 +166,7 @@ impl<'a> Release<'a> {
     /// Nothing is installed yet.
     pub(crate) fn begin(cluster: &'a Cluster, user: &'a TestEnv) -> Result<Self> {
         let _turn = turn(cluster)?;
-        let helm = Helm { cluster, user };
+        let helm = Helm::of(cluster, user);
         Ok(Self { helm, _turn })
     }
 }
@@ -145,22 +175,26 @@ impl Drop for Release<'_> {
     fn drop(&mut self) {
         let words = ["uninstall", "bough", "-n", NAMESPACE, "--ignore-not-found"];
         let _uninstalled = self.helm.run(&[&words[..], &["--no-hooks"]].concat());
+        let kinds = ["branches", "sources", "sessions"].map(|kind| format!("{kind}.bough.dev"));
+        let [branches, sources, sessions] = kinds.each_ref().map(String::as_str);
+        let words = ["delete", "crd", "--ignore-not-found", "--wait=false"];
+        let kept = [&words[..], &[branches, sources, sessions]].concat();
+        let _deleted = self.helm.cluster.ask(&kept);
         let words = ["delete", "namespace", NAMESPACE, "--ignore-not-found"];
         let _deleted = self.helm.cluster.ask(&words);
     }
 }
 
 #[test]
-fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Result<()> {
+fn an_upgrade_from_an_earlier_chart_leaves_a_live_branch_alone_and_the_chart_takes_all_away()
+-> Result<()> {
     let cluster = Cluster::given()?;
     let mut user = cluster.user()?;
     user.set("BOUGH_AGENT_IMAGE", IMAGE);
     let release = Release::begin(&cluster, &user)?;
     let helm = &release.helm;
-    // No release has a chart yet: the earlier one is this tree's under an earlier number, with one operator.
     let chart = chart()?;
     let chart = chart.to_str().context("UTF-8")?;
-    helm.run(&["package", chart, "--version", "0.0.9"])?;
     let image = format!("image={IMAGE}");
     let all = [
         "-n",
@@ -171,9 +205,12 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
         "--timeout",
         "180s",
     ];
-    let words = ["install", "bough", "bough-0.0.9.tgz", "--create-namespace"];
+    let words = ["install", "bough", EARLIER_CHART, "--create-namespace"];
     helm.run(&[&words[..], &["--set", "replicas=1"], &all].concat())?;
     wait_until_known(&cluster)?;
+    let rights = ["get", "clusterrole", "bough-operator", "-o", "json"];
+    let knows_sessions = || anyhow::Ok(cluster.ask(&rights)?.contains("sessions/status"));
+    ensure!(!knows_sessions()?, "the chart is no earlier one");
 
     let shop = Shop::open(&cluster)?;
     let namespace = shop.namespace();
@@ -190,6 +227,7 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     let ready = "jsonpath={.status.readyReplicas}";
     let ready = cluster.ask(&["-n", NAMESPACE, "get", "deployment", NAMESPACE, "-o", ready])?;
     ensure!(ready == "2", "{ready}");
+    ensure!(knows_sessions()?, "its rights came along");
     ensure!(product(port)? == (1.into(), 99.into()));
     reaches_hosts_with_their_next_pod(&cluster, namespace)?;
     wait_until_back(&mut session, port, (1, 99))?;
@@ -202,6 +240,13 @@ fn an_upgrade_leaves_a_live_branch_alone_and_the_chart_takes_all_away() -> Resul
     drop(session.finish(LIMIT)?);
     ensure!(count_branches(namespace)? == 1);
 
+    // The rules may become somebody else's: what stands by them stays.
+    helm.run(&[&next[..], &all, &["--set", &image, "--set", "rules=false"]].concat())?;
+    ensure!(
+        count_branches(namespace)? == 1,
+        "the branch went with the rules"
+    );
+    helm.run(&[&next[..], &all, &["--set", &image, "--set", "rules=true"]].concat())?;
     takes_all_away(&release.helm, namespace)
 }
 

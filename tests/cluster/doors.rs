@@ -239,6 +239,14 @@ fn a_session_is_begun_by_who_may_use_its_target_and_is_his_alone() -> Result<()>
     ] {
         refused(change(&alice, json!({"spec": wanted})), sentence)?;
     }
+    // Whose session it is reads there who ended it: nobody writes another's name, nor takes his own back for him.
+    let stop =
+        |who: Option<&str>| json!({"metadata": {"annotations": {"bough.dev/stopped-by": who}}});
+    let sentence = format!("has to be who stops the session, which is {}", bob.name);
+    refused(change(&bob, stop(Some(&alice.name))), &sentence)?;
+    change(&bob, stop(Some(&bob.name)))?;
+    let sentence = format!("which is {}", alice.name);
+    refused(change(&alice, stop(None)), &sentence)?;
     // Nobody but an operator says what became of one.
     let ready = r#"{"status": {"phase": "Ready"}}"#;
     let told = [&patch[..], &[ready, "--subresource=status"]].concat();

@@ -136,7 +136,7 @@ impl Cluster {
         Ok(namespace)
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut kubectl = Command::new(&self.kubectl);
         kubectl.env(KUBECONFIG, &self.kubeconfig);
         kubectl

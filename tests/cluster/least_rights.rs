@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use fixtures::{Program, Signal, TestEnv, eventually};
 use serde_json::Value;
 
+use crate::chart::NAMESPACE;
 use crate::doors::{BRANCHES, EXEC, PODS, SESSIONS, TARGETS};
 use crate::kubernetes::{Cluster, LIMIT, Namespace};
 use crate::replaced_pods::{next_pod, wait_for_pod};
@@ -13,7 +14,7 @@ use crate::users::{Right, User};
 use crate::walk_through::{product, session_file, start_session};
 
 /// The way to an agent.
-const FORWARD: Right<'_> = ("", &["pods/portforward"], &["create", "get"]);
+pub(crate) const FORWARD: Right<'_> = ("", &["pods/portforward"], &["create", "get"]);
 
 /// A stage whose operator works and may place agents, with a shop that answers.
 fn stage(cluster: &Cluster) -> Result<Stage<'_>> {
@@ -24,7 +25,7 @@ fn stage(cluster: &Cluster) -> Result<Stage<'_>> {
 }
 
 /// A session waits some seconds for an operator, and then does without.
-fn wait_for_leader(stage: &Stage<'_>) -> Result<()> {
+pub(crate) fn wait_for_leader(stage: &Stage<'_>) -> Result<()> {
     eventually("an operator that works", LIMIT, || {
         let standing = json(&stage.user, &["operator", "status"])?;
         let operators = standing["operators"].as_array().into_iter().flatten();
@@ -114,12 +115,21 @@ fn who_may_use_a_target_has_its_agents_without_the_right_to_place_them() -> Resu
     let standing = json(admin, &["operator", "status", "-n", namespace.name()])?;
     ensure!(standing["sessions"][0]["phase"] == "Ready", "{standing}");
 
+    // Operators that are killed take nobody's session along, and the next one goes on with it.
+    let words = ["-n", NAMESPACE, "delete", "pods", "--all", "--force"];
+    cluster.ask(&[&words[..], &["--grace-period=0"]].concat())?;
+    ensure!(product(port)? == (100.into(), 0.into()));
+
     // Its pods come and go, and each that it joins has an agent by the operator.
     let first = next_pod(namespace, "")?;
     namespace.ask(&["rollout", "restart", "deployment/inventory"])?;
     let second = next_pod(namespace, &first)?;
     wait_for_pod(&mut session, &second)?;
     ensure!(product(port)? == (100.into(), 0.into()));
+    let agents = "jsonpath={.spec.ephemeralContainers[*].name}";
+    let agents = namespace.ask(&["get", "pod", &second, "-o", agents])?;
+    ensure!(agents.split_whitespace().count() == 1, "{agents}");
+    ensure!(resources(namespace)?.len() == 1);
 
     let id = ids(&listed).first().copied().context("a session")?;
     let told = admin.run(["session", "-n", namespace.name(), "stop", id], LIMIT)?;

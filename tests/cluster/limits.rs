@@ -239,6 +239,22 @@ fn wait_for_the_policy_of_agents(namespace: &Namespace<'_>) -> Result<()> {
     })
 }
 
+/// The same for pods of sessions without target.
+fn wait_for_the_policy_of_own_pods(namespace: &Namespace<'_>) -> Result<()> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "asked", "labels": {"bough.dev/own-pod": "asked"}},
+        "spec": {"containers": [{"name": "agent", "image": IMAGE}]},
+    });
+    let words = ["create", "--dry-run=server", "-f", "-"];
+    eventually("the policy of own pods", LIMIT, || {
+        let refused = namespace.tell(&words, &pod.to_string()).err();
+        let refused = refused.map(|error| error.to_string());
+        let alone = format!("run from {OTHER_IMAGE} alone");
+        Ok(refused.filter(|it| it.contains(&alone)).map(drop))
+    })
+}
+
 /// An administrator changes his mind while everything runs.
 fn images_of_agents(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
     wait_for_the_policy_of_agents(namespace)?;
@@ -256,10 +272,26 @@ fn images_of_agents(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> 
     let told = user.run(exec, LIMIT)?.exit_code(3)?.stderr;
     let words = format!("agents of this cluster run from {OTHER_IMAGE} alone");
     ensure!(told.contains(&words), "{told}\nhas no {words:?}");
+    // Nor does the pod of a session without target.
+    let targetless = [
+        "exec",
+        "-t",
+        "targetless",
+        "-n",
+        namespace.name(),
+        "--",
+        "true",
+    ];
+    wait_for_the_policy_of_own_pods(namespace)?;
+    let told = user.run(targetless, LIMIT)?.exit_code(3)?.stderr;
+    ensure!(told.contains(&words), "{told}\nhas no {words:?}");
     let patch = json!({"data": {"agentImages": format!("{OTHER_IMAGE}, {IMAGE}")}}).to_string();
     let words = ["-n", "bough-operator", "patch", "configmap", "bough-limits"];
     cluster.ask(&[&words[..], &["-p", &patch]].concat())?;
     eventually("an agent from an image that is allowed", LIMIT, || {
         Ok(user.run(exec, LIMIT)?.status.success().then_some(()))
+    })?;
+    eventually("a pod from an image that is allowed", LIMIT, || {
+        Ok(user.run(targetless, LIMIT)?.status.success().then_some(()))
     })
 }

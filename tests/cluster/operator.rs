@@ -92,6 +92,23 @@ impl<'a> Operator<'a> {
         Self::apply(cluster, user, &[], |object| object["kind"] != "Deployment")
     }
 
+    /// What an administrator applies before others install the operator in their namespaces.
+    pub(crate) fn install_only_rules(cluster: &'a Cluster, user: &TestEnv) -> Result<Self> {
+        Self::apply(cluster, user, &["--only-rules"], |_| true)
+    }
+
+    /// What it consists of, as `KIND NAME`.
+    pub(crate) fn objects(&self) -> Result<Vec<String>> {
+        let list: Value = serde_json::from_str(&self.manifests)?;
+        let items = list["items"].as_array().context("a list")?;
+        let named = items.iter().map(|object| {
+            let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+            let both = kind.as_str().zip(name.as_str());
+            both.map(|(kind, name)| format!("{kind} {name}"))
+        });
+        named.collect::<Option<_>>().context("kinds and names")
+    }
+
     fn apply(
         cluster: &'a Cluster,
         user: &TestEnv,
@@ -118,10 +135,11 @@ impl<'a> Operator<'a> {
     }
 }
 
-/// The policy about agents' images is about one story's namespace: others have agents meanwhile, without an operator.
+/// The policies about agents' images are about one story's namespace: others have agents meanwhile, without an operator.
 fn spare_other_stories(object: &mut Value) {
     let is_binding = object["kind"] == "ValidatingAdmissionPolicyBinding";
-    if is_binding && object["metadata"]["name"] == "bough-agents" {
+    let of_images = ["bough-agents", "bough-own-pods"];
+    if is_binding && of_images.iter().any(|it| object["metadata"]["name"] == *it) {
         let marked = json!({"matchLabels": {"bough.dev/story": "limits"}});
         object["spec"]["matchResources"] = json!({"namespaceSelector": marked});
     }

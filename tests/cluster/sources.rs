@@ -65,6 +65,8 @@ fn a_source_is_followed_before_anybody_asks_and_leaves_nothing() -> Result<()> {
     // The name that its programs do not use, but mean.
     let host = format!("postgres.{}.svc.cluster.local", namespace.name());
     make(namespace, "inventory", "database", &host)?;
+    let ready = ["wait", "--for=condition=Ready", "source/inventory"];
+    namespace.ask(&[&ready[..], &["--timeout=120s"]].concat())?;
     let status = wait_until(namespace, "inventory", "following", LIMIT)?;
     ensure!(status["host"] == "bough-source-inventory-0", "{status}");
     ensure!(status["position"].is_string(), "{status}");

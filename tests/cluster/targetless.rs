@@ -47,6 +47,23 @@ fn a_session_without_target_goes_out_by_a_pod_of_its_own_which_goes_with_it() ->
         Ok(own_pods(&namespace)?.is_empty().then_some(()))
     })?;
 
+    // Who gives up while no node has room for the pod leaves none behind.
+    let range = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "nowhere"},
+        "spec": {"limits": [{"type": "Container", "defaultRequest": {"ephemeral-storage": "1000Ti"}}]},
+    });
+    namespace.tell(&["create", "-f", "-"], &range.to_string())?;
+    let mut session = user.start(user.command(words))?;
+    eventually("a pod that waits for a node", LIMIT, || {
+        Ok((own_pods(&namespace)?.len() == 1).then_some(()))
+    })?;
+    session.signal(Signal::INT)?;
+    drop(session.finish(LIMIT)?.exit_code(130)?);
+    eventually("the end of that pod", LIMIT, || {
+        Ok(own_pods(&namespace)?.is_empty().then_some(()))
+    })?;
+    namespace.ask(&["delete", "limitrange", "nowhere"])?;
+
     // Nothing to go out by where nothing goes out.
     let quiet = json!({"target": target, "feature": {"network": false}});
     std::fs::write(file, quiet.to_string())?;

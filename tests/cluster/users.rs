@@ -1,7 +1,7 @@
 //! People who use the cluster with few rights: service accounts, each of a namespace, with a kubeconfig of their own.
 
 use anyhow::{Context, Result};
-use fixtures::{TestEnv, built_binary};
+use fixtures::{Program, TestEnv, built_binary};
 use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, Namespace};
@@ -13,7 +13,8 @@ pub(crate) struct User<'a> {
     pub(crate) name: String,
     /// Where his commands run.
     pub(crate) env: TestEnv,
-    kubeconfig: String,
+    /// Where his kubeconfig lies.
+    pub(crate) kubeconfig: String,
 }
 
 /// What a rule grants: the group, its resources, the verbs.
@@ -61,6 +62,13 @@ impl<'a> User<'a> {
             kubeconfig: path.to_str().context("UTF-8")?.to_owned(),
             env,
         })
+    }
+
+    /// kubectl with his words, which goes on.
+    pub(crate) fn start(&self, words: &[&str]) -> Result<Program> {
+        let mut kubectl = self.cluster.command();
+        kubectl.args(["--kubeconfig", &self.kubeconfig]).args(words);
+        self.env.start(kubectl)
     }
 
     /// What kubectl prints for his words.

@@ -3,7 +3,7 @@
 //! Each program here is told the source's own address, as if it had it hard-coded, in a configuration file, or from a
 //! vault at run time; the session's branch stands in for it.
 
-mod encrypted;
+pub(crate) mod encrypted;
 pub(crate) mod matrix;
 mod pooled;
 
@@ -184,6 +184,20 @@ fn two_branches_and_an_unbranched_database_share_a_server() -> Result<()> {
         "{}",
         session.report
     );
+    // From there SQL leads to the branched ones: nobody says that it did not.
+    ensure!(
+        session.report["branched_databases_untouched"].is_null()
+            && session.report["not_said"] == json!([{"why": "other_databases", "sessions": 1}]),
+        "{}",
+        session.report
+    );
+    assert_says(
+        &session.outcome.stderr,
+        &[
+            "is not said: 1 session with other databases of the same server: what they did there, Bough did not see",
+        ],
+    )?;
+    ensure!(!session.outcome.stderr.contains("nothing got past"));
 
     // Asserted, the third is refused, and that is the session's end.
     let session = run(
@@ -200,7 +214,7 @@ fn two_branches_and_an_unbranched_database_share_a_server() -> Result<()> {
     );
     assert_says(
         &session.outcome.stderr,
-        &["the session was not isolated: refused were plain at 127.0.0.1"],
+        &["the session was not isolated: it was refused plain at 127.0.0.1"],
     )?;
     ensure!(
         session.report["refused"][0]["database"] == PLAIN,

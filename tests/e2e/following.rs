@@ -12,6 +12,7 @@ use fixtures::{Options, eventually, sql};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::limits::limit;
 use crate::story::{PASSWORD, ROLE, Story, assert_says, stock};
 use crate::traces::{entries, working_in};
 
@@ -19,7 +20,7 @@ use crate::traces::{entries, working_in};
 const BACKGROUND_LIMIT: Duration = Duration::from_secs(120);
 
 /// A shop whose role may replicate.
-fn granting() -> Result<Story> {
+pub(crate) fn granting() -> Result<Story> {
     granting_with(Options::new(16))
 }
 
@@ -43,7 +44,7 @@ fn granting_with(options: Options) -> Result<Story> {
 }
 
 /// The shop by name, followed.
-fn follow(story: &Story, flags: &[&str]) -> Result<()> {
+pub(crate) fn follow(story: &Story, flags: &[&str]) -> Result<()> {
     let words = ["source", "add", "--name", "shop", "--mode", "physical"];
     story.bough(&[&words, flags].concat())?.success()?;
     follows(story)?;
@@ -57,7 +58,11 @@ fn source(story: &Story) -> Result<Value> {
 }
 
 /// Waits for something in the background; says what the engine did where it does not come.
-fn wait<T>(story: &Story, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) fn wait<T>(
+    story: &Story,
+    what: &str,
+    look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     eventually(what, BACKGROUND_LIMIT, look).with_context(|| {
         let told = source(story).map(|source| source["base"].to_string());
         let log = story
@@ -83,7 +88,12 @@ fn freshness(story: &Story, id: &str) -> Result<String> {
 }
 
 /// Sells until one product is left at `stock`, and makes a branch at once: the sale is in it.
-fn sell_and_branch(story: &Story, id: &str, stock_left: i64, before: &str) -> Result<()> {
+pub(crate) fn sell_and_branch(
+    story: &Story,
+    id: &str,
+    stock_left: i64,
+    before: &str,
+) -> Result<()> {
     let sale =
         format!("{before}UPDATE products SET stock_quantity = {stock_left} WHERE product_id = '1'");
     sql::execute(&story.source_url(), &sale)?;
@@ -260,6 +270,36 @@ fn a_follower_that_was_killed_is_replaced() -> Result<()> {
     story.end()
 }
 
+/// Nothing is to be learned of a server that somebody killed, and whoever asked has done nothing wrong.
+#[test]
+fn a_follower_that_is_killed_while_it_is_made_fails_no_branch() -> Result<()> {
+    let story = granting()?;
+    limit(&story, "followers_per_source_max = 0\n")?;
+    follow(&story, &[])?;
+    let clones = story.data().join("volume/clones");
+    for round in 0..5 {
+        let theirs = clones.clone();
+        let killer = std::thread::spawn(move || kill_first(&theirs));
+        sell_and_branch(&story, &format!("sold-{round}"), 50 - round, "")?;
+        killer.join().expect("the killer's thread ends")?;
+    }
+    story.end()
+}
+
+/// Kills the first server that works in a clone.
+fn kill_first(clones: &Path) -> Result<()> {
+    eventually("a server of a clone", BACKGROUND_LIMIT, || {
+        for clone in entries(clones)? {
+            let file = clones.join(clone).join("data/postmaster.pid");
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if let Some(Ok(pid)) = text.lines().next().map(str::parse) {
+                return kill(pid).map(Some);
+            }
+        }
+        Ok(None)
+    })
+}
+
 #[test]
 fn what_a_source_does_not_grant_is_said_and_it_is_dumped_until_it_does() -> Result<()> {
     let story = Story::begin()?;
@@ -294,6 +334,51 @@ fn what_a_source_does_not_grant_is_said_and_it_is_dumped_until_it_does() -> Resu
     story.bough(&["source", "rm", "shop"])?.success()?;
     ensure!(entries(&story.data().join("volume/bases"))?.is_empty());
     ensure!(stock(&url)?.0 == 100, "its branches stay");
+    story.end()
+}
+
+/// What a laptop's night leaves: without the slot, what the base lacks in the morning would be gone.
+#[test]
+fn an_administrators_slot_is_followed_by_and_outlives_engine_and_base() -> Result<()> {
+    let source_options = Options::new(16).setting("max_slot_wal_keep_size", "256MB");
+    let story = granting_with(source_options.setting("wal_level", "logical"))?;
+    let make = "SELECT pg_create_physical_replication_slot('for_bough'), \
+         pg_create_logical_replication_slot('of_others', 'pgoutput')";
+    story.source.execute(ROLE, make)?;
+    for wrong in ["nobodys", "of_others"] {
+        let words = ["source", "add", "--name", "shop", "--slot", wrong];
+        let refused = story.bough(&words)?.exit_code(4)?;
+        let named = format!("no physical replication slot \"{wrong}\"");
+        assert_says(&refused.stderr, &["error:", &named, "hint:", "--slot"])?;
+    }
+    let added = ["source", "add", "--name", "shop", "--slot", "for_bough"];
+    story.bough(&added)?.success()?;
+    let first = follows(&story)?;
+    ensure!(first["slot"] == "for_bough" && first["base"]["asked"] == "physical");
+    let slots = |wanted: &str| {
+        let slots = "SELECT string_agg(concat(active, ' ', temporary, ' ', restart_lsn IS NOT NULL), ',') \
+             FROM pg_replication_slots WHERE slot_type = 'physical'";
+        let found = story.source.query_value(ROLE, slots)?;
+        Ok((found == wanted).then_some(()))
+    };
+    wait(&story, "its use", || slots("t f t"))?;
+
+    story.bough(&["engine", "stop", "--servers"])?.success()?;
+    wait(&story, "what it keeps for nobody", || slots("f f t"))?;
+    for _ in 0..4 {
+        story.source.execute(ROLE, "SELECT pg_switch_wal()")?;
+        story.source.execute(ROLE, "CHECKPOINT")?;
+    }
+    sell_and_branch(&story, "morning", 90, "")?;
+    let now = follows(&story)?;
+    ensure!(
+        now["base"]["seeded_at"] == first["base"]["seeded_at"],
+        "it was copied again: {now}"
+    );
+    wait(&story, "its use again", || slots("t f t"))?;
+
+    story.bough(&["source", "rm", "shop"])?.success()?;
+    wait(&story, "the slot without its base", || slots("f f t"))?;
     story.end()
 }
 
@@ -348,7 +433,7 @@ fn kill(pid: u32) -> Result<()> {
 }
 
 /// The process of the base's server.
-fn standby(story: &Story) -> Result<u32> {
+pub(crate) fn standby(story: &Story) -> Result<u32> {
     let bases = story.data().join("volume/bases");
     let name = entries(&bases)?.pop().context("there is a base")?;
     eventually("the base's server", BACKGROUND_LIMIT, || {

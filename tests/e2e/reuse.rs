@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fixtures::{Options, Signal, eventually, let_pass, sql};
 use rustix::process::{Pid, kill_process};
 use serde_json::json;
@@ -191,10 +191,10 @@ fn a_branch_nobody_connects_to_sleeps_and_wakes_for_the_next_client() -> Result<
 }
 
 /// A process that does nothing until this is dropped.
-struct Stopped(Pid);
+pub(crate) struct Stopped(Pid);
 
 impl Stopped {
-    fn stop(pid: i32) -> Result<Self> {
+    pub(crate) fn stop(pid: i32) -> Result<Self> {
         let pid = Pid::from_raw(pid).context("a pid of 0")?;
         kill_process(pid, Signal::STOP)?;
         Ok(Self(pid))
@@ -206,6 +206,31 @@ impl Drop for Stopped {
         // Where it has ended meanwhile, nothing is left to go on.
         let _ = kill_process(self.0, Signal::CONT);
     }
+}
+
+#[test]
+fn a_session_does_not_move_into_a_branch_that_was_made_anew_under_its_id() -> Result<()> {
+    let story = Story::begin()?;
+    story.deploy_idle()?;
+    let file = story.branch_file(|_| {})?;
+    let (mut session, _) = story.start_session(&file)?;
+    story
+        .bough(&["db-branches", "-A", "reset", BRANCH])?
+        .success()?;
+    // A reset is meant: whoever holds the branch goes on with fresh data, heartbeat after heartbeat.
+    let_pass(Duration::from_secs(8));
+    ensure!(session.ended()?.is_none(), "{}", session.stderr()?);
+    // Asleep, it does not notice that its branch is gone before the other one is there.
+    let asleep = Stopped::stop(session.id().cast_signed())?;
+    story
+        .bough(&["db-branches", "-A", "destroy", BRANCH])?
+        .success()?;
+    let (other, _) = story.start_session(&file)?;
+    drop(asleep);
+    let said = session.finish(LIMIT)?.exit_code(4)?.stderr;
+    assert_says(&said, &["another branch was made under its id"])?;
+    end_session(other)?;
+    story.end()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,11 +13,14 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::engine::Answer;
-use crate::schedule::{Action, Copy, SHORT_TTL, Slot, Wish};
+use crate::schedule::{Action, Age, Copy, SHORT_TTL, Slot, Wish, YOUNG};
 use crate::world::{SOURCE_NAME, World};
 
 /// From a request to a branch that can be used: a copy may have to begin anew, on a busy machine.
 const READY_MAX: Duration = Duration::from_secs(120);
+
+/// Nothing that is accepted as young is older: a jump of the clock below two seconds passes for none.
+const YOUNG_SURELY: Duration = Duration::from_secs(YOUNG + 2);
 
 /// Between two looks at a branch that is being made.
 const LOOK_PAUSE: Duration = Duration::from_millis(25);
@@ -29,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) ended: Duration,
     /// Transactions of the source whose commit was answered before the action began.
     pub(crate) source_floor: u64,
+    /// The same, before what data that is accepted as young need hold.
+    pub(crate) young_floor: u64,
     pub(crate) told: Told,
 }
 
@@ -77,6 +83,8 @@ pub(crate) struct SourceCount {
     pub(crate) committed: AtomicU64,
     /// Those that were begun.
     pub(crate) begun: AtomicU64,
+    /// How many had been committed when.
+    history: Mutex<Vec<(Duration, u64)>>,
 }
 
 impl SourceCount {
@@ -84,9 +92,23 @@ impl SourceCount {
     pub(crate) fn settle(&self, world: &World) -> Result<()> {
         let count = sql::query_value(world.superuser_url(), "SELECT count(*) FROM ledger")?;
         let count = count.parse().context("a count")?;
-        self.committed.store(count, Ordering::SeqCst);
+        self.commit(count);
         self.begun.store(count, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// So many are committed by now.
+    fn commit(&self, count: u64) {
+        self.committed.store(count, Ordering::SeqCst);
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.push((clock::now(), count));
+    }
+
+    /// Those that were committed at `then`.
+    fn committed_at(&self, then: Duration) -> u64 {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = history.iter().rev().find(|(at, _)| *at <= then);
+        before.map_or(0, |(_, count)| *count)
     }
 }
 
@@ -106,12 +128,14 @@ pub(crate) fn name_of(world: &World, slot: Slot) -> String {
 pub(crate) fn perform(world: &World, count: &SourceCount, action: &Action) -> Outcome {
     let began = clock::now();
     let source_floor = count.committed.load(Ordering::SeqCst);
+    let young_floor = count.committed_at(began.saturating_sub(YOUNG_SURELY));
     let told = tell(world, count, action);
     Outcome {
         action: action.clone(),
         began,
         ended: clock::now(),
         source_floor,
+        young_floor,
         told,
     }
 }
@@ -182,8 +206,10 @@ pub(crate) fn ensure(world: &World, slot: Slot, wish: Wish) -> Told {
         "id": id_of(slot), "namespace": world.namespace(), "source": {"url": world.source_url()},
         "copy": {"mode": mode}, "ttl": wish.ttl,
     });
-    if wish.any_age {
-        wanted["max_age_seconds"] = json!(1_000_000);
+    match wish.age {
+        Age::Fresh => {}
+        Age::Young => wanted["max_age_seconds"] = json!(YOUNG),
+        Age::Any => wanted["max_age_seconds"] = json!(1_000_000),
     }
     told(world.engine().ensure(&wanted), |ensured| {
         Told::Ensured(Box::new(ensured))
@@ -360,7 +386,7 @@ fn write_source(world: &World, count: &SourceCount) -> Told {
         format!("INSERT INTO ledger VALUES ({number}); INSERT INTO mirror VALUES ({number})");
     match sql::execute(world.source_url(), &statements) {
         Ok(()) => {
-            count.committed.store(number, Ordering::SeqCst);
+            count.commit(number);
             Told::Done
         }
         Err(error) => Told::Lost(format!("{error:#}")),

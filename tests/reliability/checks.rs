@@ -16,8 +16,8 @@ use crate::clock;
 use crate::engine::Answer;
 use crate::faults::servers_below;
 use crate::model::Model;
-use crate::schedule::{Action, LONG_TTL, SLOTS, Slot, Wish};
-use crate::world::World;
+use crate::schedule::{Action, Age, LONG_TTL, SLOTS, Slot, Wish};
+use crate::world::{CLOCK_FILE, World};
 
 /// From the last round to branches that are all made, on a busy machine.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
@@ -25,13 +25,18 @@ const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// From the end of a TTL, and of a session's grace where one fell silent, to the end of the branch.
 const EXPIRY_MAX: Duration = Duration::from_secs(60);
 
+/// A base that is copied again may have two slots until the one before is dropped, which is tried again each minute
+/// where the source was away.
+const SLOT_DROP_MAX: Duration = Duration::from_secs(150);
+
 /// Whatever is on its way out is gone by then.
 const TIDY_MAX: Duration = Duration::from_secs(60);
 
 /// What may lie at the top of a data directory.
-const EXPLAINED: [&str; 8] = [
+const EXPLAINED: [&str; 9] = [
     "catalogue.backup.json",
     "catalogue.redb",
+    CLOCK_FILE,
     "engine.lock",
     "engine.log",
     "engine.sock",
@@ -50,7 +55,7 @@ const EXPLAINED_IN_VOLUME: [&str; 4] = ["bases", "clones", "making", "snapshots"
 pub(crate) fn check_promises(world: &World, count: &SourceCount, model: &mut Model) -> Result<()> {
     for slot in 0..SLOTS {
         let told = perform(world, count, &Action::Leave { slot: Slot(slot) });
-        model.take(&[told], None, ceiling(count));
+        model.take(&[told], &[], ceiling(count));
     }
     settle(world)?;
     for slot in (0..SLOTS).map(Slot) {
@@ -86,7 +91,7 @@ pub(crate) fn check_promises(world: &World, count: &SourceCount, model: &mut Mod
 
 fn take(world: &World, count: &SourceCount, model: &mut Model, action: &Action) -> Outcome {
     let outcome = perform(world, count, action);
-    model.take(std::slice::from_ref(&outcome), None, ceiling(count));
+    model.take(std::slice::from_ref(&outcome), &[], ceiling(count));
     outcome
 }
 
@@ -104,7 +109,7 @@ fn come_back(world: &World, count: &SourceCount, model: &mut Model, slot: Slot) 
     };
     let wish = Wish {
         copy,
-        any_age: true,
+        age: Age::Any,
         ttl: LONG_TTL,
     };
     take(world, count, model, &Action::Create { slot, wish });
@@ -187,6 +192,11 @@ pub(crate) fn check_source(world: &World, count: &SourceCount) -> Result<()> {
     let ledgers = "SELECT (SELECT array_agg(n ORDER BY n) FROM ledger) IS NOT DISTINCT FROM (SELECT array_agg(n ORDER BY n) FROM mirror)";
     let same = sql::query_value(world.superuser_url(), ledgers)?;
     ensure!(same == "t", "the source's tables differ");
+    let slots = "SELECT count(*) <= 1 FROM pg_replication_slots WHERE slot_name ~ '^bough_' AND NOT temporary";
+    eventually("one slot a base", SLOT_DROP_MAX, || {
+        let is_bounded = sql::query_value(world.superuser_url(), slots)?;
+        Ok((is_bounded == "t").then_some(()))
+    })?;
     let busy = "SELECT pid, state, wait_event, left(query, 100) FROM pg_stat_activity
         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
           AND (state <> 'idle' OR backend_xmin IS NOT NULL)";

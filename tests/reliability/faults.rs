@@ -36,16 +36,19 @@ pub(crate) fn strike(world: &World, strike: &Strike) -> Result<bool> {
     let_pass(Duration::from_millis(strike.after_ms));
     match strike.fault {
         Fault::KillEngine => {
+            let _turn = world.engine_turn();
             world.kill_engine()?;
             world.start_engine()?;
         }
         Fault::KillEngineTwice => {
+            let _turn = world.engine_turn();
             world.kill_engine()?;
             world.start_engine()?;
             world.kill_engine()?;
             world.start_engine()?;
         }
         Fault::StopEngine { servers } => {
+            let _turn = world.engine_turn();
             world.stop_engine(servers)?;
             world.start_engine()?;
         }
@@ -65,7 +68,14 @@ pub(crate) fn strike(world: &World, strike: &Strike) -> Result<bool> {
             let_pass(Duration::from_millis(for_ms));
             source.restart()?;
         }
-        Fault::FreezeSource { for_ms } => freeze(world.source_data(), for_ms)?,
+        Fault::FreezeSource { for_ms } => {
+            let _source = world.source();
+            freeze(world.source_data(), for_ms)?;
+        }
+        Fault::JumpClock { by_s } => {
+            let _turn = world.engine_turn();
+            world.jump_clock(by_s)?;
+        }
         Fault::FillToFloor { for_ms } => return fill(world, for_ms, 32 << 20),
         Fault::Fill { for_ms } => return fill(world, for_ms, 0),
         Fault::FailVolume { for_ms } => return fail_volume(world, for_ms),
@@ -174,6 +184,7 @@ fn fill(world: &World, for_ms: u64, free_bytes: u64) -> Result<bool> {
     let Some(volume) = world.volume() else {
         return Ok(false);
     };
+    let _volume_turn = world.volume_turn();
     let path = volume.path().join(BALLAST);
     let filled = write_ballast(&path, &volume.path(), free_bytes);
     let_pass(Duration::from_millis(for_ms));
@@ -207,6 +218,9 @@ fn fail_volume(world: &World, for_ms: u64) -> Result<bool> {
     let Some(volume) = world.volume() else {
         return Ok(false);
     };
+    let _volume_turn = world.volume_turn();
+    // No engine starts on what failed.
+    let _turn = world.engine_turn();
     volume.fail()?;
     let_pass(Duration::from_millis(for_ms));
     world.kill_engine()?;

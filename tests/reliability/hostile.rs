@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use crate::actions::{Holding, SourceCount, Told, perform, read};
-use crate::schedule::{Action, Copy, LONG_TTL, Slot, Wish};
+use crate::schedule::{Action, Age, Copy, LONG_TTL, Slot, Wish};
 use crate::world::{Ground, World};
 
 /// The branch that must live through it.
@@ -24,7 +24,7 @@ fn begin() -> Result<World> {
     let count = SourceCount::default();
     let wish = Wish {
         copy: Copy::All,
-        any_age: false,
+        age: Age::Fresh,
         ttl: LONG_TTL,
     };
     let write = Action::Write {

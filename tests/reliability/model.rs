@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::engine_api::{EnsuredBranch, Problem, ProblemKind};
 
 use crate::actions::{Holding, Outcome, Told};
-use crate::schedule::{Action, Copy, Fault, LONG_TTL, SLOTS, Slot, Wish};
+use crate::schedule::{Action, Age, Copy, Fault, LONG_TTL, SLOTS, Slot, Wish};
 
 /// How long a session that joined surely holds its branch without another word: some seconds less than its grace.
 const HELD_SURELY: Duration = Duration::from_secs(10);
@@ -32,8 +32,8 @@ pub(crate) struct Branch {
     life: Life,
     /// What it was made of, where that is known.
     copy: Option<Copy>,
-    /// Whether it may hold data of any age.
-    any_age: bool,
+    /// How old data it may hold.
+    age: Age,
     /// The shortest that it may have, in seconds.
     ttl: u64,
     /// Until when it cannot have expired; none: far longer than a schedule lasts.
@@ -61,7 +61,7 @@ impl Branch {
         Self {
             life: Life::Absent,
             copy: None,
-            any_age: true,
+            age: Age::Any,
             ttl: LONG_TTL,
             safe_until: None,
             is_ttl_sure: true,
@@ -82,8 +82,8 @@ impl Branch {
         Self {
             life: Life::Present,
             copy: Some(wish.copy),
-            any_age: wish.any_age,
-            floor: fresh_floor(wish.any_age, outcome),
+            age: wish.age,
+            floor: floor(wish.age, outcome),
             ..Self::absent()
         }
     }
@@ -149,7 +149,7 @@ impl Branch {
         self.doubt();
         self.life = Life::Unsure;
         self.copy = None;
-        self.any_age = true;
+        self.age = Age::Any;
         self.ttl = 0;
         self.is_ttl_sure = false;
         self.safe_until = Some(Duration::ZERO);
@@ -167,34 +167,36 @@ pub(crate) struct Model {
 
 /// What a round means for its answers.
 #[derive(Debug, Clone, Copy)]
-struct Circumstances {
-    fault: Option<Fault>,
+struct Circumstances<'a> {
+    faults: &'a [Fault],
     /// Transactions of the source that have begun by now.
     source_ceiling: u64,
 }
 
-impl Circumstances {
+impl Circumstances<'_> {
     /// Whether the engine may have gone away under a request.
     fn engine_struck(self) -> bool {
-        match self.fault {
-            Some(
-                Fault::KillEngine
-                | Fault::KillEngineTwice
-                | Fault::StopEngine { .. }
-                | Fault::FailVolume { .. },
-            ) => true,
-            Some(
-                Fault::KillBranch { .. }
-                | Fault::KillWarm
-                | Fault::KillMaking
-                | Fault::KillBase { .. }
-                | Fault::KillSource { .. }
-                | Fault::FreezeSource { .. }
-                | Fault::FillToFloor { .. }
-                | Fault::Fill { .. },
-            )
-            | None => false,
-        }
+        self.faults.iter().any(|fault| match fault {
+            Fault::KillEngine
+            | Fault::KillEngineTwice
+            | Fault::StopEngine { .. }
+            | Fault::FailVolume { .. } => true,
+            Fault::KillBranch { .. }
+            | Fault::KillWarm
+            | Fault::KillMaking
+            | Fault::KillBase { .. }
+            | Fault::KillSource { .. }
+            | Fault::FreezeSource { .. }
+            | Fault::FillToFloor { .. }
+            | Fault::Fill { .. }
+            | Fault::JumpClock { .. } => false,
+        })
+    }
+
+    /// Whether nothing is excused: a jump of the clock is nothing to anybody.
+    fn is_calm(self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.all(|fault| matches!(fault, Fault::JumpClock { .. }))
     }
 }
 
@@ -223,18 +225,20 @@ impl Model {
         &self.violations
     }
 
-    /// Takes in what one round told. `fault` struck during it.
-    pub(crate) fn take(&mut self, outcomes: &[Outcome], fault: Option<Fault>, source_ceiling: u64) {
+    /// Takes in what one round told. `faults` struck during it.
+    pub(crate) fn take(&mut self, outcomes: &[Outcome], faults: &[Fault], source_ceiling: u64) {
         let circumstances = Circumstances {
-            fault,
+            faults,
             source_ceiling,
         };
-        if let Some(Fault::KillBranch { slot, .. }) = fault
-            && let Some(branch) = self.branches.get_mut(&slot)
-        {
-            branch.kills += 1;
+        for fault in faults {
+            if let Fault::KillBranch { slot, .. } = fault
+                && let Some(branch) = self.branches.get_mut(slot)
+            {
+                branch.kills += 1;
+            }
+            self.excuse(outcomes, *fault);
         }
-        self.excuse(outcomes, fault);
         for slot in (0..SLOTS).map(Slot) {
             let mut of_slot: Vec<&Outcome> = outcomes
                 .iter()
@@ -269,7 +273,9 @@ impl Model {
             }
         }
         // Those that were asked for in this round were struck as well.
-        self.excuse(outcomes, fault);
+        for fault in faults {
+            self.excuse(outcomes, *fault);
+        }
     }
 
     /// Rows that are being written while others read may be seen already.
@@ -297,8 +303,7 @@ impl Model {
     }
 
     /// What a fault excuses, whatever was told.
-    fn excuse(&mut self, outcomes: &[Outcome], fault: Option<Fault>) {
-        let Some(fault) = fault else { return };
+    fn excuse(&mut self, outcomes: &[Outcome], fault: Fault) {
         for (slot, branch) in &mut self.branches {
             let is_being_made = !branch.was_ready
                 || outcomes
@@ -308,7 +313,8 @@ impl Model {
                 Fault::KillEngine
                 | Fault::KillEngineTwice
                 | Fault::StopEngine { .. }
-                | Fault::KillWarm => {}
+                | Fault::KillWarm
+                | Fault::JumpClock { .. } => {}
                 Fault::KillBranch { slot: struck, .. } if struck == *slot => {
                     if branch.kills > KILLS_MAX {
                         branch.excuse = Some("its server was killed again and again");
@@ -341,7 +347,7 @@ impl Model {
     }
 
     /// What no circumstances excuse.
-    fn check_form(&mut self, outcome: &Outcome, circumstances: Circumstances) {
+    fn check_form(&mut self, outcome: &Outcome, circumstances: Circumstances<'_>) {
         match &outcome.told {
             Told::Wrong(what) => self.violate(outcome, &format!("no answer of its API: {what}")),
             Told::Lost(why)
@@ -370,7 +376,7 @@ impl Model {
         }
     }
 
-    fn take_one(&mut self, slot: Slot, outcome: &Outcome, circumstances: Circumstances) {
+    fn take_one(&mut self, slot: Slot, outcome: &Outcome, circumstances: Circumstances<'_>) {
         match (&outcome.action, &outcome.told) {
             (_, Told::Wrong(_)) => {}
             (_, Told::Refused(problem)) if problem.kind == ProblemKind::NotFound => {
@@ -448,7 +454,7 @@ impl Model {
             Told::Lost(_) => {
                 let branch = self.branches.get_mut(&slot).expect("every slot is known");
                 let old = branch.clone();
-                branch.any_age = true;
+                branch.age = Age::Any;
                 if !old.must_be_there(outcome.ended) || old.excuse.is_some() {
                     branch.doubt();
                     branch.copy = (old.life == Life::Absent).then_some(wish.copy);
@@ -480,7 +486,7 @@ impl Model {
             }
             branch.life = Life::Present;
             branch.copy = Some(wish.copy);
-            branch.any_age = wish.any_age;
+            branch.age = wish.age;
         } else {
             if old.must_be_there(outcome.ended) && old.excuse.is_none() {
                 self.violate(outcome, "a branch that lives was made anew");
@@ -499,9 +505,9 @@ impl Model {
         slot: Slot,
         outcome: &Outcome,
         told: &Told,
-        circumstances: Circumstances,
+        circumstances: Circumstances<'_>,
     ) {
-        let is_calm = circumstances.fault.is_none();
+        let is_calm = circumstances.is_calm();
         let is_safe = self.branch(slot).must_be_there(outcome.ended);
         match told {
             Told::Wrote {
@@ -638,7 +644,7 @@ impl Model {
                     branch.excuse = None;
                     branch.life = Life::Present;
                     branch.maybe.clear();
-                    branch.floor = fresh_floor(branch.any_age, outcome);
+                    branch.floor = floor(branch.age, outcome);
                     if branch.is_ttl_sure {
                         branch.live_until(ttl, began);
                     }
@@ -672,8 +678,12 @@ impl Model {
 }
 
 /// Transactions of the source that a branch holds at least which was asked for now.
-fn fresh_floor(any_age: bool, outcome: &Outcome) -> u64 {
-    if any_age { 0 } else { outcome.source_floor }
+fn floor(age: Age, outcome: &Outcome) -> u64 {
+    match age {
+        Age::Fresh => outcome.source_floor,
+        Age::Young => outcome.young_floor,
+        Age::Any => 0,
+    }
 }
 
 /// Whether an action beside others on the same branch leaves it open what came of them.

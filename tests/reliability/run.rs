@@ -1,4 +1,4 @@
-//! Many schedules, in three worlds at the same time: each replayed from its seed, judged, and told where it went wrong.
+//! Many schedules, in four worlds at the same time: each replayed from its seed, judged, and told where it went wrong.
 //!
 //! Owns which seeds run where, and the report. A world in which a promise was broken is not used again.
 
@@ -15,7 +15,7 @@ use crate::checks::{check_at_rest, check_promises, check_source, check_traces};
 use crate::clock;
 use crate::faults::strike;
 use crate::model::Model;
-use crate::schedule::{Fault, Round, Schedule};
+use crate::schedule::{Fault, Round, Schedule, Strike};
 use crate::world::{Ground, World};
 
 /// Schedules of a world between two stops of its engine with all servers.
@@ -52,6 +52,29 @@ impl Report {
             >= FAILURES_MAX
     }
 
+    /// What it comes to.
+    ///
+    /// # Errors
+    /// Names the schedules that failed.
+    pub(crate) fn verdict(self) -> Result<()> {
+        let failures = self
+            .failures
+            .into_inner()
+            .expect("no thread of a run panics");
+        // Told again, in short: the whole account is far above where a run ends.
+        anyhow::ensure!(
+            failures.is_empty(),
+            "{} schedules failed\n{}",
+            failures.len(),
+            failures
+                .iter()
+                .map(|failure| headline(failure))
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
+        Ok(())
+    }
+
     /// One line that sums it up.
     pub(crate) fn line(&self) -> String {
         format!(
@@ -76,20 +99,21 @@ pub(crate) fn tell(text: &str) {
 }
 
 /// What a failure says before the schedule that it happened in.
-pub(crate) fn headline(failure: &str) -> &str {
+fn headline(failure: &str) -> &str {
     failure
         .split_once("\n\nthe schedule:")
         .map_or(failure, |(headline, _)| headline)
 }
 
 /// Worlds at the same time, one a ground.
-const WORLDS: u64 = 3;
+const WORLDS: u64 = 4;
 
 /// The ground that the schedule of a seed takes place on.
 fn ground_of(seed: u64) -> Ground {
     match seed % WORLDS {
         0 => Ground::Followed,
         1 if rustix::process::geteuid().is_root() => Ground::LoopVolume,
+        2 => Ground::Subscribed,
         _ => Ground::Directory,
     }
 }
@@ -172,8 +196,8 @@ impl Stage {
     fn run(&self, schedule: &Schedule, report: &Report, told: &mut String) -> Result<()> {
         let mut model = Model::new();
         for (number, round) in schedule.rounds.iter().enumerate() {
-            let (outcomes, fault) = self.run_round(round, report)?;
-            let _ = writeln!(told, "round {number}, struck by {fault:?}");
+            let (outcomes, faults) = self.run_round(round, report)?;
+            let _ = writeln!(told, "round {number}, struck by {faults:?}");
             for outcome in &outcomes {
                 let _ = writeln!(
                     told,
@@ -184,7 +208,7 @@ impl Stage {
                     outcome.told
                 );
             }
-            model.take(&outcomes, fault, self.count.begun.load(Ordering::SeqCst));
+            model.take(&outcomes, &faults, self.count.begun.load(Ordering::SeqCst));
             // The numbers of the source's transactions go on from what it holds.
             self.count.settle(&self.world)?;
             judge(&model)?;
@@ -202,11 +226,10 @@ impl Stage {
     }
 
     /// What is done at the same time, and what strikes meanwhile.
-    fn run_round(&self, round: &Round, report: &Report) -> Result<(Vec<Outcome>, Option<Fault>)> {
-        let possible = round
-            .strike
-            .as_ref()
-            .filter(|strike| !strike.fault.needs_volume() || self.world.volume().is_some());
+    fn run_round(&self, round: &Round, report: &Report) -> Result<(Vec<Outcome>, Vec<Fault>)> {
+        let is_possible =
+            |strike: &&Strike| !strike.fault.needs_volume() || self.world.volume().is_some();
+        let possible: Vec<&Strike> = round.strikes.iter().filter(is_possible).collect();
         let (world, count) = (&self.world, &self.count);
         let (outcomes, struck) = std::thread::scope(|scope| {
             let actions: Vec<_> = round
@@ -214,26 +237,36 @@ impl Stage {
                 .iter()
                 .map(|action| scope.spawn(move || perform(world, count, action)))
                 .collect();
-            let struck = possible.map(|fault| strike(world, fault)).transpose();
+            let strikes: Vec<_> = possible
+                .iter()
+                .map(|one| scope.spawn(move || strike(world, one)))
+                .collect();
+            let struck: Vec<Result<bool>> = strikes
+                .into_iter()
+                .map(|strike| strike.join().expect("a strike does not panic"))
+                .collect();
             let outcomes: Vec<Outcome> = actions
                 .into_iter()
                 .map(|action| action.join().expect("an action does not panic"))
                 .collect();
             (outcomes, struck)
         });
-        let struck = struck.with_context(|| format!("{:?}", round.strike))?;
-        let count_of = |is: bool| u64::from(is);
+        let struck: Vec<bool> = struck
+            .into_iter()
+            .collect::<Result<_>>()
+            .with_context(|| format!("{:?}", round.strikes))?;
+        let met = struck.into_iter().filter(|met| *met).count();
         report
             .actions
             .fetch_add(u64::try_from(outcomes.len())?, Ordering::SeqCst);
+        let missed = round.strikes.len() - met;
         report
             .strikes
-            .fetch_add(count_of(struck == Some(true)), Ordering::SeqCst);
-        report.misses.fetch_add(
-            count_of(round.strike.is_some() && struck != Some(true)),
-            Ordering::SeqCst,
-        );
-        Ok((outcomes, possible.map(|strike| strike.fault)))
+            .fetch_add(u64::try_from(met)?, Ordering::SeqCst);
+        report
+            .misses
+            .fetch_add(u64::try_from(missed)?, Ordering::SeqCst);
+        Ok((outcomes, possible.iter().map(|one| one.fault).collect()))
     }
 
     /// Stops everything and looks for what is left.

@@ -25,6 +25,11 @@ const STRIKE_MS: std::ops::Range<u64> = 0..600;
 /// Of 100 rounds, those in which something goes wrong.
 const STRUCK_PERCENT: u32 = 40;
 
+/// Of 100 of them, those in which two things do, and where the first is a jump of the clock: by itself, a running engine
+/// does not see it.
+const STRUCK_TWICE_PERCENT: u32 = 25;
+const JUMP_AND_MORE_PERCENT: u32 = 75;
+
 /// Of 1000 schedules, those in which a session falls silent: each takes its grace of some 15 s.
 const SILENT_PERMILLE: u32 = 6;
 
@@ -43,12 +48,13 @@ pub(crate) struct Schedule {
 
 /// What happens at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Round {
     /// What clients do.
     pub(crate) actions: Vec<Action>,
-    /// What goes wrong.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) strike: Option<Strike>,
+    /// What goes wrong, each at a moment of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) strikes: Vec<Strike>,
 }
 
 /// Which branch, by its place in the schedule.
@@ -65,12 +71,26 @@ pub(crate) enum Copy {
     Empty,
 }
 
+/// How old data may be that is given unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Age {
+    /// None: everything that was committed before.
+    Fresh,
+    /// [`YOUNG`] seconds.
+    Young,
+    Any,
+}
+
+/// The age of data that is accepted as young, in seconds: what one schedule copies is older in the next.
+pub(crate) const YOUNG: u64 = 4;
+
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Wish {
     pub(crate) copy: Copy,
-    /// Accepts data of any age.
-    pub(crate) any_age: bool,
+    pub(crate) age: Age,
     pub(crate) ttl: u64,
 }
 
@@ -174,6 +194,8 @@ pub(crate) enum Fault {
     FillToFloor { for_ms: u64 },
     /// Files fill the volume to its last block.
     Fill { for_ms: u64 },
+    /// The machine's clock is set ahead or back. Engines see it that start from then on.
+    JumpClock { by_s: i64 },
     /// The volume's device fails; then the engine and its servers are ended, and the volume is mounted again.
     FailVolume { for_ms: u64 },
 }
@@ -191,9 +213,36 @@ impl Fault {
             | Self::KillMaking
             | Self::KillBase { .. }
             | Self::KillSource { .. }
-            | Self::FreezeSource { .. } => false,
+            | Self::FreezeSource { .. }
+            | Self::JumpClock { .. } => false,
         }
     }
+
+    /// What it strikes.
+    fn part(self) -> Part {
+        match self {
+            Self::KillEngine
+            | Self::KillEngineTwice
+            | Self::StopEngine { .. }
+            | Self::FailVolume { .. } => Part::Engine,
+            Self::KillBranch { .. } | Self::KillWarm | Self::KillMaking | Self::KillBase { .. } => {
+                Part::Servers
+            }
+            Self::KillSource { .. } | Self::FreezeSource { .. } => Part::Source,
+            Self::FillToFloor { .. } | Self::Fill { .. } => Part::Space,
+            Self::JumpClock { .. } => Part::Clock,
+        }
+    }
+}
+
+/// What a fault strikes. Two of a round strike different ones: of one, the second would wait for the first to be mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Engine,
+    Servers,
+    Source,
+    Space,
+    Clock,
 }
 
 impl Schedule {
@@ -215,7 +264,7 @@ impl Schedule {
             let actions = vec![Action::FallSilent { slot }];
             rounds.push(Round {
                 actions,
-                strike: None,
+                strikes: Vec::new(),
             });
         }
         Self { seed, rounds }
@@ -272,9 +321,14 @@ impl Draw {
             1 => Copy::Schema,
             _ => Copy::All,
         };
+        let age = match self.random.random_range(0..8) {
+            0..2 => Age::Any,
+            2 => Age::Young,
+            _ => Age::Fresh,
+        };
         Wish {
             copy,
-            any_age: self.random.random_ratio(1, 4),
+            age,
             ttl: self.ttl(),
         }
     }
@@ -297,12 +351,35 @@ impl Draw {
                 actions.push(action);
             }
         }
-        let struck = self.random.random_ratio(STRUCK_PERCENT, 100);
-        let strike = struck.then(|| Strike {
-            after_ms: self.random.random_range(STRIKE_MS),
-            fault: self.fault(),
-        });
-        Round { actions, strike }
+        let strikes = if self.random.random_ratio(STRUCK_PERCENT, 100) {
+            self.strikes()
+        } else {
+            Vec::new()
+        };
+        Round { actions, strikes }
+    }
+
+    fn strikes(&mut self) -> Vec<Strike> {
+        let first = self.fault();
+        let twice = match first.part() {
+            Part::Clock => JUMP_AND_MORE_PERCENT,
+            Part::Engine | Part::Servers | Part::Source | Part::Space => STRUCK_TWICE_PERCENT,
+        };
+        let mut faults = vec![first];
+        if self.random.random_ratio(twice, 100) {
+            let mut second = self.fault();
+            while second.part() == first.part() {
+                second = self.fault();
+            }
+            faults.push(second);
+        }
+        faults
+            .into_iter()
+            .map(|fault| Strike {
+                after_ms: self.random.random_range(STRIKE_MS),
+                fault,
+            })
+            .collect()
     }
 
     fn action(&mut self) -> Action {
@@ -334,10 +411,21 @@ impl Draw {
         Action::Write { slot, first, rows }
     }
 
+    /// Seconds by which a clock is set: minutes to hours ahead or back; or back by less than data is old, so that it
+    /// would pass for younger.
+    fn jump(&mut self) -> i64 {
+        match self.random.random_range(0..5) {
+            0..2 => self.random.random_range(60..6 * 3600),
+            2..4 => -self.random.random_range(60..6 * 3600),
+            _ => -self.random.random_range(3..8),
+        }
+    }
+
     fn fault(&mut self) -> Fault {
         let for_ms = self.random.random_range(50..700);
         match self.random.random_range(0..100) {
-            0..26 => Fault::KillEngine,
+            0..20 => Fault::KillEngine,
+            20..26 => Fault::JumpClock { by_s: self.jump() },
             26..32 => Fault::KillEngineTwice,
             32..38 => Fault::StopEngine { servers: false },
             38..44 => Fault::StopEngine { servers: true },
@@ -380,6 +468,22 @@ mod tests {
             assert_eq!(again, schedule);
         }
         assert!(Schedule::parse("{\"actions\":[\"fly\"]}").is_err());
+        // A word that is not known is not passed over.
+        assert!(Schedule::parse("{\"actions\":[\"list\"],\"strike\":null}").is_err());
+    }
+
+    #[test]
+    fn two_faults_of_a_round_strike_different_parts_and_all_pairs_of_parts_come() {
+        let mut pairs = std::collections::BTreeSet::new();
+        for round in (0..1000).flat_map(|seed| Schedule::of(seed).rounds) {
+            if let [one, other] = round.strikes.as_slice() {
+                let mut parts = [one, other].map(|strike| format!("{:?}", strike.fault.part()));
+                assert_ne!(parts[0], parts[1]);
+                parts.sort();
+                pairs.insert(parts);
+            }
+        }
+        assert_eq!(pairs.len(), 5 * 4 / 2, "{pairs:?}");
     }
 
     #[test]
@@ -412,6 +516,8 @@ mod tests {
             "fill_to_floor",
             "fill",
             "fail_volume",
+            "jump_clock",
+            "\"young\"",
             "\"all\"",
             "\"schema\"",
             "\"empty\"",

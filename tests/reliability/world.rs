@@ -4,7 +4,7 @@
 //! Owns their making and their ends. Many schedules share a world: servers and copies are made once.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use fixtures::{
     LoopVolume, Options, Outcome, Program, Signal, TestEnv, TestPostgres, built_binary, eventually,
     sql,
 };
-use model::engine_api::{BaseActivity, SourceView};
+use model::engine_api::{BaseActivity, EngineView, SourceView};
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::engine::{Answer, Engine};
 
 /// The application's role and its database.
@@ -24,6 +25,10 @@ const PASSWORD: &str = "pa55-of-the-shop";
 
 /// The name that the shared database has in the engine.
 pub(crate) const SOURCE_NAME: &str = "shared";
+
+/// The file in a data directory that says by how many seconds its machine's clock is off, to an engine that is built for
+/// tests.
+pub(crate) const CLOCK_FILE: &str = "clock-moved-by-seconds";
 
 /// From an engine's start to its first answer: it may have to end servers first.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -57,23 +62,60 @@ pub(crate) enum Ground {
     /// A volume in a file where this process may mount one, and a source that is followed: its base is a standby, and
     /// branches of a source that has moved are followers.
     Followed,
+    /// A volume in a file where this process may mount one, and a source whose owner publishes it: its base is a
+    /// subscriber.
+    Subscribed,
 }
 
 impl Ground {
     fn has_volume(self) -> bool {
         match self {
             Self::LoopVolume => true,
-            Self::Followed => rustix::process::geteuid().is_root(),
+            Self::Followed | Self::Subscribed => rustix::process::geteuid().is_root(),
             Self::Directory => false,
         }
     }
 
     fn settings(self) -> &'static str {
         match self {
-            Self::LoopVolume | Self::Followed => {
+            Self::LoopVolume | Self::Followed | Self::Subscribed => {
                 "free_floor_bytes = 67108864\nsleep_after_seconds = 0\n"
             }
             Self::Directory => "free_floor_bytes = 67108864\nsleep_after_seconds = 1\n",
+        }
+    }
+
+    /// What is asked for of the source's base.
+    fn mode(self) -> &'static str {
+        match self {
+            Self::LoopVolume | Self::Directory | Self::Followed => "auto",
+            Self::Subscribed => "logical",
+        }
+    }
+
+    fn source(self) -> Options {
+        match self {
+            Self::LoopVolume | Self::Directory | Self::Followed => Options::new(16),
+            Self::Subscribed => Options::new(16)
+                .setting("wal_level", "logical")
+                .setting("max_slot_wal_keep_size", "1GB"),
+        }
+    }
+
+    /// What the source's owner does so that it can be followed, in the cluster and in the database; nothing where it is not.
+    fn grants(self) -> Option<(String, String)> {
+        let replicates = format!("ALTER ROLE {ROLE} REPLICATION");
+        match self {
+            Self::LoopVolume | Self::Directory => None,
+            // Else each copy waits for the source's own checkpoint, minutes long.
+            Self::Followed => Some((replicates, format!("GRANT pg_checkpoint TO {ROLE}"))),
+            Self::Subscribed => Some((
+                replicates,
+                format!(
+                    "CREATE PUBLICATION everything FOR ALL TABLES;
+                     GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint() TO {ROLE}"
+                ),
+            )),
         }
     }
 }
@@ -92,12 +134,16 @@ pub(crate) struct World {
     /// What lies in the source beside rows, when nobody has done anything.
     source_shape: String,
     namespace: String,
+    /// By how many seconds its machine's clock is off.
+    clock_moved_by: AtomicI64,
+    engine_turn: Mutex<()>,
+    volume_turn: Mutex<()>,
 }
 
 impl World {
     /// Makes a world, with a running engine that knows the source by name.
     pub(crate) fn begin(ground: Ground) -> Result<Self> {
-        let source = Options::new(16).start()?;
+        let source = ground.source().start()?;
         source.execute(
             "postgres",
             &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"),
@@ -105,10 +151,10 @@ impl World {
         source.execute("postgres", &format!("CREATE DATABASE {ROLE} OWNER {ROLE}"))?;
         let source_url = source.url(ROLE, PASSWORD, ROLE);
         sql::execute(&source_url, TABLES)?;
-        if ground == Ground::Followed {
-            source.execute("postgres", &format!("ALTER ROLE {ROLE} REPLICATION"))?;
-            // Else each copy waits for the source's own, minutes long.
-            source.execute("postgres", &format!("GRANT pg_checkpoint TO {ROLE}"))?;
+        let grants = ground.grants();
+        if let Some((of_cluster, of_database)) = &grants {
+            source.execute("postgres", of_cluster)?;
+            source.execute(ROLE, of_database)?;
         }
         let mut env = TestEnv::new(built_binary("BOUGH_BIN")?)?;
         env.set("RUST_LOG", "info");
@@ -136,13 +182,18 @@ impl World {
                 std::process::id(),
                 WORLDS.fetch_add(1, Ordering::Relaxed)
             ),
+            clock_moved_by: AtomicI64::new(0),
+            engine_turn: Mutex::new(()),
+            volume_turn: Mutex::new(()),
         };
         world.start_engine()?;
-        let named = json!({"url": world.source_url(), "care": {"warm": 1}});
+        let named = json!({
+            "url": world.source_url(), "care": {"warm": 1, "mode": ground.mode()},
+        });
         let path = format!("/v1/sources/{SOURCE_NAME}");
         let answer: Answer<Value> = world.engine().request("PUT", &path, &named);
         ensure!(matches!(answer, Answer::Given(_)), "{answer:?}");
-        if ground == Ground::Followed {
+        if grants.is_some() {
             world.wait_until_followed()?;
         }
         Ok(world)
@@ -219,6 +270,40 @@ impl World {
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
+    /// Held by whoever ends the engine, until another one runs, and by whoever changes what the next one starts with.
+    pub(crate) fn engine_turn(&self) -> MutexGuard<'_, ()> {
+        self.engine_turn
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held by whoever makes something of the volume that must be mended.
+    pub(crate) fn volume_turn(&self) -> MutexGuard<'_, ()> {
+        self.volume_turn
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the clock of the engine's machine ahead or back.
+    pub(crate) fn jump_clock(&self, by_s: i64) -> Result<()> {
+        let moved_by = self.clock_moved_by.load(Ordering::SeqCst) + by_s;
+        std::fs::write(self.data().join(CLOCK_FILE), moved_by.to_string())?;
+        self.clock_moved_by.store(moved_by, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// That an engine which has just started goes by the clock of its machine.
+    fn check_clock(&self, view: &EngineView) -> Result<()> {
+        let moved_by = self.clock_moved_by.load(Ordering::SeqCst);
+        let off = view.started_at.as_second() - clock::machine_seconds() - moved_by;
+        let is_near = off.unsigned_abs() <= START_MAX.as_secs();
+        ensure!(
+            is_near,
+            "the engine's clock is {off} s off that of its machine: it is no build for tests, or does not look"
+        );
+        Ok(())
+    }
+
     fn process(&self) -> MutexGuard<'_, Option<Program>> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,9 +324,10 @@ impl World {
             if let Some(end) = started.ended()? {
                 anyhow::bail!("the engine ended at its start with {end}");
             }
-            Ok(engine.view().given().map(drop))
+            Ok(engine.view().given())
         })
         .with_context(|| started.stderr().unwrap_or_default())
+        .and_then(|view| self.check_clock(&view))
     }
 
     /// Starts the engine, which must refuse to; gives what it said.
@@ -294,7 +380,7 @@ impl World {
     }
 }
 
-/// Every relation, role, lasting slot, publication and setting of a role or database: whoever only reads changes none.
+/// Every relation, role, lasting slot that is not a base's, publication and setting of a role or database: whoever only reads changes none.
 fn source_shape(superuser_url: &str) -> Result<String> {
     let rows = sql::query(
         superuser_url,
@@ -302,7 +388,7 @@ fn source_shape(superuser_url: &str) -> Result<String> {
          UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname !~ '^pg_'
          UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast)'
          UNION ALL SELECT 'database ' || datname FROM pg_database
-         UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE NOT temporary
+         UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE NOT temporary AND slot_name !~ '^bough_'
          UNION ALL SELECT 'publication ' || pubname FROM pg_publication
          UNION ALL SELECT 'setting ' || setconfig::text FROM pg_db_role_setting
          UNION ALL SELECT 'prepared ' || gid FROM pg_prepared_xacts

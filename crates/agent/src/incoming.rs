@@ -32,12 +32,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
-use wire::pump::Session;
+use wire::pump::{Session, keep_alive};
 use wire::{
     Errno, IncomingMode, Notice, OnConcurrentSteal, SessionId, SubscribeFailure, Subscribed,
     Subscription,
@@ -53,9 +53,6 @@ const BACKLOG: i32 = 4096;
 
 /// Attempts to find a port that is free in both address families.
 const BIND_ATTEMPTS: usize = 16;
-
-/// After this silence a client is asked whether it is still there, as its connection to the target never breaks.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// The wait after a failed `accept`, which says that descriptors are short.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -310,8 +307,14 @@ impl Shared {
                 accepted = listener.accept() => match accepted {
                     Ok((socket, peer)) => match arrival(&self.ground, &socket, peer, port) {
                         Ok(arrival) => {
-                            let plan = self.lock().ports.plan(arrival.local.port());
-                            connections.spawn(arrival.serve(socket, plan));
+                            let port = arrival.local.port();
+                            let plan = self.lock().ports.plan(port);
+                            let shared = Arc::downgrade(&self);
+                            let who_takes = Box::new(move || {
+                                let shared = shared.upgrade();
+                                shared.map(|it| it.lock().ports.plan(port).takers).unwrap_or_default()
+                            });
+                            connections.spawn(arrival.serve(socket, plan, who_takes));
                         }
                         Err(error) => debug!(%error, %peer, "a connection was not redirected here"),
                     },
@@ -419,7 +422,7 @@ fn arrival(
         return Err(io::ErrorKind::AddrNotAvailable.into());
     }
     socket.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+    // Its connection to the target never breaks.
+    keep_alive(socket)?;
     Ok(Arrival::new(ground, peer, local))
 }

@@ -202,8 +202,10 @@ impl Agent {
     {
         guest.carry(session).await;
         session.wait_apart().await;
-        if session.is_closed() {
-            self.sessions().remove(&id);
+        // A closed one may have been replaced by a new one of its id.
+        let mut sessions = self.sessions();
+        if session.is_closed() && sessions.get(&id).is_some_and(|there| there.is(session)) {
+            sessions.remove(&id);
         }
     }
 

@@ -27,6 +27,6 @@ pub(crate) fn end(reason: &CloseReason, grace: &str) -> String {
         CloseReason::ShuttingDown => "its agent ends".to_owned(),
         CloseReason::GraceExpired => format!("no link to its agent for {grace}"),
         CloseReason::Violation { how } => format!("its agent broke the protocol: {how}"),
-        CloseReason::Lost => "its agent was started anew, or has forgotten this session".to_owned(),
+        CloseReason::Lost => "its agent was restarted, or has forgotten this session".to_owned(),
     }
 }

@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     PortForward(port_forward::PortForwardArgs),
     Engine(engine::EngineArgs),
-    Operator(operator::OperatorArgs),
+    Operator(Box<operator::OperatorArgs>),
     VerifyConfig(verify_config::VerifyConfigArgs),
     Schema(schema::SchemaArgs),
     Alias(alias::AliasArgs),

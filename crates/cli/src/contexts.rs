@@ -23,9 +23,9 @@ use local::{LocalTargets, OwnNetwork, RegistryError, TargetState};
 
 pub(crate) use choice::{ContextChoice, ContextError, ContextReason, LOCAL, choose_context};
 pub(crate) use kubernetes::{
-    AgentPlace, BranchHost, BranchWish, ClusterError, ClusterSession, Invitation, Kubeconfig,
-    KubeconfigFiles, LOAN_GRACE, Loan, LoanAnswer, LoanWish, OwnPod, PodFollower,
-    SessionCredential, SessionList, TargetWish, require_operator, seal,
+    ACCOUNT_FOLDER, AgentPlace, BranchHost, BranchWish, ClusterError, ClusterSession, Invitation,
+    Kubeconfig, KubeconfigFiles, LOAN_GRACE, Leftovers, Loan, LoanAnswer, LoanWish, OwnPod,
+    PodAccount, PodFollower, SessionCredential, SessionList, TargetWish, require_operator, seal,
 };
 pub(crate) use link::AgentLink;
 pub(crate) use operator::agents::{AGENT_FOLDER, PodId, PodState, SeenPod};
@@ -292,14 +292,14 @@ impl FindError {
             Self::NotRunning {
                 target, namespace, ..
             } => Some(format!(
-                "{} starts it anew; `bough local logs {target} -n {namespace}` shows what it wrote",
+                "{} starts it again; `bough local logs {target} -n {namespace}` shows what it wrote",
                 register(target, namespace)
             )),
             Self::Container {
                 target, namespace, ..
             } => Some(match &target.container {
                 Some(container) => format!("its one container is {container:?}"),
-                None => format!("it was registered without one: name none, or register it anew in namespace {namespace}"),
+                None => format!("it was registered without one: name none, or register it again in namespace {namespace}"),
             }),
             Self::Label(_) => {
                 let kinds: Vec<_> = TargetKind::words().filter(|kind| *kind != "label").collect();

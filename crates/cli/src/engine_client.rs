@@ -20,7 +20,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::engine_api::{
     AddSource, BranchConnection, BranchView, EngineView, EnsureBranch, EnsuredBranch, ExtendBranch,
-    JoinSession, Problem, ProblemKind, SessionId, SourceName, SourceView, StopEngine, StopSession,
+    JoinSession, Problem, ProblemKind, SERVERS_STOP_TIME_MAX, SessionId, SourceName, SourceView,
+    StopEngine, StopSession,
 };
 use model::{BranchName, Namespace};
 use serde::Serialize;
@@ -35,8 +36,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long an answer may take. The slow ones ask a source or delete a branch's files.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How long the engine may take to stop hundreds of servers.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(180);
+/// How long the engine may take to stop hundreds of servers, and its bases' behind them.
+const STOP_WAIT_MAX: Duration = SERVERS_STOP_TIME_MAX.saturating_mul(2);
 
 /// How long the engine may take to say who it is: it answers that from memory.
 const GREETING_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -213,16 +214,15 @@ impl EngineClient {
         self.ask(call.with(wanted)?).await
     }
 
-    /// How to connect to a ready branch.
+    /// How to connect to a ready branch, as this session or as a command.
     pub(crate) async fn connection(
         &self,
         name: &BranchName,
+        session: Option<&SessionId>,
     ) -> Result<BranchConnection, ClientError> {
-        self.ask(Call::new(
-            Method::GET,
-            format!("/v1/branches/{name}/connection"),
-        ))
-        .await
+        let whose = session.map_or_else(String::new, |id| format!("?session={id}"));
+        let path = format!("/v1/branches/{name}/connection{whose}");
+        self.ask(Call::new(Method::GET, path)).await
     }
 
     /// Gives a branch fresh data under the same URL; answers at once.

@@ -2,6 +2,7 @@
 
 mod agent_words;
 mod args;
+mod branch_door;
 mod branch_words;
 mod clock;
 mod commands;

@@ -6,6 +6,7 @@
 //! all. Leaves the program and its network to `supervisor`.
 
 mod branches;
+mod claim;
 mod environment;
 mod fence;
 mod follow;
@@ -23,6 +24,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{Environment, TargetChoice};
 use model::{ExitCode, Namespace};
@@ -31,6 +33,7 @@ use supervisor::{
     Signals, SignalsError, SpawnError, StopReason, TargetNetwork,
 };
 
+use crate::contexts::Leftovers;
 use crate::error::CommandError;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -38,7 +41,7 @@ use branches::ReadyBranch;
 use guarded::Guarded;
 use membership::{Membership, SessionLoss};
 use network::Joined;
-use prepare::Plan;
+use prepare::{Asked, Plan};
 
 pub(crate) use proof::ProofError;
 pub(crate) use report::FileFormat;
@@ -61,6 +64,8 @@ pub(crate) struct Request<'a> {
     pub(crate) key: Option<String>,
     /// Further flags, in place of what the file says.
     pub(crate) flags: Vec<config::Flag>,
+    /// The age of data that will do for every branch, in place of the file's.
+    pub(crate) max_age: Option<Duration>,
     /// What becomes of connections to a source's own address.
     pub(crate) on_source: OnSource,
     /// Whether PostgreSQL that is no branch is refused, everywhere.
@@ -134,18 +139,23 @@ pub(crate) async fn run(
     settings: &Settings,
     ui: &Ui,
 ) -> Result<u8, CommandError> {
-    let plan = prepare::prepare(request, settings, ui).await?;
+    // Before anything is made that a refusal would have to take back.
     report::try_place(request)?;
+    let asked = prepare::read(request, settings, ui)?;
     let mut signals = Signals::install()
         .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
+    let plan = match prepare_or_stop(asked, settings, &mut signals, ui).await? {
+        Planned::Whole(plan) => plan,
+        Planned::Interrupted(signal) => return Ok(code_of(signal)),
+    };
     let (owner, engines) = (settings.owner.clone(), plan.engines(settings));
     let program = program_name(request.command);
-    let (id, resource) = (plan.id.clone(), plan.resource.clone());
+    let (id, resource) = (plan.id.clone(), plan.resource().cloned());
     let mut membership = Membership::new(id, owner, engines, program, resource);
     let ran = live(&plan, request, &mut membership, &mut signals, ui).await;
     // Whatever happened, the session is over: its branches' TTL starts.
     let left = membership.leave().await;
-    if let Some(resource) = &plan.resource {
+    if let Some(resource) = plan.resource() {
         resource.end().await;
     }
     if let Some(pod) = &plan.own_pod
@@ -187,6 +197,40 @@ pub(crate) async fn run(
     }
 }
 
+/// What planning came to.
+enum Planned {
+    /// A plan.
+    Whole(Box<Plan>),
+    /// Somebody ended it by this signal.
+    Interrupted(i32),
+}
+
+/// Plans the session; where nothing comes of it, nothing of it stays in its cluster.
+async fn prepare_or_stop(
+    asked: Asked,
+    settings: &Settings,
+    signals: &mut Signals,
+    ui: &Ui,
+) -> Result<Planned, CommandError> {
+    let leftovers = Leftovers::default();
+    let planned = tokio::select! {
+        planned = prepare::prepare(asked, settings, &leftovers, ui) => {
+            planned.map(|plan| Planned::Whole(Box::new(plan)))
+        }
+        signal = signals.interrupted() => Ok(Planned::Interrupted(signal)),
+    };
+    match &planned {
+        Ok(Planned::Whole(_)) => leftovers.keep(),
+        Ok(Planned::Interrupted(_)) | Err(_) => leftovers.take_back().await,
+    }
+    planned
+}
+
+/// As a shell tells the end by a signal.
+fn code_of(signal: i32) -> u8 {
+    u8::try_from(SIGNAL_BASE + signal).unwrap_or(u8::MAX)
+}
+
 async fn live(
     plan: &Plan,
     request: &Request<'_>,
@@ -208,7 +252,7 @@ async fn live(
     // A link that is away may take its time, and the program has ended. The network's thread stays until both are done: it
     // carries connections with the API server that were made when a pod was joined, and that others use after that.
     let ending = async {
-        if let Some(resource) = &plan.resource {
+        if let Some(resource) = plan.resource() {
             resource.end().await;
         }
     };
@@ -228,8 +272,7 @@ async fn live_joined(
     let (made, hosts) = tokio::select! {
         made = make_and_look_up(plan, network, membership, ui) => made?,
         signal = signals.interrupted() => {
-            let code = u8::try_from(SIGNAL_BASE + signal).unwrap_or(u8::MAX);
-            return Ok(Ran { result: Ok(code), counted: None });
+            return Ok(Ran { result: Ok(code_of(signal)), counted: None });
         }
     };
     let needs_guard = !made.branches.is_empty() || joined.is_some() || request.wants_guard();
@@ -328,7 +371,10 @@ async fn make(
         let id = branch.view.id.as_str();
         let connection = &branch.planned.wanted.connection;
         let identity = &branch.connection.identity;
-        tls.push(proof::prove(id, identity, connection, &environment).await?);
+        let insists = proof::prove(id, identity, connection, &environment).await?;
+        // A program may insist by its code where its URL asked for a proof.
+        let demand = branch.planned.source.url.tls_demand();
+        tls.push(insists || demand.is_some());
     }
     Ok(Made {
         branches,
@@ -369,7 +415,8 @@ async fn end_lost(
 impl From<SessionLoss> for CommandError {
     fn from(loss: SessionLoss) -> Self {
         let hint = match &loss {
-            SessionLoss::Deleted(_) => "the same command makes it anew",
+            SessionLoss::Deleted(_) => "the same command makes it again",
+            SessionLoss::Replaced(_) => "the same command asks again for a branch under that id",
             SessionLoss::Ended(_) => "the same command begins another one",
             SessionLoss::Stopped(_) => "its branches are there until their TTL is over",
             SessionLoss::Failed { .. } | SessionLoss::Engine { .. } => {

@@ -98,7 +98,8 @@ pub(crate) fn choose_context(
         None => ContextReason::File,
     };
     let named = config.kube_context.as_deref().map(|name| (name, reason));
-    Ok(contexts::choose_context(flag, named, &kubeconfig)?)
+    let pod = &settings.pod_account;
+    Ok(contexts::choose_context(flag, named, &kubeconfig, pod)?)
 }
 
 /// A path with a leading `~` and with `$NAME` and `${NAME}` as shells have them; a variable that is not set stays as

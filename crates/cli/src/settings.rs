@@ -12,7 +12,7 @@ use model::branch_id::NameError;
 use model::{Namespace, Secret};
 
 use crate::args::GlobalArgs;
-use crate::contexts::KubeconfigFiles;
+use crate::contexts::{ACCOUNT_FOLDER, KubeconfigFiles, PodAccount};
 
 /// The name that the program has of its own.
 pub(crate) const OWN_NAME: &str = "bough";
@@ -44,6 +44,9 @@ pub(crate) enum SettingsError {
     /// MIRRORD_TARGET_NAMESPACE is no namespace.
     #[error("cannot use MIRRORD_TARGET_NAMESPACE")]
     Namespace(#[source] NameError),
+    /// A variable that must be a number is not.
+    #[error("the variable {0} is no number")]
+    NoNumber(&'static str),
     /// A variable that must be text is not.
     #[error("the variable {0} is not UTF-8")]
     NotText(&'static str),
@@ -142,6 +145,8 @@ pub(crate) struct Settings {
     pub(crate) session: SessionDefaults,
     /// Where contexts of clusters are looked for.
     pub(crate) kubeconfig: KubeconfigFiles,
+    /// The cluster that this program runs in, if it is in a pod.
+    pub(crate) pod_account: PodAccount,
     /// The image that agents in clusters run from.
     pub(crate) agent_image: String,
     /// Where the engine behind the socket of the data directory really is, if not on this machine: none is started then.
@@ -183,6 +188,11 @@ impl Settings {
             replication_url: environment.text("BOUGH_REPLICATION_URL")?.map(Secret::new),
             session: session_defaults(&environment)?,
             kubeconfig: kubeconfig_files(&environment),
+            pod_account: PodAccount {
+                host: environment.text("KUBERNETES_SERVICE_HOST")?,
+                port: environment.text("KUBERNETES_SERVICE_PORT")?,
+                folder: ACCOUNT_FOLDER.into(),
+            },
             agent_image: environment
                 .text("BOUGH_AGENT_IMAGE")?
                 .unwrap_or_else(|| AGENT_IMAGE_DEFAULT.to_owned()),
@@ -248,6 +258,17 @@ impl Settings {
     /// The engine's own log.
     pub(crate) fn engine_log(&self) -> PathBuf {
         self.data_dir.join("engine.log")
+    }
+
+    /// The longest TTL in seconds, as who starts an engine says it: the operator, to that of a branch host.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when the variable is no number.
+    pub(crate) fn ttl_max_seconds(&self) -> Result<Option<u64>, SettingsError> {
+        const NAME: &str = operator::TTL_MAX_VARIABLE;
+        let text = self.environment.text(NAME)?;
+        let number = text.map(|text| text.parse()).transpose();
+        number.map_err(|_| SettingsError::NoNumber(NAME))
     }
 
     /// The PATH of the caller.
@@ -389,6 +410,18 @@ mod tests {
             );
         }
         assert!(!is_called_mirrord(None));
+    }
+
+    #[test]
+    fn the_longest_ttl_is_a_number_or_nothing_is_run() {
+        let told = |value: &str| {
+            let variables = environment(&[("HOME", "/h"), (operator::TTL_MAX_VARIABLE, value)]);
+            let settings = Settings::resolve(&GlobalArgs::default(), variables).unwrap();
+            settings.ttl_max_seconds()
+        };
+        assert_eq!(told("3600").unwrap(), Some(3600));
+        assert_eq!(told("").unwrap(), None);
+        assert!(matches!(told("an hour"), Err(SettingsError::NoNumber(_))));
     }
 
     #[test]

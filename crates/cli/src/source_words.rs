@@ -79,6 +79,7 @@ mod tests {
             warm: 0,
             refresh_seconds: None,
             rate_bytes_max: None,
+            slot: None,
             copied_at: None,
             looked_at: None,
             failure: None,

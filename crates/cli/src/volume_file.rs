@@ -15,14 +15,16 @@ mod tools;
 mod unit;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown, lchown,
 };
 use std::path::{Path, PathBuf};
 
 use engine::volume::{self, NOT_MOUNTED_MARK};
 use model::ByteSize;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 
 pub(crate) use owner::{Owner, OwnerError};
@@ -83,6 +85,12 @@ pub(crate) enum VolumeFileError {
     /// Another filesystem is mounted there.
     #[error("another filesystem is mounted on {0}")]
     Foreign(PathBuf),
+    /// The file is not root's alone, so that somebody else could write what the kernel is to believe.
+    #[error("{0} is not a file of root's own that nobody else may write")]
+    Unsafe(PathBuf),
+    /// Nothing says that the file is a volume.
+    #[error("neither a mount nor a unit says that {0} is a volume of Bough's")]
+    Unknown(PathBuf),
     /// There are branches on it.
     #[error("{count} branches live on the volume of {path}")]
     Branches {
@@ -130,6 +138,14 @@ impl VolumeFileError {
                 Some("destroy them first, or say --force to lose them".to_owned())
             }
             Self::Tool(error) => error.hint(),
+            Self::Unsafe(path) => Some(format!(
+                "name another with --path, or, where it is yours: chown root:root {path} && chmod 600 {path}",
+                path = path.display()
+            )),
+            Self::Unknown(path) => Some(format!(
+                "mount it first (`bough engine volume create`), or remove it yourself: rm {}",
+                path.display()
+            )),
             Self::TooSmall(_)
             | Self::Link(_)
             | Self::Foreign(_)
@@ -156,6 +172,8 @@ pub(crate) struct VolumeFile {
     data_dir: PathBuf,
     point: PathBuf,
     image: PathBuf,
+    /// Whether a mount or a unit names the file, or it is where such files are.
+    is_known: bool,
     unit: Unit,
 }
 
@@ -186,6 +204,7 @@ impl VolumeFile {
         let unit = Unit::of(&point);
         let usual = || Path::new(DIRECTORY).join(format!("{}.img", unit.name()));
         let found = mounted_image(&point).or_else(|| unit.image());
+        let is_known = found.is_some() || image.is_none_or(|image| image == usual());
         let image = found
             .or_else(|| image.map(Path::to_owned))
             .unwrap_or_else(usual);
@@ -193,6 +212,7 @@ impl VolumeFile {
             data_dir,
             point,
             image,
+            is_known,
             unit,
         }
     }
@@ -236,7 +256,8 @@ impl VolumeFile {
             self.mount(owner, filesystem)?;
         }
         // A mount's root is root's until it is given away.
-        chown(&self.point, Some(owner.uid), Some(owner.gid))
+        open_directory(&self.point)
+            .and_then(|root| fchown(&root, Some(owner.uid), Some(owner.gid)))
             .map_err(cannot("give away", &self.point))?;
         self.state()
             .ok_or_else(|| VolumeFileError::None(self.data_dir.clone()))
@@ -251,6 +272,9 @@ impl VolumeFile {
         if self.state().is_none() {
             return Err(VolumeFileError::None(self.data_dir.clone()));
         }
+        if !self.is_known {
+            return Err(VolumeFileError::Unknown(self.image.clone()));
+        }
         self.check_engine()?;
         let clones = fs::read_dir(self.point.join("clones"));
         let count = clones.map_or(0, Iterator::count);
@@ -264,15 +288,8 @@ impl VolumeFile {
         if mounted_image(&self.point).is_some() {
             Tool::new("umount", "mount").with([&self.point]).run()?;
         }
-        for path in [self.point.join(NOT_MOUNTED_MARK), self.image.clone()] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(cannot("remove", &path)(error));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        Ok(())
+        remove_if_there(&self.point.join(NOT_MOUNTED_MARK))?;
+        remove_if_there(&self.image)
     }
 
     /// An engine holds its data directory's lock; its branches' servers would go on in what is hidden.
@@ -294,8 +311,13 @@ impl VolumeFile {
 
     /// The file with a filesystem in it, made under another name: what bears the last one is whole.
     fn make_image(&self, size: ByteSize, filesystem: Filesystem) -> Result<(), VolumeFileError> {
-        if self.image.exists() {
-            return Ok(());
+        match fs::symlink_metadata(&self.image) {
+            Ok(found) if found.is_file() && found.uid() == 0 && found.mode() & 0o022 == 0 => {
+                return Ok(());
+            }
+            Ok(_) => return Err(VolumeFileError::Unsafe(self.image.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot("look at", &self.image)(error)),
         }
         let directory = self.image.parent().unwrap_or(Path::new("/"));
         // Everybody may pass, so that the engine can ask how much is free there.
@@ -307,13 +329,10 @@ impl VolumeFile {
         let making = self.image.with_extension("making");
         let mut options = OpenOptions::new();
         // Root's alone: whoever could write it could write what the kernel believes of a mounted filesystem.
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&making);
-        let file = file.map_err(cannot("make", &making))?;
+        let file = options.write(true).create_new(true).mode(0o600);
+        // Of a try that was cut off.
+        remove_if_there(&making)?;
+        let file = file.open(&making).map_err(cannot("make", &making))?;
         file.set_len(size.0).map_err(cannot("make", &making))?;
         filesystem.maker().with([&making]).run()?;
         file.sync_all().map_err(cannot("write", &making))?;
@@ -349,11 +368,11 @@ impl VolumeFile {
                 .mode(0o711)
                 .create(path)
                 .map_err(cannot("make", path))?;
-            chown(path, Some(owner.uid), Some(owner.gid)).map_err(cannot("give away", path))?;
+            lchown(path, Some(owner.uid), Some(owner.gid)).map_err(cannot("give away", path))?;
         }
-        let mark = self.point.join(NOT_MOUNTED_MARK);
-        fs::write(&mark, format!("{}\n", self.mount_command())).map_err(cannot("write", &mark))?;
-        fs::set_permissions(&mark, fs::Permissions::from_mode(0o644)).map_err(cannot("open", &mark))
+        let directory = open_directory(&self.point).map_err(cannot("open", &self.point))?;
+        write_mark(&directory, &format!("{}\n", self.mount_command()))
+            .map_err(cannot("write", &self.point.join(NOT_MOUNTED_MARK)))
     }
 
     /// What mounts it again, for people.
@@ -384,11 +403,38 @@ fn check_root() -> Result<(), VolumeFileError> {
     }
 }
 
+fn remove_if_there(path: &Path) -> Result<(), VolumeFileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// The file of what is mounted on `point`.
 fn mounted_image(point: &Path) -> Option<PathBuf> {
     let is_mounted = volume::is_mount_point(point).is_ok_and(|is_mounted| is_mounted);
     let room = is_mounted.then(|| volume::room(point).ok()).flatten()?;
     room.places.get(1).map(|place| place.path.clone())
+}
+
+/// A directory that is no link: the account that owns what is around it could lay one at any time.
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
+/// Writes the mark below a directory in place of what bears its name there, which may be a link to anywhere.
+fn write_mark(directory: &File, text: &str) -> io::Result<()> {
+    match rustix::fs::unlinkat(directory, NOT_MOUNTED_MARK, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    let readable = Mode::from_raw_mode(0o644);
+    let mark = rustix::fs::openat(directory, NOT_MOUNTED_MARK, flags, readable)?;
+    // Whatever the umask left of it.
+    rustix::fs::fchmod(&mark, readable)?;
+    File::from(mark).write_all(text.as_bytes())
 }
 
 /// Whether there is more below a directory than directories and the mark: an engine makes some at its start.

@@ -28,6 +28,8 @@ mod habits;
 mod harness;
 #[path = "it/help.rs"]
 mod help;
+#[path = "it/kubeconfig.rs"]
+mod kubeconfig;
 #[path = "it/kubernetes.rs"]
 mod kubernetes;
 #[path = "it/local.rs"]

@@ -50,6 +50,8 @@ pub struct DbBranch {
     pub copy: CopySpec,
     /// Whether the file names the copy mode: otherwise it is `empty`.
     pub is_copy_chosen: bool,
+    /// The age up to which data will do without a question to the source; none: nothing may be missing.
+    pub max_age: Option<Duration>,
     /// Settings for every connection to the source.
     pub connection_settings: BTreeMap<String, String>,
     /// Parameters for the URLs that the process gets.

@@ -10,6 +10,7 @@ mod target;
 use std::collections::BTreeMap;
 
 use crate::branch::{DbBranch, WrittenBranch};
+use crate::connection::{Origin, Param};
 use crate::decode::Report;
 use crate::reader::Surroundings;
 use crate::root::Parts;
@@ -23,14 +24,18 @@ pub(crate) fn check(
     report: &mut Report,
 ) {
     target::check(parts, root, surroundings.is_target_final, report);
-    environment::check_env_file(parts, root, surroundings, report);
+    // Without a target the file is where the source is found.
+    if parts.target.workload().is_some() {
+        environment::check_env_file(parts, root, surroundings, report);
+    }
     let mut owners = BTreeMap::new();
     for (branch, node) in parts.branches.iter().zip(parts.branch_nodes) {
         if let WrittenBranch::Pg(branch) = branch {
-            for variable in branch.connection().variables() {
-                check_owner(variable, node, &mut owners, report);
-            }
-            for (_, origin) in branch.connection().origins() {
+            for (param, origin) in branch.connection().origins() {
+                if let Some(variable) = origin.variable() {
+                    let claim = Claim::of(param, origin, node);
+                    check_owner(variable, claim, &mut owners, report);
+                }
                 environment::check_rules(origin, node, parts, root, report);
             }
         }
@@ -45,26 +50,61 @@ fn deepest<'t>(root: &Node<'t>, path: &[&str]) -> Node<'t> {
         .unwrap_or_else(|| root.clone())
 }
 
-/// A variable leads to one database.
+/// What a branch wants of a variable.
+#[derive(Clone)]
+struct Claim<'t> {
+    branch: Node<'t>,
+    /// Who logs in is the same on the branch: the variable is left as it is.
+    unchanged: Option<Origin>,
+}
+
+impl<'t> Claim<'t> {
+    fn of(param: Option<&Param>, origin: &Origin, branch: &Node<'t>) -> Self {
+        let is_who = matches!(param, Some(Param::User | Param::Password));
+        let is_whole = matches!(origin, Origin::Variable { .. });
+        Self {
+            branch: branch.clone(),
+            unchanged: (is_who && is_whole).then(|| origin.clone()),
+        }
+    }
+
+    /// Whether both may have the variable.
+    fn agrees_with(&self, other: &Self) -> bool {
+        self.branch.path == other.branch.path
+            || (self.unchanged.is_some() && self.unchanged == other.unchanged)
+    }
+}
+
+/// A variable that is changed leads to one database.
 fn check_owner<'t>(
     variable: &str,
-    node: &Node<'t>,
-    owners: &mut BTreeMap<String, Node<'t>>,
+    claim: Claim<'t>,
+    owners: &mut BTreeMap<String, Claim<'t>>,
     report: &mut Report,
 ) {
-    if let Some(first) = owners.get(variable) {
-        report
-            .problem(
-                node,
-                format!(
-                    "{variable} leads to {} already: it cannot lead to two branches",
-                    first.path
-                ),
-            )
-            .also_at(&first.tree.span);
-    } else {
-        owners.insert(variable.to_owned(), node.clone());
+    let Some(first) = owners.get(variable) else {
+        owners.insert(variable.to_owned(), claim);
+        return;
+    };
+    if first.agrees_with(&claim) {
+        // One that changes it is whom the others are held against.
+        if first.unchanged.is_some() && claim.unchanged.is_none() {
+            owners.insert(variable.to_owned(), claim);
+        }
+        return;
     }
+    report
+        .problem(
+            &claim.branch,
+            format!(
+                "{variable} leads to {} already: it cannot lead to two branches",
+                first.branch.path
+            ),
+        )
+        .also_at(&first.branch.tree.span)
+        .hint(
+            "a variable of each database, or one branch: the other database then stays the shared one",
+        );
 }
 
 /// Every branch has an id of its own. `nodes` are the entries of the list.

@@ -51,8 +51,8 @@ pub use fs::{Fs, FsMode};
 pub use json::Json;
 pub use network::{
     AddressEntry, AddressEntryError, AddressMatch, BodyFilter, BodyFormat, ConcurrentSteal,
-    DeliveryProtocol, Dns, HttpFilter, Incoming, IncomingMode, InnerFilter, Network, Outgoing,
-    Protocol, Side, SideFilter, TlsDelivery,
+    DeliveryProtocol, Dns, HttpFilter, Incoming, InnerFilter, Network, Outgoing, Protocol, Side,
+    SideFilter, TlsDelivery,
 };
 pub use overrides::Flag;
 pub use reader::{

@@ -16,7 +16,7 @@ use crate::tree::Node;
 pub use address::{AddressEntry, AddressEntryError, AddressMatch, Protocol, Side, SideFilter};
 pub use dns::Dns;
 pub use http_filter::{BodyFilter, BodyFormat, HttpFilter, InnerFilter};
-pub use incoming::{ConcurrentSteal, Incoming, IncomingMode};
+pub use incoming::{ConcurrentSteal, Incoming};
 pub use outgoing::Outgoing;
 pub use tls_delivery::{DeliveryProtocol, TlsDelivery};
 

@@ -1,7 +1,7 @@
 //! The reader takes any bytes: no panic, bounded time, errors with places within the file, and no secret in them.
 //!
-//! A bounded loop of its own rather than a fuzzer's: it runs wherever tests run. `BOUGH_FUZZ_RUNS` makes it longer, and
-//! `BOUGH_FUZZ_SEED` repeats a run by the seed that it printed.
+//! A bounded loop of its own rather than a fuzzer's: it runs wherever tests run, and says the same of one commit each
+//! time. `BOUGH_FUZZ_SEED` tries other files, `BOUGH_FUZZ_RUNS` more of them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,10 +14,16 @@ use serde_json::Value;
 /// How many files are tried where nobody says otherwise: a few seconds in a debug build.
 const RUNS: u32 = 10_000;
 
+/// The files that an ordinary run tries.
+const SEED: u64 = 1;
+
 /// Of a processor: above what any file of the size limit takes in a debug build.
 const TIME_MAX: Duration = Duration::from_secs(20);
 
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "toml"];
+
+/// What makes a file a template.
+const TEMPLATE_MARKS: [&str; 3] = ["{{", "{%", "{#"];
 
 /// Characters that mean something in one of the formats.
 const MARKS: &[&str] = &[
@@ -103,16 +109,21 @@ fn read(name: &str, text: &str) -> Result<Config, Rejected> {
 fn check(name: &str, text: &str) {
     match read(name, text) {
         Ok(config) => {
-            // What is written back is read again.
             let again =
                 serde_json::to_string(&config.resolved.reveal()).expect("JSON can be written");
-            let again = read("again.json", &again).unwrap_or_else(|rejected| panic!("{rejected}"));
+            // What a template gave may look like one.
+            if TEMPLATE_MARKS.iter().any(|mark| again.contains(mark)) {
+                return;
+            }
+            // What is written back is read again.
+            let again = read("again.json", &again)
+                .unwrap_or_else(|rejected| panic!("{rejected}\n{name}:\n{text}"));
             assert_eq!(again.resolved, config.resolved, "{text}");
         }
         Err(rejected) => {
             assert!(!rejected.errors.is_empty());
             // In a rendered file places are those of what its template gave.
-            let is_template = ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark));
+            let is_template = TEMPLATE_MARKS.iter().any(|mark| text.contains(mark));
             let lines = text.split('\n').count();
             for error in &rejected.errors {
                 assert!(
@@ -221,7 +232,7 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn mutated_files_in_every_format_are_read_or_refused() {
-    let seed = number("BOUGH_FUZZ_SEED").unwrap_or_else(rand::random);
+    let seed = number("BOUGH_FUZZ_SEED").unwrap_or(SEED);
     println!("BOUGH_FUZZ_SEED={seed}");
     let mut chance = StdRng::seed_from_u64(seed);
     let corpus = corpus();
@@ -232,6 +243,15 @@ fn mutated_files_in_every_format_are_read_or_refused() {
         let extension = EXTENSIONS[chance.random_range(0..EXTENSIONS.len())];
         check(&format!("f.{extension}"), &text);
     }
+}
+
+/// The names of a filter over connections hold for names as well, which have no protocol.
+#[test]
+fn what_one_part_takes_from_another_is_written_back_as_its_own() {
+    check(
+        "f.json",
+        r#"{"feature": {"network": {"outgoing": {"filter": {"local": ["tcp://db.shop:5432"]}}}}}"#,
+    );
 }
 
 #[test]

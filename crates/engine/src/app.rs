@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::chain;
-use model::engine_api::{EngineView, PassedOverKind, Problem};
+use model::engine_api::{ENGINE_END_TIME_MAX, EngineView, PassedOverKind, Problem};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ use crate::base::store::Bases;
 use crate::branch::registry::Registry;
 use crate::catalogue::{Catalogue, CatalogueError, RepairError, Repaired};
 use crate::clock::Clock;
+use crate::clock_jump;
+use crate::door::{DoorKey, Encryption, EncryptionError, KeyError};
 use crate::layout::{Layout, LayoutError, Passage};
 use crate::leftovers::{LeftoversError, remove_leftovers};
 use crate::machine::Machine;
@@ -44,13 +46,10 @@ const FAREWELL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5)
 /// How long each part of the end may take that only tidies up.
 const WIND_DOWN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// How long the whole end may take: more than its parts may.
-const END_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(70);
-
 /// How long a lock is waited for that nobody who answers holds, which an engine does until its end is over; and how often
 /// it is tried meanwhile.
 const LOCK_TIME_MAX: std::time::Duration =
-    std::time::Duration::from_secs(END_TIME_MAX.as_secs() + 5);
+    std::time::Duration::from_secs(ENGINE_END_TIME_MAX.as_secs() + 5);
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why an engine could not start or go on.
@@ -83,6 +82,12 @@ pub enum EngineError {
     /// The volume cannot be used.
     #[error("cannot use the volume")]
     Volume(#[from] VolumeError),
+    /// Its doors cannot be guarded.
+    #[error("cannot guard the doors of branches")]
+    DoorKey(#[from] KeyError),
+    /// Its doors cannot speak TLS.
+    #[error("cannot open the doors of branches")]
+    Encryption(#[from] EncryptionError),
     /// What an earlier engine left cannot be removed.
     #[error("cannot tidy up after an earlier engine")]
     Leftovers(#[from] LeftoversError),
@@ -150,9 +155,13 @@ impl App {
         crate::volume::check_mounted(&settings.data_dir.join("volume"))?;
         let layout = Layout::make(&settings.data_dir, passage)?;
         let lock = take_lock(&layout).await?;
-        let clock = Clock::start();
+        let clock = Clock::of_engine(&settings.data_dir);
+        let boot_id = read_boot_id()?;
         check_catalogue(&layout)?;
         let catalogue = Arc::new(Catalogue::open(&layout.catalogue())?);
+        clock_jump::follow(&catalogue, clock, &boot_id)?;
+        let door_key = DoorKey::of(&layout.door_key(), settings.doors)?;
+        let door_encryption = Encryption::draw()?;
         let installations = Arc::new(Installations::discover(&lookup(&settings)).await);
         let probed = crate::volume::probe(&layout.volume())?;
         let (volume, passed_over) = (Arc::<dyn Volume>::from(probed.volume), probed.passed_over);
@@ -168,8 +177,11 @@ impl App {
             account,
             installations,
             volume,
+            ledger: Arc::default(),
             clone_turns: Arc::default(),
-            boot_id: read_boot_id()?,
+            door_key,
+            door_encryption,
+            boot_id,
             volume_mount,
             usages: Usages::default(),
             clearing: TaskTracker::new(),
@@ -225,6 +237,7 @@ impl App {
             .found
             .iter()
             .map(Installation::view);
+        let (superseded, superseded_bytes) = shared.bases.superseded();
         Ok(EngineView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -242,6 +255,8 @@ impl App {
             branches: u32::try_from(self.branches.count()).unwrap_or(u32::MAX),
             branches_max: shared.machine.limits.branches_max,
             bases: u32::try_from(shared.bases.count()).unwrap_or(u32::MAX),
+            superseded_bases: u32::try_from(superseded).unwrap_or(u32::MAX),
+            superseded_bytes,
             warm_clones: u32::try_from(shared.pool.count()).unwrap_or(u32::MAX),
             followers: u32::try_from(shared.pool.followers().count()).unwrap_or(u32::MAX),
             slots_left: shared.upkeep.slots.told(),
@@ -306,12 +321,12 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
     })
 }
 
-/// Kills this process where its end takes longer than [`END_TIME_MAX`], whatever holds it up: the next engine clears what is
+/// Kills this process where its end takes longer than [`ENGINE_END_TIME_MAX`], whatever holds it up: the next engine clears what is
 /// left, as after any kill. By a thread of its own, for no task runs where a call does not return.
 fn end_in_time() {
     let watch = || {
         let (_never_tx, never_rx) = std::sync::mpsc::channel::<()>();
-        let _late = never_rx.recv_timeout(END_TIME_MAX);
+        let _late = never_rx.recv_timeout(ENGINE_END_TIME_MAX);
         let threads = waits();
         tracing::error!(threads, "the engine does not end by itself, and is killed");
         let own = rustix::process::getpid();
@@ -415,8 +430,15 @@ fn check_catalogue(layout: &Layout) -> Result<(), EngineError> {
     if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
         return Ok(());
     }
-    let count = |directory: PathBuf| std::fs::read_dir(directory).map_or(0, Iterator::count);
-    let trees = count(layout.bases()) + count(layout.snapshots()) + count(layout.clones());
+    let count = |directory: PathBuf| match std::fs::read_dir(&directory) {
+        Ok(entries) => Ok(entries.count()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(EngineError::File {
+            path: directory,
+            source,
+        }),
+    };
+    let trees = count(layout.bases())? + count(layout.snapshots())? + count(layout.clones())?;
     if trees == 0 {
         return Ok(());
     }

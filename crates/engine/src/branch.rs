@@ -10,6 +10,7 @@
 //! who changes a record; `work` does what takes time; `registry` finds the driver of a name.
 
 mod after_restart;
+mod doorway;
 mod driver;
 pub mod hold;
 mod newborn;

@@ -40,7 +40,7 @@ pub trait Record: Serialize + DeserializeOwned {
 pub enum CatalogueError {
     /// The file cannot be opened, or is not a store.
     #[error(
-        "cannot open the catalogue {path}, which is left as it is (`bough engine repair` makes it anew of its backup)"
+        "cannot open the catalogue {path}, which is left as it is (`bough engine repair` rebuilds it from its backup)"
     )]
     Open {
         /// The file.
@@ -52,7 +52,7 @@ pub enum CatalogueError {
     /// The file is empty or gone, and with it the names of everything on the volume.
     #[error(
         "the catalogue {path} is empty or gone, but {volume} holds {trees} snapshots and branches that only it can name: \
-         `bough engine repair` makes it anew of its backup; to begin anew without them, remove {volume}"
+         `bough engine repair` rebuilds it from its backup; to start from scratch without them, remove {volume}"
     )]
     Gone {
         /// The file.
@@ -109,6 +109,37 @@ pub enum CatalogueError {
         /// The table.
         table: &'static str,
     },
+}
+
+/// Records that are written together.
+#[derive(Debug, Default)]
+pub struct Together(Vec<Change>);
+
+impl Together {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Record`].
+    pub fn add<R: Record>(&mut self, record: &R) -> Result<(), CatalogueError> {
+        self.0.push(written(record)?);
+        Ok(())
+    }
+}
+
+fn written<R: Record>(record: &R) -> Result<Change, CatalogueError> {
+    let key = record.key();
+    match serde_json::to_string(record) {
+        Ok(text) => Ok(Change {
+            table: R::TABLE,
+            key,
+            text: Some(text),
+        }),
+        Err(source) => Err(CatalogueError::Record {
+            table: R::TABLE,
+            key,
+            source,
+        }),
+    }
 }
 
 /// The open store.
@@ -215,14 +246,25 @@ impl Catalogue {
     /// # Errors
     /// [`CatalogueError`] names the table.
     pub async fn put<R: Record>(self: &Arc<Self>, record: &R) -> Result<(), CatalogueError> {
-        let key = record.key();
-        let text = serde_json::to_string(record);
-        let text = text.map_err(|source| CatalogueError::Record {
-            table: R::TABLE,
-            key: key.clone(),
-            source,
-        })?;
-        self.write("write", R::TABLE, key, Some(text)).await
+        self.write("write", written(record)?).await
+    }
+
+    /// Writes records in place of those of their names, all or none.
+    ///
+    /// # Errors
+    /// [`CatalogueError`] names the table of the first.
+    pub fn put_together(&self, records: &Together) -> Result<(), CatalogueError> {
+        let changes: Vec<&Change> = records.0.iter().collect();
+        let Some(table) = changes.first().map(|change| change.table) else {
+            return Ok(());
+        };
+        let committed = self.commit(&changes);
+        self.changed.notify_one();
+        committed.map_err(|source| CatalogueError::Transaction {
+            what: "write",
+            table,
+            source: Arc::new(source),
+        })
     }
 
     /// Removes the record of this name; one that is not there is no error.
@@ -230,8 +272,12 @@ impl Catalogue {
     /// # Errors
     /// [`CatalogueError`] names the table.
     pub async fn remove<R: Record>(self: &Arc<Self>, key: &str) -> Result<(), CatalogueError> {
-        self.write("remove from", R::TABLE, key.to_owned(), None)
-            .await
+        let removed = Change {
+            table: R::TABLE,
+            key: key.to_owned(),
+            text: None,
+        };
+        self.write("remove from", removed).await
     }
 
     /// Waits until every change that was begun before is on the disk or has failed, also one whose caller is gone.
@@ -243,11 +289,10 @@ impl Catalogue {
     async fn write(
         self: &Arc<Self>,
         what: &'static str,
-        table: &'static str,
-        key: String,
-        text: Option<String>,
+        change: Change,
     ) -> Result<(), CatalogueError> {
-        let added = self.commits.add(Change { table, key, text });
+        let table = change.table;
+        let added = self.commits.add(change);
         if added.begins {
             let (catalogue, weak) = (Arc::clone(self), Arc::downgrade(self));
             // Goes on to its end also where nobody waits for it any more.
@@ -277,6 +322,20 @@ impl Catalogue {
             self.changed.notify_one();
             committed
         })
+    }
+
+    /// Whether records of this kind are refused from here on, for tests. Those that were there are lost.
+    #[cfg(test)]
+    pub(crate) fn refuse<R: Record>(&self, refuses: bool) {
+        let changed = self.store.with(|database| {
+            let transaction = database.begin_write()?;
+            transaction.delete_table(TableDefinition::<&str, &str>::new(R::TABLE))?;
+            if refuses {
+                transaction.open_table(TableDefinition::<u64, u64>::new(R::TABLE))?;
+            }
+            Ok(transaction.commit()?)
+        });
+        changed.expect("the store takes a table");
     }
 
     fn commit(&self, changes: &[&Change]) -> Result<(), redb::Error> {

@@ -7,7 +7,8 @@ pub mod logs;
 pub mod warm_up;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::chain;
@@ -18,14 +19,13 @@ use crate::base::SnapshotName;
 use crate::base::copy::{Admitted, CopiedBase};
 use crate::machine::Machine;
 use crate::postgres::binaries::BinariesError;
-use crate::postgres::connect::{ConnectError, connect_local, connect_unnoticed};
-use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::connect::{ConnectError, connect_unnoticed};
 use crate::postgres::password::{PasswordError, set_password};
 use crate::postgres::server::{
     Launch, Server, ServerError, StartError, StopMode, adopt, start, sweep,
 };
 use crate::postgres::settings::{Purpose, SemanticSettings, ServerSettings};
-use crate::volume::{Cancel, VolumeError, remove_tree, room};
+use crate::volume::{Cancel, NoRoom, Promise, PromiseError, VolumeError, remove_tree};
 
 /// The database that a branch's user can hardly have dropped (PostgreSQL documentation, section 23.3).
 const MAINTENANCE: &str = "template1";
@@ -136,7 +136,7 @@ pub enum CloneError {
     #[error("cannot start the branch's server")]
     Program(#[from] BinariesError),
     /// What runs in its directory cannot be looked at or ended.
-    #[error("cannot start the branch's server")]
+    #[error("cannot end what runs in the branch's directory")]
     Server(#[from] ServerError),
     /// The server did not start.
     #[error("cannot start the branch's server")]
@@ -150,6 +150,20 @@ pub enum CloneError {
 }
 
 impl CloneError {
+    /// Whether more room on the volume would help.
+    pub fn wants_room(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Files { source, .. } => source.is_full(),
+            Self::Interrupted { .. }
+            | Self::Program(_)
+            | Self::Server(_)
+            | Self::Start(_)
+            | Self::Connect(_)
+            | Self::Password(_) => false,
+        }
+    }
+
     /// One thing to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -164,7 +178,8 @@ impl CloneError {
     }
 }
 
-const ROOM_HINT: &str = "free space on the volume, or destroy branches that nobody needs";
+/// What to do where there is no room for a branch.
+pub const ROOM_HINT: &str = "free space on the volume, or destroy branches that nobody needs";
 
 /// Cancels a clone whose work was dropped.
 struct CancelOnDrop(Arc<Cancel>);
@@ -193,13 +208,13 @@ pub async fn make_files(
     if last.is_dir() {
         return Ok(());
     }
-    check_room(machine, snapshot, size)?;
+    let promise = promise_room(machine, snapshot, size).await?;
     let data = machine.layout.snapshot(snapshot).join("data");
     let (volume, cancel) = (Arc::clone(&machine.volume), Arc::new(Cancel::default()));
     let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancel));
     let turn = Arc::clone(&machine.clone_turns).turn(name).await;
     let cloned = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let (_turn, _promise) = (turn, promise);
         remove_tree(&making)?;
         let make = |source| VolumeError::File {
             what: "make",
@@ -222,27 +237,29 @@ pub async fn make_files(
         })
 }
 
-fn check_room(
+async fn promise_room(
     machine: &Machine,
     snapshot: &SnapshotName,
     size: ByteSize,
-) -> Result<(), CloneError> {
-    let room = room(&machine.layout.volume()).map_err(|source| CloneError::Files {
-        snapshot: snapshot.clone(),
-        source,
-    })?;
-    let clone = if machine.volume.clone_takes_room() {
-        size
-    } else {
-        ByteSize(0)
-    };
-    let checked = room.check(clone, machine.limits.free_floor_bytes);
-    checked.map_err(|lack| CloneError::NoRoom {
-        clone,
-        floor: lack.floor,
-        free: lack.free,
-        volume: lack.path.display().to_string(),
-    })
+) -> Result<Promise, CloneError> {
+    let clone = machine.clone_room(size);
+    machine
+        .promise_room(clone)
+        .await
+        .map_err(|error| match error {
+            PromiseError::NoRoom(NoRoom {
+                floor, free, path, ..
+            }) => CloneError::NoRoom {
+                clone,
+                floor,
+                free,
+                volume: path.display().to_string(),
+            },
+            PromiseError::Volume(source) => CloneError::Files {
+                snapshot: snapshot.clone(),
+                source,
+            },
+        })
 }
 
 fn data_dir(machine: &Machine, name: &CloneName) -> PathBuf {
@@ -359,7 +376,7 @@ pub async fn let_application_in(
     };
     let socket_dir = machine.layout.socket_dir(name.as_str());
     let enter = async |database: &str| {
-        connect_local(&socket_dir, database, ADMIN_ROLE, &image.admin_password).await
+        connect_unnoticed(&socket_dir, database, &image.admin_password, image.major).await
     };
     let session = match enter(MAINTENANCE).await {
         Ok(session) => session,
@@ -370,11 +387,38 @@ pub async fn let_application_in(
     Ok(())
 }
 
-/// Ends the clone's server at once and removes every file. Tries again until it is done.
+/// As [`remove_telling`], where nobody listens but the log.
 pub async fn remove(machine: &Machine, name: &CloneName, server: Option<&Server>) {
+    remove_telling(machine, name, server, |_| ()).await;
+}
+
+/// Ends the clone's server at once and removes every file. Tries again until it is done, and tells why it has to. Killed half
+/// way, it leaves nothing under the clone's own name: no server starts in what is left.
+pub async fn remove_telling(
+    machine: &Machine,
+    name: &CloneName,
+    server: Option<&Server>,
+    tell: impl Fn(&str) + Send + Sync,
+) {
     while let Err(why) = try_to_remove(machine, name, server).await {
+        tell(&why);
         tracing::error!(clone = %name, why, "cannot remove a clone, trying again");
         tokio::time::sleep(REMOVE_RETRY_PAUSE).await;
+    }
+}
+
+/// Moves what stands under a final name, where anything does, to where nothing is whole. A full disk that cannot take the
+/// new entry keeps nobody from removing it where it is.
+fn vacate(last: &Path, making: &Path) -> Result<(), VolumeError> {
+    match std::fs::rename(last, making) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        Err(source) => Err(VolumeError::File {
+            what: "move",
+            path: last.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -391,17 +435,41 @@ async fn try_to_remove(
     sweep(&data_dir(machine, name))
         .await
         .map_err(|error| chain(&error))?;
-    let directories = [
+    let (making, last, sockets) = (
         machine.layout.making_of(name.as_str()),
         machine.layout.clone_dir(name),
         machine.layout.socket_dir(name.as_str()),
-    ];
+    );
     let removed = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        directories
+        remove_tree(&making)?;
+        vacate(&last, &making)?;
+        [making, last, sockets]
             .iter()
             .try_for_each(|directory| remove_tree(directory))
     });
     let removed = removed.await.map_err(|error| chain(&error))?;
     removed.map_err(|error| chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_go_is_whole_under_its_own_name_or_not_there() {
+        let home = tempfile::tempdir().unwrap();
+        let (last, making) = (home.path().join("clones"), home.path().join("making"));
+        std::fs::create_dir_all(last.join("data/base")).unwrap();
+        vacate(&last, &making).unwrap();
+        assert!(
+            !last.exists(),
+            "a kill from here on leaves half a clone in making/ alone"
+        );
+        assert!(making.join("data/base").is_dir());
+        // The next try, or that of the next engine.
+        remove_tree(&making).unwrap();
+        vacate(&last, &making).unwrap();
+        assert!(!making.exists());
+    }
 }

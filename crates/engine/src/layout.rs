@@ -5,6 +5,7 @@
 //! DATA/engine.lock         held by the one engine
 //! DATA/engine.log          the engine's log
 //! DATA/engine.toml         its settings, where an administrator wrote them
+//! DATA/door.key            what passes to guarded doors are sealed with (0600), in a branch host
 //! DATA/catalogue.redb      branches, bases and sources (0600)
 //! DATA/catalogue.backup.json  the same some seconds ago, as text (0600)
 //! DATA/postgres/16/bin     servers that an administrator put here
@@ -154,6 +155,11 @@ impl Layout {
     /// The engine's log.
     pub fn log(&self) -> PathBuf {
         self.root.join("engine.log")
+    }
+
+    /// What passes to guarded doors are sealed with.
+    pub fn door_key(&self) -> PathBuf {
+        self.root.join("door.key")
     }
 
     /// The catalogue.

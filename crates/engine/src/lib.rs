@@ -9,6 +9,7 @@ pub mod base;
 pub mod branch;
 pub mod catalogue;
 pub mod clock;
+mod clock_jump;
 pub mod clone;
 pub mod door;
 pub mod http;
@@ -27,4 +28,4 @@ pub mod upkeep;
 pub mod volume;
 
 pub use app::{EngineError, repair, run};
-pub use settings::{Limits, Settings};
+pub use settings::{Doors, Limits, Settings};

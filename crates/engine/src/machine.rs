@@ -1,20 +1,22 @@
 //! What every part of the engine works with on this machine: where things lie, how files are cloned, who runs servers.
 //!
-//! Owns nothing but the gathering. Leaves making each of them to `app`.
+//! Owns nothing but the gathering, and what follows from two of them at once. Leaves making each of them to `app`.
 
 use std::sync::Arc;
 
+use model::ByteSize;
 use tokio_util::task::TaskTracker;
 
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::clone::CloneName;
+use crate::door::{DoorKey, Encryption};
 use crate::layout::Layout;
 use crate::postgres::account::ServerAccount;
 use crate::postgres::binaries::Installations;
 use crate::settings::Limits;
 use crate::turns::Turns;
-use crate::volume::{Usages, Volume};
+use crate::volume::{Ledger, Promise, PromiseError, Usages, Volume};
 
 /// The machine as an engine sees it.
 #[derive(Debug)]
@@ -33,8 +35,14 @@ pub struct Machine {
     pub installations: Arc<Installations>,
     /// How directories are cloned.
     pub volume: Arc<dyn Volume>,
+    /// What of the volume is promised to what is just being made.
+    pub ledger: Arc<Ledger>,
     /// Who works on a clone's files.
     pub clone_turns: Arc<Turns<CloneName>>,
+    /// What passes to doors are sealed with; none where doors are open.
+    pub door_key: Option<DoorKey>,
+    /// With what doors speak TLS.
+    pub door_encryption: Encryption,
     /// This boot of the machine (`/proc/sys/kernel/random/boot_id`, random(4)).
     pub boot_id: String,
     /// The mount of the volume by now; none where the kernel does not tell one from the next.
@@ -43,4 +51,35 @@ pub struct Machine {
     pub usages: Usages,
     /// What is being cleared of things that came to nothing; the engine's end waits for it.
     pub clearing: TaskTracker,
+}
+
+impl Machine {
+    /// The room that a clone of so many bytes takes from the start: none where it shares them with its original.
+    pub fn clone_room(&self, size: ByteSize) -> ByteSize {
+        if self.volume.clone_takes_room() {
+            size
+        } else {
+            ByteSize(0)
+        }
+    }
+
+    /// The room that a copy of a base of so many bytes takes from the start, alike.
+    pub fn copy_room(&self, size: ByteSize) -> ByteSize {
+        if self.volume.copy_takes_room() {
+            size
+        } else {
+            ByteSize(0)
+        }
+    }
+
+    /// Promises room on the volume, above the floor that must stay free.
+    ///
+    /// # Errors
+    /// [`PromiseError`] with the numbers.
+    pub async fn promise_room(&self, wanted: ByteSize) -> Result<Promise, PromiseError> {
+        let floor = self.limits.free_floor_bytes;
+        self.ledger
+            .promise(&self.layout.volume(), wanted, floor)
+            .await
+    }
 }

@@ -242,6 +242,7 @@ impl NamedSources {
         shared: &Arc<Shared>,
     ) -> Result<SourceView, Problem> {
         let AddSource { url, care } = request;
+        let care = with_slots_mode(care)?;
         let parsed = PgUrl::parse(url.reveal()).map_err(|error| {
             Problem::new(
                 ProblemKind::BadRequest,
@@ -427,6 +428,7 @@ fn describe(
         warm: care.warm,
         refresh_seconds: care.refresh_seconds,
         rate_bytes_max: care.rate_bytes_max,
+        slot: care.slot.clone(),
         copied_at: None,
         looked_at: None,
         failure: None,
@@ -434,6 +436,20 @@ fn describe(
         base: None,
         added_at: now,
     }
+}
+
+/// Who names a physical slot wants a base that follows by it, and no other.
+fn with_slots_mode(care: SourceCare) -> Result<SourceCare, Problem> {
+    let mode = match (care.mode, &care.slot) {
+        (BaseMode::Logical, Some(slot)) => {
+            let detail = format!("a subscription does not follow by the physical slot {slot:?}");
+            let problem = Problem::new(ProblemKind::BadRequest, detail);
+            return Err(problem.with_hint("name it with --mode physical, or leave it out"));
+        }
+        (BaseMode::Auto, Some(_)) => BaseMode::Physical,
+        (mode, _) => mode,
+    };
+    Ok(SourceCare { mode, ..care })
 }
 
 /// How the base of a source that is being added is kept.
@@ -447,8 +463,7 @@ async fn choose_way(wanted: &Wanted, shared: &Shared) -> Result<Choice, Problem>
         .disk()
         .map_err(|error| Problem::internal(&error))?;
     let mode = wanted.care.mode;
-    let unbounded_slot = wanted.care.unbounded_slot;
-    let chosen = choose(mode, unbounded_slot, &upstream, shared.bases.host(), disk).await;
+    let chosen = choose(&wanted.care, &upstream, shared.bases.host(), disk).await;
     let choice = match chosen {
         Ok(choice) => choice,
         // It answers and can be dumped; whether it can be followed is asked again later.
@@ -467,8 +482,11 @@ async fn choose_way(wanted: &Wanted, shared: &Shared) -> Result<Choice, Problem>
     if mode == BaseMode::Physical && matches!(choice.way, Way::Dump) {
         let reasons = choice.reasons.join("; ");
         let detail = format!("the source cannot be followed physically: {reasons}");
-        return Err(Problem::new(ProblemKind::Source, detail)
-            .with_hint("mend that, or add it with --mode auto, which dumps it until then"));
+        let hint = match &wanted.care.slot {
+            Some(_) => "fix that, or add it without --slot",
+            None => "fix that, or add it with --mode auto, which dumps it until then",
+        };
+        return Err(Problem::new(ProblemKind::Source, detail).with_hint(hint));
     }
     Ok(choice)
 }

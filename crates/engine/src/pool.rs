@@ -9,20 +9,19 @@
 //!
 //! Beside them are `followers`, for sources that move. Owns how many there are and their end. Nothing of it is journaled:
 //! what an engine leaves is removed by the next (`leftovers`). `demand` says how many are wanted,
-//! `shortage` whether the machine can afford them.
+//! `shortage` whether the machine can afford them, `shelf` which of them go and of what one more is made.
 
 mod demand;
 pub mod followers;
+mod shelf;
 mod shortage;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use model::chain;
-use model::engine_api::SourceCare;
 use model::{ByteSize, PgUrl, Secret};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -34,17 +33,16 @@ use crate::clone::{self, CloneError, CloneName, ServerImage};
 use crate::machine::Machine;
 use crate::postgres::server::Server;
 use crate::settings::Limits;
-use demand::{Demand, Sizing};
+use demand::Sizing;
 use followers::Followers;
+use shelf::{Look, Model, Shelves};
+use shortage::Spare;
 
 /// How long the pool leaves the machine to whoever has just taken a clone, before it makes another.
 const QUIET_TIME: Duration = Duration::from_millis(300);
 
 /// How often the pool is looked over without a request: for idle sources and for room that became short.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
-
-/// How long a snapshot of which no clone could be made is left alone.
-const PAUSE_AFTER_FAILURE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a clone is made of, and whom it lets in.
 #[derive(Debug, Clone)]
@@ -59,25 +57,26 @@ pub struct Order {
     pub size: ByteSize,
     /// The source's connection string, whose user gets its password.
     pub url: Secret,
-    /// Clones that are kept whether or not anybody has asked lately.
-    pub always: u32,
 }
 
 impl Order {
     /// Clones of a fresh snapshot for whoever asks as `spec` does.
-    pub fn of(fresh: &FreshSnapshot, spec: &Spec, care: &SourceCare) -> Self {
+    pub fn of(fresh: &FreshSnapshot, spec: &Spec) -> Self {
         Self {
             snapshot: fresh.name.clone(),
             pin: fresh.pin.clone(),
             image: ServerImage::of(&fresh.copied),
             size: fresh.copied.size_bytes,
             url: spec.url.clone(),
-            always: care.warm,
         }
     }
 
     fn url(&self) -> PgUrl {
         PgUrl::parse(self.url.reveal()).expect("a spec is made of a URL that parses")
+    }
+
+    fn key(&self) -> String {
+        self.snapshot.key().to_owned()
     }
 }
 
@@ -91,29 +90,35 @@ pub struct Taken {
 }
 
 #[derive(Debug)]
-struct Warm {
+pub(super) struct Warm {
     name: CloneName,
     server: Server,
     /// Whose password it accepts.
     url: Secret,
 }
 
-/// The clones of one source's newest snapshot.
-#[derive(Debug)]
-struct Shelf {
-    order: Order,
-    demand: Demand,
-    ready: Vec<Warm>,
-    paused_until: Option<Timestamp>,
-}
+impl Model for Order {
+    type Thing = Warm;
 
-impl Shelf {
-    fn wanted(&self, now: Timestamp, sizing: Sizing) -> usize {
-        if self.order.pin.is_over() {
-            return 0;
-        }
-        let always = usize::try_from(self.order.always).unwrap_or(usize::MAX);
-        self.demand.wanted(now, sizing).max(always)
+    fn is_over(&self) -> bool {
+        self.pin.is_over()
+    }
+
+    fn outdates(&self, older: &Self) -> bool {
+        self.snapshot != older.snapshot
+    }
+
+    fn unasked(&self, always: usize, _now: Timestamp) -> usize {
+        always
+    }
+
+    /// One whose server has ended is none.
+    fn is_fit(warm: &Warm, _now: Timestamp) -> bool {
+        warm.server.exited().now_or_never().is_none()
+    }
+
+    fn may_be_made(&self, spare: &Spare) -> bool {
+        spare.may_add(self.size)
     }
 }
 
@@ -122,7 +127,7 @@ struct Inner {
     machine: Arc<Machine>,
     followers: Followers,
     /// By the snapshot's key.
-    shelves: Mutex<BTreeMap<String, Shelf>>,
+    shelves: Mutex<Shelves<String, Order>>,
     changed: Arc<Notify>,
     /// The clone that the keeper is making.
     making: Mutex<Option<CloneName>>,
@@ -180,17 +185,15 @@ impl Pool {
         self.0.followers.start();
     }
 
-    fn shelves(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
+    fn shelves(&self) -> std::sync::MutexGuard<'_, Shelves<String, Order>> {
         lock(&self.0.shelves)
     }
 
-    /// Keeps clones of the order's snapshot from here on, as if somebody had asked.
-    pub fn stock(&self, order: &Order) {
-        let mut shelves = self.shelve(order);
-        if let Some(shelf) = shelves.get_mut(order.snapshot.key()) {
-            shelf.order.always = order.always;
-        }
-        drop(shelves);
+    /// Keeps clones of the order's snapshot from here on, as if somebody had asked, and so many of them whether or not
+    /// anybody has asked lately.
+    pub fn stock(&self, order: &Order, always: u32) {
+        let always = usize::try_from(always).unwrap_or(usize::MAX);
+        self.shelve(order).stock(&order.key(), always);
         self.0.changed.notify_one();
     }
 
@@ -200,18 +203,16 @@ impl Pool {
     }
 
     /// Makes clones of the order's snapshot instead of those of an older one, where any are kept of it.
-    pub fn renew(&self, order: &Order) {
-        if order.always > 0 || self.shelves().contains_key(order.snapshot.key()) {
-            self.stock(order);
+    pub fn renew(&self, order: &Order, always: u32) {
+        if always > 0 || self.shelves().has(&order.key()) {
+            self.stock(order, always);
         }
     }
 
     /// Keeps no clones any more of what `key` stands for: its source is gone, or is copied otherwise.
     pub fn forget(&self, key: &str) {
-        let shelf = self.shelves().remove(key);
-        if let Some(shelf) = shelf {
-            self.discard(shelf.ready);
-        }
+        let unwanted = self.shelves().forget(&key.to_owned());
+        self.discard(unwanted);
     }
 
     /// A running clone of the order's snapshot that lets its user in; none when there is none, or none that can be used.
@@ -246,13 +247,13 @@ impl Pool {
 
     /// Notes the demand, and takes a clone of the snapshot off its shelf.
     fn pop(&self, order: &Order) -> Option<Warm> {
-        let mut shelves = self.shelve(order);
-        let shelf = shelves.get_mut(order.snapshot.key())?;
-        shelf.demand.note(self.0.machine.clock.now());
-        let same_user = shelf.ready.iter().position(|warm| warm.url == order.url);
+        let (mut shelves, key) = (self.shelve(order), order.key());
+        shelves.note(&key, self.0.machine.clock.now());
+        let ready = shelves.ready(&key)?;
+        let same_user = ready.iter().position(|warm| warm.url == order.url);
         let warm = match same_user {
-            Some(at) => Some(shelf.ready.swap_remove(at)),
-            None => shelf.ready.pop(),
+            Some(at) => Some(ready.swap_remove(at)),
+            None => ready.pop(),
         };
         self.0.changed.notify_one();
         warm
@@ -260,27 +261,9 @@ impl Pool {
 
     /// The shelves, with one for the order's snapshot: clones of an older one are removed. What is kept whether or not
     /// anybody asks is said by whoever stocks: a request may come after its source was removed.
-    fn shelve(&self, order: &Order) -> std::sync::MutexGuard<'_, BTreeMap<String, Shelf>> {
+    fn shelve(&self, order: &Order) -> std::sync::MutexGuard<'_, Shelves<String, Order>> {
         let mut shelves = self.shelves();
-        let shelf = shelves
-            .entry(order.snapshot.key().to_owned())
-            .or_insert_with(|| Shelf {
-                order: Order {
-                    always: 0,
-                    ..order.clone()
-                },
-                demand: Demand::default(),
-                ready: Vec::new(),
-                paused_until: None,
-            });
-        if shelf.order.snapshot != order.snapshot {
-            shelf.paused_until = None;
-            self.discard(std::mem::take(&mut shelf.ready));
-        }
-        shelf.order = Order {
-            always: shelf.order.always,
-            ..order.clone()
-        };
+        self.discard(shelves.shelve(order.key(), order.clone()));
         shelves
     }
 
@@ -296,7 +279,7 @@ impl Pool {
 
     /// How many clones wait.
     pub fn count(&self) -> usize {
-        self.shelves().values().map(|shelf| shelf.ready.len()).sum()
+        self.shelves().count()
     }
 
     /// Ends the keeping and removes every clone.
@@ -307,10 +290,9 @@ impl Pool {
         if let Some(name) = making {
             clone::remove(&self.0.machine, &name, None).await;
         }
-        let shelves = std::mem::take(&mut *self.shelves());
-        let clones = shelves.into_values().flat_map(|shelf| shelf.ready);
+        let clones = self.shelves().clear();
         let machine = &self.0.machine;
-        let removals = clones.map(|warm| async move {
+        let removals = clones.into_iter().map(|warm| async move {
             clone::remove(machine, &warm.name, Some(&warm.server)).await
         });
         futures_util::future::join_all(removals).await;
@@ -320,56 +302,23 @@ impl Pool {
     /// Brings every shelf to its size: removes what is too much, answers with an order of which one more is wanted.
     fn look(&self) -> Option<Order> {
         let machine = &self.0.machine;
+        // Before the lock: a volume that hangs holds up nobody who takes one.
+        let spare = Spare::read(machine);
         let (now, sizing) = (machine.clock.now(), sizing(&machine.limits));
-        let may_keep = shortage::may_keep(machine);
-        let mut surplus = Vec::new();
-        let mut shelves = self.shelves();
-        for shelf in shelves.values_mut() {
-            let wanted = if may_keep {
-                shelf.wanted(now, sizing)
-            } else {
-                0
-            };
-            // One whose server has ended is none.
-            let has_ended = |warm: &mut Warm| warm.server.exited().now_or_never().is_some();
-            surplus.extend(shelf.ready.extract_if(.., has_ended));
-            let kept = shelf.ready.len().min(wanted);
-            surplus.extend(shelf.ready.drain(kept..));
-        }
-        // A shelf without clones and demand would hold its snapshot for nothing.
-        shelves.retain(|_, shelf| shelf.wanted(now, sizing) > 0);
-        let lacking = shelves.values().find(|shelf| {
-            may_keep
-                && shelf.ready.len() < shelf.wanted(now, sizing)
-                && shelf.paused_until.is_none_or(|until| until <= now)
-                && shortage::may_add(machine, shelf.order.size)
-        });
-        let order = lacking.map(|shelf| shelf.order.clone());
-        drop(shelves);
+        let Look { surplus, lacking } = self.shelves().look(now, sizing, &spare);
         self.discard(surplus);
-        order
+        lacking
     }
 
     /// Puts a new clone on its shelf; one whose snapshot is the newest no more goes.
     fn put(&self, order: &Order, warm: Warm) {
-        let mut shelves = self.shelves();
-        let shelf = shelves.get_mut(order.snapshot.key());
-        let unwanted = match shelf.filter(|shelf| shelf.order.snapshot == order.snapshot) {
-            Some(shelf) => {
-                shelf.ready.push(warm);
-                Vec::new()
-            }
-            None => vec![warm],
-        };
-        drop(shelves);
-        self.discard(unwanted);
+        let unwanted = self.shelves().put(&order.key(), order, warm);
+        self.discard(unwanted.into_iter().collect());
     }
 
     fn pause(&self, order: &Order) {
-        let until = self.0.machine.clock.now().checked_add(PAUSE_AFTER_FAILURE);
-        if let Some(shelf) = self.shelves().get_mut(order.snapshot.key()) {
-            shelf.paused_until = until.ok();
-        }
+        let now = self.0.machine.clock.now();
+        self.shelves().pause(&order.key(), now);
     }
 }
 
@@ -389,10 +338,12 @@ async fn end_keeper(keeper: Option<JoinHandle<()>>) {
 fn sizing(limits: &Limits) -> Sizing {
     Sizing {
         clones_max: usize::try_from(limits.warm_per_source_max).unwrap_or(usize::MAX),
-        idle_max: SignedDuration::from_secs(
-            i64::try_from(limits.warm_idle_seconds).unwrap_or(i64::MAX),
-        ),
+        idle_max: seconds(limits.warm_idle_seconds),
     }
+}
+
+fn seconds(seconds: u64) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 /// Looks after the pool until the engine is gone.

@@ -15,3 +15,4 @@ pub(crate) mod said;
 pub mod server;
 pub mod settings;
 pub mod sql;
+pub mod unnoticed;

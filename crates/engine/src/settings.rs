@@ -11,6 +11,8 @@ use model::ttl::TTL_MAX_DEFAULT;
 use model::{ByteSize, Ttl};
 use serde::Deserialize;
 
+use crate::base::copy::Burden;
+
 /// Everything an engine is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -22,8 +24,20 @@ pub struct Settings {
     pub path: Option<OsString>,
     /// The account that servers run as when the engine is root.
     pub server_account: Option<String>,
+    /// Who is let in at branches' doors.
+    pub doors: Doors,
     /// The limits.
     pub limits: Limits,
+}
+
+/// Who is let in at branches' doors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Doors {
+    /// Whoever reaches them, which on a machine of one's own are one's own programs; their servers ask for passwords.
+    #[default]
+    Open,
+    /// Whoever has been given a pass by the engine's API. A data directory whose doors were guarded once keeps that.
+    Guarded,
 }
 
 /// What the engine never passes. `engine.toml` in the data directory sets them under these names.
@@ -39,13 +53,17 @@ pub struct Limits {
     pub connections_per_branch_max: u32,
     /// Bases that are copied at once: two keep a small machine and a source responsive.
     pub copies_max: u32,
-    /// Connections of one copy that read rows at once, beside two more; a machine with fewer cores uses fewer.
+    /// Connections of one copy that read rows at once, beside three more; a machine with fewer cores uses fewer.
     pub copy_readers_max: u32,
     /// Free space that is never used: bases must be able to go on.
     pub free_floor_bytes: ByteSize,
     /// How long one copy may hold its snapshot open on the source, in seconds: an old snapshot keeps the source
     /// from removing dead rows.
     pub copy_seconds_max: u64,
+    /// How long somebody on a source may wait for a table that a copy reads, in seconds, before the copy gives way.
+    pub copy_waited_seconds_max: u64,
+    /// How long an administrator's SQL may take in a copy of a source that is followed, in seconds; a dump's is part of the dump.
+    pub prepare_seconds_max: u64,
     /// The size of a source above which a request must say what age of data it accepts, so that nobody copies for an
     /// hour by accident; none: no source is too large.
     pub copy_on_request_bytes_max: Option<ByteSize>,
@@ -80,6 +98,8 @@ impl Default for Limits {
             copy_readers_max: 4,
             free_floor_bytes: ByteSize(256 << 20),
             copy_seconds_max: 6 * 3600,
+            copy_waited_seconds_max: 10,
+            prepare_seconds_max: 3600,
             copy_on_request_bytes_max: None,
             base_idle_seconds: 24 * 3600,
             warm_per_source_max: 2,
@@ -95,9 +115,17 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The longest copy.
-    pub fn copy_time_max(&self) -> Duration {
-        Duration::from_secs(self.copy_seconds_max)
+    /// For how long a copy may burden its source.
+    pub fn copy_burden(&self) -> Burden {
+        Burden {
+            held_max: Duration::from_secs(self.copy_seconds_max),
+            waited_max: Duration::from_secs(self.copy_waited_seconds_max),
+        }
+    }
+
+    /// The longest that a copy is prepared.
+    pub fn prepare_time_max(&self) -> Duration {
+        Duration::from_secs(self.prepare_seconds_max)
     }
 
     /// How long nobody connects until a server sleeps; none: never.

@@ -23,7 +23,7 @@ use model::pg_version::PG_MAJOR_MIN;
 use model::{PgMajor, PgUrl};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::postgres::connect::{ConnectError, Gateway, Session, connect_by};
+use crate::postgres::connect::{ConnectError, Gateway, Peer, Session, connect_by, connect_peer};
 use facts::Facts;
 
 /// How long a source may take for one answer: the catalogues of a hundred thousand tables take less.
@@ -97,6 +97,25 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The same again, where the source did not answer in time; none where it did.
+    pub fn as_silence(&self) -> Option<Self> {
+        match self {
+            Self::Silent { what } => Some(Self::Silent { what }),
+            Self::Connect(ConnectError::TimedOut { address, seconds }) => {
+                Some(Self::Connect(ConnectError::TimedOut {
+                    address: address.clone(),
+                    seconds: *seconds,
+                }))
+            }
+            Self::Connect(_)
+            | Self::Ask { .. }
+            | Self::Pooled { .. }
+            | Self::NoOptions { .. }
+            | Self::TooOld { .. }
+            | Self::Answer { .. } => None,
+        }
+    }
+
     /// One thing to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -125,6 +144,18 @@ impl SourceAccess {
             .map(|(name, value)| (name.as_str(), value.as_str()));
         let gateway = self.gateway.as_deref().map(Gateway::directory);
         connect_by(&self.url, self.database.as_deref(), settings, gateway).await
+    }
+
+    /// Connects once more to the server that answered a session.
+    ///
+    /// # Errors
+    /// [`ConnectError`], as from [`SourceAccess::connect`].
+    pub async fn connect_to(&self, peer: &Peer) -> Result<Session, ConnectError> {
+        let settings = self
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        connect_peer(&self.url, self.database.as_deref(), settings, peer).await
     }
 
     /// Asks for its major version alone.

@@ -273,8 +273,16 @@ impl Task {
         let upstream = self.wanted.upstream();
         let upstream = upstream.map_err(|error| not_seeded(again, vec![chain(&error)]))?;
         let records = records_of(shared, &self.wanted.name).await;
-        for record in records.unwrap_or_else(told_as_none) {
+        // Bases that cannot be read are there: nothing is seeded beside them.
+        let records = records.map_err(|error| not_seeded(again, vec![chain(&error)]))?;
+        for mut record in records {
             let wish = self.wanted.care.mode;
+            if let Some(choice) = &choice
+                && record.seeded.keep_wal_by(&choice.way)
+            {
+                let kept = shared.machine.catalogue.put(&record).await;
+                kept.map_err(|error| not_seeded(again, vec![chain(&error)]))?;
+            }
             if (wish == BaseMode::Auto || wish == record.seeded.mode())
                 && let Some(living) = self.take_up(shared, &record, &upstream, again).await?
             {
@@ -354,7 +362,7 @@ impl Task {
         let disk = shared.bases.disk().map_err(|error| vec![chain(&error)])?;
         let care = &self.wanted.care;
         let host = shared.bases.host();
-        let chosen = choose(care.mode, care.unbounded_slot, upstream, host, disk).await;
+        let chosen = choose(care, upstream, host, disk).await;
         chosen.map_err(|error| vec![chain(&error)])
     }
 
@@ -394,7 +402,7 @@ impl Task {
         upstream: Upstream,
     ) -> Result<Arc<LivingBase>, String> {
         let machine = &shared.machine;
-        let _copy_place = shared.bases.copy_place().await;
+        let _copy_place = shared.bases.copy_place(&self.entry.progress_tx).await;
         let name = BaseName::random();
         let place = name.place(&machine.layout);
         tracing::info!(source = %self.wanted.name, base = %name, "copying a source that is to be followed");
@@ -422,8 +430,11 @@ impl Task {
             readers_max: machine.limits.copy_readers_max,
             rate_max: self.wanted.care.rate_bytes_max,
             disk: shared.bases.disk().map_err(|error| chain(&error))?,
-            duration_max: machine.limits.copy_time_max(),
+            burden: machine.limits.copy_burden(),
         };
+        let _promise = machine
+            .ledger
+            .promise_copy(self.entry.progress_tx.subscribe());
         let seeded = FollowedBase::seed(way, &order, &self.entry.progress_tx).await;
         let base = seeded
             .map_err(|error| chain(&error))?
@@ -497,7 +508,7 @@ impl Task {
                 Ok(fresh) => {
                     due.took(ended_at.duration_since(now), ended_at);
                     let spec = plain_spec(self.wanted.url.clone());
-                    shared.pool.renew(&Order::of(&fresh, &spec, care));
+                    shared.pool.renew(&Order::of(&fresh, &spec), care.warm);
                 }
                 Err(error) => {
                     due.failed(ended_at);

@@ -17,6 +17,7 @@
 mod data_dir;
 mod dataset;
 mod kernel;
+mod ledger;
 mod mark;
 mod mounts;
 mod namespace;
@@ -40,13 +41,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use model::VolumeKind as Kind;
 
 pub use data_dir::{DataDir, Entering, Prepared, StartFailure};
+pub use ledger::{Ledger, Promise, PromiseError};
 pub use mark::{NOT_MOUNTED_MARK, check_mounted};
 pub use mounts::{is_mount_point, mount_identity};
 pub use overlay::Way;
 pub use probe::{Probed, probe, try_kind};
 pub use removal::remove_tree;
 pub use seal::{seal, sync};
-pub use space::{NoRoom, Place, Room, filesystem_name, room, writable_space};
+pub use space::{NoRoom, Place, Room, filesystem_name, has_start_room, room, writable_space};
 pub use usage::{Usage, Usages, disk_usage, measure, usage};
 pub use view::view;
 

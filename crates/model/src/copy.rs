@@ -32,6 +32,9 @@ pub enum CopyMode {
 }
 
 impl CopyMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Empty, Self::Schema, Self::All];
+
     /// The mode's word in files and flags.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -14,7 +14,8 @@ pub use branch::{
     EnsuredBranch, ExtendBranch, Freshness, SourceProxy, SourceRef, SpecView,
 };
 pub use engine::{
-    BackingView, EngineView, InstallationView, PassedOverKind, StopEngine, VolumeView,
+    BackingView, ENGINE_END_TIME_MAX, EngineView, InstallationView, PassedOverKind,
+    SERVERS_STOP_TIME_MAX, StopEngine, VolumeView,
 };
 pub use problem::{Problem, ProblemKind};
 pub use session::{

@@ -6,6 +6,9 @@
 /// Bytes that a first packet may have (`MAX_STARTUP_PACKET_LENGTH` of PostgreSQL).
 pub const STARTUP_BYTES_MAX: usize = 10_000;
 
+/// Bytes of a database's or a role's name (`NAMEDATALEN` less its end, as every packaged server has it).
+pub const NAME_BYTES_MAX: usize = 63;
+
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
@@ -31,9 +34,20 @@ pub enum FirstPacket {
         user: String,
         /// The database; the user's name where none is named.
         database: String,
-        /// Whether it wants the server's whole write-ahead log rather than a database (section 55.4).
-        replicates_server: bool,
+        /// Whether it is to replicate (section 55.4).
+        replication: Replication,
     },
+}
+
+/// Whether a session is to replicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// It is an ordinary one.
+    No,
+    /// The server's write-ahead log.
+    Server,
+    /// A database; the server's whole log and its base backup are to be had on such a connection as well.
+    Database,
 }
 
 /// Why a packet is none of the protocol's.
@@ -90,18 +104,13 @@ fn decode_parameters(bytes: &[u8]) -> Result<FirstPacket, StartupError> {
     let mut texts = text
         .split(|byte| *byte == 0)
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    let (mut user, mut database, mut replicates_server) = (None, None, false);
+    let (mut user, mut database, mut replication) = (None, None, Replication::No);
     while let Some(key) = texts.next() {
         let value = texts.next().ok_or(StartupError::Parameters)?;
         match key.as_str() {
             "user" => user = Some(value),
             "database" => database = Some(value),
-            // Any way to write a true value; `database` is a replication of that database alone.
-            "replication" => {
-                let value = value.to_lowercase();
-                replicates_server = ["t", "true", "y", "ye", "yes", "on", "1", "tr", "tru"]
-                    .contains(&value.as_str());
-            }
+            "replication" => replication = decode_replication(&value.to_lowercase()),
             _ => {}
         }
     }
@@ -114,8 +123,30 @@ fn decode_parameters(bytes: &[u8]) -> Result<FirstPacket, StartupError> {
     Ok(FirstPacket::Startup {
         user,
         database,
-        replicates_server,
+        replication,
     })
+}
+
+fn decode_replication(value: &str) -> Replication {
+    match value {
+        "database" => Replication::Database,
+        // Any way to write a true value.
+        "t" | "tr" | "tru" | "true" | "y" | "ye" | "yes" | "on" | "1" => Replication::Server,
+        _ => Replication::No,
+    }
+}
+
+/// Whether a server takes `asked`, from a start-up packet, for its database `known`: of a longer name only the first
+/// [`NAME_BYTES_MAX`] bytes count, by bytes in a packet (`ProcessStartupPacket`), by whole characters where one is stored
+/// (`pg_mbcliplen`). Which of the two a version cuts by is not told apart.
+pub fn is_same_database(asked: &str, known: &str) -> bool {
+    let by_bytes = |name: &str| name.as_bytes()[..name.len().min(NAME_BYTES_MAX)].to_vec();
+    by_bytes(asked) == by_bytes(known) || clipped(asked) == clipped(known)
+}
+
+/// The characters of `name` that have room in a stored name.
+fn clipped(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
 /// The start-up packet `packet` for the database `name` instead of its own; everything else keeps its bytes.
@@ -187,20 +218,26 @@ mod tests {
 
     #[test]
     fn a_session_names_its_user_and_database() {
-        let session = |database: &str, replicates_server| {
+        let session = |database: &str, replication| {
             Ok(FirstPacket::Startup {
                 user: "u".to_owned(),
                 database: database.to_owned(),
-                replicates_server,
+                replication,
             })
         };
         for (parameters, expected) in [
-            (&b"user\0u\0database\0d\0x\0y\0\0"[..], session("d", false)),
-            (b"user\0u\0\0", session("u", false)),
-            (b"user\0u\0replication\0True\0\0", session("u", true)),
+            (
+                &b"user\0u\0database\0d\0x\0y\0\0"[..],
+                session("d", Replication::No),
+            ),
+            (b"user\0u\0\0", session("u", Replication::No)),
+            (
+                b"user\0u\0replication\0True\0\0",
+                session("u", Replication::Server),
+            ),
             (
                 b"user\0u\0replication\0database\0database\0d\0\0",
-                session("d", false),
+                session("d", Replication::Database),
             ),
         ] {
             assert_eq!(decode(&startup(parameters)), expected);
@@ -243,6 +280,19 @@ mod tests {
         let long = "d".repeat(STARTUP_BYTES_MAX);
         let refused = with_database(&startup(b"user\0u\0\0"), &long);
         assert!(matches!(refused, Err(StartupError::Length(_))));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_the_one_that_the_server_cuts_it_to() {
+        let (stored, other) = ("a".repeat(63), "a".repeat(62));
+        assert!(is_same_database(&format!("{stored}_test"), &stored));
+        assert!(is_same_database(&stored, &format!("{stored}_url")));
+        assert!(!is_same_database(&stored, &other));
+        assert!(!is_same_database(&format!("{other}b_test"), &stored));
+        // 61 bytes and a character of three: stored without it, sent with two bytes of it.
+        let (stored, asked) = ("a".repeat(61), format!("{}\u{20ac}uro", "a".repeat(61)));
+        assert!(is_same_database(&asked, &stored));
+        assert!(!is_same_database("", "a"));
     }
 
     proptest! {

@@ -1,8 +1,10 @@
-//! Connection strings of PostgreSQL: libpq URIs (with JDBC's and SQLAlchemy's prefixes) and `key=value` strings.
+//! Connection strings of PostgreSQL: libpq URIs (with the schemes of JDBC and other frameworks), `key=value` strings, .NET's form.
 //!
 //! Owns taking them apart and rewriting address, database and parameters while every other byte stays. Leaves
 //! connecting to others. Grammar: PostgreSQL documentation, section 34.1.1 "Connection Strings".
 
+mod dot_net;
+mod encryption;
 mod key_value;
 mod uri;
 
@@ -10,8 +12,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Secret;
+use dot_net::DotNet;
 use key_value::KeyValue;
 use uri::Uri;
+
+pub use encryption::{TlsDemand, asks_for_proof};
 
 /// The port of a URL that names none.
 pub const PG_PORT_DEFAULT: u16 = 5432;
@@ -19,15 +24,12 @@ pub const PG_PORT_DEFAULT: u16 = 5432;
 /// Why a text is no connection string. Never holds the text: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PgUrlError {
-    /// Neither a PostgreSQL URI nor `key=value` pairs.
-    #[error("neither a postgres:// URL nor a key=value connection string")]
+    /// Neither a PostgreSQL URI nor pairs.
+    #[error("neither a postgres:// URL, nor a key=value connection string, nor .NET's form")]
     Form,
     /// A port that is not 1 to 65535. What stands in its place may be a part of a password.
     #[error("the port is not a number from 1 to 65535")]
     Port,
-    /// The form of .NET: it has other keywords, and its values end at `;`.
-    #[error("this is the form of .NET (`Host=...;Port=...`), which is not read")]
-    DotNet,
     /// A percent escape that is not two hexadecimal digits, or bytes that are not UTF-8.
     #[error("the {0} is not well-formed percent-encoded UTF-8")]
     Escape(&'static str),
@@ -84,6 +86,7 @@ impl FromStr for Address {
 enum Syntax {
     Uri(Uri),
     KeyValue(KeyValue),
+    DotNet(DotNet),
 }
 
 /// A parsed connection string. `Debug` and [`PgUrl::redacted`] hide the password; [`PgUrl::reveal`] does not.
@@ -98,7 +101,10 @@ impl PgUrl {
     pub fn parse(text: &str) -> Result<Self, PgUrlError> {
         let syntax = match Uri::parse(text)? {
             Some(uri) => Syntax::Uri(uri),
-            None => Syntax::KeyValue(KeyValue::parse(text)?),
+            None => match DotNet::parse(text)? {
+                Some(pairs) => Syntax::DotNet(pairs),
+                None => Syntax::KeyValue(KeyValue::parse(text)?),
+            },
         };
         let url = Self(syntax);
         url.check()?;
@@ -121,6 +127,7 @@ impl PgUrl {
         match &self.0 {
             Syntax::Uri(uri) => uri.check(),
             Syntax::KeyValue(pairs) => pairs.addresses().map(drop),
+            Syntax::DotNet(pairs) => pairs.addresses().map(drop),
         }
     }
 
@@ -129,6 +136,7 @@ impl PgUrl {
         match &self.0 {
             Syntax::Uri(uri) => uri.param(key),
             Syntax::KeyValue(pairs) => pairs.get(key).map(str::to_owned),
+            Syntax::DotNet(pairs) => pairs.get(key).map(str::to_owned),
         }
     }
 
@@ -138,6 +146,7 @@ impl PgUrl {
         let all = match &self.0 {
             Syntax::Uri(uri) => uri.params(),
             Syntax::KeyValue(pairs) => pairs.pairs(),
+            Syntax::DotNet(pairs) => pairs.pairs(),
         };
         all.into_iter()
             .filter(|(key, _)| !ITS_OWN.contains(&key.as_str()))
@@ -149,6 +158,7 @@ impl PgUrl {
         let found = match &self.0 {
             Syntax::Uri(uri) => uri.addresses(),
             Syntax::KeyValue(pairs) => pairs.addresses(),
+            Syntax::DotNet(pairs) => pairs.addresses(),
         };
         found.expect("parse checked the addresses")
     }
@@ -167,6 +177,7 @@ impl PgUrl {
         match &self.0 {
             Syntax::Uri(uri) => uri.names_host(),
             Syntax::KeyValue(pairs) => pairs.names_host(),
+            Syntax::DotNet(pairs) => pairs.names_host(),
         }
     }
 
@@ -175,6 +186,7 @@ impl PgUrl {
         match &self.0 {
             Syntax::Uri(uri) => uri.names_port(),
             Syntax::KeyValue(pairs) => pairs.get("port").is_some_and(|ports| !ports.is_empty()),
+            Syntax::DotNet(pairs) => pairs.names_port(),
         }
     }
 
@@ -199,6 +211,7 @@ impl PgUrl {
         Self(match &self.0 {
             Syntax::Uri(uri) => Syntax::Uri(uri.with_address(address)),
             Syntax::KeyValue(pairs) => Syntax::KeyValue(pairs.with_address(address)),
+            Syntax::DotNet(pairs) => Syntax::DotNet(pairs.with_address(address)),
         })
     }
 
@@ -208,6 +221,7 @@ impl PgUrl {
         Self(match &self.0 {
             Syntax::Uri(uri) => Syntax::Uri(uri.with_database(database)),
             Syntax::KeyValue(pairs) => Syntax::KeyValue(pairs.with("dbname", database)),
+            Syntax::DotNet(pairs) => Syntax::DotNet(pairs.with("dbname", database)),
         })
     }
 
@@ -217,6 +231,17 @@ impl PgUrl {
         Self(match &self.0 {
             Syntax::Uri(uri) => Syntax::Uri(uri.with_param(key, value)),
             Syntax::KeyValue(pairs) => Syntax::KeyValue(pairs.with(key, value)),
+            Syntax::DotNet(pairs) => Syntax::DotNet(pairs.with(key, value)),
+        })
+    }
+
+    /// The same string without `key`.
+    #[must_use]
+    pub fn without_param(&self, key: &str) -> Self {
+        Self(match &self.0 {
+            Syntax::Uri(uri) => Syntax::Uri(uri.without_param(key)),
+            Syntax::KeyValue(pairs) => Syntax::KeyValue(pairs.without(key)),
+            Syntax::DotNet(pairs) => Syntax::DotNet(pairs.without(key)),
         })
     }
 
@@ -225,6 +250,7 @@ impl PgUrl {
         match &self.0 {
             Syntax::Uri(uri) => uri.to_text(),
             Syntax::KeyValue(pairs) => pairs.to_text(),
+            Syntax::DotNet(pairs) => pairs.to_text(),
         }
     }
 
@@ -233,6 +259,7 @@ impl PgUrl {
         match &self.0 {
             Syntax::Uri(uri) => uri.redacted().to_text(),
             Syntax::KeyValue(pairs) => pairs.redacted().to_text(),
+            Syntax::DotNet(pairs) => pairs.redacted().to_text(),
         }
     }
 }
@@ -251,6 +278,23 @@ fn parse_port(text: &str) -> Result<u16, PgUrlError> {
             Ok(port) if port != 0 => Ok(port),
             Ok(_) | Err(_) => Err(PgUrlError::Port),
         },
+    }
+}
+
+/// Splits `host:port` and `[v6]:port`, where one value holds both. None where it has no port, or several hosts.
+pub fn split_host_port(value: &str) -> Option<(&str, &str)> {
+    let (host, port) = value.rsplit_once(':')?;
+    let is_port = !port.is_empty() && port.chars().all(|c| c.is_ascii_digit());
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(host) if is_port => Some((host, port)),
+        // More than one colon is an IPv6 address without a port, a comma several hosts.
+        None if is_port && !host.contains([':', ',', '/']) && !host.is_empty() => {
+            Some((host, port))
+        }
+        Some(_) | None => None,
     }
 }
 

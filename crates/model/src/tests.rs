@@ -206,6 +206,21 @@ fn small_words_show_what_they_hold() {
     assert_eq!(Ttl(90).duration(), Duration::from_secs(90));
     assert_eq!(Ttl(90).to_string(), "90 s");
     assert_eq!(PgMajor(16).to_string(), "16");
-    assert_eq!(SessionId("s-1".to_owned()).to_string(), "s-1");
+    assert_eq!(SessionId::random(0xab).to_string(), "00000000000000ab");
+    let parse = |text: &str| SessionId::try_from(text.to_owned());
+    assert_eq!(parse("s-1.a").map(String::from).as_deref(), Ok("s-1.a"));
+    for wrong in [
+        "",
+        "a b",
+        "a/b",
+        "a?b",
+        "..",
+        "-a",
+        "A",
+        "\u{e4}",
+        &"a".repeat(254),
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong:?}");
+    }
     assert_eq!(Secret::from("hush".to_owned()).reveal(), "hush");
 }

@@ -9,4 +9,4 @@ mod refusal;
 pub(crate) use apply::action;
 pub use plan::ASKED_ANNOTATION;
 pub(crate) use plan::{Action, Host, home, plan, plan_refused};
-pub(crate) use refusal::{Key, key, refusals};
+pub(crate) use refusal::{Held, Key, Sources, key, refusals};

@@ -8,18 +8,23 @@
 
 mod connections;
 mod engine;
+mod given;
 mod presence;
 mod renewal;
 mod scale;
 mod wall;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use model::engine_api::{ENGINE_END_TIME_MAX, SERVERS_STOP_TIME_MAX};
 use resources::{SOURCE_HOSTS_MAX, SourceSpec};
 use serde_json::{Value, json};
 
+use given::Given;
+
 pub(crate) use connections::{Laid, REPLICATION_FILE, SOURCE_DIR, URL_FILE, wanted};
 pub(crate) use engine::{Answering, ask, ask_with, look, unready};
-pub(crate) use presence::{Presence, delete, have};
+pub use given::{HostPod, HostPodError, TTL_MAX_VARIABLE};
+pub(crate) use presence::{Presence, delete, have, volume};
 pub(crate) use renewal::renew;
 pub(crate) use scale::{Way, count, scale};
 pub use wall::Wall;
@@ -46,8 +51,12 @@ pub const CONTAINER: &str = "engine";
 /// The container that brings the program.
 const PROGRAM_CONTAINER: &str = "program";
 
-/// How long a host has to stop its servers and sync what they wrote, in seconds.
-const STOP_SECONDS: u32 = 90;
+/// The name of a host's volume among its own; its claim is called after the pod as well.
+const DATA_CLAIM: &str = "data";
+
+/// How long a host has to stop its servers and sync what they wrote, and then to end its engine, in seconds: the kubelet
+/// counts what it runs before the end as well.
+const STOP_SECONDS: u64 = SERVERS_STOP_TIME_MAX.as_secs() + ENGINE_END_TIME_MAX.as_secs() + 5;
 
 /// The account that the stock image has for PostgreSQL.
 const ACCOUNT: i64 = 999;
@@ -89,6 +98,23 @@ pub struct HostSettings {
     pub storage_size: String,
     /// What their network policy keeps off.
     pub wall: Wall,
+    /// What their pods are given.
+    pub pod: HostPod,
+}
+
+#[cfg(test)]
+impl HostSettings {
+    /// With this image of ours, and all else as it is without flags.
+    pub(crate) fn of_image(image: &str) -> Self {
+        Self {
+            image: image.to_owned(),
+            postgres_image: "postgres".to_owned(),
+            storage_class: None,
+            storage_size: "10Gi".to_owned(),
+            wall: Wall::default(),
+            pod: HostPod::default(),
+        }
+    }
 }
 
 /// Which hosts of a namespace: those of one stateful set.
@@ -130,12 +156,14 @@ impl Home {
     }
 }
 
-/// Hosts of `namespace`, as their source wants them where that is there. They fit Pod Security `restricted`.
+/// Hosts of `namespace`, as their source wants them where that is there, whose engines grant a TTL of so many seconds, where
+/// that is known. They fit Pod Security `restricted`.
 pub(crate) fn build(
     namespace: &str,
     home: &Home,
     source: Option<&SourceSpec>,
     settings: &HostSettings,
+    ttl_max: Option<u32>,
 ) -> StatefulSet {
     let (name, version) = (home.name(), home.version);
     let mut labels =
@@ -171,7 +199,7 @@ pub(crate) fn build(
         "containers": [containers.engine],
         "volumes": volumes,
     });
-    let written = json!({
+    let mut written = json!({
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {
             "serviceName": name,
@@ -185,7 +213,7 @@ pub(crate) fn build(
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
             "template": {"metadata": {"labels": labels}, "spec": pod},
             "volumeClaimTemplates": [{
-                "metadata": {"name": "data"},
+                "metadata": {"name": DATA_CLAIM},
                 "spec": {
                     "accessModes": ["ReadWriteOnce"],
                     "storageClassName": class,
@@ -194,6 +222,7 @@ pub(crate) fn build(
             }],
         },
     });
+    Given::new(&settings.pod, source, ttl_max).lay(&mut written);
     serde_json::from_value(written).expect("what stands above is a stateful set")
 }
 
@@ -247,7 +276,8 @@ impl Containers {
             "name": CONTAINER,
             "image": image,
             "imagePullPolicy": "IfNotPresent",
-            "command": [PROGRAM, "engine", "run"],
+            // A program that does not know guarded doors runs no host rather than one with open doors.
+            "command": [PROGRAM, "engine", "run", "--doors", "guarded"],
             "env": [
                 {"name": "BOUGH_DATA_DIR", "value": DATA_DIR},
                 {"name": "HOME", "value": "/tmp"},
@@ -298,19 +328,39 @@ mod tests {
     }
 
     #[test]
+    fn a_source_s_own_image_and_storage_go_before_the_operator_s() {
+        let image = format!("registry.example/postgres@sha256:{}", "0a".repeat(32));
+        let spec: SourceSpec = serde_json::from_value(json!({
+            "connection": {"name": "database", "key": "url"}, "version": 16, "image": image,
+            "addresses": [{"host": "postgres", "port": 5432}],
+            "storage": {"class": "fast", "size": "1Gi"},
+        }))
+        .expect("a source");
+        let home = Home::named(16, "bough-source-orders");
+        let built = build(
+            "metalmart",
+            &home,
+            Some(&spec),
+            &HostSettings::of_image("bough:1"),
+            None,
+        );
+        let built = serde_json::to_value(built).expect("an object");
+        let pod = &built["spec"]["template"]["spec"];
+        assert_eq!(pod["containers"][0]["image"], image.as_str());
+        assert_eq!(pod["initContainers"][0]["image"], "bough:1");
+        let claim = &built["spec"]["volumeClaimTemplates"][0]["spec"];
+        assert_eq!(claim["storageClassName"], "fast");
+        assert_eq!(claim["resources"]["requests"]["storage"], "1Gi");
+    }
+
+    #[test]
     fn a_host_is_as_restricted_as_pod_security_has_it() {
-        let settings = HostSettings {
-            image: "bough:1".to_owned(),
-            postgres_image: "postgres".to_owned(),
-            storage_class: None,
-            storage_size: "10Gi".to_owned(),
-            wall: Wall::default(),
-        };
+        let settings = HostSettings::of_image("bough:1");
         let home = Home {
             version: 16,
             source: None,
         };
-        let built = build("metalmart", &home, None, &settings);
+        let built = build("metalmart", &home, None, &settings, Some(900));
         let spec = built.spec.expect("a spec").template.spec.expect("a pod");
         let all = spec
             .init_containers
@@ -318,6 +368,9 @@ mod tests {
             .flatten()
             .chain(&spec.containers);
         for container in all {
+            // A quota of the namespace on requests refuses a pod that has a container without.
+            let resources = json!(container.resources);
+            assert_eq!(resources["requests"]["memory"], "128Mi");
             let context = container.security_context.as_ref().expect("a context");
             assert_eq!(context.allow_privilege_escalation, Some(false));
             assert_eq!(context.read_only_root_filesystem, Some(true));

@@ -17,10 +17,13 @@ mod branch;
 mod clear;
 mod host;
 mod install;
+#[cfg(test)]
+mod killed;
 mod leader;
 mod limits;
 mod look;
 mod manifests;
+mod note;
 mod observed;
 mod session;
 mod source;
@@ -39,14 +42,16 @@ use tokio::time::Instant;
 pub use branch::ASKED_ANNOTATION;
 pub use clear::{ClearError, Cleared, clear};
 pub use host::{
-    CONTAINER as HOST_CONTAINER, DATA_DIR, HOST_LABEL, HostSettings, PROGRAM, SOURCE_LABEL, Wall,
+    CONTAINER as HOST_CONTAINER, DATA_DIR, HOST_LABEL, HostPod, HostPodError, HostSettings,
+    PROGRAM, SOURCE_LABEL, TTL_MAX_VARIABLE, Wall,
 };
 pub use install::{Change, InstallError, apply, remove, title};
 pub use leader::{Candidate, LEASE_NAME};
 pub use limits::{LIMITS_NAME, Limits};
-pub use manifests::{NAME, Wish, manifests, policies};
+pub use manifests::{NAME, OWN_POD_LABEL, Wish, manifests, policies};
 use observed::{Loop, Observed};
 pub use session::{BEAT_ANNOTATION, SILENCE_MAX, STOPPED_ANNOTATION};
+pub use source::{CLUSTER_DOMAIN, cluster_domain};
 pub use standing::{
     AgentStanding, HostStanding, OperatorStanding, SessionStanding, SourceStanding, Standing,
     StandingError, standing,
@@ -65,6 +70,8 @@ pub struct Settings {
     pub candidate: Option<Candidate>,
     /// The port that probes and metrics are answered on; none where nobody asks.
     pub port: Option<u16>,
+    /// The domain of the names of the cluster's services.
+    pub cluster_domain: String,
     /// How branch hosts look.
     pub host: HostSettings,
 }
@@ -190,9 +197,10 @@ async fn look_after(
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tracing::info!(namespaces = ?settings.namespaces, "looking after branches and sessions");
     let branches = async {
+        let mut strays = look::Strays::default();
         loop {
             looks.tick().await;
-            look::look(client, settings, observed, now()).await;
+            look::look(client, settings, observed, &mut strays, now()).await;
         }
     };
     tokio::select! {

@@ -3,10 +3,13 @@
 //! All stand in one ConfigMap of the operator's namespace, which may be edited while everything runs; a key that is not
 //! there limits nothing. The API server compares one wish with it by itself (`manifests::admission`), which takes a moment
 //! to come into force. The operator counts, and compares again, before a host is made (`branch::refusal`); what agents run
-//! from is the API server's alone.
+//! from is the API server's alone. The engines of hosts have the longest TTL as well, where it is a raised one.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+
+use model::ttl::TTL_MAX_DEFAULT;
+use resources::SourceSpec;
 
 /// The ConfigMap's name.
 pub const LIMITS_NAME: &str = "bough-limits";
@@ -76,6 +79,14 @@ pub(crate) enum LimitError {
         /// What it says.
         value: String,
     },
+    /// The API server does not say what is allowed, at this moment.
+    #[error(
+        "nobody says at this moment what is allowed (configmap {LIMITS_NAME} in namespace {namespace})"
+    )]
+    Unread {
+        /// Where it is.
+        namespace: String,
+    },
     /// Nothing says what is allowed, not even that all is.
     #[error(
         "the configmap {LIMITS_NAME} in namespace {namespace} is gone, which says what is allowed; an empty one allows everything"
@@ -106,6 +117,21 @@ impl Allowed {
                 ),
             },
         })
+    }
+}
+
+/// The longest TTL, in seconds, of a branch of no source where no administrator says another one.
+pub(crate) fn ttl_max_default() -> u32 {
+    u32::try_from(TTL_MAX_DEFAULT.0).unwrap_or(u32::MAX)
+}
+
+impl Allowed {
+    /// The longest TTL, in seconds, that the engine of a host grants: none less than what may be asked for there. Shorter
+    /// ones are held before an engine is asked, and who has a longer one already keeps it.
+    pub(crate) fn ttl_max_of_host(&self, source: Option<&SourceSpec>) -> u32 {
+        let of_source = source.map_or(0, |it| it.ttl_seconds_max);
+        let of_everybody = self.ttl_seconds_max.unwrap_or_default();
+        of_source.max(of_everybody).max(ttl_max_default())
     }
 }
 

@@ -6,7 +6,9 @@ mod rights;
 
 use serde_json::{Value, json};
 
-use crate::host::Wall;
+pub use admission::OWN_POD_LABEL;
+
+use crate::host::{HostPod, Wall};
 use crate::limits::{LIMITS_NAME, Limits};
 
 /// The name of all of them, and of their namespace.
@@ -33,6 +35,8 @@ pub struct Wish {
     pub storage_size: String,
     /// What the network policy of branch hosts keeps off.
     pub wall: Wall,
+    /// What the pods of branch hosts are given.
+    pub host_pod: HostPod,
     /// Whether it places agents for sessions, which takes rights beside pods.
     pub sessions: bool,
     /// Whether its log is JSON.
@@ -44,9 +48,9 @@ pub struct Wish {
 /// The port of its probes and metrics, in its pod.
 const PORT: u16 = 8080;
 
-/// What the API server refuses by itself, which belongs to the cluster.
-pub fn policies() -> Vec<Value> {
-    admission::policies()
+/// What the API server refuses by itself, which belongs to the cluster, for an operator in the namespace `own`.
+pub fn policies(own: &str) -> Vec<Value> {
+    admission::policies(own)
 }
 
 /// The operator's own objects, in the order in which they are applied.
@@ -126,6 +130,8 @@ fn deployment(wish: &Wish) -> Value {
     command.extend(["--postgres-image", &wish.postgres_image]);
     command.extend(["--storage-size", &wish.storage_size]);
     command.extend(["--network-policy", wish.wall.as_str()]);
+    let host_pod = wish.host_pod.to_string();
+    command.extend(["--host-pod", &host_pod]);
     let port = PORT.to_string();
     command.extend(["--port", &port]);
     command.extend(["--log-format", if wish.logs_json { "json" } else { "text" }]);
@@ -185,6 +191,7 @@ mod tests {
             storage_class: None,
             storage_size: "10Gi".to_owned(),
             wall: Wall::default(),
+            host_pod: HostPod::default(),
             sessions: false,
             logs_json: false,
             limits: Limits::default(),
@@ -225,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_policy_is_bound_denies_and_fails_closed() {
-        let policies = policies();
+        let policies = policies(NAME);
         for pair in policies.chunks(2) {
             let [policy, binding] = pair else {
                 panic!("{pair:?}");
@@ -236,5 +243,38 @@ mod tests {
             // Not even the operator's own account is exempt.
             assert_eq!(policy["spec"].get("matchConditions"), None);
         }
+    }
+
+    #[test]
+    fn limits_are_read_where_the_operator_is() {
+        let written = json!(policies("tools")).to_string();
+        assert!(!written.contains(NAME), "{written}");
+        let bindings = policies("tools");
+        let places = bindings
+            .iter()
+            .filter_map(|it| it["spec"]["paramRef"].get("namespace"));
+        assert_eq!(places.collect::<Vec<_>>(), ["tools"; 3]);
+    }
+
+    #[test]
+    fn images_of_agents_are_held_beside_targets_and_without_any() {
+        let policies = policies(NAME);
+        let images = policies
+            .iter()
+            .filter(|it| it.to_string().contains("agentImages"));
+        let resources = images.map(|it| {
+            let constraints = &it["spec"]["matchConstraints"];
+            (
+                constraints["resourceRules"][0]["resources"][0].clone(),
+                constraints["objectSelector"].is_null(),
+            )
+        });
+        assert_eq!(
+            resources.collect::<Vec<_>>(),
+            [
+                (json!("pods/ephemeralcontainers"), true),
+                (json!("pods"), false)
+            ]
+        );
     }
 }

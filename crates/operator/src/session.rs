@@ -25,14 +25,18 @@ use tokio::time::{Instant, Interval};
 use crate::Settings;
 use crate::agents::ApiFailure;
 use crate::look::places;
+use crate::note;
 use crate::observed::{Loop, Observed};
 use crate::step::StepError;
-use plan::{Action, Known, Placed};
+use plan::{Action, At, Known, Placed};
 pub use plan::{BEAT_ANNOTATION, SILENCE_MAX, STOPPED_ANNOTATION};
 use turns::{Turn, Turns, uid_of};
 
 /// How often sessions are looked at: somebody waits for each new one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the turn of one session may take. Cut off anywhere, the next one goes on.
+const TURN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Looks after sessions until it is dropped; its tasks end with it.
 pub(crate) async fn look_after(
@@ -51,6 +55,7 @@ pub(crate) async fn look_after(
         turns: Turns::default(),
         tasks: JoinSet::new(),
         doing: HashMap::new(),
+        leads_since: now(),
     };
     loop {
         tokio::select! {
@@ -79,6 +84,8 @@ struct Work<'a> {
     observed: &'a Observed,
     turns: Turns,
     tasks: JoinSet<Done>,
+    /// When this operator began to look after sessions.
+    leads_since: Timestamp,
     /// What each task does, should it break off.
     doing: HashMap<Id, Doing>,
 }
@@ -107,12 +114,20 @@ struct Taken {
 
 impl Work<'_> {
     fn begin_turns(&mut self, sessions: Vec<Session>) {
-        for turn in self.turns.pick(sessions, (self.now)(), Instant::now()) {
+        let (now, leads_since) = (self.now, self.leads_since);
+        let time = At {
+            now: now(),
+            leads_since,
+        };
+        for turn in self.turns.pick(sessions, time, Instant::now()) {
             let doing = Doing::Turn(uid_of(&turn.session));
-            let (client, now) = (self.client.clone(), self.now);
+            let client = self.client.clone();
+            let time = move || At {
+                now: now(),
+                leads_since,
+            };
             let task = self.tasks.spawn(async move {
-                let mut taken = Taken::default();
-                taken.failure = take(&client, &turn, now, &mut taken).await.err();
+                let taken = take_in_time(&client, &turn, time).await;
                 let session = Box::new(turn.session);
                 Done::Turned { session, taken }
             });
@@ -170,12 +185,31 @@ impl Work<'_> {
     }
 }
 
+/// One session's turn, which ends: nobody looks at a session whose turn goes on.
+async fn take_in_time(client: &Client, turn: &Turn, time: impl Fn() -> At) -> Taken {
+    let mut taken = Taken::default();
+    let turned = tokio::time::timeout(TURN_WITHIN, take(client, turn, time, &mut taken)).await;
+    taken.failure = turned.unwrap_or_else(|_| Err(late(&turn.session))).err();
+    taken
+}
+
+fn late(session: &Session) -> StepError {
+    StepError::Late {
+        tried: format!(
+            "look after the session {} of namespace {}",
+            session.name_any(),
+            session.namespace().unwrap_or_default()
+        ),
+        limit: TURN_WITHIN,
+    }
+}
+
 /// One session's turn. What is not known, of its pods or of what may be done for it, holds nothing else up: an answer is told
 /// and a session that is silent goes all the same.
 async fn take(
     client: &Client,
     turn: &Turn,
-    now: fn() -> Timestamp,
+    time: impl Fn() -> At,
     taken: &mut Taken,
 ) -> Result<(), StepError> {
     let session = &turn.session;
@@ -196,10 +230,11 @@ async fn take(
             Err(error) => unknown = Some(error),
         }
     }
-    for action in plan::plan(session, &known, now()) {
+    for action in plan::plan(session, &known, time()) {
         match action {
             Action::Tell(wanted) => apply::tell(client, session, &wanted).await?,
             Action::Place(ask) => taken.asks.push(ask),
+            Action::Note(said) => note::write(client, session, said, time().now).await,
             Action::Forget => apply::forget(client, session).await?,
         }
     }
@@ -268,8 +303,11 @@ mod tests {
         }
     }
 
-    fn now() -> Timestamp {
-        "2026-01-01T00:02:00Z".parse().expect("a time")
+    fn time() -> At {
+        At {
+            now: "2026-01-01T00:02:00Z".parse().expect("a time"),
+            leads_since: Timestamp::UNIX_EPOCH,
+        }
     }
 
     /// Takes a turn where nobody says what the operator may; what was asked of the cluster beside that.
@@ -277,6 +315,10 @@ mod tests {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&asked);
         let client = play(move |method, path, body| {
+            // What an event says stands in the status as well.
+            if path.ends_with("/events") {
+                return refusal(500, "etcd does not answer");
+            }
             if path.ends_with("selfsubjectaccessreviews") {
                 return refusal(500, "the authorizer does not answer");
             }
@@ -294,7 +336,7 @@ mod tests {
             (200, session)
         });
         let mut taken = Taken::default();
-        taken.failure = take(&client, turn, now, &mut taken).await.err();
+        taken.failure = take(&client, turn, time, &mut taken).await.err();
         let asked = asked.lock().expect("no panic").clone();
         (taken, asked)
     }
@@ -318,6 +360,20 @@ mod tests {
         let (_, asked) = taken(&turn("2026-01-01T00:00:00Z"), true).await;
         let methods: Vec<&str> = asked.iter().map(|(method, _)| method.as_str()).collect();
         assert_eq!(methods, ["DELETE"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_nobody_answers_ends_so_that_the_session_has_another() {
+        let silent = axum::Router::<()>::new().fallback(|| async {
+            std::future::pending::<()>().await;
+        });
+        let client = Client::new(silent, "default");
+        let taken = take_in_time(&client, &turn("2026-01-01T00:01:00Z"), time).await;
+        assert!(!taken.is_told);
+        assert_eq!(
+            taken.failure.expect("it is late").told(),
+            "cannot look after the session s of namespace shop within 60 s"
+        );
     }
 
     #[tokio::test]

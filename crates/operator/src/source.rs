@@ -9,14 +9,17 @@ mod apply;
 mod plan;
 mod summary;
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 use resources::{SOURCE_HOSTS_MAX, Source};
 
 use crate::host::{self, Answering, Home};
+use crate::note;
 use crate::step::StepError;
-pub(crate) use address::is_of;
+pub use address::{CLUSTER_DOMAIN, cluster_domain};
+pub(crate) use address::{is_of, is_written};
 pub(crate) use plan::Kept;
 
 /// Has the engine of one of a source's hosts, `pod`, keep its base; how that stands.
@@ -60,7 +63,13 @@ pub(crate) async fn tell(
     now: Timestamp,
 ) -> Result<(), StepError> {
     match summary::status(source, hosts, now) {
-        Some(status) => apply::tell(client, source, &status).await,
+        Some(status) => {
+            apply::tell(client, source, &status).await?;
+            if let Some(said) = summary::note(source, &status) {
+                note::write(client, source, said, now).await;
+            }
+            Ok(())
+        }
         None => Ok(()),
     }
 }
@@ -74,7 +83,7 @@ pub(crate) async fn forget(client: &Client, namespace: &str, home: &Home) -> Res
     host::delete(client, namespace, home).await
 }
 
-/// Has the engines of a source's hosts take back what they have on the source, as [`release_one`] does.
+/// Has the engines of a source's hosts take back what they have on the source, side by side, as [`release_one`] does.
 ///
 /// # Errors
 /// [`StepError::Api`] when the API server does not say how a host stands.
@@ -83,10 +92,8 @@ pub(crate) async fn release(
     namespace: &str,
     home: &Home,
 ) -> Result<(), StepError> {
-    for ordinal in 0..SOURCE_HOSTS_MAX {
-        release_one(client, namespace, home, ordinal).await?;
-    }
-    Ok(())
+    let all = (0..SOURCE_HOSTS_MAX).map(|ordinal| release_one(client, namespace, home, ordinal));
+    try_join_all(all).await.map(drop)
 }
 
 /// Has the engine of one host take back what it has on its source, a slot or a subscription. One that does not answer

@@ -1,5 +1,7 @@
 //! Why a step of the operator failed: what is told of it, and counted.
 
+use std::time::Duration;
+
 use crate::agents::ApiFailure;
 
 /// What went wrong with one step.
@@ -23,6 +25,14 @@ pub(crate) enum StepError {
         #[source]
         source: ApiFailure,
     },
+    /// It was not done in time: the API server, or who stands behind it, does not answer.
+    #[error("cannot {tried} within {} s", .limit.as_secs())]
+    Late {
+        /// What was tried, with which object.
+        tried: String,
+        /// The time that it had.
+        limit: Duration,
+    },
     /// A host's engine does not say what it has.
     #[error("the engine of {pod} does not answer: {words}")]
     Engine {
@@ -45,7 +55,7 @@ impl StepError {
     /// Whose answer was missing, in a word.
     pub(crate) fn of(&self) -> &'static str {
         match self {
-            Self::Api { .. } | Self::Agents { .. } => "api",
+            Self::Api { .. } | Self::Agents { .. } | Self::Late { .. } => "api",
             Self::Engine { .. } => "engine",
         }
     }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
+use model::CopyMode;
+use model::ttl::TTL_DEFAULT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
 use crate::workload::Workload;
 
 /// What somebody wants of a branch. Fixed once it is asked for, but for its TTL: each field has a rule of its own, so that
@@ -75,20 +78,7 @@ pub struct BranchSpec {
 
 /// As files have it.
 fn ttl_default() -> u32 {
-    300
-}
-
-/// How much of a database is copied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CopyModeName {
-    /// No table, no row; with `tables` those alone.
-    #[default]
-    Empty,
-    /// Every structure, no row; with `tables` their rows as well.
-    Schema,
-    /// Everything.
-    All,
+    u32::try_from(TTL_DEFAULT.0).unwrap_or(u32::MAX)
 }
 
 /// What of the source a branch holds.
@@ -100,7 +90,8 @@ pub enum CopyModeName {
 ))]
 pub struct BranchCopy {
     /// How much.
-    pub mode: CopyModeName,
+    #[schemars(schema_with = "crate::words::copy_mode")]
+    pub mode: CopyMode,
     /// Tables whose rows come along.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 256))]
@@ -149,28 +140,6 @@ impl BranchPhase {
     }
 }
 
-/// A statement about a branch, as `kubectl describe` and `kubectl wait` read them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BranchCondition {
-    /// What it is about: `Ready`.
-    #[serde(rename = "type")]
-    #[schemars(length(min = 1, max = 316))]
-    pub type_: String,
-    /// `True` or `False`.
-    #[schemars(length(min = 1, max = 7))]
-    pub status: String,
-    /// Why, in a word.
-    #[schemars(length(min = 1, max = 1024))]
-    pub reason: String,
-    /// Why, for a person.
-    #[schemars(length(max = 32768))]
-    pub message: String,
-    /// Since when the status is this.
-    #[schemars(extend("format" = "date-time"))]
-    pub last_transition_time: String,
-}
-
 /// What became of a branch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -195,6 +164,10 @@ pub struct BranchStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 7))]
     pub home_ordinal: Option<u16>,
+    /// The uid of the volume claim that its data is on: a host of the same name with another one lost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub volume: Option<String>,
     /// The port of that pod's loopback where it takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -211,7 +184,7 @@ pub struct BranchStatus {
     /// What is true of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
-    pub conditions: Vec<BranchCondition>,
+    pub conditions: Vec<Condition>,
     /// Bytes that are its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,

@@ -15,24 +15,26 @@
 )]
 
 mod branch;
+mod condition;
+mod pod;
 mod session;
 mod source;
+mod words;
 mod workload;
 
 pub use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-pub use branch::{
-    Branch, BranchCondition, BranchCopy, BranchPhase, BranchSpec, BranchStatus, CopyModeName,
-    RowsOf,
-};
+pub use branch::{Branch, BranchCopy, BranchPhase, BranchSpec, BranchStatus, RowsOf};
+pub use condition::Condition;
+pub use pod::{PodResources, SourcePod, TaintEffect, Toleration, TolerationOperator};
 pub use session::{
-    IncomingWish, NetworkWish, PodName, PodStanding, Session, SessionAgent, SessionAnswer,
-    SessionAsk, SessionPhase, SessionPod, SessionSpec, SessionStatus,
+    NetworkWish, PodName, PodStanding, Session, SessionAgent, SessionAnswer, SessionAsk,
+    SessionPhase, SessionPod, SessionSpec, SessionStatus,
 };
 pub use source::{
-    FollowMode, SOURCE_HOSTS_MAX, SOURCE_NAME_CHARS_MAX, SecretKey, Source, SourceAddress,
-    SourceHostStatus, SourceSpec, SourceStatus, SourceStorage, WarmPool,
+    FollowMode, SOURCE_HOSTS_MAX, SOURCE_NAME_CHARS_MAX, SecretKey, Source, SourceAccess,
+    SourceAddress, SourceHostStatus, SourceSpec, SourceStatus, SourceStorage, WarmPool,
 };
 pub use workload::{Workload, WorkloadKind};
 

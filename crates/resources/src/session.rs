@@ -7,9 +7,11 @@
 //! What opens a session with an agent stands in no resource but sealed: only the command that asked has the other half.
 
 use kube::{CustomResource, KubeSchema};
+use model::IncomingMode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
 use crate::workload::Workload;
 
 /// Whose place is taken, what of its network is wanted, and by whom. Fixed once it is begun, but for what is asked for.
@@ -76,25 +78,13 @@ pub struct PodName {
     pub uid: String,
 }
 
-/// What becomes of a workload's incoming connections.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum IncomingWish {
-    /// They stay its own.
-    #[default]
-    Off,
-    /// The session gets copies.
-    Mirror,
-    /// The session gets them.
-    Steal,
-}
-
 /// What of a workload's network is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct NetworkWish {
     /// Its incoming connections.
     #[serde(default)]
-    pub incoming: IncomingWish,
+    #[schemars(schema_with = "crate::words::incoming_mode")]
+    pub incoming: IncomingMode,
     /// Whether connections and names go through it.
     #[serde(default)]
     pub outgoing: bool,
@@ -139,6 +129,10 @@ pub struct SessionStatus {
     /// Why, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What is true of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
     /// What became of what it asked for, and still asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

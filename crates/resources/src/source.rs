@@ -4,6 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
+use crate::pod::SourcePod;
+
 /// The longest name of a source, in characters. Its branch host is the stateful set `bough-source-NAME`, and Kubernetes
 /// labels the pods of one with its name and eleven characters more, of 63
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/>).
@@ -58,6 +61,11 @@ pub struct SourceSpec {
     /// The names by which programs of the namespace reach it: branches of these are made from its base.
     #[schemars(length(min = 1, max = 64))]
     pub addresses: Vec<SourceAddress>,
+    /// Further ports that its host connects to where a network policy is on what goes out as well (`both`): those of its
+    /// Secrets' connection strings that are not among `addresses`, and those of pods where a Service has others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 1, max = 65_535)))]
+    pub egress_ports: Vec<u16>,
     /// How its base is kept fresh.
     #[serde(default)]
     pub follow: FollowMode,
@@ -69,6 +77,10 @@ pub struct SourceSpec {
     /// Where its branch host keeps its data, instead of the operator's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<SourceStorage>,
+    /// What the pods of its hosts are given, instead of the operator's choice; those that are there take it up with their
+    /// next pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<SourcePod>,
     /// How many hosts share its branches, each with a copy of it on a volume of its own. One that is too many goes with
     /// its last branch.
     #[serde(default = "hosts_default")]
@@ -76,6 +88,9 @@ pub struct SourceSpec {
     /// How many clones wait on each host for whoever comes next.
     #[serde(default)]
     pub warm_pool: WarmPool,
+    /// Who may have branches of it, of those who may have branches in its namespace at all.
+    #[serde(default)]
+    pub access: SourceAccess,
     /// The longest TTL, in seconds, that a branch of it may have.
     #[serde(default = "ttl_max_default")]
     #[schemars(range(min = 1, max = 31_536_000))]
@@ -124,6 +139,17 @@ pub enum FollowMode {
     Physical,
     /// By a subscription, or by copying again.
     Logical,
+}
+
+/// Who may have branches of a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceAccess {
+    /// Whoever may have branches in its namespace.
+    #[default]
+    Open,
+    /// Of those, who has the right to `use` this source.
+    Granted,
 }
 
 /// Where branch hosts keep their data.
@@ -181,6 +207,10 @@ pub struct SourceStatus {
     /// How it stands, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What is true of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
     /// When this was written, as RFC 3339 has times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,

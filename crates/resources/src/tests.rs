@@ -1,5 +1,6 @@
 //! The definitions are what the API server takes, and refuse what their types refuse.
 
+use model::CopyMode;
 use serde_json::{Value, json};
 
 use super::*;
@@ -89,6 +90,7 @@ fn the_schema_refuses_nonsense() {
         ("addresses", json!([])),
         ("version", json!(9)),
         ("follow", json!("always")),
+        ("access", json!("closed")),
     ] {
         let mut bad = source.clone();
         bad[pointer] = wrong;
@@ -185,6 +187,6 @@ fn a_branch_comes_back_from_json_as_it_was() {
         },
     });
     let branch: Branch = serde_json::from_value(text.clone()).expect("it is a branch");
-    assert_eq!(branch.spec.copy.mode, CopyModeName::Schema);
+    assert_eq!(branch.spec.copy.mode, CopyMode::Schema);
     assert_eq!(serde_json::to_value(&branch).expect("JSON"), text);
 }

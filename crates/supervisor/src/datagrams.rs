@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use wire::Opened;
 use wire::pump::Stream as WireStream;
 
 use crate::asker::Asker;
@@ -33,7 +35,7 @@ use crate::session::Session;
 use crate::socket::{Socket, for_family};
 use carriage::{End, Ends};
 
-/// Relays of one session: each is a socket.
+/// Relays of one session: each is a socket, and a buffer of the largest datagram; all of them hold 256 MiB.
 const RELAYS_MAX: usize = 4096;
 
 /// Of these, relays that only questions to name servers get.
@@ -48,13 +50,20 @@ const OUTGOING_MAX: usize = 256;
 /// How long the end of a session waits until the target has what was sent last.
 const LAST_DATAGRAMS_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long a socket at the target may take while its program sends to it already: after that nobody is there.
+const OPENING_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A socket at the target that talks to one place, and is on its way.
+pub(crate) type Opening = Pin<Box<dyn Future<Output = io::Result<(WireStream, Opened)>> + Send>>;
+
 /// What stands behind a relay.
-#[derive(Debug)]
 pub(crate) enum Behind {
     /// The session's name server.
     Resolver,
     /// This socket at the target, which talks to the one place.
     Connected(WireStream, Holder),
+    /// The same, once it is there; until then the relay keeps what comes, as far as the kernel has room.
+    Opening(Opening, Holder),
     /// The socket at the target that the program's socket shares among all places.
     Shared,
 }
@@ -315,6 +324,19 @@ pub(crate) fn open(
     Ok(address)
 }
 
+/// Ends a relay of a socket that talked to one place; where nobody is there, the socket hears of it.
+fn end_connected(session: &Session, ends: Ends, end: End, holder: Holder) {
+    let (cookie, place) = (ends.sender.cookie, ends.place);
+    let Ok(address) = ends.socket.local_addr() else {
+        return;
+    };
+    drop(ends);
+    session.datagrams.close(cookie, place, address);
+    if end == End::AtTheTarget {
+        holder.tell_refused(cookie, address);
+    }
+}
+
 impl Relayed {
     /// Starts what a relay does.
     fn carry(
@@ -332,16 +354,17 @@ impl Relayed {
             }
             Behind::Connected(stream, holder) => {
                 self.tasks.spawn(async move {
-                    let (cookie, place) = (ends.sender.cookie, ends.place);
-                    let Ok(address) = ends.socket.local_addr() else {
-                        return;
-                    };
                     let end = carriage::exchange(&ends, stream).await;
-                    drop(ends);
-                    session.datagrams.close(cookie, place, address);
-                    if end == End::AtTheTarget {
-                        holder.tell_refused(cookie, address);
-                    }
+                    end_connected(&session, ends, end, holder);
+                });
+            }
+            Behind::Opening(opening, holder) => {
+                self.tasks.spawn(async move {
+                    let end = match tokio::time::timeout(OPENING_TIME_MAX, opening).await {
+                        Ok(Ok((stream, _))) => carriage::exchange(&ends, stream).await,
+                        Ok(Err(_)) | Err(_) => End::AtTheTarget,
+                    };
+                    end_connected(&session, ends, end, holder);
                 });
             }
             Behind::Shared => {

@@ -3,6 +3,8 @@
 //! ```text
 //!   connect to a source's address ──▶ the proxy reads the start-up packet ─┬─ a branched database ──▶ its branch's door
 //!                                                                          └─ another one ─────────▶ where it was going
+//!   connect to the port of a source ▶ what begins as PostgreSQL has the source's names looked up again first: they may
+//!   that has a name                   have led there meanwhile, or have more addresses than one answer says
 //!   connect to a branch's door ─────▶ counted, goes on
 //!   connect to anything else ───────▶ counted, goes on; under `assert_isolated` through the proxy, which refuses every
 //!                                     PostgreSQL start-up in it
@@ -24,21 +26,29 @@ mod sniff;
 mod tls;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use model::pg_startup::is_same_database;
 use model::pg_url::Address;
 
 pub(crate) use address_book::{AddressBook, socket_port};
 pub(crate) use arrivals::{Arrival, Arrivals, Peer};
 pub(crate) use cancel_keys::CancelKeys;
 pub use known_hosts::KnownHosts;
-pub(crate) use ledger::Ledger;
-pub use ledger::{BranchCount, DatabaseCount, DestinationCount, ProgramCount, Report};
+pub use ledger::{
+    BranchCount, DatabaseCount, DestinationCount, InheritedSocket, ProgramCount, Report,
+};
+pub(crate) use ledger::{Ledger, Look};
 pub(crate) use proxy::{Proxy, begin, serve};
 pub(crate) use tls::Authority;
 pub use tls::TlsError;
 
-use crate::remote::Destination;
+use crate::remote::{Destination, Remote};
+
+/// How long the sources' names may take when a connection is in doubt.
+const DOUBT_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What is fenced, and how.
 #[derive(Debug, Clone)]
@@ -102,6 +112,8 @@ pub(crate) enum Route {
     Source,
     /// To the proxy, which passes on all but PostgreSQL.
     Watched,
+    /// To the proxy, which asks again whether PostgreSQL there is a source's, and passes on all else.
+    Doubtful,
 }
 
 /// The plan with what is known of its addresses.
@@ -168,12 +180,35 @@ impl Fence {
                 Route::Door(number)
             };
         }
-        self.route_source(self.book.has_tcp(address))
+        let route = self.route_source(self.book.has_tcp(address));
+        let is_doubtful = route == Route::Elsewhere
+            && self.on_source != OnSource::Allow
+            && self.book.may_be_named(address);
+        if is_doubtful { Route::Doubtful } else { route }
     }
 
-    /// Where a connection to the PostgreSQL socket at `path`, which has no links in it, goes.
-    pub(crate) fn route_path(&self, path: &Path, port: u16) -> Route {
-        self.route_source(self.book.has_path(path, port))
+    /// Whether a connection to `address`, that begins as PostgreSQL does, is a source's after all.
+    pub(crate) async fn resolve_doubt(
+        &self,
+        address: SocketAddr,
+        remote: &Arc<dyn Remote>,
+    ) -> bool {
+        // Whoever hangs here holds up a program that means somebody else, most of the time.
+        let looking = self.book.refresh(remote);
+        let _late = tokio::time::timeout(DOUBT_TIME_MAX, looking).await;
+        self.book.has_tcp(address) || self.book.adopt(address)
+    }
+
+    /// Where a connection to the socket that was bound to `path` goes, be it a PostgreSQL server's.
+    pub(crate) fn route_path(&self, path: &Path) -> Route {
+        self.route_source(self.book.has_path(path))
+    }
+
+    /// Where a connection to the socket at `real`, without links in it and written `written`, goes, and the name of it that
+    /// says why.
+    pub(crate) fn route_socket(&self, written: &Path, real: PathBuf) -> (Route, PathBuf) {
+        let source = self.book.source_name(written, &real);
+        (self.route_source(source.is_some()), source.unwrap_or(real))
     }
 
     fn route_source(&self, is_source: bool) -> Route {
@@ -198,7 +233,8 @@ impl Fence {
         let ranks = self.book.servers_at(destination, is_own);
         ranks.iter().find_map(|servers| {
             self.databases.iter().position(|(server, database)| {
-                servers.contains(server) && database.names.iter().any(|known| known == name)
+                let mut names = database.names.iter();
+                servers.contains(server) && names.any(|known| is_same_database(name, known))
             })
         })
     }

@@ -9,6 +9,7 @@
 //! Owns the order of these and every reason why a session cannot be guarded, each told before anything runs. Filters
 //! are per thread: the rest of this process is not filtered, and the listener is its own descriptor.
 
+mod inherited;
 mod launcher;
 pub mod watcher;
 
@@ -23,7 +24,9 @@ use wire::pump::Inbox;
 
 use crate::child::Child;
 use crate::command::{Command, SpawnError};
-use crate::fence::{self, Authority, Fence, FencePlan, KnownHosts, Proxy, Report, TlsError};
+use crate::fence::{
+    self, Authority, Fence, FencePlan, InheritedSocket, KnownHosts, Proxy, Report, TlsError,
+};
 use crate::incoming;
 use crate::intercept::{Ears, Interceptor};
 use crate::limits;
@@ -33,6 +36,7 @@ use crate::seccomp::{InstallError, Scope};
 use crate::session::{Event, Session};
 use crate::signals::Signals;
 use crate::uploads::Uploads;
+use inherited::Inherited;
 use launcher::Launcher;
 use watcher::{Watcher, WatcherError, WatcherProgram};
 
@@ -60,6 +64,16 @@ pub enum GuardError {
         #[source]
         source: io::Error,
     },
+    /// A connection that stands already would be the program's, past the fence.
+    #[error(
+        "the program would inherit a connection to {address} (descriptor {descriptor}), which the fence is around"
+    )]
+    Inherited {
+        /// Its number.
+        descriptor: i32,
+        /// Where it leads.
+        address: String,
+    },
     /// Nobody could end the session's processes if this one were killed.
     #[error("cannot stand by for this program's own end")]
     Watcher(#[from] WatcherError),
@@ -79,6 +93,9 @@ impl GuardError {
             Self::Blind { .. } => Some(
                 "a container needs CAP_SYS_PTRACE for it, and /proc/sys/kernel/yama/ptrace_scope must be 0 or 1",
             ),
+            Self::Inherited { .. } => {
+                Some("close it in the shell or program that starts `bough exec`")
+            }
             Self::Watcher(_) | Self::Tls(_) | Self::Setup(_) => None,
         }
     }
@@ -127,12 +144,15 @@ pub struct Guard {
 pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
     let authority = Authority::new(certificate_names(&plan.fence))?;
     let fence = Fence::new(plan.fence, &plan.hosts);
+    let inherited = inherited::connections().map_err(GuardError::Setup)?;
+    let inherited = check_inherited(&fence, &inherited)?;
     let (network, inbox) = plan.network.unzip();
     let scope = match &network {
         Some(_) => Scope::Network,
         None => Scope::Connections,
     };
     let (session, events_rx) = Session::new(fence, network, authority);
+    session.ledger.note_inherited(inherited);
     let (launcher, listener) = Launcher::start(scope)?;
     let watcher = Watcher::start(&plan.watcher, &plan.id, &listener)?;
     watcher.check_sight()?;
@@ -148,6 +168,27 @@ pub fn prepare(plan: GuardPlan) -> Result<Prepared, GuardError> {
         thread: plan.thread,
     };
     Ok(Prepared { launcher, guard })
+}
+
+/// What is told of the connections that the program will have from the start, none of which is the fence's to lead.
+///
+/// # Errors
+/// [`GuardError::Inherited`] names the first that is.
+fn check_inherited(
+    fence: &Fence,
+    inherited: &[Inherited],
+) -> Result<Vec<InheritedSocket>, GuardError> {
+    if let Some(fenced) = inherited.iter().find(|one| one.is_fenced(fence)) {
+        let InheritedSocket {
+            descriptor,
+            address,
+        } = fenced.told();
+        return Err(GuardError::Inherited {
+            descriptor,
+            address,
+        });
+    }
+    Ok(inherited.iter().map(Inherited::told).collect())
 }
 
 /// Every name that a program may expect of the servers that the proxy stands in for.

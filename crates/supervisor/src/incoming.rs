@@ -45,6 +45,8 @@ pub(crate) struct Listening {
     pub(crate) asked: SocketAddr,
     /// The port that it has.
     pub(crate) real: u16,
+    /// Whether it is one of MPTCP, of whose end the kernel does not tell.
+    pub(crate) is_multipath: bool,
 }
 
 /// Ports of the target that come here.

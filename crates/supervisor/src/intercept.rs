@@ -18,8 +18,10 @@ mod waits;
 
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::MissedTickBehavior;
 
 use crate::asker::Asker;
 use crate::closings::{Closed, Closings};
@@ -36,6 +38,9 @@ use waits::Waits;
 
 /// Threads that receive. Two: while one looks into a process the other takes the next question up.
 const RECEIVERS: usize = 2;
+
+/// How often listeners are looked at of whose end nobody tells.
+const UNTOLD_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +96,8 @@ impl Interceptor {
         let any = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         let network = crate::socket::Socket(std::os::fd::AsFd::as_fd(&any)).network()?;
         let leads = session.network.is_some();
-        let holes = if leads || session.fence.asserts_isolation() {
+        let holes = if leads || session.fence.asserts_isolation() || session.fence.book.has_names()
+        {
             Some(Holes::open()?)
         } else {
             None
@@ -128,8 +134,17 @@ impl Interceptor {
                 return std::future::pending().await;
             }
         };
+        let mut untold = tokio::time::interval(UNTOLD_LOOK_INTERVAL);
+        untold.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let gone = match closings.next().await {
+            // The kernel has no group for sockets of MPTCP (`sock_diag_destroy_group`, linux/sock_diag.h).
+            let told = tokio::select! {
+                told = closings.next() => told,
+                _ = untold.tick() => {
+                    Ok(Closed::Sockets(self.ports.closed_untold()))
+                }
+            };
+            let gone = match told {
                 Ok(Closed::Sockets(gone)) => gone,
                 Ok(Closed::Unknown) => {
                     let mut gone = self.ports.closed_listeners();

@@ -34,6 +34,7 @@ pub mod signals;
 mod socket;
 mod terminal;
 pub mod tree;
+mod unix_sockets;
 mod uploads;
 
 pub use child::{Child, ChildEnd, STOP_GRACE, StopHandle, StopReason};

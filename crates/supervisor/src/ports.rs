@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::incoming::Listening;
 pub use holder::Holder;
 pub(crate) use holder::{
-    bound_datagram_ports, find_descriptor, find_holder, is_bound_by, is_listened_on,
+    bound_datagram_ports, find_descriptor, find_holder, holds_one_of, is_bound_by, is_listened_on,
     ports_on_their_way,
 };
 
@@ -117,10 +117,18 @@ impl Ports {
 
     /// Sockets that listened and whose ports are nobody's now.
     pub(crate) fn closed_listeners(&self) -> Vec<u64> {
+        self.closed(|_| true)
+    }
+
+    /// Those of whose end the kernel does not tell.
+    pub(crate) fn closed_untold(&self) -> Vec<u64> {
+        self.closed(|listening| listening.is_multipath)
+    }
+
+    fn closed(&self, is_meant: impl Fn(&Listening) -> bool) -> Vec<u64> {
         let listeners = self.listeners();
-        let closed = listeners
-            .values()
-            .filter(|listening| !is_listened_on(listening.real));
+        let meant = listeners.values().filter(|listening| is_meant(listening));
+        let closed = meant.filter(|listening| !is_listened_on(listening.real));
         closed.map(|listening| listening.cookie).collect()
     }
 

@@ -171,12 +171,20 @@ impl Socket<'_> {
         if sockopt::socket_type(self.0)? != SocketType::STREAM {
             return Ok(false);
         }
-        let protocol = sockopt::socket_protocol(self.0)?.map(|protocol| protocol.as_raw().get());
-        let protocol = protocol.map(u32::cast_signed);
         Ok(matches!(
-            protocol,
+            self.protocol()?,
             Some(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP)
         ))
+    }
+
+    fn protocol(self) -> io::Result<Option<c_int>> {
+        let protocol = sockopt::socket_protocol(self.0)?;
+        Ok(protocol.map(|protocol| protocol.as_raw().get().cast_signed()))
+    }
+
+    /// Whether it is one of MPTCP, as listeners of Go's are (net.ListenConfig, since Go 1.24).
+    pub(crate) fn is_multipath(self) -> io::Result<bool> {
+        Ok(self.protocol()? == Some(libc::IPPROTO_MPTCP))
     }
 
     /// Whether it carries datagrams of UDP.
@@ -184,8 +192,7 @@ impl Socket<'_> {
         if sockopt::socket_type(self.0)? != SocketType::DGRAM {
             return Ok(false);
         }
-        let protocol = sockopt::socket_protocol(self.0)?.map(|protocol| protocol.as_raw().get());
-        Ok(protocol == Some(libc::IPPROTO_UDP.cast_unsigned()))
+        Ok(self.protocol()? == Some(libc::IPPROTO_UDP))
     }
 
     /// How long a receive may wait; none: for ever.

@@ -29,8 +29,8 @@ use bytes::{Bytes, BytesMut};
 use self::ledger::Ledger;
 use self::liveness::{Due, Liveness};
 pub use self::stream::Read;
-pub use self::streams::STREAMS_MAX;
 use self::streams::Streams;
+pub use self::streams::{INCOMING_MAX, STREAMS_MAX};
 use crate::codec::{DecodeError, Wire};
 use crate::frame::{
     CallId, DATAGRAM_MAX, Frame, HEADER_BYTES, Header, PAYLOAD_MAX, StreamId, split,
@@ -163,8 +163,8 @@ pub enum Violation {
 /// Why a stream was not asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// There are [`STREAMS_MAX`] already.
-    #[error("the session has {STREAMS_MAX} streams already")]
+    /// There are [`STREAMS_MAX`] already, or [`INCOMING_MAX`] of the agent's.
+    #[error("the session has as many streams already as it may")]
     TooMany,
     /// The session is over.
     #[error("the session is over")]

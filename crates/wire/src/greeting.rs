@@ -51,9 +51,12 @@ pub enum Start {
 }
 
 /// Why an agent does not take a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No version in common.
+    #[error(
+        "it speaks versions {oldest} to {newest} of the protocol, and the other side none of them"
+    )]
     Version {
         /// The agent's oldest.
         oldest: u16,
@@ -61,14 +64,19 @@ pub enum Refusal {
         newest: u16,
     },
     /// The proof does not hold.
+    #[error("the session's key is not proven")]
     NotProven,
     /// Nothing to resume: the agent restarted, or the grace is over.
+    #[error("there is no such session any more")]
     NoSuchSession,
     /// A fresh session under the id of a living one.
+    #[error("another session has this id")]
     SessionExists,
     /// The agent has as many sessions as it takes.
+    #[error("it has as many sessions as it takes")]
     TooManySessions,
     /// The agent is ending.
+    #[error("it is ending")]
     ShuttingDown,
 }
 
@@ -95,7 +103,7 @@ pub enum GreetingError {
         source: DecodeError,
     },
     /// The agent refused.
-    #[error("the agent refused: {refusal:?}")]
+    #[error("the agent refuses the link: {refusal}")]
     Refused {
         /// Why.
         refusal: Refusal,
@@ -104,7 +112,7 @@ pub enum GreetingError {
     #[error("the agent did not prove the session's key")]
     AgentNotProven,
     /// This side refuses.
-    #[error("the client is refused: {refusal:?}")]
+    #[error("the client is refused: {refusal}")]
     Refuse {
         /// Why; `GreetingError::answer` is to be sent.
         refusal: Refusal,

@@ -24,8 +24,8 @@ pub mod pump;
 
 pub use codec::DecodeError;
 pub use connection::{
-    CALLS_MAX, CallError, Connection, Event, NOTICES_MAX, OpenError, Read, Role, STREAMS_MAX,
-    Violation,
+    CALLS_MAX, CallError, Connection, Event, INCOMING_MAX, NOTICES_MAX, OpenError, Read, Role,
+    STREAMS_MAX, Violation,
 };
 pub use frame::{CallId, DATA_MAX, DATAGRAM_MAX, HEADER_BYTES, PAYLOAD_MAX, StreamId};
 pub use greeting::{

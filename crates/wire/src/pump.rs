@@ -30,7 +30,7 @@ pub use self::client::{ConnectError, connect};
 pub use self::guest::{Guest, GuestError, greet};
 pub use self::relay::{LAST_BYTES_WITHIN, Relay, relay};
 pub use self::stream::Stream;
-pub use self::tcp_end::TcpEnd;
+pub use self::tcp_end::{TcpEnd, keep_alive};
 use crate::clock::Clock;
 use crate::connection::{CallError, Connection, Event, NOTICES_MAX, OpenError, Role};
 use crate::frame::{CallId, StreamId};
@@ -278,6 +278,11 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Whether both are the same session.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Whether the session is over.

@@ -162,6 +162,16 @@ async fn soon<F: Future>(what: F) -> F::Output {
 }
 
 #[tokio::test]
+async fn who_speaks_before_a_refusal_is_told_of_it_where_he_waits() {
+    let agent = Agent::default();
+    let (session, _inbox) = soon(agent.session()).await;
+    let mut stream = session.offer(tcp(1)).unwrap();
+    // More than anybody holds for a stream: it waits for the answer.
+    let refused = soon(stream.write_all(&[1; 8_000_000])).await.unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
 async fn streams_and_calls_are_answered() {
     let agent = Agent::default();
     let (session, _inbox) = soon(agent.session()).await;

@@ -87,7 +87,7 @@ fn run_here(places: &Places, only: Option<&str>) -> Result<Ran> {
         environment.push((variable, build(package, program, Profile::Debug)?.into()));
     }
     console::note("tests");
-    run_tests(&["--workspace"], &environment, only)
+    run_tests(&["--workspace"], &environment, only.map(Only::Containing))
 }
 
 fn run_there(places: &Places, only: Option<&str>) -> Result<Ran> {
@@ -105,13 +105,14 @@ fn run_there(places: &Places, only: Option<&str>) -> Result<Ran> {
             ("BOUGH_TEST_HELM", helm.into()),
             ("BOUGH_TEST_XTASK", std::env::current_exe()?.into()),
         ];
+        environment.extend(drivers::ensure(places)?);
         for (variable, package, program) in BINARIES {
             environment.push((variable, build(package, program, Profile::Debug)?.into()));
         }
-        let ran = run_tests(&STORIES, &environment, only)?;
+        let ran = run_tests(&STORIES, &environment, only.map(Only::Containing))?;
         try_again(ran, |name| {
             console::note(&format!("once more, alone: {name}"));
-            Ok(run_tests(&STORIES, &environment, Some(name))?.succeeded)
+            Ok(run_tests(&STORIES, &environment, Some(Only::Named(name)))?.succeeded)
         })
     });
     let ended = if ready.is_new {
@@ -205,16 +206,44 @@ fn executable(messages: &str, program: &str) -> Option<PathBuf> {
     })
 }
 
+/// Which of the tests.
+#[derive(Debug, Clone, Copy)]
+enum Only<'a> {
+    /// Whose names contain this.
+    Containing(&'a str),
+    /// The one of this name.
+    Named(&'a str),
+}
+
+impl<'a> Only<'a> {
+    /// As the test harness is told; who asks for few has what they print as well: some measure.
+    fn arguments(self) -> Vec<&'a str> {
+        match self {
+            Self::Containing(part) => vec!["--", part, "--show-output"],
+            Self::Named(name) => vec!["--", name, "--exact", "--show-output"],
+        }
+    }
+}
+
+/// The seed of the tests of properties, which proptest draws anew for each run unless it is given: one commit passes on
+/// every machine or on none.
+const PROPERTY_SEED: &str = "PROPTEST_RNG_SEED";
+
 /// Runs the tests, and passes their output on.
-fn run_tests(which: &[&str], environment: &[(&str, OsString)], only: Option<&str>) -> Result<Ran> {
+fn run_tests(
+    which: &[&str],
+    environment: &[(&str, OsString)],
+    only: Option<Only<'_>>,
+) -> Result<Ran> {
     let mut command = tools::cargo();
     command.args(["test", "--no-fail-fast"]).args(which);
     command.current_dir(workspace());
-    // Who asks for few has what they print as well: some measure.
-    let few = only.map(|filter| ["--", filter, "--show-output"]);
-    command.args(few.iter().flatten());
+    command.args(only.map(Only::arguments).unwrap_or_default());
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.env(tools::ERROR_BACKTRACES, "0");
+    if std::env::var_os(PROPERTY_SEED).is_none() {
+        command.env(PROPERTY_SEED, "1");
+    }
     let (tally, succeeded) = pass_through(&mut command, &mut io::stdout())?;
     Ok(Ran { tally, succeeded })
 }

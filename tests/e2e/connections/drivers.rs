@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{TAKEN, deploy, take};
-use crate::clients::installed;
+use crate::clients::{installed, source_of};
 
 /// A file's connection, and the program that makes of its variables what its driver takes.
 struct Client {
@@ -40,36 +40,6 @@ with psycopg.connect({arguments}) as c:
     })
 }
 
-const NODE: &str = r#"
-const { Client } = require("pg");
-const e = process.env;
-const client = new Client({
-  host: e.DB_HOST, port: e.DB_PORT, user: e.DB_USER, password: e.DB_PASSWORD, database: e.DB_NAME,
-});
-(async () => {
-  await client.connect();
-  await client.query("UPDATE products SET stock_quantity = stock_quantity - 7 WHERE product_id = '1'");
-  console.log((await client.query("SHOW cluster_name")).rows[0].cluster_name);
-  await client.end();
-})();
-"#;
-
-const JAVA: &str = r#"
-import java.sql.DriverManager;
-
-public class Jdbc {
-    public static void main(String[] arguments) throws Exception {
-        try (var connection = DriverManager.getConnection(System.getenv("JDBC_URL"))) {
-            connection.createStatement().executeUpdate(
-                    "UPDATE products SET stock_quantity = stock_quantity - 7 WHERE product_id = '1'");
-            var row = connection.createStatement().executeQuery("SHOW cluster_name");
-            row.next();
-            System.out.println(row.getString(1));
-        }
-    }
-}
-"#;
-
 fn java(source: &str) -> Result<Client> {
     let driver = PathBuf::from(installed("BOUGH_TEST_JDBC")?);
     let driver = driver.to_str().context("a path is text")?;
@@ -90,8 +60,11 @@ fn other_languages_drivers_reach_the_branch_by_the_variables_that_they_read() ->
     story
         .env
         .set("NODE_PATH", installed("BOUGH_TEST_NODE_MODULES")?);
-    let source = story.env.home().join("Jdbc.java");
-    std::fs::write(&source, JAVA)?;
+    let (node, source) = (
+        source_of("node", "parts.js"),
+        source_of("java", "Jdbc.java"),
+    );
+    let node = node.to_str().context("a path is text")?;
     let clients = [
         python(
             "Python, keywords",
@@ -114,7 +87,7 @@ fn other_languages_drivers_reach_the_branch_by_the_variables_that_they_read() ->
         Client {
             name: "Node, a variable for each part",
             connection: parts(),
-            program: ["node", "-e", NODE].map(str::to_owned).into(),
+            program: ["node", node].map(str::to_owned).into(),
         },
         java(source.to_str().context("a path is text")?)?,
     ];

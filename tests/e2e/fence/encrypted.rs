@@ -11,7 +11,7 @@ use super::{psql, run, words};
 use crate::story::{PASSWORD, ROLE, Story, assert_says};
 
 /// A server with a certificate, that takes nothing but TLS for the database `secret`.
-fn with_tls(home: &TempDir) -> Result<Options> {
+pub(crate) fn with_tls(home: &TempDir) -> Result<Options> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
     let (certificate, key) = (
         home.path().join("server.crt"),

@@ -99,6 +99,14 @@ pub(crate) fn programs() -> Result<Vec<(&'static str, Vec<String>)>> {
     Ok(plain.map(|client| (client.name, client.program)).collect())
 }
 
+/// Every client that speaks TLS, its program, and what its URL says to have it unverified.
+pub(crate) fn encrypting() -> Result<Vec<(&'static str, Vec<String>, &'static str)>> {
+    let each = clients()?.into_iter();
+    Ok(each
+        .filter_map(|client| Some((client.name, client.program, client.tls?)))
+        .collect())
+}
+
 /// Runs a client in a session, told `url`; the stock and the server that it saw.
 fn ask(story: &Story, file: &Path, client: &Client, url: &str) -> Result<(i64, String)> {
     let told = format!("DATABASE_URL={url}");

@@ -107,6 +107,39 @@ fn with_steal_the_program_answers_what_the_filter_means_and_the_target_the_rest(
     story.end()
 }
 
+/// Answers one request, closes its listener, and goes on.
+const ONE_ANSWER: &str = r"
+import socket, sys, time
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, int(sys.argv[2]))
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(('0.0.0.0', int(sys.argv[1])))
+listener.listen()
+connection, _ = listener.accept()
+connection.recv(65536)
+connection.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\nsession')
+connection.close()
+listener.close()
+time.sleep(100000)
+";
+
+/// Protocols that streams of TCP have: its own, and MPTCP, which is that of Go's listeners.
+const PROTOCOLS: [&str; 2] = ["6", "262"];
+
+#[test]
+fn a_port_is_the_targets_again_once_its_listener_is_closed_whatever_its_protocol() -> Result<()> {
+    let story = Story::begin()?;
+    let published = deploy(&story)?;
+    for protocol in PROTOCOLS {
+        let port = PORT.to_string();
+        let program = ["python3", "-c", ONE_ANSWER, &port, protocol].map(str::to_owned);
+        let session = serve_by(&story, &json!({"incoming": "steal"}), &program)?;
+        assert_eq!(ask(published, "/a")?, "session", "{protocol}");
+        wait_for_target(published).with_context(|| format!("protocol {protocol}"))?;
+        end(session, published)?;
+    }
+    story.end()
+}
+
 #[test]
 fn a_session_that_is_killed_leaves_the_target_serving_and_its_port_to_the_next() -> Result<()> {
     let story = Story::begin()?;

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::detect::Protocol;
 use super::leash::Leash;
 use super::ports::{Plan, Subscriber};
-use super::steal;
+use super::steal::{self, WhoTakes};
 use super::tap::{Held, Taps};
 use super::target::{Claim, Ours};
 
@@ -62,8 +62,8 @@ impl Arrival {
         }
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn serve(self, socket: TcpStream, plan: Plan) {
+    /// Serves the connection to its end, as `plan` has it now; of requests `who_takes` says later who takes them.
+    pub(super) async fn serve(self, socket: TcpStream, plan: Plan, who_takes: WhoTakes) {
         let taps = Taps::open(plan.copies, self.peer, self.local, &self.ground.held);
         let mut client = Client::new(socket, taps);
         match plan.takers.first() {
@@ -74,8 +74,8 @@ impl Arrival {
                 Taken::Gone => self.pass(client).await,
             },
             Some((_, Some(_))) => match client.protocol().await {
-                Ok(Protocol::Http1) => steal::serve_1(self, client, plan.takers).await,
-                Ok(Protocol::Http2) => steal::serve_2(self, client, plan.takers).await,
+                Ok(Protocol::Http1) => steal::serve_1(self, client, who_takes).await,
+                Ok(Protocol::Http2) => steal::serve_2(self, client, who_takes).await,
                 Ok(Protocol::Other | Protocol::Unclear) => {
                     self.take_or_pass(client, plan.takers).await
                 }

@@ -2,8 +2,10 @@
 //! or on to the target.
 //!
 //! HTTP/1 and HTTP/2 (with prior knowledge) stay what they are: a request arrives in the version in which it was sent,
-//! and an upgraded connection, a websocket's say, is carried on as bytes. Sessions get connections of their own, kept
-//! for as long as the client's. What HTTP itself forbids to pass on unchanged is hyper's to mind.
+//! and an upgraded connection, a websocket's say, is carried on as bytes: all but an upgrade to HTTP/2, of whose requests
+//! nothing would be seen. Sessions get connections of their own, kept for as long as the client's; who wants a request is
+//! asked when it comes, for clients keep connections longer than sessions last. What HTTP itself forbids to pass on
+//! unchanged is hyper's to mind.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,36 +16,63 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming as Body;
 use hyper::client::conn::{http1 as client_1, http2 as client_2};
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use hyper::server::conn::{http1 as server_1, http2 as server_2};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use tracing::debug;
-use wire::Errno;
+use wire::{Errno, SessionId};
 
 use super::client::Client;
 use super::connection::{Arrival, Taken};
 use super::filter::Filter;
 use super::ports::Subscriber;
 
-type Takers = Vec<(Arc<Subscriber>, Option<Arc<Filter>>)>;
+/// Fields of one head, and bytes of them: above what servers are used to take, so that the target's own limits are met first.
+const FIELDS_MAX: usize = 1000;
+const FIELDS_BYTES_MAX: u32 = 1 << 20;
+
+/// Goes with an upgrade to HTTP/2 (RFC 7540, section 3.2.1).
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+pub(super) type Takers = Vec<(Arc<Subscriber>, Option<Arc<Filter>>)>;
+
+/// Says who takes what comes now.
+pub(super) type WhoTakes = Box<dyn Fn() -> Takers + Send + Sync>;
+
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
 /// Who answers a request: the target, or one of the takers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 enum Backend {
     Target,
-    Taker(usize),
+    Taker(Arc<Subscriber>),
 }
+
+/// By which its connections are found again; none is the target.
+type BackendKey = Option<(SessionId, u32)>;
+
+impl Backend {
+    fn key(&self) -> BackendKey {
+        match self {
+            Self::Target => None,
+            Self::Taker(subscriber) => Some((subscriber.owner, subscriber.subscription)),
+        }
+    }
+}
+
+/// Where the one connection of all requests to a backend is, once somebody has made it.
+type OneConnection = Arc<Mutex<Option<client_2::SendRequest<Body>>>>;
 
 /// One client's connection and those that were made for it.
 struct Gate {
     arrival: Arrival,
-    takers: Takers,
-    senders_1: Mutex<HashMap<Backend, client_1::SendRequest<Body>>>,
-    senders_2: Mutex<HashMap<Backend, client_2::SendRequest<Body>>>,
+    who_takes: WhoTakes,
+    senders_1: Mutex<HashMap<BackendKey, client_1::SendRequest<Body>>>,
+    senders_2: Mutex<HashMap<BackendKey, OneConnection>>,
 }
 
 /// Why a request has no answer.
@@ -67,14 +96,15 @@ enum Unanswered {
 }
 
 /// Serves a client that speaks HTTP/1.
-pub(super) async fn serve_1(arrival: Arrival, client: Client, takers: Takers) {
-    let gate = Arc::new(Gate::new(arrival, takers));
+pub(super) async fn serve_1(arrival: Arrival, client: Client, who_takes: WhoTakes) {
+    let gate = Arc::new(Gate::new(arrival, who_takes));
     let service = service_fn(move |request| Arc::clone(&gate).answer(request));
     let served = server_1::Builder::new()
         // The target decides how long it waits, and how headers are written.
         .header_read_timeout(None)
         .preserve_header_case(true)
         .half_close(true)
+        .max_headers(FIELDS_MAX)
         .serve_connection(TokioIo::new(client), service)
         .with_upgrades()
         .await;
@@ -84,10 +114,11 @@ pub(super) async fn serve_1(arrival: Arrival, client: Client, takers: Takers) {
 }
 
 /// Serves a client that speaks HTTP/2.
-pub(super) async fn serve_2(arrival: Arrival, client: Client, takers: Takers) {
-    let gate = Arc::new(Gate::new(arrival, takers));
+pub(super) async fn serve_2(arrival: Arrival, client: Client, who_takes: WhoTakes) {
+    let gate = Arc::new(Gate::new(arrival, who_takes));
     let service = service_fn(move |request| Arc::clone(&gate).answer(request));
     let served = server_2::Builder::new(TokioExecutor::new())
+        .max_header_list_size(FIELDS_BYTES_MAX)
         .serve_connection(TokioIo::new(client), service)
         .await;
     if let Err(error) = served {
@@ -96,10 +127,10 @@ pub(super) async fn serve_2(arrival: Arrival, client: Client, takers: Takers) {
 }
 
 impl Gate {
-    fn new(arrival: Arrival, takers: Takers) -> Self {
+    fn new(arrival: Arrival, who_takes: WhoTakes) -> Self {
         Self {
             arrival,
-            takers,
+            who_takes,
             senders_1: Mutex::default(),
             senders_2: Mutex::default(),
         }
@@ -112,10 +143,11 @@ impl Gate {
             subscriber.session.is_linked()
                 && filter.as_ref().is_none_or(|filter| filter.matches(&head))
         };
-        let taker = self.takers.iter().position(wants);
+        let mut takers = (self.who_takes)().into_iter();
+        let taker = takers.find(wants);
         let mut request = Request::from_parts(head, body);
-        if let Some(index) = taker {
-            match self.forward(Backend::Taker(index), request).await {
+        if let Some((taker, _)) = taker {
+            match self.forward(Backend::Taker(taker), request).await {
                 Ok(response) => return Ok(response),
                 Err((Unanswered::Gone, Some(back))) => request = back,
                 Err((error, _)) => return Ok(bad_gateway(&error)),
@@ -146,12 +178,14 @@ impl Gate {
         mut request: Request<Body>,
     ) -> Result<Answer, (Unanswered, Option<Request<Body>>)> {
         let upgrade = hyper::upgrade::on(&mut request);
+        stay_at_http_1(request.headers_mut());
+        let makes_tunnel = request.method() == Method::CONNECT;
         let mut senders = self.senders_1.lock().await;
-        let mut reused = senders.remove(&backend);
+        let mut reused = senders.remove(&backend.key());
         loop {
             let (mut sender, is_new) = match reused.take() {
                 Some(sender) => (sender, false),
-                None => match self.connect_1(backend).await {
+                None => match self.connect_1(&backend).await {
                     Ok(sender) => (sender, true),
                     Err(error) => return Err((error, Some(request))),
                 },
@@ -161,11 +195,14 @@ impl Gate {
                 continue;
             }
             match sender.try_send_request(request).await {
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(response)
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                        || makes_tunnel && response.status().is_success() =>
+                {
                     return Ok(switch(upgrade, response));
                 }
                 Ok(response) => {
-                    senders.insert(backend, sender);
+                    senders.insert(backend.key(), sender);
                     return Ok(response.map(BodyExt::boxed));
                 }
                 Err(mut failed) => match failed.take_message() {
@@ -181,15 +218,16 @@ impl Gate {
         backend: Backend,
         request: Request<Body>,
     ) -> Result<Answer, (Unanswered, Option<Request<Body>>)> {
+        let mut senders = self.senders_2.lock().await;
+        let place = Arc::clone(senders.entry(backend.key()).or_default());
+        drop(senders);
         let mut sender = {
-            let mut senders = self.senders_2.lock().await;
-            match senders.get(&backend).filter(|sender| !sender.is_closed()) {
+            // A session that takes its time holds up its own requests alone.
+            let mut place = place.lock().await;
+            match place.as_ref().filter(|sender| !sender.is_closed()) {
                 Some(sender) => sender.clone(),
-                None => match self.connect_2(backend).await {
-                    Ok(sender) => {
-                        senders.insert(backend, sender.clone());
-                        sender
-                    }
+                None => match self.connect_2(&backend).await {
+                    Ok(sender) => place.insert(sender).clone(),
                     Err(error) => return Err((error, Some(request))),
                 },
             }
@@ -203,10 +241,14 @@ impl Gate {
         }
     }
 
-    async fn connect_1(&self, backend: Backend) -> Result<client_1::SendRequest<Body>, Unanswered> {
+    async fn connect_1(
+        &self,
+        backend: &Backend,
+    ) -> Result<client_1::SendRequest<Body>, Unanswered> {
         let io = TokioIo::new(self.connect(backend).await?);
         let (sender, connection) = client_1::Builder::new()
             .preserve_header_case(true)
+            .max_headers(FIELDS_MAX)
             .handshake(io)
             .await?;
         tokio::spawn(async move {
@@ -217,9 +259,15 @@ impl Gate {
         Ok(sender)
     }
 
-    async fn connect_2(&self, backend: Backend) -> Result<client_2::SendRequest<Body>, Unanswered> {
+    async fn connect_2(
+        &self,
+        backend: &Backend,
+    ) -> Result<client_2::SendRequest<Body>, Unanswered> {
         let io = TokioIo::new(self.connect(backend).await?);
-        let (sender, connection) = client_2::handshake(TokioExecutor::new(), io).await?;
+        let (sender, connection) = client_2::Builder::new(TokioExecutor::new())
+            .max_header_list_size(FIELDS_BYTES_MAX)
+            .handshake(io)
+            .await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%error, "a connection to a backend broke");
@@ -228,7 +276,7 @@ impl Gate {
         Ok(sender)
     }
 
-    async fn connect(&self, backend: Backend) -> Result<Box<dyn Duplex>, Unanswered> {
+    async fn connect(&self, backend: &Backend) -> Result<Box<dyn Duplex>, Unanswered> {
         match backend {
             Backend::Target => {
                 let ours = &self.arrival.ground.ours;
@@ -236,7 +284,7 @@ impl Gate {
                 let target = target.map_err(|source| Unanswered::Target { source })?;
                 Ok(Box::new(target))
             }
-            Backend::Taker(index) => match self.arrival.offer(&self.takers[index].0).await {
+            Backend::Taker(subscriber) => match self.arrival.offer(subscriber).await {
                 Taken::Yes(stream) => Ok(Box::new(stream)),
                 Taken::Refused(errno) => Err(Unanswered::Refused { errno }),
                 Taken::Gone => Err(Unanswered::Gone),
@@ -248,6 +296,53 @@ impl Gate {
 /// Anything that carries bytes both ways.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Takes an offer to go on in HTTP/2 back, which a server may always pass over (RFC 9110, section 7.8).
+fn stay_at_http_1(headers: &mut HeaderMap) {
+    let Some(without) = without_tokens(headers, &UPGRADE, &["h2c"]) else {
+        return;
+    };
+    headers.remove(HTTP2_SETTINGS);
+    let gone: &[&str] = if without.is_some() {
+        &["http2-settings"]
+    } else {
+        &["http2-settings", "upgrade"]
+    };
+    replace(headers, &UPGRADE, without);
+    if let Some(rest) = without_tokens(headers, &CONNECTION, gone) {
+        replace(headers, &CONNECTION, rest);
+    }
+}
+
+/// What is left of the list `name` without these tokens, and whether anything is; none where it has none of them.
+fn without_tokens(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    tokens: &[&str],
+) -> Option<Option<HeaderValue>> {
+    let values = headers.get_all(name).iter();
+    let texts: Vec<&str> = values
+        .map(|value| value.to_str().ok())
+        .collect::<Option<_>>()?;
+    let all = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    let is_gone = |token: &str| tokens.iter().any(|gone| token.eq_ignore_ascii_case(gone));
+    let (gone, left): (Vec<&str>, Vec<&str>) = all.partition(|token| is_gone(token));
+    if gone.is_empty() {
+        return None;
+    }
+    Some(
+        (!left.is_empty())
+            .then(|| HeaderValue::from_str(&left.join(", ")).ok())
+            .flatten(),
+    )
+}
+
+fn replace(headers: &mut HeaderMap, name: &HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => drop(headers.insert(name.clone(), value)),
+        None => drop(headers.remove(name)),
+    }
+}
 
 /// Carries an upgraded connection on as bytes, once the client has its answer.
 fn switch(client: hyper::upgrade::OnUpgrade, mut response: Response<Body>) -> Answer {
@@ -271,4 +366,53 @@ fn bad_gateway(error: &Unanswered) -> Answer {
     let mut response = Response::new(body.boxed());
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_of_http_2_is_taken_back_and_no_other() {
+        let left = |fields: &[(&'static str, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            });
+            let mut headers: HeaderMap = fields.collect();
+            stay_at_http_1(&mut headers);
+            let told = |(name, value): (&HeaderName, &HeaderValue)| {
+                format!("{name}: {}", value.to_str().expect("text"))
+            };
+            let mut left: Vec<String> = headers.iter().map(told).collect();
+            left.sort();
+            left
+        };
+        // As Java's client begins.
+        let java = [
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAEAAEAA"),
+            ("host", "shop"),
+        ];
+        assert_eq!(left(&java), ["host: shop"]);
+        let both = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "h2c, websocket"),
+        ];
+        let kept = ["connection: keep-alive, Upgrade", "upgrade: websocket"];
+        assert_eq!(
+            left(&both),
+            ["connection: keep-alive, Upgrade", "upgrade: websocket"]
+        );
+        assert_eq!(
+            left(&[
+                ("connection", "keep-alive, Upgrade"),
+                ("upgrade", "websocket")
+            ]),
+            kept
+        );
+    }
 }

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::outside::Outside;
 use super::outward::is_target;
 
-/// Flows at once; a datagram beyond them is lost, as datagrams may be.
+/// Flows at once; a datagram beyond them is lost, as datagrams may be. Each has a buffer a direction: 256 MiB for all.
 const FLOWS_MAX: usize = 2048;
 
 /// The silence that ends a flow: what routers give a conversation (RFC 4787 asks for two minutes).

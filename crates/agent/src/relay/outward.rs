@@ -19,6 +19,7 @@ use socket2::Domain;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use wire::pump::keep_alive;
 
 use super::carry::carry;
 use super::inward::visit;
@@ -204,6 +205,7 @@ impl Shared {
         let socket = TcpSocket::from_std_stream(socket.into());
         let stream = socket.connect(destination).await?;
         stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
         Ok(Upstream::Outside(stream))
     }
 

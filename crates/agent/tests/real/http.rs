@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use wire::pump::{Inbound, Inbox};
 use wire::{HttpFilter, IncomingMode, OnConcurrentSteal, Opened};
 
+use crate::namespace::Program;
 use crate::pod::{Pod, answer, steal, subscribe};
 
 /// A server that speaks HTTP/2 alone, with trailers as gRPC has them.
@@ -51,6 +52,22 @@ const ask = (headers, body) => new Promise((resolve, reject) => {
   for (const answer of Object.keys(counts).sort()) console.log(`${counts[answer]} ${answer}`);
   session.close();
 })().catch((error) => { console.log(error.message); process.exit(1); });
+"#;
+
+/// One HTTP/2 connection, on which a request of the session's comes before one of the target's; prints each answer's first
+/// word as it comes.
+const CLIENT_2_OF_BOTH: &str = r#"
+const http2 = require('node:http2');
+const session = http2.connect('http://10.77.0.1:8080');
+const ask = (headers) => new Promise((resolve, reject) => {
+  const stream = session.request({ ':method': 'POST', ':path': '/x', ...headers });
+  let answer = '';
+  stream.on('data', (data) => { answer += data; });
+  stream.on('end', () => { console.log(answer.split(' ')[0]); resolve(); });
+  stream.on('error', reject);
+  stream.end();
+});
+Promise.all([ask({ 'x-user': 'me' }), ask({})]).then(() => session.close());
 "#;
 
 /// Asks for an upgrade and sends a line over what comes of it. Arguments are further headers.
@@ -202,14 +219,95 @@ async fn an_upgraded_connection_is_carried_on() {
     assert_eq!(ours.line().unwrap(), "session hello");
 }
 
+/// Keeps one connection and asks over it twice; between the two it waits for a line.
+const KEEPS_ALIVE: &str = r#"
+import http.client
+connection = http.client.HTTPConnection('10.77.0.1', 8080, timeout=20)
+print("ready")
+for _ in range(3):
+    connection.request('GET', '/', headers={'X-User': 'me', 'X-Large': 'x' * 50000})
+    print(connection.getresponse().read().decode().strip())
+    input()
+"#;
+
+/// As the pool of a proxy in front of the target does, which lives longer than any session.
 #[tokio::test(flavor = "multi_thread")]
-async fn http_2_stays_http_2_with_its_trailers() {
+async fn a_connection_that_is_kept_knows_who_takes_its_requests_now() {
+    let Some(pod) = Pod::new() else { return };
+    let (first, inbox) = pod.agent.session().await;
+    answer(inbox);
+    subscribe(&first, 1, steal(Some(mine())), false)
+        .await
+        .unwrap();
+    let mut client = pod.outside.python(KEEPS_ALIVE, &[]);
+    assert_eq!(client.line().unwrap(), "session 0");
+    first.leave(wire::CloseReason::Done).await;
+    client.say("");
+    assert_eq!(client.line().unwrap(), "target GET / 0");
+    let (second, inbox) = pod.agent.session().await;
+    answer(inbox);
+    subscribe(&second, 1, steal(Some(mine())), false)
+        .await
+        .unwrap();
+    client.say("");
+    assert_eq!(client.line().unwrap(), "session 0");
+}
+
+/// A proxy, as far as anybody asks it.
+const MAKES_TUNNELS: &str = r#"
+import socket
+listener = socket.create_server(('::', 8080), family=socket.AF_INET6, dualstack_ipv6=True)
+print('ready')
+while True:
+    connection, _ = listener.accept()
+    head = b''
+    while b'\r\n\r\n' not in head: head += connection.recv(4096)
+    connection.sendall(b'HTTP/1.1 200 Connection established\r\n\r\n')
+    connection.sendall(b'target ' + connection.recv(100))
+"#;
+
+/// Asks for a tunnel and sends a line through it.
+const TUNNEL: &str = r#"
+import socket
+connection = socket.create_connection(('10.77.0.1', 8080), timeout=20)
+connection.sendall(b'CONNECT bank:443 HTTP/1.1\r\nHost: bank:443\r\n\r\n')
+answer = b''
+while b'\r\n\r\n' not in answer:
+    answer += connection.recv(4096)
+assert answer.startswith(b'HTTP/1.1 200'), answer
+connection.sendall(b'hello')
+print('ready')
+print(connection.recv(4096).decode())
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_through_the_target_is_carried_on() {
     let Some(mut pod) = Pod::new() else { return };
+    pod.target.kill();
+    let _target = pod.inside.python(MAKES_TUNNELS, &[]);
+    let (session, inbox) = pod.agent.session().await;
+    answer(inbox);
+    subscribe(&session, 1, steal(Some(mine())), false)
+        .await
+        .unwrap();
+    let mut client = pod.outside.python(TUNNEL, &[]);
+    assert_eq!(client.line().unwrap(), "target hello");
+}
+
+/// The target of `TARGET_2` in the place of the pod's.
+fn serve_2(pod: &mut Pod) -> Program {
     pod.target.kill();
     let mut target = pod.inside.command("node");
     target.args(["-e", TARGET_2]);
-    let mut target = crate::namespace::Program::start(target).unwrap();
+    let mut target = Program::start(target).unwrap();
     assert_eq!(target.line().unwrap(), "ready");
+    target
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_stays_http_2_with_its_trailers() {
+    let Some(mut pod) = Pod::new() else { return };
+    let _target = serve_2(&mut pod);
     let (session, inbox) = pod.agent.session().await;
     tokio::spawn(answer_2(inbox));
     let ask = || {
@@ -225,6 +323,22 @@ async fn http_2_stays_http_2_with_its_trailers() {
         ask(),
         "10 session /x 100000 session\n30 target /x 100000 target\n"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_takes_its_time_holds_up_no_stream_of_the_targets() {
+    let Some(mut pod) = Pod::new() else { return };
+    let _target = serve_2(&mut pod);
+    let (session, inbox) = pod.agent.session().await;
+    subscribe(&session, 1, steal(Some(mine())), false)
+        .await
+        .unwrap();
+    let mut client = pod.outside.command("node");
+    client.args(["-e", CLIENT_2_OF_BOTH]);
+    let mut client = Program::start(client).unwrap();
+    assert_eq!(client.line().unwrap(), "target");
+    tokio::spawn(answer_2(inbox));
+    assert_eq!(client.line().unwrap(), "session");
 }
 
 /// Answers HTTP/2 as `TARGET_2` does, in the session's name.

@@ -468,7 +468,8 @@ async fn what_a_program_sent_and_ended_outlives_its_session_and_what_it_did_not_
     };
     let agent = TestAgent::start(&namespace, &Files::default());
     let mut reader = namespace.python(SLOW_READER, &[]);
-    for is_ended in [true, false] {
+    // Several times: what is lost is on its way when the link ends.
+    for is_ended in [true, false].repeat(8) {
         let (session, _inbox) = agent.session().await;
         let (mut stream, _) = soon(session.open(tcp("127.0.0.1:9001"))).await.unwrap();
         soon(stream.write_all(&[7; 8_000_000])).await.unwrap();

@@ -29,6 +29,8 @@ enum ShellWord {
     Bash,
     Zsh,
     Fish,
+    Powershell,
+    Elvish,
 }
 
 /// Writes the script to standard output, for the name by which the program was called.
@@ -41,6 +43,8 @@ pub(crate) fn run(
         ShellWord::Bash => Shell::Bash,
         ShellWord::Zsh => Shell::Zsh,
         ShellWord::Fish => Shell::Fish,
+        ShellWord::Powershell => Shell::PowerShell,
+        ShellWord::Elvish => Shell::Elvish,
     };
     let mut script = Vec::new();
     let name = settings.program_name();

@@ -21,7 +21,7 @@ use crate::ui::Ui;
 /// Whose branches a command is about.
 #[derive(Debug, Args)]
 pub(super) struct WhoseArgs {
-    /// Namespace of the branches [default: MIRRORD_TARGET_NAMESPACE, else the file's, else `default`]
+    /// Namespace of the branches [default: MIRRORD_TARGET_NAMESPACE, else the file's, else the context's own, else `default`]
     #[arg(short, long, value_name = "NS", global = true)]
     namespace: Option<Namespace>,
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use config::TargetChoice;
@@ -64,7 +65,7 @@ pub(crate) struct ExecArgs {
     #[arg(short, long)]
     target: Option<TargetChoice>,
 
-    /// Namespace of the target and of the branches [default: MIRRORD_TARGET_NAMESPACE, else the file's, else `default`]
+    /// Namespace of the target and of the branches [default: MIRRORD_TARGET_NAMESPACE, else the file's, else the context's own, else `default`]
     #[arg(short, long, visible_alias = "target-namespace", value_name = "NS")]
     namespace: Option<Namespace>,
 
@@ -77,6 +78,11 @@ pub(crate) struct ExecArgs {
     /// random]
     #[arg(short, long)]
     key: Option<String>,
+
+    /// Take data of up to this age for new branches, without asking the source [default: the file's freshness, else all
+    /// that was committed before this command]
+    #[arg(long, value_name = "SECS")]
+    max_age: Option<u64>,
 
     /// What becomes of a connection to the source's own address while a branch stands in for it
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
@@ -120,6 +126,7 @@ pub(crate) async fn run(args: &ExecArgs, settings: &Settings, ui: &Ui) -> Result
         context: args.context.clone(),
         key: args.key.clone(),
         flags: args.overrides.given(),
+        max_age: args.max_age.map(Duration::from_secs),
         on_source: args.on_source_connection.into(),
         assert_isolated: args.assert_isolated,
         report: args.report.clone(),

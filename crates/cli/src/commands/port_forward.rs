@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use clap::Args;
 use config::TargetChoice;
-use model::{ExitCode, Namespace};
-use resources::{IncomingWish, NetworkWish};
+use model::{ExitCode, IncomingMode, Namespace};
+use resources::NetworkWish;
 use supervisor::{Signals, SignalsError};
 use wire::CloseReason;
 use wire::pump::{ConnectError, Inbox, Session};
 
 use crate::agent_words;
-use crate::contexts::{self, AgentLink, ClusterSession, TargetWish};
+use crate::contexts::{self, AgentLink, ClusterSession, Leftovers, TargetWish};
 use crate::error::CommandError;
 use crate::session_file;
 use crate::settings::Settings;
@@ -69,7 +69,7 @@ pub(crate) struct PortForwardArgs {
     #[arg(short, long)]
     target: Option<TargetChoice>,
 
-    /// The target's namespace [default: MIRRORD_TARGET_NAMESPACE, else the file's, else `default`]
+    /// The target's namespace [default: MIRRORD_TARGET_NAMESPACE, else the file's, else the context's own, else `default`]
     #[arg(short, long, visible_alias = "target-namespace", value_name = "NS")]
     namespace: Option<Namespace>,
 
@@ -112,7 +112,7 @@ impl std::convert::From<PortForwardError> for CommandError {
         };
         let hint = match &error {
             PortForwardError::NoTarget => "-t KIND/NAME names one; `bough local ls` shows them",
-            PortForwardError::NoAgent(_) => "`bough local run` starts it anew, with an agent",
+            PortForwardError::NoAgent(_) => "`bough local run` starts it again, with an agent",
             PortForwardError::Connect { .. }
             | PortForwardError::Over(_)
             | PortForwardError::Signals(_) => return Self::new(exit, error),
@@ -222,14 +222,15 @@ async fn find(
         session: format!("{:016x}", rand::random::<u64>()),
         network: NetworkWish {
             incoming: match (args.from.is_empty(), args.copy) {
-                (true, _) => IncomingWish::Off,
-                (false, true) => IncomingWish::Mirror,
-                (false, false) => IncomingWish::Steal,
+                (true, _) => IncomingMode::Off,
+                (false, true) => IncomingMode::Mirror,
+                (false, false) => IncomingMode::Steal,
             },
             outgoing: !args.to.is_empty(),
         },
         image: settings.agent_image.clone(),
         by_operator: config.operator != Some(false),
+        leftovers: Leftovers::default(),
     };
     let found = contexts::find(&context, &namespace, target, wish, settings).await?;
     for remark in &found.remarks {

@@ -32,6 +32,7 @@ pub(crate) struct SessionArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    #[command(name = "ls", visible_alias = "list")]
     Ls(list::ListArgs),
     Stop(stop::StopArgs),
 }

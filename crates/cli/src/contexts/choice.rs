@@ -1,15 +1,21 @@
 //! Which context a command works in, and who said so.
 //!
-//! In this order: the flag, the variable, the file, the kubeconfig's current one, `local`.
+//! In this order: the flag, the variable, the file, the kubeconfig's current one, `local`. The cluster that a pod runs in
+//! is one where somebody names it.
 
 use std::fmt;
 
 use model::{ExitCode, Namespace};
 
-use super::kubernetes::{Kubeconfig, KubeconfigError, KubeconfigFiles};
+use super::kubernetes::{
+    Kubeconfig, KubeconfigError, KubeconfigFiles, PodAccount, PodAccountError,
+};
 
 /// The name of the embedded context.
 pub(crate) const LOCAL: &str = "local";
+
+/// The name of the cluster that a pod runs in, where no kubeconfig has a context of that name.
+const IN_CLUSTER: &str = "in-cluster";
 
 /// The context that a command works in, and why it is this one.
 #[derive(Debug, Clone)]
@@ -77,6 +83,17 @@ pub(crate) enum ContextError {
         /// What is there instead.
         known: Vec<String>,
     },
+    /// This is no pod with a service account.
+    #[error(
+        "no context {IN_CLUSTER:?} ({reason}): this program does not run in a pod with a service account"
+    )]
+    Outside {
+        /// Who named it.
+        reason: ContextReason,
+        /// What is missing.
+        #[source]
+        source: PodAccountError,
+    },
     /// The kubeconfig cannot be read.
     #[error("cannot tell where targets live")]
     Kubeconfig(#[source] KubeconfigError),
@@ -96,6 +113,11 @@ impl ContextError {
                 known.push(LOCAL.to_owned());
                 format!("there are {}; --context names one", known.join(", "))
             }
+            Self::Outside { .. } => {
+                "a pod has its account's token unless `automountServiceAccountToken` is false; elsewhere --context names \
+                 one of a kubeconfig"
+                    .to_owned()
+            }
             Self::Kubeconfig(_) => {
                 format!("`--context {LOCAL}` needs no kubeconfig; KUBECONFIG names another")
             }
@@ -104,7 +126,7 @@ impl ContextError {
 }
 
 /// Chooses the context: the one that `--context` names, else the `named` one, with who named it, else the kubeconfig's
-/// current one, else `local`.
+/// current one, else `local`. `pod` is that of this program, if it runs in one.
 ///
 /// # Errors
 /// [`ContextError`] for a name that the kubeconfig does not have, and for a kubeconfig that cannot be read.
@@ -112,6 +134,7 @@ pub(crate) fn choose_context(
     flag: Option<&str>,
     named: Option<(&str, ContextReason)>,
     kubeconfig: &KubeconfigFiles,
+    pod: &PodAccount,
 ) -> Result<ContextChoice, ContextError> {
     let named = flag.map(|name| (name, ContextReason::Flag)).or(named);
     if let Some((LOCAL, reason)) = named {
@@ -127,6 +150,15 @@ pub(crate) fn choose_context(
     };
     let known: Vec<String> = contexts.names().map(str::to_owned).collect();
     if !known.contains(&name) {
+        if name == IN_CLUSTER {
+            let contexts = pod.contexts(IN_CLUSTER);
+            let contexts = contexts.map_err(|source| ContextError::Outside { reason, source })?;
+            return Ok(ContextChoice {
+                kubeconfig: Some(contexts.at(IN_CLUSTER)),
+                name,
+                reason,
+            });
+        }
         return Err(ContextError::Unknown {
             name,
             reason,
@@ -182,13 +214,49 @@ users:
         (dir, files)
     }
 
+    /// A pod's account, or what a machine has that is none.
+    fn pod(folder: &std::path::Path) -> PodAccount {
+        PodAccount {
+            host: Some("10.0.0.1".to_owned()),
+            port: Some("443".to_owned()),
+            folder: folder.to_owned(),
+        }
+    }
+
+    fn no_pod() -> PodAccount {
+        pod(std::path::Path::new("/nonexistent"))
+    }
+
+    #[test]
+    fn the_cluster_of_a_pod_is_there_by_name_unless_a_kubeconfig_has_one_of_that_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), "hunter2").unwrap();
+        fs::write(folder.path().join("namespace"), "ci").unwrap();
+        let here = pod(folder.path());
+        let (_dir, none) = files(None);
+        let named = |kubeconfig, pod| choose_context(Some(IN_CLUSTER), None, kubeconfig, pod);
+        let chosen = named(&none, &here).unwrap();
+        assert_eq!(chosen.to_string(), "context in-cluster (--context)");
+        assert_eq!(chosen.namespace().unwrap().to_string(), "ci");
+        let unnamed = choose_context(None, None, &none, &here).unwrap();
+        assert_eq!(unnamed.name, LOCAL);
+        let (_dir, own) = files(Some(&TWO.replace("kind-shop", IN_CLUSTER)));
+        let chosen = named(&own, &here).unwrap();
+        assert_eq!(chosen.namespace().unwrap().to_string(), "metalmart");
+        let (_dir, two) = files(Some(TWO));
+        assert!(named(&two, &here).is_ok());
+        let error = named(&two, &no_pod()).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Target);
+        assert!(error.hint().contains("automountServiceAccountToken"));
+    }
+
     #[test]
     fn the_flag_goes_before_the_file_before_the_current_one_before_local() {
         let (_dir, two) = files(Some(TWO));
         let (_dir, none) = files(None);
         let choice = |flag, file, kubeconfig| {
             let file = Option::map(file, |name| (name, ContextReason::File));
-            let choice = choose_context(flag, file, kubeconfig).unwrap();
+            let choice = choose_context(flag, file, kubeconfig, &no_pod()).unwrap();
             (choice.name, choice.reason)
         };
         let local = |reason| (LOCAL.to_owned(), reason);
@@ -208,7 +276,7 @@ users:
             choice(Some("kind-shop"), Some("prod"), &two),
             (shop(), ContextReason::Flag)
         );
-        let chosen = choose_context(None, None, &two).unwrap();
+        let chosen = choose_context(None, None, &two, &no_pod()).unwrap();
         assert_eq!(
             chosen.to_string(),
             "context kind-shop (the kubeconfig's current one)"
@@ -223,17 +291,17 @@ users:
     #[test]
     fn a_context_that_is_not_there_is_refused_with_those_that_are() {
         let (_dir, two) = files(Some(TWO));
-        let error = choose_context(Some("stage"), None, &two).unwrap_err();
+        let error = choose_context(Some("stage"), None, &two, &no_pod()).unwrap_err();
         assert_eq!(error.exit_code(), ExitCode::Target);
         assert_eq!(
             error.hint(),
             "there are kind-shop, prod, local; --context names one"
         );
         let (_dir, none) = files(None);
-        assert!(choose_context(Some("stage"), None, &none).is_err());
+        assert!(choose_context(Some("stage"), None, &none, &no_pod()).is_err());
         let (_dir, broken) = files(Some("contexts: 3"));
-        let error = choose_context(None, None, &broken).unwrap_err();
+        let error = choose_context(None, None, &broken, &no_pod()).unwrap_err();
         assert!(matches!(error, ContextError::Kubeconfig(_)), "{error:?}");
-        assert!(choose_context(Some("local"), None, &broken).is_ok());
+        assert!(choose_context(Some("local"), None, &broken, &no_pod()).is_ok());
     }
 }

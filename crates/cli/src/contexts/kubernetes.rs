@@ -15,16 +15,19 @@
 //!
 //! Owns these steps and what each fails by. Leaves to `bough agent pod` what an agent does, to `link` who speaks with it.
 
+mod answer_limit;
 mod branch_host;
 mod cluster_session;
 mod error;
 mod invitation;
 mod kubeconfig;
+mod leftovers;
 mod listing;
 mod own_pod;
 #[cfg(test)]
 #[path = "../../../operator/src/agents/played_api.rs"]
 mod played_api;
+mod pod_account;
 mod pod_agent;
 mod pod_environment;
 mod pod_follower;
@@ -37,9 +40,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
-use model::{Namespace, TargetRef};
+use model::{IncomingMode, Namespace, TargetRef};
 use operator::agents::{self, AgentContainer, AgentError, AgentWish, ChosenPod, PodId, Question};
-use resources::{IncomingWish, NetworkWish};
+use resources::NetworkWish;
 use tokio::io::AsyncReadExt;
 use wire::{CloseReason, OpenRequest};
 
@@ -56,8 +59,10 @@ pub(crate) use cluster_session::ClusterSession;
 pub(crate) use error::ClusterError;
 pub(crate) use invitation::{AgentPlace, Invitation, SessionCredential};
 pub(crate) use kubeconfig::{Kubeconfig, KubeconfigError, KubeconfigFiles, own_cluster};
+pub(crate) use leftovers::Leftovers;
 pub(crate) use listing::list as list_targets;
 pub(crate) use own_pod::OwnPod;
+pub(crate) use pod_account::{ACCOUNT_FOLDER, PodAccount, PodAccountError};
 pub(crate) use pod_agent::PodAgent;
 pub(crate) use pod_follower::PodFollower;
 pub(crate) use sealed::seal;
@@ -80,12 +85,14 @@ pub(crate) struct TargetWish {
     pub(crate) image: String,
     /// Whether an operator may be asked for the agent.
     pub(crate) by_operator: bool,
+    /// What is to be taken back where nothing comes of it.
+    pub(crate) leftovers: Leftovers,
 }
 
 impl TargetWish {
     fn agent(&self) -> AgentWish {
         AgentWish {
-            incoming: self.network.incoming != IncomingWish::Off,
+            incoming: self.network.incoming != IncomingMode::Off,
             image: self.image.clone(),
         }
     }
@@ -119,8 +126,7 @@ impl ClusterTargets {
     ) -> Result<(PlacedAgent, Option<ClusterSession>), ClusterError> {
         let mut unserved = None;
         if self.wish.by_operator {
-            let (name, network) = (&self.wish.session, &self.wish.network);
-            let begun = ClusterSession::begin(&self.client, namespace, name, target, network);
+            let begun = ClusterSession::begin(&self.client, namespace, target, &self.wish);
             match begun.await? {
                 Begun::Served(session, granted) => {
                     let placed = PlacedAgent::granted(granted);

@@ -58,6 +58,7 @@ pub(super) fn describe(branch: &BranchView, now: Timestamp) -> Option<ProgressLi
 /// Where the copy is that `id` waits for.
 pub(crate) fn describe_copy(id: &str, progress: &CopyProgress, now: Timestamp) -> ProgressLine {
     let (step, what) = match progress.phase {
+        CopyPhase::Waiting => ("waiting", "waiting until another copy is done"),
         CopyPhase::Inspecting => ("inspecting", "asking the source what it holds"),
         CopyPhase::Preparing => ("preparing", "making an empty server"),
         CopyPhase::Checkpoint => ("checkpoint", "waiting for the source's checkpoint"),
@@ -134,6 +135,20 @@ mod tests {
             line(&waiting).text,
             "try-it: waiting for the source's checkpoint (its checkpoint_timeout at most; \
              GRANT pg_checkpoint TO \"app\" makes it begin at once), 3 min 37 s"
+        );
+    }
+
+    #[test]
+    fn a_wait_for_other_copies_names_the_limit_that_it_keeps() {
+        let waiting = CopyProgress {
+            phase: CopyPhase::Waiting,
+            estimate_seconds: None,
+            advice: Some("copies_max = 2".to_owned()),
+            ..copying()
+        };
+        assert_eq!(
+            line(&waiting).text,
+            "try-it: waiting until another copy is done (copies_max = 2), 3 min 37 s"
         );
     }
 

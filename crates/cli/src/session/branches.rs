@@ -13,6 +13,7 @@ use supervisor::TargetNetwork;
 use super::membership::Membership;
 use super::prepare::{Plan, PlannedBranch};
 use super::source_way::{SourceWay, SourceWays};
+use crate::branch_door;
 use crate::engine_client::{ClientError, EngineClient};
 use crate::engine_start;
 use crate::error::CommandError;
@@ -100,14 +101,11 @@ async fn obtain_all(
         let reused = one.ensured.iter().map(|it| it.reused);
         for ((index, view), reused) in one.indexes.iter().zip(views).zip(reused) {
             let planned = &plan.branches[*index];
-            let mut connection = one.client.connection(&view.name).await?;
-            if let Some(host) = plan.host(number) {
-                let door = host.lead_to_door(connection.port).await?;
-                connection.host = door.ip().to_string();
-                connection.port = door.port();
-            }
+            let session = membership.id();
+            let host = plan.host(number);
+            let way = branch_door::find_way(host, &one.client, &view.name, Some(session)).await?;
             let branch = ReadyBranch {
-                connection,
+                connection: way.connection,
                 planned: planned.clone(),
                 reused,
                 view,
@@ -125,7 +123,7 @@ async fn ask<'a>(
     plan: &Plan,
     ways: &SourceWays<'_>,
     (number, settings): (usize, &'a Settings),
-    membership: &Membership<'_>,
+    membership: &mut Membership<'_>,
     ui: &Ui,
 ) -> Result<Asked<'a>, CommandError> {
     let indexes = plan.branches_of(number);
@@ -141,9 +139,10 @@ async fn ask<'a>(
         ui.warn(&notice);
     }
     let client = engine.client;
+    let holder = membership.join();
     let wanted = indexes.iter().zip(&found).map(|(index, way)| {
         let proxy = way.as_ref().map(|way| way.proxy.clone());
-        want(plan, &plan.branches[*index], proxy, membership.holder())
+        want(plan, &plan.branches[*index], proxy, holder.clone())
     });
     let wanted: Vec<_> = wanted.collect();
     let ensured = ensure_all(&wanted, settings, &client).await?;
@@ -203,7 +202,7 @@ fn want(
         version: branch.version,
         connection_settings: branch.connection_settings.clone(),
         ttl: branch.ttl,
-        max_age_seconds: None,
+        max_age_seconds: branch.max_age.map(|age| age.as_secs()),
         holder: Some(holder),
     }
 }

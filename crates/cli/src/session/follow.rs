@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use supervisor::network::IncomingMode;
 use supervisor::{NetworkThread, TargetAgent, TargetNetwork};
@@ -21,6 +22,9 @@ use crate::ui::{Ui, words};
 
 /// Words that wait to be heard, whose tasks wait with them: a pod that joins and one that strays at every place.
 const WORDS_MAX: usize = 2 * REPLICAS_MAX;
+
+/// How long a look at the target's pods may take: without an answer the next one makes another link.
+const LOOK_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a task of the following says.
 enum Word {
@@ -127,13 +131,17 @@ impl<'a> Followed<'a> {
                 },
                 seen = async {
                     tokio::time::sleep_until(look_at).await;
-                    self.follower.look().await
+                    tokio::time::timeout(LOOK_WITHIN, self.follower.look()).await
                 } => {
                     look_at = clock::monotonic() + self.following.next_look();
                     match seen {
-                        Ok(seen) => Event::Seen(seen),
-                        Err(error) => {
+                        Ok(Ok(seen)) => Event::Seen(seen),
+                        Ok(Err(error)) => {
                             tracing::info!(%error, "the target's pods are not seen");
+                            Event::Unseen
+                        }
+                        Err(_) => {
+                            tracing::info!("a look at the target's pods has no answer");
                             Event::Unseen
                         }
                     }

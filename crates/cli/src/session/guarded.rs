@@ -98,7 +98,7 @@ impl Guarded {
         Ok(Self {
             fence,
             network,
-            follower: plan.follower.clone(),
+            follower: plan.follower().cloned(),
             prepared,
             opening,
         })

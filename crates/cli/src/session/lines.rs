@@ -19,7 +19,7 @@ pub(super) fn opening(
     guarded: Option<&Guarded>,
     now: Timestamp,
 ) -> Vec<String> {
-    let target = match &plan.target {
+    let target = match plan.target() {
         Some(target) => format!("target {target}"),
         None if plan.own_pod.is_some() => {
             "no target: the environment is your own, the network that of a pod".to_owned()
@@ -30,7 +30,8 @@ pub(super) fn opening(
         "bough: {}, namespace {}, {target}",
         plan.context, plan.namespace
     )];
-    let remarks = plan.remarks.iter();
+    let remarks = plan.remarks();
+    let remarks = remarks.iter();
     lines.extend(remarks.map(|remark| format!("bough:   {remark}")));
     for branch in branches {
         lines.extend(describe_branch(plan, branch, now));

@@ -6,9 +6,9 @@
 //!                 └── a branch is gone or failed, or somebody stopped the session ──▶ SessionLoss
 //! ```
 
-use std::cell::Cell;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use model::engine_api::{
     BranchPhase, BranchView, HEARTBEAT_INTERVAL, Holder, JoinSession, SessionId,
 };
@@ -35,6 +35,11 @@ pub(crate) enum SessionLoss {
     /// A branch was deleted.
     #[error("branch {0} was deleted while the session held it")]
     Deleted(String),
+    /// A branch was deleted, and another one made under its id.
+    #[error(
+        "branch {0} was deleted while the session held it, and another branch was made under its id"
+    )]
+    Replaced(String),
     /// A branch does not answer any more.
     #[error("branch {id} failed while the session held it: {message}")]
     Failed {
@@ -68,7 +73,7 @@ pub(crate) struct Membership<'a> {
     /// One an engine: this machine's, or in a cluster each branch host's.
     parts: Vec<Part<'a>>,
     /// It has asked for a branch, which it holds as soon as the engine hears of it.
-    joined: Cell<bool>,
+    joined: bool,
     /// The session as its cluster knows it.
     resource: Option<ClusterSession>,
 }
@@ -77,9 +82,15 @@ pub(crate) struct Membership<'a> {
 struct Part<'a> {
     settings: &'a Settings,
     client: EngineClient,
-    branches: Vec<BranchName>,
-    /// The ids of the branches, in their order.
-    held: Vec<BranchId>,
+    held: Vec<Held>,
+}
+
+/// A branch as it was when the session came to it.
+struct Held {
+    name: BranchName,
+    id: BranchId,
+    /// Tells it from one that is made later under the same id; a reset keeps it.
+    created_at: Timestamp,
 }
 
 impl<'a> Membership<'a> {
@@ -95,7 +106,6 @@ impl<'a> Membership<'a> {
         let parts = engines.into_iter().map(|settings| Part {
             settings,
             client: EngineClient::new(settings.engine_socket()),
-            branches: Vec::new(),
             held: Vec::new(),
         });
         Self {
@@ -103,9 +113,14 @@ impl<'a> Membership<'a> {
             owner,
             program,
             parts: parts.collect(),
-            joined: Cell::new(false),
+            joined: false,
             resource,
         }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> &SessionId {
+        &self.id
     }
 
     /// The settings of its engines.
@@ -113,10 +128,10 @@ impl<'a> Membership<'a> {
         self.parts.iter().map(|part| part.settings).collect()
     }
 
-    /// What a request for a branch says, so that the session holds it from the first moment on. From here on there is
-    /// something to leave.
-    pub(crate) fn holder(&self) -> Holder {
-        self.joined.set(true);
+    /// Joins the branches that are about to be asked for: what the requests say, so that the session holds each from the
+    /// first moment on. From here on there is something to leave.
+    pub(crate) fn join(&mut self) -> Holder {
+        self.joined = true;
         Holder {
             id: self.id.clone(),
             owner: self.owner.clone(),
@@ -128,8 +143,12 @@ impl<'a> Membership<'a> {
     /// Notes which branches the requests to an engine came to: those that heartbeats are about.
     pub(crate) fn hold(&mut self, engine: usize, branches: &[BranchView]) {
         let part = &mut self.parts[engine];
-        part.branches = branches.iter().map(|branch| branch.name.clone()).collect();
-        part.held = branches.iter().map(|branch| branch.id.clone()).collect();
+        let held = branches.iter().map(|branch| Held {
+            name: branch.name.clone(),
+            id: branch.id.clone(),
+            created_at: branch.created_at,
+        });
+        part.held = held.collect();
     }
 
     /// Sends heartbeats until something is lost. Cancel-safe.
@@ -152,15 +171,15 @@ impl<'a> Membership<'a> {
 
     /// Whether there is anything that may be lost.
     pub(crate) fn may_be_lost(&self) -> bool {
-        self.joined.get() || self.resource.is_some()
+        self.joined || self.resource.is_some()
     }
 
     async fn keep_part(&self, part: &Part<'_>, ui: &Ui) -> SessionLoss {
-        if part.branches.is_empty() {
+        if part.held.is_empty() {
             return std::future::pending().await;
         }
         let join = JoinSession {
-            branches: part.branches.clone(),
+            branches: part.held.iter().map(|held| held.name.clone()).collect(),
             owner: self.owner.clone(),
             pid: std::process::id(),
             program: self.program.clone(),
@@ -177,16 +196,15 @@ impl<'a> Membership<'a> {
             match part.client.join_session(&self.id, &join).await {
                 Ok(branches) => {
                     away_since = None;
-                    if let Some(loss) = branches.iter().find_map(loss_of) {
+                    if let Some(loss) = find_loss(&part.held, &branches) {
                         return loss;
                     }
                 }
                 Err(error) if error.is_not_found() => return part.find_deleted().await,
-                Err(error) if error.stopped().is_some() => {
-                    let words = error.stopped().unwrap_or_default();
-                    return SessionLoss::Stopped(words.to_owned());
-                }
                 Err(source) => {
+                    if let Some(words) = source.stopped() {
+                        return SessionLoss::Stopped(words.to_owned());
+                    }
                     let now = clock::monotonic();
                     if let (None, Some(place)) = (away_since, elsewhere) {
                         ui.warn(&describe_stray(place, away_max));
@@ -202,8 +220,8 @@ impl<'a> Membership<'a> {
     }
 
     /// Ends the hold; answers with the branches as they then are, which nobody knows where an engine does not answer.
-    pub(crate) async fn leave(&self) -> Option<Vec<BranchView>> {
-        if !self.joined.replace(false) {
+    pub(crate) async fn leave(&mut self) -> Option<Vec<BranchView>> {
+        if !std::mem::take(&mut self.joined) {
             return Some(Vec::new());
         }
         let parts = self.parts.iter().map(|part| part.leave(&self.id));
@@ -226,12 +244,14 @@ impl Part<'_> {
 
     /// Names the branch that a refused heartbeat was about.
     async fn find_deleted(&self) -> SessionLoss {
-        let living = self.client.branches(None).await.unwrap_or_default();
-        let is_living = |name: &BranchName| living.iter().any(|branch| branch.name == *name);
-        let mut held = self.branches.iter().zip(&self.held);
-        let gone = held.find(|(name, _)| !is_living(name));
+        let living = self.client.branches(None).await;
+        let is_gone = |held: &&Held| {
+            let living = living.as_ref();
+            living.is_ok_and(|all| all.iter().all(|branch| branch.name != held.name))
+        };
+        let gone = self.held.iter().find(is_gone);
         // A branch that was made anew under its old name does not know this session either.
-        let id = gone.map(|(_, id)| id).or(self.held.first());
+        let id = gone.or(self.held.first()).map(|held| &held.id);
         SessionLoss::Deleted(id.map(ToString::to_string).unwrap_or_default())
     }
 
@@ -264,6 +284,19 @@ fn describe_stray(place: &str, away_max: Duration) -> String {
         "no word from the engine in {place}: trying again for {}, while its branches stay for their TTL",
         words::span(away_max.as_secs())
     )
+}
+
+/// What of the `held` branches is lost, by the engine's answer to a heartbeat.
+fn find_loss(held: &[Held], branches: &[BranchView]) -> Option<SessionLoss> {
+    let replaced = branches.iter().find(|branch| {
+        let mut held = held.iter();
+        held.any(|held| held.name == branch.name && held.created_at != branch.created_at)
+    });
+    match replaced {
+        // The session was led to another one: its data is not what the program was proven to have.
+        Some(branch) => Some(SessionLoss::Replaced(branch.id.to_string())),
+        None => branches.iter().find_map(loss_of),
+    }
 }
 
 fn loss_of(branch: &BranchView) -> Option<SessionLoss> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use config::{
     AddressEntry, AddressMatch, ConcurrentSteal, InnerFilter, Network, Protocol, Side, SideFilter,
 };
-use model::ExitCode;
-use resources::{IncomingWish, NetworkWish};
+use model::{ExitCode, IncomingMode};
+use resources::NetworkWish;
 use supervisor::network as plan;
 use supervisor::{NetworkPlan, NetworkThread, TargetNetwork};
 use wire::CloseReason;
@@ -63,8 +63,8 @@ impl From<NetworkLoss> for CommandError {
     fn from(loss: NetworkLoss) -> Self {
         let hint = match &loss {
             NetworkLoss::Agent(_) => {
-                "`bough local ls`, in a cluster `kubectl get pods`, shows whether the target runs; the same command begins \
-                 anew"
+                "`bough local ls`, in a cluster `kubectl get pods`, shows whether the target runs; the same command starts \
+                 again"
             }
             NetworkLoss::Taken(_) => {
                 "\"on_concurrent_steal\": \"continue\" shares the port, \"override\" takes it over"
@@ -93,14 +93,14 @@ impl fmt::Debug for Joined {
 /// # Errors
 /// Exit code 2 for what the file asks for and we cannot do, 3 for an agent that cannot be reached.
 pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
-    let Some(agent) = &plan.agent else {
+    let Some(agent) = plan.agent() else {
         return Ok(None);
     };
     let mut wanted = plan_network(&plan.config.network)
         .map_err(|error| CommandError::new(ExitCode::Usage, error))?;
     if plan.own_pod.is_some() {
         // Nobody sends anything there.
-        wanted.incoming.mode = plan::IncomingMode::Off;
+        wanted.incoming.mode = IncomingMode::Off;
     }
     if !wanted.is_needed() {
         return Ok(None);
@@ -110,7 +110,7 @@ pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
     let link = agent.clone();
     let connected = thread.run(async move { link.connect(GRACE).await }).await;
     let (session, inbox) = connected.map_err(|source| {
-        let target = match &plan.target {
+        let target = match plan.target() {
             Some(target) => target.to_string(),
             None => "the session's own pod".to_owned(),
         };
@@ -119,7 +119,7 @@ pub(super) async fn join(plan: &Plan) -> Result<Option<Joined>, CommandError> {
             format!("{hint}; \"network\": false does without its network"),
         )
     })?;
-    let network = match plan.follower {
+    let network = match plan.follower() {
         Some(_) => TargetNetwork::following(wanted, session, AGENT_WITHIN),
         None => TargetNetwork::new(wanted, session),
     };
@@ -157,11 +157,7 @@ pub(super) fn describe_stray() -> String {
 /// The same as a resource of a cluster says it.
 pub(super) fn wish(network: &Network) -> NetworkWish {
     NetworkWish {
-        incoming: match network.incoming.mode {
-            config::IncomingMode::Mirror => IncomingWish::Mirror,
-            config::IncomingMode::Steal => IncomingWish::Steal,
-            config::IncomingMode::Off => IncomingWish::Off,
-        },
+        incoming: network.incoming.mode,
         outgoing: goes_out(network),
     }
 }
@@ -224,17 +220,12 @@ fn plan_entry(entry: &AddressEntry) -> plan::Entry {
 
 fn plan_incoming(network: &Network) -> Result<plan::Incoming, NetworkError> {
     let incoming = &network.incoming;
-    let mode = match incoming.mode {
-        config::IncomingMode::Mirror => plan::IncomingMode::Mirror,
-        config::IncomingMode::Steal => plan::IncomingMode::Steal,
-        config::IncomingMode::Off => plan::IncomingMode::Off,
-    };
-    let filter = match mode {
-        plan::IncomingMode::Steal => plan_http(&incoming.http_filter)?,
-        plan::IncomingMode::Mirror | plan::IncomingMode::Off => None,
+    let filter = match incoming.mode {
+        IncomingMode::Steal => plan_http(&incoming.http_filter)?,
+        IncomingMode::Mirror | IncomingMode::Off => None,
     };
     Ok(plan::Incoming {
-        mode,
+        mode: incoming.mode,
         ports: incoming.ports.clone(),
         ignore_ports: incoming.ignore_ports.clone(),
         port_mapping: incoming.port_mapping.clone(),
@@ -292,7 +283,7 @@ pub(super) fn describe(plan: &Plan, joined: Option<&TargetNetwork>) -> Vec<Strin
     let network = &plan.config.network;
     let Some(joined) = joined else {
         let wants = plan_network(network).is_ok_and(|wanted| wanted.is_needed());
-        if plan.target.is_none() || !wants {
+        if plan.target().is_none() || !wants {
             return Vec::new();
         }
         return vec![
@@ -328,8 +319,8 @@ pub(super) fn describe(plan: &Plan, joined: Option<&TargetNetwork>) -> Vec<Strin
     }
     let is_outgoing = wanted.outgoing.tcp || wanted.outgoing.udp;
     match wanted.incoming.mode {
-        plan::IncomingMode::Off => {}
-        plan::IncomingMode::Steal => {
+        IncomingMode::Off => {}
+        IncomingMode::Steal => {
             let which = match wanted.incoming.filter {
                 Some(_) => "requests that match the filter",
                 None => "connections to the target's ports",
@@ -338,7 +329,7 @@ pub(super) fn describe(plan: &Plan, joined: Option<&TargetNetwork>) -> Vec<Strin
                 "bough: steal: {which} come to the program, told port by port as it listens"
             ));
         }
-        plan::IncomingMode::Mirror => {
+        IncomingMode::Mirror => {
             lines.push(
                 "bough: mirror: the program gets copies of the target's connections, told port by port as it listens; the target answers"
                     .to_owned(),
@@ -391,7 +382,7 @@ mod tests {
         let names = planned.dns.filter.unwrap().entries;
         assert_eq!(names[0].place, plan::Place::Name("corp".to_owned()));
         let incoming = planned.incoming;
-        assert_eq!(incoming.mode, plan::IncomingMode::Steal);
+        assert_eq!(incoming.mode, IncomingMode::Steal);
         assert_eq!(incoming.port_mapping, [(8080, 80)]);
         assert_eq!(
             incoming.filter,

@@ -1,7 +1,8 @@
 //! From a command line to a plan: the file read, the context chosen, the target found, each branch's source located.
 //!
-//! Nothing here changes anything, but that a target of a cluster gets its agent. Precedence of the namespace: the flag, MIRRORD_TARGET_NAMESPACE, the file,
-//! `default`; of the target alike, and of whatever else has a variable (`config` reads those).
+//! On this machine nothing is changed here. In a cluster the session is given what it needs there: a `Session` and the target's
+//! agent, hosts for its branches, or a pod of its own; what nothing comes of is in `Leftovers`. Precedence of the namespace: the flag, MIRRORD_TARGET_NAMESPACE, the file, `default`; of the target alike, and of whatever else has a
+//! variable (`config` reads those).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +11,13 @@ use config::{
     Config, DbBranch, Environment, LocateError, SourceConnection, Surroundings, TargetChoice,
 };
 use model::engine_api::SessionId;
-use model::{ExitCode, Namespace, TargetRef};
+use model::{ExitCode, Namespace, PgMajor, TargetRef};
 
-use super::{Request, network};
+use super::{Request, environment, network};
 use crate::contexts::local::OwnNetwork;
 use crate::contexts::{
-    self, AgentLink, BranchHost, BranchWish, ClusterSession, ContextChoice, FoundTarget, OwnPod,
-    PodFollower, TargetWish,
+    self, AgentLink, BranchHost, BranchWish, ClusterSession, ContextChoice, FoundTarget,
+    Kubeconfig, Leftovers, OwnPod, PodFollower, TargetWish,
 };
 use crate::diagnostics;
 use crate::error::CommandError;
@@ -78,22 +79,14 @@ pub(super) struct Plan {
     pub(super) context: ContextChoice,
     /// The target's namespace, and the branches'.
     pub(super) namespace: Namespace,
-    /// The target; none: the program runs as itself.
-    pub(super) target: Option<TargetRef>,
+    /// The target, as it was found; none: the program runs as itself.
+    found: Option<FoundTarget>,
     /// The target's environment.
     pub(super) target_environment: Option<Environment>,
-    /// Its network, where it has one of its own that can be dialled into.
-    pub(super) own_network: Option<OwnNetwork>,
-    /// How its agent is reached.
-    pub(super) agent: Option<AgentLink>,
-    /// How its pods are found again.
-    pub(super) follower: Option<PodFollower>,
-    /// The session as its cluster knows it.
-    pub(super) resource: Option<ClusterSession>,
+    /// Where connections are found: there, or without a target what the program would get without branches.
+    pub(super) source_environment: Environment,
     /// The pod that stands for the target where there is none on purpose.
     pub(super) own_pod: Option<OwnPod>,
-    /// What must be told of how it was found.
-    pub(super) remarks: Vec<String>,
     /// The caller's environment.
     pub(super) caller: Arc<Environment>,
     /// Where the program runs.
@@ -105,9 +98,45 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Where connections are found: the target's environment, or without a target the caller's.
-    pub(super) fn source_environment(&self) -> &Environment {
-        self.target_environment.as_ref().unwrap_or(&self.caller)
+    /// The target.
+    pub(super) fn target(&self) -> Option<&TargetRef> {
+        self.found.as_ref().map(|found| &found.reference)
+    }
+
+    /// Its network, where it has one of its own that can be dialled into.
+    pub(super) fn own_network(&self) -> Option<&OwnNetwork> {
+        self.found.as_ref()?.own_network.as_ref()
+    }
+
+    /// How its agent is reached, or that of the session's own pod.
+    pub(super) fn agent(&self) -> Option<AgentLink> {
+        match &self.own_pod {
+            Some(pod) => Some(AgentLink::Pod(Box::new(pod.agent().clone()))),
+            None => self.found.as_ref()?.agent.clone(),
+        }
+    }
+
+    /// How its pods are found again.
+    pub(super) fn follower(&self) -> Option<&PodFollower> {
+        self.found.as_ref()?.follower.as_ref()
+    }
+
+    /// The session as its cluster knows it.
+    pub(super) fn resource(&self) -> Option<&ClusterSession> {
+        self.found.as_ref()?.session.as_ref()
+    }
+
+    /// What must be told of how it was found.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let found = self.found.as_ref().map(|found| found.remarks.clone());
+        let mut remarks = found.unwrap_or_default();
+        if let Some(pod) = &self.own_pod {
+            remarks.push(format!(
+                "pod {} is this session's own, and goes with it",
+                pod.name()
+            ));
+        }
+        remarks
     }
 
     /// The engines that have the branches: in a cluster the hosts', each behind a socket of this session's own.
@@ -137,15 +166,21 @@ impl Plan {
     }
 }
 
-/// Plans a session.
+/// A session as it is asked for: its file, and where it is to be.
+pub(super) struct Asked {
+    config: Config,
+    place: Place,
+}
+
+/// Reads what is asked for, from standard input too; who reads there may be ended by any signal.
 ///
 /// # Errors
-/// Exit code 2 for the file, 3 for context and target, 4 for a source that is not to be found.
-pub(super) async fn prepare(
+/// Exit code 2 for the file, 3 for the context.
+pub(super) fn read(
     request: &Request<'_>,
     settings: &Settings,
     ui: &Ui,
-) -> Result<Plan, CommandError> {
+) -> Result<Asked, CommandError> {
     let file = request
         .file
         .clone()
@@ -155,7 +190,10 @@ pub(super) async fn prepare(
     surroundings.target = request.target.clone();
     surroundings.namespace = request.namespace.clone();
     surroundings.flags = request.flags.clone();
-    let config = session_file::read(file.as_deref(), settings, &surroundings)?;
+    let mut config = session_file::read(file.as_deref(), settings, &surroundings)?;
+    for branch in &mut config.branches {
+        branch.max_age = request.max_age.or(branch.max_age);
+    }
     for warning in &config.warnings {
         ui.warn(&diagnostics::describe(warning).join("\n"));
     }
@@ -166,32 +204,42 @@ pub(super) async fn prepare(
     let context = session_file::choose_context(request.context.as_deref(), &config, settings)?;
     let namespace =
         settings.choose_namespace_of(config.target.namespace.as_ref(), context.namespace())?;
-    require_operator(&context, &namespace, &config).await?;
-    let target = config.target.workload().cloned();
-    let id = SessionId(format!("{:016x}", rand::random::<u64>()));
-    let wish = TargetWish {
-        session: id.0.clone(),
-        network: network::wish(&config.network),
-        image: settings.agent_image.clone(),
-        by_operator: config.operator != Some(false),
-    };
-    let found = match &target {
-        Some(target) => Some(contexts::find(&context, &namespace, target, wish, settings).await?),
-        None => None,
-    };
-    let resource = found.as_ref().and_then(|found| found.session.clone());
     let place = Place {
-        id,
+        id: SessionId::random(rand::random()),
         file,
         context,
         namespace,
         surroundings,
     };
-    let planned = plan(place, config, found, settings, ui).await;
-    if let (Err(_), Some(resource)) = (&planned, resource) {
-        resource.end().await;
-    }
-    planned
+    Ok(Asked { config, place })
+}
+
+/// Plans a session.
+///
+/// # Errors
+/// Exit code 3 for the target, 4 for a source that is not to be found.
+pub(super) async fn prepare(
+    asked: Asked,
+    settings: &Settings,
+    leftovers: &Leftovers,
+    ui: &Ui,
+) -> Result<Plan, CommandError> {
+    let Asked { config, place } = asked;
+    let (context, namespace) = (&place.context, &place.namespace);
+    require_operator(context, namespace, &config).await?;
+    let target = config.target.workload().cloned();
+    let wish = TargetWish {
+        session: place.id.to_string(),
+        network: network::wish(&config.network),
+        image: settings.agent_image.clone(),
+        by_operator: config.operator != Some(false),
+        leftovers: leftovers.clone(),
+    };
+    let found = match &target {
+        Some(target) => Some(contexts::find(context, namespace, target, wish, settings).await?),
+        None => None,
+    };
+    plan(place, config, found, settings, leftovers, ui).await
 }
 
 /// Where a session is to be.
@@ -209,6 +257,7 @@ async fn plan(
     config: Config,
     found: Option<FoundTarget>,
     settings: &Settings,
+    leftovers: &Leftovers,
     ui: &Ui,
 ) -> Result<Plan, CommandError> {
     let Place {
@@ -226,52 +275,60 @@ async fn plan(
             "variables of the target that are not UTF-8 stay out: {names}"
         ));
     }
-    let mut plan = Plan {
+    let target_environment = found.as_ref().map(environment_of);
+    let caller = surroundings.environment;
+    let source_environment = match &target_environment {
+        Some(target) => target.clone(),
+        None => environment::alone(&config.env, &surroundings.directory, &caller)?,
+    };
+    let mut branches = locate_branches(&config, &source_environment)?;
+    let hosts = match &context.kubeconfig {
+        Some(kubeconfig) if !branches.is_empty() => {
+            let found = found.as_ref();
+            let wishes = wish_for(&mut branches, kubeconfig, &namespace, found).await?;
+            let tell = |line: &str| ui.note(line);
+            BranchHost::request(kubeconfig, &namespace, &wishes, settings, &tell)
+                .await
+                .map_err(of_branch)?
+        }
+        Some(_) | None => Vec::new(),
+    };
+    // The last, so that nothing else that fails makes it in vain.
+    let own_pod = make_own_pod(&config, &context, &namespace, settings, leftovers).await?;
+    Ok(Plan {
         id,
         file,
+        config,
         context,
         namespace,
-        target_environment: found.as_ref().map(environment_of),
-        own_network: found.as_ref().and_then(|found| found.own_network.clone()),
-        agent: found.as_ref().and_then(|found| found.agent.clone()),
-        follower: found.as_ref().and_then(|found| found.follower.clone()),
-        resource: found.as_ref().and_then(|found| found.session.clone()),
-        remarks: found
-            .as_ref()
-            .map_or_else(Vec::new, |found| found.remarks.clone()),
-        target: found.map(|found| found.reference),
-        caller: surroundings.environment,
+        found,
+        target_environment,
+        source_environment,
+        own_pod,
+        caller,
         directory: surroundings.directory,
-        own_pod: None,
-        branches: Vec::new(),
-        hosts: Vec::new(),
-        config,
-    };
-    plan.branches = locate_branches(&plan)?;
-    learn_versions(&mut plan).await?;
-    plan.hosts = request_hosts(&plan, settings, ui).await?;
-    // The last, so that nothing that fails before leaves it behind.
-    make_own_pod(&mut plan, settings).await?;
-    Ok(plan)
+        branches,
+        hosts,
+    })
 }
 
 /// Gives a session that has no target on purpose a pod in the cluster, where it wants connections or names of it.
-async fn make_own_pod(plan: &mut Plan, settings: &Settings) -> Result<(), CommandError> {
-    let is_targetless = plan.config.target.choice == TargetChoice::Targetless;
-    let (Some(kubeconfig), true) = (&plan.context.kubeconfig, is_targetless) else {
-        return Ok(());
+async fn make_own_pod(
+    config: &Config,
+    context: &ContextChoice,
+    namespace: &Namespace,
+    settings: &Settings,
+    leftovers: &Leftovers,
+) -> Result<Option<OwnPod>, CommandError> {
+    let is_targetless = config.target.choice == TargetChoice::Targetless;
+    let (Some(kubeconfig), true) = (&context.kubeconfig, is_targetless) else {
+        return Ok(None);
     };
-    if !network::goes_out(&plan.config.network) {
-        return Ok(());
+    if !network::goes_out(&config.network) {
+        return Ok(None);
     }
-    let pod = OwnPod::make(kubeconfig, &plan.namespace, &settings.agent_image).await?;
-    plan.remarks.push(format!(
-        "pod {} is this session's own, and goes with it",
-        pod.name()
-    ));
-    plan.agent = Some(AgentLink::Pod(Box::new(pod.agent().clone())));
-    plan.own_pod = Some(pod);
-    Ok(())
+    let pod = OwnPod::make(kubeconfig, namespace, &settings.agent_image, leftovers).await?;
+    Ok(Some(pod))
 }
 
 /// Refuses what only an operator does where there is none, before anything is done.
@@ -296,65 +353,64 @@ async fn require_operator(
         return Err(branch(error).with_hint("remove \"operator\", or write true"));
     }
     let required = contexts::require_operator(kubeconfig, namespace).await;
-    required.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
+    required.map_err(of_branch)
 }
 
-/// Learns in a cluster which version each branch has that the file says none of, from its source as the target reaches it.
-async fn learn_versions(plan: &mut Plan) -> Result<(), CommandError> {
-    let Some(kubeconfig) = &plan.context.kubeconfig else {
-        return Ok(());
-    };
-    let failed = |error| CommandError::from(error).with_exit(ExitCode::Branch);
-    for planned in &mut plan.branches {
-        if planned.wanted.version.is_some() {
-            continue;
-        }
-        let url = &planned.source.url;
-        let learnt = match &plan.agent {
-            Some(AgentLink::Pod(agent)) => agent.source_version(url).await.map(Some),
-            Some(AgentLink::Socket { .. }) | None => {
-                BranchHost::source_version(kubeconfig, &plan.namespace, url).await
-            }
+/// What the branches' hosts in a cluster are asked for. A branch whose version the file does not say has its source's.
+async fn wish_for(
+    branches: &mut [PlannedBranch],
+    kubeconfig: &Kubeconfig,
+    namespace: &Namespace,
+    found: Option<&FoundTarget>,
+) -> Result<Vec<BranchWish>, CommandError> {
+    let mut wishes = Vec::with_capacity(branches.len());
+    for planned in branches {
+        let version = match planned.wanted.version {
+            Some(version) => version,
+            None => learn_version(planned, kubeconfig, namespace, found).await?,
         };
-        planned.wanted.version = learnt.map_err(failed)?;
-        if planned.wanted.version.is_none() {
-            let error = PlanError::NoVersion {
-                id: planned.wanted.id.to_string(),
-                path: planned.wanted.path.clone(),
-            };
-            let error = CommandError::new(ExitCode::Branch, error);
-            return Err(error.with_hint("\"version\": \"16\", as its source has it"));
-        }
-    }
-    Ok(())
-}
-
-/// The hosts of the branches in a cluster; none on this machine, or without branches.
-async fn request_hosts(
-    plan: &Plan,
-    settings: &Settings,
-    ui: &Ui,
-) -> Result<Vec<(BranchHost, Vec<usize>)>, CommandError> {
-    let (Some(kubeconfig), false) = (&plan.context.kubeconfig, plan.branches.is_empty()) else {
-        return Ok(Vec::new());
-    };
-    let wishes = plan.branches.iter().filter_map(|planned| {
+        planned.wanted.version = Some(version);
         let url = &planned.source.url;
         let database = url.database().unwrap_or_default();
-        Some(BranchWish {
+        wishes.push(BranchWish {
             id: planned.wanted.id.clone(),
             source: format!("{}/{database}", url.address()),
-            // Each has one by now.
-            version: planned.wanted.version?,
+            version,
             copy: planned.wanted.copy.clone(),
-            ttl: planned.wanted.ttl,
-            target: plan.target.clone(),
-        })
-    });
-    let wishes: Vec<_> = wishes.collect();
-    let tell = |line: &str| ui.note(line);
-    let hosts = BranchHost::request(kubeconfig, &plan.namespace, &wishes, settings, &tell).await;
-    hosts.map_err(|error| CommandError::from(error).with_exit(ExitCode::Branch))
+            ttl: Some(planned.wanted.ttl),
+            target: found.map(|found| found.reference.clone()),
+        });
+    }
+    Ok(wishes)
+}
+
+/// Learns the version of a branch's source, as the target reaches it.
+async fn learn_version(
+    planned: &PlannedBranch,
+    kubeconfig: &Kubeconfig,
+    namespace: &Namespace,
+    found: Option<&FoundTarget>,
+) -> Result<PgMajor, CommandError> {
+    let url = &planned.source.url;
+    let learnt = match found.and_then(|found| found.agent.as_ref()) {
+        Some(AgentLink::Pod(agent)) => agent.source_version(url).await.map(Some),
+        Some(AgentLink::Socket { .. }) | None => {
+            BranchHost::source_version(kubeconfig, namespace, url).await
+        }
+    };
+    learnt.map_err(of_branch)?.ok_or_else(|| {
+        let error = PlanError::NoVersion {
+            id: planned.wanted.id.to_string(),
+            path: planned.wanted.path.clone(),
+        };
+        let error = CommandError::new(ExitCode::Branch, error);
+        error.with_hint("\"version\": \"16\", as its source has it")
+    })
+}
+
+/// A failure of the cluster that is one of the branches.
+fn of_branch(error: impl Into<CommandError>) -> CommandError {
+    error.into().with_exit(ExitCode::Branch)
 }
 
 fn environment_of(found: &FoundTarget) -> Environment {
@@ -364,27 +420,29 @@ fn environment_of(found: &FoundTarget) -> Environment {
         .collect()
 }
 
-fn locate_branches(plan: &Plan) -> Result<Vec<PlannedBranch>, CommandError> {
-    let mut located = Vec::with_capacity(plan.config.branches.len());
-    for wanted in &plan.config.branches {
-        let source = wanted
-            .connection
-            .locate(plan.source_environment())
-            .map_err(|source| {
-                let hint = source.hint();
-                let failure = CommandError::new(
-                    ExitCode::Branch,
-                    PlanError::Source {
-                        id: wanted.id.to_string(),
-                        path: wanted.path.clone(),
-                        source,
-                    },
-                );
-                match hint {
-                    Some(hint) => failure.with_hint(hint),
-                    None => failure,
-                }
-            })?;
+/// The branches' connections: in the target's environment, or without a target in the caller's.
+fn locate_branches(
+    config: &Config,
+    known: &Environment,
+) -> Result<Vec<PlannedBranch>, CommandError> {
+    let mut located = Vec::with_capacity(config.branches.len());
+    for wanted in &config.branches {
+        let source = wanted.connection.locate(known).map_err(|source| {
+            let hint = source.hint();
+            let failure = CommandError::new(
+                ExitCode::Branch,
+                PlanError::Source {
+                    id: wanted.id.to_string(),
+                    path: wanted.path.clone(),
+                    source,
+                },
+            );
+            match hint {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            }
+        })?;
+        environment::check(wanted, known)?;
         located.push(PlannedBranch {
             wanted: wanted.clone(),
             source,

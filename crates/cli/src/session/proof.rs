@@ -6,14 +6,20 @@ use std::time::Duration;
 
 use config::{Connection, Environment, LocateError, Origin};
 use model::PgUrl;
+use model::pg_url::TlsDemand;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// How long a login may take: the door is on this machine and its server runs.
 const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// Values of `sslmode` with which a client wants to know who answers (libpq, section 34.19).
-const VERIFYING_MODES: [&str; 2] = ["verify-ca", "verify-full"];
+/// Parameters of TLS, and the variables by which libpq completes them (section 34.15).
+const COMPLETING: [(&str, &str); 4] = [
+    ("sslmode", "PGSSLMODE"),
+    ("sslrootcert", "PGSSLROOTCERT"),
+    ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("channel_binding", "PGCHANNELBINDING"),
+];
 
 /// Variables by which libpq goes elsewhere than a connection string says.
 const OVERRIDING: [&str; 2] = ["PGSERVICE", "PGHOSTADDR"];
@@ -105,8 +111,8 @@ impl ProofError {
                  answers, where \"unset\" removes PGSSLROOTCERT and PGCHANNELBINDING",
             ),
             Self::Tls { .. } => Some(
-                "add \"query_params\": {\"sslmode\": \"require\"} to the branch in the configuration file: branches speak TLS, \
-                 and are on this machine",
+                "\"query_params\": {\"sslmode\": \"require\"} of the branch in the configuration file encrypts without asking who \
+                 answers: branches are on this machine",
             ),
             Self::Login { source, .. } if is_refused_login(source) => Some(
                 "the branch has the source's own roles; one whose password could not be read cannot log in: \
@@ -163,10 +169,11 @@ pub(crate) async fn prove(
             return Err(ProofError::Overridden { setting, variables });
         }
         match tls_demand(&found.url, environment) {
-            Some(Demand::Verification(demand)) => {
+            Some(TlsDemand::Verification { key, value }) => {
+                let demand = format!("{key}={value}");
                 return Err(ProofError::Tls { variables, demand });
             }
-            Some(Demand::Encryption) => needs_tls = true,
+            Some(TlsDemand::Encryption) => needs_tls = true,
             None => {}
         }
         let answer = tokio::time::timeout(LOGIN_WAIT_MAX, ask_identity(&found.url, environment));
@@ -247,44 +254,25 @@ fn overriding(
     })
 }
 
-/// What a connection demands of TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Demand {
-    /// That it is there.
-    Encryption,
-    /// That whoever answers is known: by this parameter.
-    Verification(String),
-}
-
-/// What, if anything, a connection demands of TLS: by itself, or by the variables that clients complete it with.
-fn tls_demand(url: &PgUrl, environment: &Environment) -> Option<Demand> {
-    let own = |key: &'static str| url.param(key).map(|value| (key, value));
-    let param = |key, variable: &'static str| {
-        let given = || Some((variable, read(environment, variable)?));
-        own(key).or_else(given)
-    };
-    let mode = param("sslmode", "PGSSLMODE");
-    // `no-verify` is node-postgres's word for what libpq calls require.
-    let requires = mode
-        .as_ref()
-        .is_some_and(|(_, value)| ["require", "no-verify"].contains(&value.as_str()));
-    let verifying = [
-        mode.filter(|(_, value)| VERIFYING_MODES.contains(&value.as_str())),
-        // With a root certificate libpq verifies by it.
-        param("sslrootcert", "PGSSLROOTCERT").filter(|_| requires),
-        // SQLAlchemy's, JDBC's and node-postgres's words; JDBC's `true` is verify-full.
-        own("ssl").filter(|(_, value)| {
-            ["true", "1"].contains(&value.as_str()) || VERIFYING_MODES.contains(&value.as_str())
-        }),
-        param("channel_binding", "PGCHANNELBINDING").filter(|(_, value)| value == "require"),
-    ];
-    if let Some((key, value)) = verifying.into_iter().flatten().next() {
-        return Some(Demand::Verification(format!("{key}={value}")));
+/// What, if anything, a connection demands of TLS: by itself, or by the variables that clients complete it with, which then
+/// stand for their parameters.
+fn tls_demand(url: &PgUrl, environment: &Environment) -> Option<TlsDemand> {
+    let mut whole = url.clone();
+    let mut completed = Vec::new();
+    for (key, variable) in COMPLETING {
+        if let (None, Some(value)) = (url.param(key), read(environment, variable)) {
+            whole = whole.with_param(key, &value);
+            completed.push((key, variable));
+        }
     }
-    let asks = requires
-        || own("ssl").is_some_and(|(_, value)| value == "require")
-        || param("sslnegotiation", "PGSSLNEGOTIATION").is_some_and(|(_, value)| value == "direct");
-    asks.then_some(Demand::Encryption)
+    Some(match whole.tls_demand()? {
+        TlsDemand::Encryption => TlsDemand::Encryption,
+        TlsDemand::Verification { key, value } => {
+            let named = completed.into_iter().find(|(own, _)| *own == key);
+            let key = named.map_or(key, |(_, variable)| variable);
+            TlsDemand::Verification { key, value }
+        }
+    })
 }
 
 /// A variable that is set, not empty, and text.
@@ -376,45 +364,6 @@ mod tests {
         assert_eq!(found.url.address().port, 4);
     }
 
-    #[test]
-    fn demands_for_tls_are_seen_in_every_dialect() {
-        let demand = |text: &str| tls_demand(&PgUrl::parse(text).unwrap(), &Environment::new());
-        let verification = |text: &str| Some(Demand::Verification(text.to_owned()));
-        for (url, expected) in [
-            ("postgres://u@h/d", None),
-            ("postgres://u@h/d?sslmode=prefer", None),
-            ("postgres://u@h/d?sslmode=require", Some(Demand::Encryption)),
-            (
-                "postgres://u@h/d?sslmode=require&sslnegotiation=direct",
-                Some(Demand::Encryption),
-            ),
-            ("postgres://u@h/d?ssl=require", Some(Demand::Encryption)),
-            (
-                "postgres://u@h/d?sslmode=no-verify",
-                Some(Demand::Encryption),
-            ),
-            ("postgres://u@h/d?ssl=1", verification("ssl=1")),
-            (
-                "postgres://u@h/d?sslmode=require&sslrootcert=system",
-                verification("sslrootcert=system"),
-            ),
-            (
-                "postgres://u@h/d?ssl=verify-full",
-                verification("ssl=verify-full"),
-            ),
-            (
-                "jdbc:postgresql://h/d?user=u&ssl=true",
-                verification("ssl=true"),
-            ),
-            (
-                "postgres://u@h/d?channel_binding=require",
-                verification("channel_binding=require"),
-            ),
-        ] {
-            assert_eq!(demand(url), expected, "{url}");
-        }
-    }
-
     fn set(variables: &[(&str, &str)]) -> Environment {
         let variables = variables.iter();
         variables
@@ -424,14 +373,13 @@ mod tests {
 
     #[test]
     fn demands_for_tls_are_seen_in_the_variables_that_complete_a_connection() {
-        let verification = |text: &str| Some(Demand::Verification(text.to_owned()));
+        let verification = |key, value: &str| {
+            let value = value.to_owned();
+            Some(TlsDemand::Verification { key, value })
+        };
+        let encryption = || Some(TlsDemand::Encryption);
         for (url, name, value, expected) in [
-            (
-                "postgres://u@h/d",
-                "PGSSLMODE",
-                "require",
-                Some(Demand::Encryption),
-            ),
+            ("postgres://u@h/d", "PGSSLMODE", "require", encryption()),
             ("postgres://u@h/d", "PGSSLMODE", "", None),
             (
                 "postgres://u@h/d?sslmode=disable",
@@ -443,25 +391,25 @@ mod tests {
                 "postgres://u@h/d",
                 "PGSSLMODE",
                 "verify-full",
-                verification("PGSSLMODE=verify-full"),
+                verification("PGSSLMODE", "verify-full"),
             ),
             (
                 "postgres://u@h/d?sslmode=require",
                 "PGSSLMODE",
                 "verify-full",
-                Some(Demand::Encryption),
+                encryption(),
             ),
             (
                 "postgres://u@h/d?sslmode=require",
                 "PGSSLROOTCERT",
                 "/ca.pem",
-                verification("PGSSLROOTCERT=/ca.pem"),
+                verification("PGSSLROOTCERT", "/ca.pem"),
             ),
             (
                 "postgres://u@h/d",
                 "PGCHANNELBINDING",
                 "require",
-                verification("PGCHANNELBINDING=require"),
+                verification("PGCHANNELBINDING", "require"),
             ),
         ] {
             let demand = tls_demand(&PgUrl::parse(url).unwrap(), &set(&[(name, value)]));

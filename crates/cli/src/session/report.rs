@@ -1,7 +1,7 @@
 //! The closing report: what the program connected to, in lines, as JSON and as Markdown.
 //!
-//! It claims no more than was guarded: counts are of connections that were begun, and a branched database counts as
-//! untouched only where every connection to its server's addresses was looked into.
+//! It claims no more than was guarded: counts are of connections that were begun, and what is said of the branched
+//! databases is [`Claim`]'s.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 
 use model::ExitCode;
 use serde::Serialize;
-use supervisor::fence::DestinationCount;
+use supervisor::fence::{DatabaseCount, DestinationCount};
 use supervisor::{FencePlan, OnSource, Report};
 
 use super::branches::ReadyBranch;
+use super::claim::{Claim, Why};
 use super::prepare::Plan;
 use super::{Counted, Request};
 use crate::branch_words;
 use crate::error::CommandError;
-use crate::ui::words;
+use crate::ui::words::{self, plain};
 
 /// Destinations in a closing line; the report's file has more.
 const DESTINATIONS_SHOWN: usize = 6;
@@ -118,7 +119,7 @@ pub(super) fn assert(request: &Request<'_>, counted: &Counted) -> Result<(), Com
         .report
         .refused
         .iter()
-        .map(|one| format!("{} at {}", one.database, one.address));
+        .map(|one| format!("{} at {}", plain(&one.database), plain(&one.address)));
     let branches = counted
         .report
         .branches
@@ -126,7 +127,7 @@ pub(super) fn assert(request: &Request<'_>, counted: &Counted) -> Result<(), Com
         .filter(|branch| branch.refused > 0);
     let branches = branches.map(|branch| format!("the source of branch {}", branch.branch));
     let all: Vec<String> = list.chain(branches).collect();
-    let what = format!("refused were {}", all.join(", "));
+    let what = format!("it was refused {}", all.join(", "));
     let error = ReportError::NotIsolated(what);
     Err(CommandError::new(ExitCode::Branch, error)
         .with_hint("a branch for each database of the file, or no such connection in the program"))
@@ -149,8 +150,10 @@ pub(super) struct Document<'a> {
     isolation_asserted: bool,
     /// Whether every session with PostgreSQL that was looked into ended in a branch.
     isolated: bool,
-    /// Whether no connection for a branched database reached its source; none where that was not looked into.
+    /// Whether no branched database was reached; none where that is not said.
     branched_databases_untouched: Option<bool>,
+    /// Why it is not said.
+    not_said: Vec<Why>,
     /// The counts.
     #[serde(flatten)]
     counts: &'a Report,
@@ -166,6 +169,7 @@ struct Source {
 impl<'a> Document<'a> {
     /// The report of a session.
     pub(super) fn new(plan: &'a Plan, fence: &FencePlan, counts: &'a Report) -> Self {
+        let claim = Claim::of(fence, counts);
         let sources = fence.servers.iter().flat_map(|server| {
             server.databases.iter().map(|database| Source {
                 branch: database.branch.clone(),
@@ -176,12 +180,13 @@ impl<'a> Document<'a> {
         Self {
             context: &plan.context.name,
             namespace: plan.namespace.as_str(),
-            target: plan.target.as_ref().map(ToString::to_string),
+            target: plan.target().map(ToString::to_string),
             sources: sources.collect(),
             on_source_connection: word(fence.on_source),
             isolation_asserted: fence.assert_isolated,
             isolated: counts.is_isolated(),
-            branched_databases_untouched: untouched(fence, counts),
+            branched_databases_untouched: claim.untouched(),
+            not_said: claim.ways().to_vec(),
             counts,
         }
     }
@@ -191,9 +196,10 @@ impl<'a> Document<'a> {
         let mut page = Page(String::from("# Bough session\n\n"));
         self.write_head(&mut page);
         self.write_branches(&mut page);
-        let passed = ("reached", &self.counts.passed);
-        let refused = ("refused", &self.counts.refused);
-        for (became, list) in [passed, refused] {
+        let counts = self.counts;
+        let passed = ("reached", &counts.passed, counts.passed_untold);
+        let refused = ("refused", &counts.refused, counts.refused_untold);
+        for (became, list, untold) in [passed, refused] {
             if list.is_empty() {
                 continue;
             }
@@ -201,11 +207,13 @@ impl<'a> Document<'a> {
                 "\n## Databases that no branch stands in for, {became}\n"
             ));
             for one in list {
+                let (database, address) = (code(&one.database), plain(&one.address));
                 page.line(format_args!(
-                    "- `{}` at {}: {}",
-                    one.database, one.address, one.connections
+                    "- {database} at {address}: {}",
+                    one.connections
                 ));
             }
+            page.untold(untold);
         }
         self.write_others(&mut page);
         page.0
@@ -217,21 +225,25 @@ impl<'a> Document<'a> {
         page.line(format_args!(
             "- context: {context}, namespace `{namespace}`, target: {target}"
         ));
-        let untouched = match self.branched_databases_untouched {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "not looked into",
+        let untouched = if self.not_said.is_empty() {
+            "yes"
+        } else {
+            "not said"
         };
         page.line(format_args!("- branched databases untouched: {untouched}"));
+        for why in &self.not_said {
+            page.line(format_args!("  - {why}"));
+        }
         let isolated = if self.isolated { "yes" } else { "no" };
         page.line(format_args!(
             "- every session with PostgreSQL that was looked into ended in a branch: {isolated}"
         ));
         for source in &self.sources {
             let addresses = source.addresses.join(", ");
-            let (database, branch) = (&source.database, &source.branch);
+            let (database, branch) = (code(&source.database), &source.branch);
             page.line(format_args!(
-                "- `{database}` at {addresses} is branch `{branch}`"
+                "- {database} at {} is branch `{branch}`",
+                plain(&addresses)
             ));
         }
     }
@@ -257,25 +269,46 @@ impl<'a> Document<'a> {
         for other in &self.counts.others {
             page.line(format_args!("- {}", told(other)));
         }
-        if self.counts.others_untold > 0 {
-            page.line(format_args!("- others: {}", self.counts.others_untold));
+        page.untold(self.counts.others_untold);
+        let sockets = (
+            "Unix sockets of other programs",
+            &self.counts.sockets,
+            self.counts.sockets_untold,
+        );
+        let datagrams = (
+            "Destinations of UDP, not looked into",
+            &self.counts.datagrams,
+            self.counts.datagrams_untold,
+        );
+        for (title, list, untold) in [sockets, datagrams] {
+            if list.is_empty() {
+                continue;
+            }
+            page.line(format_args!("\n## {title}\n"));
+            for other in list {
+                page.line(format_args!("- {}", told(other)));
+            }
+            page.untold(untold);
         }
-        if self.counts.datagrams.is_empty() {
+        if self.counts.inherited.is_empty() {
             return;
         }
-        page.line(format_args!("\n## Destinations of UDP, not looked into\n"));
-        for other in &self.counts.datagrams {
-            page.line(format_args!("- {}", told(other)));
-        }
-        if self.counts.datagrams_untold > 0 {
-            page.line(format_args!("- others: {}", self.counts.datagrams_untold));
+        page.line(format_args!(
+            "\n## Connections that the program inherited\n"
+        ));
+        for one in &self.counts.inherited {
+            page.line(format_args!(
+                "- {}: descriptor {}",
+                plain(&one.address),
+                one.descriptor
+            ));
         }
     }
 }
 
 /// A destination and how often it was reached.
 fn told(one: &DestinationCount) -> String {
-    let (address, all) = (&one.address, one.connections);
+    let (address, all) = (plain(&one.address), one.connections);
     match one.through_target {
         0 => format!("{address}: {all}"),
         through if through == all => format!("{address}: {all}, through the target"),
@@ -290,6 +323,18 @@ impl Page {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         writeln!(self.0, "{line}").expect("a string takes all");
     }
+
+    /// What is in no list, where there is any.
+    fn untold(&mut self, number: u64) {
+        if number > 0 {
+            self.line(format_args!("- others: {number}"));
+        }
+    }
+}
+
+/// A name in a line of Markdown, as code that it does not end.
+fn code(name: &str) -> String {
+    format!("`{}`", plain(name).replace('`', "\\u{60}"))
 }
 
 fn word(on_source: OnSource) -> &'static str {
@@ -298,13 +343,6 @@ fn word(on_source: OnSource) -> &'static str {
         OnSource::Refuse => "refuse",
         OnSource::Allow => "allow",
     }
-}
-
-/// Whether no branched database was reached, as far as the fence may say so.
-fn untouched(fence: &FencePlan, counts: &Report) -> Option<bool> {
-    let looked_into = fence.on_source != OnSource::Allow || fence.assert_isolated;
-    let blind = counts.allowed > 0 || counts.unseen > 0;
-    (looked_into && !blind).then_some(true)
 }
 
 /// The closing lines.
@@ -325,17 +363,10 @@ pub(super) fn lines(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report
         }
         lines.push(line);
     }
-    for (list, became) in [(&counts.passed, "reached"), (&counts.refused, "refused")] {
-        let told: Vec<String> = list
-            .iter()
-            .map(|one| format!("{} at {} ({})", one.database, one.address, one.connections))
-            .collect();
-        if !told.is_empty() {
-            let told = told.join(", ");
-            lines.push(format!(
-                "bough: databases that no branch stands in for were {became}: {told}"
-            ));
-        }
+    let passed = ("reached", &counts.passed, counts.passed_untold);
+    let refused = ("refused", &counts.refused, counts.refused_untold);
+    for (became, list, untold) in [passed, refused] {
+        lines.extend(databases(became, list, untold));
     }
     lines.extend(destinations(
         "other destinations",
@@ -347,11 +378,29 @@ pub(super) fn lines(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report
         &counts.datagrams,
         counts.datagrams_untold,
     ));
+    lines.extend(destinations(
+        "Unix sockets of other programs",
+        &counts.sockets,
+        counts.sockets_untold,
+    ));
     for program in &counts.unreadable {
         lines.push(format!(
             "bough: {} of {} refused: the fence could not look into it",
             connections(program.refused),
-            program.program
+            plain(&program.program)
+        ));
+    }
+    if counts.unreadable_untold > 0 {
+        lines.push(format!(
+            "bough: {} of further programs refused: the fence could not look into them",
+            connections(counts.unreadable_untold)
+        ));
+    }
+    for one in &counts.inherited {
+        lines.push(format!(
+            "bough: the program inherited a connection to {} (descriptor {}), which was not looked into",
+            plain(&one.address),
+            one.descriptor
         ));
     }
     if counts.unseen > 0 {
@@ -364,13 +413,29 @@ pub(super) fn lines(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report
     lines
 }
 
+fn databases(became: &str, list: &[DatabaseCount], untold: u64) -> Option<String> {
+    if list.is_empty() {
+        return None;
+    }
+    let told = list.iter().map(|one| {
+        let (database, address) = (plain(&one.database), plain(&one.address));
+        format!("{database} at {address} ({})", one.connections)
+    });
+    let further = (untold > 0).then(|| format!("and further ones ({untold})"));
+    let all: Vec<String> = told.chain(further).collect();
+    Some(format!(
+        "bough: databases that no branch stands in for were {became}: {}",
+        all.join(", ")
+    ))
+}
+
 fn destinations(what: &str, list: &[DestinationCount], untold: u64) -> Option<String> {
     if list.is_empty() {
         return None;
     }
     let shown = list.iter().take(DESTINATIONS_SHOWN);
     let shown: Vec<String> = shown
-        .map(|one| format!("{} ({})", one.address, one.connections))
+        .map(|one| format!("{} ({})", plain(&one.address), one.connections))
         .collect();
     let rest = list.len().saturating_sub(DESTINATIONS_SHOWN);
     let more = match (rest, untold) {
@@ -392,23 +457,36 @@ fn claim(fence: &FencePlan, branches: &[ReadyBranch], counts: &Report) -> Option
     if branches.is_empty() {
         return None;
     }
-    if counts.allowed > 0 {
-        return Some(format!(
-            "bough: {} to the source went on, as allowed; what they did there was not looked into",
-            connections(counts.allowed)
-        ));
-    }
-    untouched(fence, counts)?;
     let sources: Vec<String> = branches
         .iter()
         .map(|branch| branch_words::source(&branch.view))
         .collect();
-    Some(format!(
-        "bough: nothing got past the fence to {}",
-        sources.join(" or ")
-    ))
+    let words = Claim::of(fence, counts).words(&sources.join(" or "));
+    Some(format!("bough: {words}"))
 }
 
 fn connections(number: u64) -> String {
-    words::things(usize::try_from(number).unwrap_or(usize::MAX), "connection")
+    words::things(number, "connection")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_forges_no_line_and_no_heading() {
+        let one = |database: &str| DatabaseCount {
+            address: "db:5432".to_owned(),
+            database: database.to_owned(),
+            connections: 1,
+        };
+        assert_eq!(
+            databases("reached", &[one("x\nbough: forged")], 4).as_deref(),
+            Some(
+                "bough: databases that no branch stands in for were reached: x\\nbough: forged at db:5432 (1), and further \
+                 ones (4)"
+            )
+        );
+        assert_eq!(code("a`\n# b"), "`a\\u{60}\\n# b`");
+    }
 }

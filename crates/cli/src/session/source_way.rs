@@ -130,8 +130,7 @@ impl<'a> SourceWays<'a> {
     ) -> Result<Option<SourceWay>, CommandError> {
         let id = branch.wanted.id.to_string();
         let is_loopback = is_loopback(&address.host);
-        let target = self.plan.target.as_ref();
-        let (Some(target), Some(agent)) = (target, self.plan.agent.as_ref()) else {
+        let (Some(target), Some(agent)) = (self.plan.target(), self.plan.agent()) else {
             if !is_loopback {
                 return Ok(None);
             }
@@ -152,7 +151,7 @@ impl<'a> SourceWays<'a> {
                 return Ok(None);
             }
         };
-        let session = self.session(agent).await.map_err(|source| {
+        let session = self.session(&agent).await.map_err(|source| {
             let target = target.clone();
             let error = WayError::Agent { id, target, source };
             CommandError::new(ExitCode::Branch, error).with_hint(agent.hint())
@@ -225,11 +224,11 @@ fn is_loopback(host: &str) -> bool {
 
 /// The way to `address` by a target of this machine; none: as this machine reaches it.
 async fn find_here(plan: &Plan, address: &Address) -> Option<SourceProxy> {
-    let own = plan.own_network.as_ref()?;
+    let own = plan.own_network()?;
     let here = look_up(address).await;
     let ips: Vec<IpAddr> = here.iter().map(SocketAddr::ip).collect();
     let is_there = own.has(address, &ips)
-        || !answers_here(&here).await && answers_there(plan.agent.as_ref()?, address).await;
+        || !answers_here(&here).await && answers_there(&plan.agent()?, address).await;
     is_there.then(|| SourceProxy {
         network: own.owner.clone(),
         socket: own.proxy.clone(),

@@ -45,6 +45,20 @@ pub(crate) fn moment(then: Timestamp) -> String {
     format!("{then:.0}")
 }
 
+/// A name of somebody else's as it may stand within a line: what would break the line, or turn it round, is escaped.
+pub(crate) fn plain(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for c in name.chars() {
+        let turns = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
 /// A number with its thousands apart: `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -59,11 +73,11 @@ pub(crate) fn count(number: u64) -> String {
 }
 
 /// A number of things: `1 session`, `2 sessions`.
-pub(crate) fn things(number: usize, thing: &str) -> String {
-    match number {
+pub(crate) fn things(number: impl TryInto<usize>, thing: &str) -> String {
+    match number.try_into().unwrap_or(usize::MAX) {
         1 => format!("1 {thing}"),
-        _ if thing.ends_with("ch") => format!("{number} {thing}es"),
-        _ => format!("{number} {thing}s"),
+        number if thing.ends_with("ch") => format!("{number} {thing}es"),
+        number => format!("{number} {thing}s"),
     }
 }
 
@@ -120,6 +134,13 @@ mod tests {
         assert_eq!(things(1, "branch"), "1 branch");
         assert_eq!(things(2, "branch"), "2 branches");
         assert_eq!(things(0, "session"), "0 sessions");
+    }
+
+    #[test]
+    fn a_name_stays_within_its_line() {
+        assert_eq!(plain("inventory é"), "inventory é");
+        assert_eq!(plain("x\nbough: forged"), r"x\nbough: forged");
+        assert_eq!(plain("a\u{1b}[2Jb\u{202e}c"), r"a\u{1b}[2Jb\u{202e}c");
     }
 
     #[test]

@@ -9,6 +9,8 @@ fn each_shell_gets_its_script() {
         ("bash", "complete -F _bough"),
         ("zsh", "#compdef bough"),
         ("fish", "complete -c bough"),
+        ("powershell", "Register-ArgumentCompleter"),
+        ("elvish", "edit:completion"),
     ] {
         let script = run(&env, &format!("completions {shell}"))
             .success()

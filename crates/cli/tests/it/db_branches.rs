@@ -1,9 +1,7 @@
 //! `db-branches`: what there is, what is made, what is deleted, and what is said where there is nothing.
 
 use model::PgMajor;
-use model::engine_api::{
-    BranchPhase, CopyPhase, CopyProgress, Problem, ProblemKind, SessionId, SessionView,
-};
+use model::engine_api::{BranchPhase, CopyPhase, CopyProgress, Problem, ProblemKind, SessionView};
 use model::{ByteSize, Secret};
 use serde_json::Value;
 
@@ -58,7 +56,7 @@ fn status_lists_the_namespaces_branches() {
 
 fn session() -> SessionView {
     SessionView {
-        id: SessionId("00112233aabbccdd".to_owned()),
+        id: "00112233aabbccdd".to_owned().try_into().unwrap(),
         owner: "ada@host".to_owned(),
         pid: 4242,
         program: "inventory".to_owned(),
@@ -186,6 +184,8 @@ fn create_waits_with_progress_and_tells_the_url_without_its_password() {
         "{shown}"
     );
     assert!(!shown.contains("hunter2"), "{shown}");
+    let refused = "  refuses  reporting: passwords that cannot be read\n";
+    assert!(shown.contains(refused), "{shown}");
     assert!(shown.contains("try-it: copying inventory of db:5432, 4.50 GB; needs 5.10 GB of disk here, 50.0 GB is free; about 40 s; this command waits 10 min at most, the copy goes on without it"), "{shown}");
     assert!(
         shown.contains("try-it: copying 1.20 GB of 4.50 GB, 1,234,567 rows, public.orders"),
@@ -246,7 +246,7 @@ fn a_broken_url_is_refused_without_being_shown() {
     exit 2
     --- stdout
     --- stderr
-    error: cannot read the source's connection string: neither a postgres:// URL nor a key=value connection string
+    error: cannot read the source's connection string: neither a postgres:// URL, nor a key=value connection string, nor .NET's form
     hint: a connection string looks like postgres://user:password@host:5432/database
     "#);
 }
@@ -409,6 +409,21 @@ fn a_url_hides_its_password_unless_asked() {
 }
 
 #[test]
+fn a_url_as_json_has_its_parts_and_a_password_only_when_asked() {
+    let harness = with_branches(&[("default", "a")]);
+    let url = |flags: &str| -> serde_json::Value {
+        let told = harness.run(&format!("db-branches url a -o json{flags}"));
+        serde_json::from_str(&told.success().unwrap()).unwrap()
+    };
+    let hidden = url("");
+    assert_eq!(hidden["id"], "a");
+    assert!(hidden["port"].is_u64() && hidden["host"].is_string());
+    assert_eq!(hidden.get("password"), None);
+    assert!(!hidden.to_string().contains("hunter2"), "{hidden}");
+    assert_eq!(url(" --show-password")["password"], "hunter2");
+}
+
+#[test]
 fn psql_gets_its_password_by_environment_alone() {
     use std::os::unix::fs::PermissionsExt;
     let mut harness = with_branches(&[("default", "a")]);
@@ -429,7 +444,7 @@ fn psql_gets_its_password_by_environment_alone() {
     insta::assert_snapshot!(harness.show(&outcome), @r#"
     exit 7
     --- stdout
-    postgresql://app@127.0.0.1:40001/inventory?options=-c%20x.y%3D1 -c select
+    postgresql://app@127.0.0.1:40001/inventory?sslmode=disable&options=-c%20x.y%3D1 -c select
     PGPASSWORD=hunter2
     --- stderr
     "#);

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 use fixtures::eventually;
+use model::ByteSize;
 
 use crate::harness::{Harness, LONG, environment, run, show};
 
@@ -66,6 +67,25 @@ fn a_running_engine_tells_where_it_works() {
     PostgreSQL      16.4 in /usr/lib/postgresql/16/bin: server, pg_dump, psql
     --- stderr
     "#);
+}
+
+#[test]
+fn what_superseded_bases_take_is_told() {
+    let harness = Harness::new();
+    {
+        let mut script = harness.engine.script();
+        script.view.bases = 3;
+        script.view.superseded_bases = 2;
+        script.view.superseded_bytes = ByteSize(3_200_000_000);
+    }
+    let shown = harness.show(&harness.run("engine status"));
+    let told = "Bases           3, 2 of them superseded (3.20 GB)";
+    assert!(shown.contains(told), "{shown}");
+    let shown = harness.show(&harness.run("engine status -o json"));
+    assert!(
+        shown.contains("\"superseded_bytes\": 3200000000"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -146,6 +146,26 @@ fn quiet_leaves_the_program_alone() {
 }
 
 #[test]
+fn older_data_will_do_where_the_file_or_the_flag_says_so() {
+    let session = Session::new();
+    session.write(&FILE.replace(
+        r#""copy": {"mode": "all"}"#,
+        r#""copy": {"mode": "all"}, "freshness": {"max_age_secs": 3600}"#,
+    ));
+    session.exec("true").success().unwrap();
+    let command = session
+        .harness
+        .command("exec --max-age 60 -f x.json -- true");
+    session.harness.finish(command).success().unwrap();
+    let asked = session.harness.engine.script().requests.clone();
+    let ages = asked
+        .iter()
+        .map(|(_, body)| body["max_age_seconds"].as_u64());
+    let ages: Vec<_> = ages.flatten().collect();
+    assert_eq!(ages, [3600, 60]);
+}
+
+#[test]
 fn another_server_behind_the_address_stops_everything() {
     let session = Session::with_identity("bough-another".to_owned());
     insta::assert_snapshot!(session.refused(), @r#"
@@ -190,17 +210,16 @@ fn a_url_without_a_password_is_told_what_a_branch_asks_for() {
 }
 
 #[test]
-fn a_url_that_verifies_stops_everything_until_the_file_says_otherwise() {
+fn a_url_that_verifies_asks_no_proof_of_the_branch() {
     let mut session = Session::new();
     let url = format!("postgres://app:{PASSWORD}@db:5432/inventory?sslmode=verify-full");
     session.harness.env.set("DATABASE_URL", url);
-    insta::assert_snapshot!(session.refused(), @r#"
-    exit 4
-    --- stdout
-    --- stderr
-    error: DATABASE_URL demands to know who answers (sslmode=verify-full), and a branch answers under a certificate of the session's own
-    hint: add "query_params": {"sslmode": "require"} to the branch in the configuration file: branches speak TLS, and are on this machine
-    "#);
+    let outcome = session.exec("echo $DATABASE_URL");
+    assert!(
+        outcome.stdout.ends_with("/inventory?sslmode=disable\n"),
+        "{}",
+        session.show(&outcome)
+    );
     let params = r#""ttl_secs": 300, "query_params": {"sslmode": "require"}"#;
     session.write(&FILE.replace(r#""ttl_secs": 300"#, params));
     let outcome = session.exec("echo $DATABASE_URL");
@@ -209,6 +228,50 @@ fn a_url_that_verifies_stops_everything_until_the_file_says_otherwise() {
         "{}",
         session.show(&outcome)
     );
+}
+
+#[test]
+fn a_proof_that_libpq_s_variables_ask_for_stops_everything() {
+    let mut session = Session::new();
+    session.harness.env.set("PGSSLMODE", "verify-full");
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: DATABASE_URL demands to know who answers (PGSSLMODE=verify-full), and a branch answers under a certificate of the session's own
+    hint: "override": {"PGSSLMODE": "require"} of "env" in the configuration file encrypts without asking who answers, where "unset" removes PGSSLROOTCERT and PGCHANNELBINDING
+    "#);
+}
+
+#[test]
+fn what_no_branch_can_be_put_into_is_told_before_there_is_one() {
+    let mut session = Session::new();
+    let other = format!("postgres://app:{PASSWORD}@db:5432/analytics");
+    session.harness.env.set("ANALYTICS_URL", other);
+    let one = r#"{"type": "env", "variable": "DATABASE_URL"}"#;
+    let both = r#"["DATABASE_URL", "ANALYTICS_URL"]"#;
+    session.write(&FILE.replace(one, both));
+    insta::assert_snapshot!(session.refused(), @r#"
+    exit 4
+    --- stdout
+    --- stderr
+    error: cannot lead ANALYTICS_URL, DATABASE_URL to branch my-debug-session: ANALYTICS_URL names another database than DATABASE_URL: only one database is branched
+    hint: two databases are two entries of "db_branches": take ANALYTICS_URL out of this one
+    "#);
+    assert!(session.harness.engine.script().requests.is_empty());
+}
+
+#[test]
+fn without_a_target_the_source_is_in_the_env_file() {
+    let mut session = Session::new();
+    session.harness.env.unset("DATABASE_URL");
+    let url = format!("DATABASE_URL=postgres://app:{PASSWORD}@db:5432/inventory\n");
+    std::fs::write(session.harness.env.home().join(".env"), url).unwrap();
+    let with = r#""fs": "local", "env": {"env_file": ".env"},"#;
+    session.write(&FILE.replace(r#""fs": "local","#, with));
+    let outcome = session.exec("echo $DATABASE_URL");
+    let led = format!("@127.0.0.1:{}/inventory\n", session.door.port());
+    assert!(outcome.stdout.ends_with(&led), "{}", session.show(&outcome));
 }
 
 /// A bash script that begins a session with PostgreSQL at a place: `user=app database=inventory`, protocol 3.0.
@@ -235,7 +298,7 @@ fn what_asserts_isolation_ends_by_it_and_a_report_says_why() {
     exit 4
     --- stdout
     ESFATALVFATALC08004Mbough: no branch stands in for da--- stderr
-    error: the session was not isolated: refused were inventory at 127.0.0.1:[STRANGER]
+    error: the session was not isolated: it was refused inventory at 127.0.0.1:[STRANGER]
     hint: a branch for each database of the file, or no such connection in the program
     "#);
     let report = std::fs::read(session.harness.env.home().join("report.json")).unwrap();
@@ -464,7 +527,7 @@ fn a_branch_that_is_lost_ends_the_program_loudly() {
     --- stderr
     warning: branch my-debug-session was deleted while the session held it; ending the program
     error: branch my-debug-session was deleted while the session held it
-    hint: the same command makes it anew
+    hint: the same command makes it again
     "#);
 }
 

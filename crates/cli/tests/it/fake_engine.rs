@@ -212,6 +212,8 @@ fn view(data_dir: &Path) -> EngineView {
         branches: 1,
         branches_max: 100,
         bases: 1,
+        superseded_bases: 0,
+        superseded_bytes: ByteSize(0),
         warm_clones: 0,
         followers: 0,
         egress_open: None,
@@ -304,6 +306,7 @@ async fn add_source(
         warm: source.care.warm,
         refresh_seconds: source.care.refresh_seconds,
         rate_bytes_max: source.care.rate_bytes_max,
+        slot: source.care.slot,
         copied_at: None,
         looked_at: None,
         failure: None,
@@ -419,6 +422,7 @@ async fn show_connection(
         user: url.user().unwrap(),
         url: Secret::new(url.reveal()),
         identity: branch.identity.expect("the sample is cloned"),
+        pass: None,
         source_addresses: Vec::new(),
     }))
 }

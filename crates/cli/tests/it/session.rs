@@ -1,13 +1,13 @@
 //! `session`: who holds which branches, and what is said when somebody is stopped.
 
-use model::engine_api::{SessionId, SessionView};
+use model::engine_api::SessionView;
 
 use crate::harness::Harness;
 use crate::samples;
 
 fn session(id: &str, owner: &str) -> SessionView {
     SessionView {
-        id: SessionId(id.to_owned()),
+        id: id.to_owned().try_into().unwrap(),
         owner: owner.to_owned(),
         pid: 4242,
         program: "inventory".to_owned(),

@@ -39,6 +39,7 @@ fn a_source_is_named_after_its_database_or_as_asked() {
       "progress": null,
       "rate_bytes_max": null,
       "refresh_seconds": null,
+      "slot": null,
       "system_identifier": "7400000000000000001",
       "url": "postgres://reader@db:5432/inventory",
       "user": "reader",

@@ -1,11 +1,11 @@
 //! `engine volume`: a volume in a file, made, found again, told when it is not mounted, removed.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fixtures::LoopVolume;
+use fixtures::{LoopVolume, TestEnv};
 
 use crate::harness::{environment, run, show};
 
@@ -17,7 +17,7 @@ const SUDO: [(&str, &str); 3] = [
 ];
 
 /// Unmounts what a failed test leaves.
-struct Mounted(std::path::PathBuf);
+struct Mounted(PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
@@ -32,17 +32,25 @@ fn unmount(point: &Path) {
     assert!(unmounted.success());
 }
 
-#[test]
-fn a_volume_in_a_file_is_made_once_found_again_and_removed() {
+/// Root by sudo, and where somebody's volume would be mounted; none where no file can be.
+fn of_somebody() -> Option<(TestEnv, PathBuf)> {
     if let Err(error) = LoopVolume::xfs() {
         println!("NOT TESTED, for this machine cannot mount a file: {error:#}");
-        return;
+        return None;
     }
     let mut env = environment();
     for (name, value) in SUDO {
         env.set(name, value);
     }
     let point = env.data_directory().join("volume");
+    Some((env, point))
+}
+
+#[test]
+fn a_volume_in_a_file_is_made_once_found_again_and_removed() {
+    let Some((env, point)) = of_somebody() else {
+        return;
+    };
     let image = env.root().join("files/b.img");
     let _mounted = Mounted(point.clone());
     let create = format!(
@@ -93,6 +101,47 @@ fn a_volume_in_a_file_is_made_once_found_again_and_removed() {
     assert!(!image.exists() && !::engine::volume::is_mount_point(&point).unwrap());
     ::engine::volume::probe(&point).unwrap();
     assert_eq!(run(&env, "engine volume rm").status.code(), Some(1));
+}
+
+#[test]
+fn root_writes_through_no_link_and_removes_no_file_that_is_no_volume() {
+    let Some((env, point)) = of_somebody() else {
+        return;
+    };
+    let _mounted = Mounted(point.clone());
+    let others = env.root().join("others");
+    fs::write(&others, "as it was").unwrap();
+    fs::create_dir_all(&point).unwrap();
+    symlink(&others, point.join(::engine::volume::NOT_MOUNTED_MARK)).unwrap();
+
+    let theirs = format!("--path {}", others.display());
+    let removed = run(&env, &format!("engine volume rm --force {theirs}"));
+    assert!(
+        removed.stderr.contains("neither a mount nor a unit"),
+        "{}",
+        removed.stderr
+    );
+    chown(&others, Some(65_534), Some(65_534)).unwrap();
+    let made = run(&env, &format!("engine volume create --size 600M {theirs}"));
+    assert!(
+        made.stderr.contains("is not a file of root's own"),
+        "{}",
+        made.stderr
+    );
+    let image = env.root().join("b.img");
+    let made = run(
+        &env,
+        &format!(
+            "engine volume create --size 600M --path {}",
+            image.display()
+        ),
+    );
+    assert!(made.status.success(), "{}", show(&env, &made));
+    unmount(&point);
+    let mark = point.join(::engine::volume::NOT_MOUNTED_MARK);
+    assert!(fs::symlink_metadata(&mark).unwrap().is_file());
+    assert!(fs::read_to_string(&mark).unwrap().contains("mount"));
+    assert_eq!(fs::read_to_string(&others).unwrap(), "as it was");
 }
 
 #[test]

@@ -10,14 +10,13 @@ use crate::json::Json;
 use crate::tree::{Node, Value};
 
 words! {
-    /// How much is copied.
-    pub(super) enum WrittenMode : "\"all\", \"schema\" or \"empty\"" {
+    of CopyMode: "\"all\", \"schema\" or \"empty\"" {
         /// An empty database; with `tables`, those tables alone.
-        Empty = "empty",
+        Empty,
         /// Every structure and no row; with `tables`, rows of those tables as well.
-        Schema = "schema",
+        Schema,
         /// Everything.
-        All = "all",
+        All,
     }
 }
 
@@ -35,7 +34,7 @@ record! {
     struct WrittenKeys {
         /// How much is copied.
         /// Example: `"all"`
-        mode: WrittenMode,
+        mode: CopyMode,
         /// Tables whose rows come along. Not with the mode `"all"`.
         /// Example: `{"users": {"filter": "id < 1000"}}`
         tables: Option<BTreeMap<String, WrittenFilter>>,
@@ -74,17 +73,12 @@ impl Decode for WrittenCopy {
             }
             return None;
         };
-        let mode = match keys.mode {
-            WrittenMode::Empty => CopyMode::Empty,
-            WrittenMode::Schema => CopyMode::Schema,
-            WrittenMode::All => CopyMode::All,
-        };
         if !check_tables(node, report) {
             return None;
         }
         let tables = keys.tables.unwrap_or_default().into_iter();
         Some(Self(CopySpec {
-            mode,
+            mode: keys.mode,
             tables: tables
                 .map(|(table, WrittenFilter { filter })| {
                     let filter = filter.map(|NotEmpty(filter)| filter);
@@ -107,7 +101,7 @@ impl Decode for WrittenCopy {
 
 /// Whether tables are named where some are left out; `node` is the copy.
 pub(super) fn check_tables(node: &Node<'_>, report: &mut Report) -> bool {
-    let is_all = node.get("mode").and_then(|mode| mode.text()) == Some(WrittenMode::All.as_str());
+    let is_all = node.get("mode").and_then(|mode| mode.text()) == Some(CopyMode::All.as_str());
     match node.given("tables").filter(|_| is_all) {
         Some(tables) => {
             report

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use model::BranchId;
+use model::{BranchId, CopyMode};
 
-use super::copy::{self, WrittenFilter, WrittenMode};
+use super::copy::{self, WrittenFilter};
 use super::generic::{self, Readiness};
 use super::iam_auth::IamAuth;
 use super::migrations::{self, Migrations};
@@ -142,7 +142,7 @@ record! {
     struct OtherCopy {
         /// How much is copied.
         /// Example: `"empty"`
-        mode: WrittenMode,
+        mode: CopyMode,
         /// Tables whose rows come along.
         /// Example: `{"users": {"filter": "id < 1000"}}`
         tables: Option<BTreeMap<String, WrittenFilter>>,
@@ -161,7 +161,7 @@ record! {
 impl Default for OtherCopy {
     fn default() -> Self {
         Self {
-            mode: WrittenMode::Empty,
+            mode: CopyMode::Empty,
             tables: None,
             collections: None,
             patterns: None,
@@ -311,7 +311,7 @@ impl OtherDatabase {
             match field.key {
                 "copy" => {
                     field.shape = self.copy_shape();
-                    field.default = Some(Json::object([("mode", WrittenMode::Empty.render())]));
+                    field.default = Some(Json::object([("mode", CopyMode::Empty.render())]));
                 }
                 "connection" if self.word == "generic" => field.shape = params_shape(),
                 "image" | "port" if self.word == "generic" => field.is_required = true,

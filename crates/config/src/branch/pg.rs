@@ -31,6 +31,16 @@ const ADDRESS_PARAMS: [&str; 8] = [
 ];
 
 record! {
+    /// How fresh a branch has to be.
+    struct Freshness {
+        /// Data of up to this age will do, in seconds, and the source is not asked; without it the branch holds everything
+        /// that was committed before it was asked for.
+        /// Example: `3600`
+        max_age_secs: Option<u64>,
+    }
+}
+
+record! {
     /// A branch of a PostgreSQL database.
     struct WrittenPg {
         /// `"pg"`.
@@ -66,6 +76,9 @@ record! {
         /// What the branch holds at its start.
         /// Example: `{"mode": "all"}`
         copy: NotNull<WrittenCopy> = NotNull(WrittenCopy::default()),
+        /// How fresh its data has to be.
+        /// Example: `{"max_age_secs": 3600}`
+        freshness: Option<Freshness>,
         /// How to log in to the source by a cloud provider's identity.
         /// Example: `{"type": "aws_rds"}`
         iam_auth: Option<IamAuth>,
@@ -310,6 +323,10 @@ impl PgBranch {
             connection: written.connection,
             copy: written.copy.0.into_spec(),
             is_copy_chosen: self.is_copy_chosen,
+            max_age: written
+                .freshness
+                .and_then(|freshness| freshness.max_age_secs)
+                .map(Duration::from_secs),
             connection_settings: written.connection_settings.unwrap_or_default(),
             query_params: written.query_params.unwrap_or_default(),
         }

@@ -45,6 +45,7 @@ fn defaults_are_the_formats() {
     assert_eq!(branch.copy.mode, CopyMode::Empty);
     assert_eq!(branch.ttl, Ttl(300));
     assert_eq!(branch.creation_timeout, Duration::from_secs(60));
+    assert_eq!(branch.max_age, None);
     assert_eq!((branch.version, branch.database), (None, None));
 }
 
@@ -53,8 +54,9 @@ fn every_key_is_kept() {
     let branch = branch(
         r#""name": "shop", "ttl_mins": 5, "creation_timeout_secs": 9, "version": "16.4",
            "copy": {"mode": "schema", "tables": {"public.users": {"filter": "id < 9"}, "t": {}}, "dump_args": ["--no-owner"]},
-           "connection_settings": {"app.tenant": "7"}, "query_params": {"sslmode": "disable"}"#,
+           "connection_settings": {"app.tenant": "7"}, "query_params": {"sslmode": "disable"}, "freshness": {"max_age_secs": 60}"#,
     );
+    assert_eq!(branch.max_age, Some(Duration::from_secs(60)));
     assert_eq!(branch.database.as_deref(), Some("shop"));
     assert_eq!(branch.ttl, Ttl(300));
     assert_eq!(branch.creation_timeout.as_secs(), 9);

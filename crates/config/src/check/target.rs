@@ -4,10 +4,10 @@ use model::TargetKind;
 
 use super::deepest;
 use crate::decode::Report;
-use crate::network::IncomingMode;
 use crate::root::Parts;
 use crate::target::TargetChoice;
 use crate::tree::Node;
+use model::IncomingMode;
 
 /// Checks the target. `is_final`: nobody will ask for one that the file does not name.
 pub(super) fn check(parts: &Parts<'_, '_>, root: &Node<'_>, is_final: bool, report: &mut Report) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
-use model::pg_url::PgUrlError;
+use model::pg_url::{PgUrlError, split_host_port};
 use model::{PgUrl, Secret};
 
 use super::{Connection, Origin, Param, VariableKind};
@@ -122,6 +122,12 @@ pub enum LocateError {
         /// The variables.
         variables: Vec<String>,
     },
+    /// Neither the connection nor PGUSER names a user: each client would take the name of its own account.
+    #[error("{} no user, and there is no PGUSER", names(variables))]
+    NoUser {
+        /// The variables.
+        variables: Vec<String>,
+    },
     /// The host stands in a file of services, which only libpq reads.
     #[error("{} no host but by a service of libpq's", names(variables))]
     Service {
@@ -158,10 +164,15 @@ impl LocateError {
                 "its parameters are host, port, user, password, database and sslmode".to_owned(),
             ),
             Self::NotAUrl {
-                source: PgUrlError::DotNet,
+                source: PgUrlError::Form,
                 ..
             } => Some(
-                "\"params\" with a \"value_pattern\" each reads its parts, such as \"Host=([^;]+)\"".to_owned(),
+                "\"params\" with a \"value_pattern\" each reads the parts of another form, such as \"host=([^,]+)\"".to_owned(),
+            ),
+            Self::NoUser { .. } => Some(
+                "where another variable holds the user, \"params\" names each: \"host\", \"port\" and \"database\" by a \
+                 \"value_pattern\" of the connection's variable, \"user\" and \"password\" by their own"
+                    .to_owned(),
             ),
             Self::NoHost { .. } | Self::Service { .. } => Some(
                 "write the host into the connection, or name the whole of it as \"value\"".to_owned(),
@@ -219,7 +230,7 @@ pub(super) fn value_of(origin: &Origin, values: &Values<'_>) -> Result<String, L
     }
 }
 
-/// A variable, as text and not empty.
+/// A variable, as text without the ends of lines behind it, and not empty.
 pub(super) fn read(
     name: &str,
     kind: VariableKind,
@@ -244,33 +255,19 @@ pub(super) fn read(
         None => Err(LocateError::NotText {
             variable: variable(),
         }),
-        Some("") => Err(LocateError::Empty {
-            variable: variable(),
-        }),
-        Some(text) => Ok(text.to_owned()),
+        // As clients take it: `echo ... | base64` puts a line's end into many a Secret.
+        Some(text) => match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(LocateError::Empty {
+                variable: variable(),
+            }),
+            text => Ok(text.to_owned()),
+        },
     }
 }
 
 /// The name that errors use for an origin.
 pub(super) fn name_of(origin: &Origin) -> String {
     origin.variable().unwrap_or("the Secret").to_owned()
-}
-
-/// Splits `host:port` and `[v6]:port`, where a host variable holds both.
-pub(super) fn split_host_port(value: &str) -> Option<(&str, &str)> {
-    let (host, port) = value.rsplit_once(':')?;
-    let is_port = !port.is_empty() && port.chars().all(|c| c.is_ascii_digit());
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    match bracketed {
-        Some(host) if is_port => Some((host, port)),
-        // More than one colon is an IPv6 address without a port, a comma several hosts.
-        None if is_port && !host.contains([':', ',', '/']) && !host.is_empty() => {
-            Some((host, port))
-        }
-        Some(_) | None => None,
-    }
 }
 
 impl Connection {
@@ -332,6 +329,7 @@ fn complete(
     }
     // The ports are another client's text, and nothing else has looked at them.
     match PgUrl::parse(&url.reveal()) {
+        Ok(url) if url.user().is_none() => Err(LocateError::NoUser { variables }),
         Ok(url) => Ok(SourceConnection { url, variables }),
         Err(source) => Err(LocateError::NotAConnection { variables, source }),
     }
@@ -368,8 +366,13 @@ fn locate_params(
         values.insert(Param::Host, host.to_owned());
         values.insert(Param::Port, port.to_owned());
     }
-    for param in [Param::Host, Param::Port, Param::User] {
-        if !values.contains_key(&param) {
+    let user_is_apart = read("PGUSER", VariableKind::Any, known).is_ok();
+    for (param, is_apart) in [
+        (Param::Host, false),
+        (Param::Port, is_in_url(params, known)),
+        (Param::User, user_is_apart),
+    ] {
+        if !values.contains_key(&param) && !is_apart {
             return Err(LocateError::NoParam { param });
         }
     }
@@ -385,6 +388,18 @@ fn locate_params(
         Ok(url) => complete(url, variables, known),
         Err(source) => Err(LocateError::NotAConnection { variables, source }),
     }
+}
+
+/// Whether the host is a part of a URL, which may leave the port to its clients' default.
+fn is_in_url(params: &BTreeMap<Param, Vec<Origin>>, known: &Values<'_>) -> bool {
+    let mut hosts = params.get(&Param::Host).into_iter().flatten();
+    hosts.all(|origin| match origin {
+        Origin::Pattern { name, .. } => {
+            let whole = read(name, VariableKind::Any, known);
+            whole.is_ok_and(|whole| PgUrl::parse(&whole).is_ok_and(|url| !url.names_port()))
+        }
+        Origin::Variable { .. } | Origin::Secret { .. } | Origin::GcpSecretManager { .. } => false,
+    })
 }
 
 /// The keyword of a connection string (PostgreSQL documentation, section 34.1.2).

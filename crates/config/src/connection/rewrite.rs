@@ -1,15 +1,15 @@
 //! Leading the process to the branch: the variables of a connection with the branch's address in them.
 //!
-//! Owns what changes: host and port, the database where it differs, and `query_params`. Every other byte of a value
-//! stays. Anything that would leave a variable pointing elsewhere is an error.
+//! Owns what changes: host and port, the database where it differs, demands for proofs that only the source could meet, and
+//! `query_params`. Every other byte of a value stays. Anything that would leave a variable pointing elsewhere is an error.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use model::pg_url::{Address, PgUrlError};
+use model::pg_url::{Address, PgUrlError, asks_for_proof, split_host_port};
 use model::{PgUrl, Secret};
 
-use super::locate::{LocateError, Values, name_of, read, read_params, split_host_port, value_of};
+use super::locate::{LocateError, Values, name_of, read, read_params, value_of};
 use super::{Connection, Origin, Param, VariableKind};
 use crate::environment::Environment;
 
@@ -53,6 +53,14 @@ pub enum RewriteError {
         /// The Secret, by name, or the param.
         what: String,
     },
+    /// A variable is a connection string of its own, and the params do not lead the whole of it.
+    #[error(
+        "{variable} is a connection string, and with the branch's values in its parts it still leads elsewhere"
+    )]
+    Elsewhere {
+        /// The variable.
+        variable: String,
+    },
     /// Two parts of one value overlap.
     #[error("two params are read from the same part of {variable}")]
     Overlap {
@@ -61,7 +69,50 @@ pub enum RewriteError {
     },
 }
 
+impl RewriteError {
+    /// What the file's author can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Locate(error) => error.hint(),
+            Self::NotAUrl { .. } => None,
+            Self::OtherDatabase { variable, .. } => Some(format!(
+                "two databases are two entries of \"db_branches\": take {variable} out of this one"
+            )),
+            Self::NoVariable { .. } => {
+                Some("\"env_var_name\" names the variable in which the process has it".to_owned())
+            }
+            Self::Elsewhere { variable } => Some(format!(
+                "\"url\": \"{variable}\" leads all of it to the branch"
+            )),
+            Self::Overlap { .. } => {
+                Some("a \"value_pattern\" for each param finds a part of its own".to_owned())
+            }
+        }
+    }
+}
+
 impl Connection {
+    /// Whether the variables can be led to a branch at all, before there is one.
+    ///
+    /// # Errors
+    /// [`RewriteError`], as [`Connection::rewrite`] would have it later.
+    pub fn check(
+        &self,
+        environment: &Environment,
+        query_params: &BTreeMap<String, String>,
+    ) -> Result<(), RewriteError> {
+        let anywhere = Address {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+        };
+        let branch = Destination {
+            address: &anywhere,
+            database: None,
+            query_params,
+        };
+        self.rewrite(environment, &branch).map(drop)
+    }
+
     /// The variables of this connection as the process must have them to reach the branch.
     ///
     /// # Errors
@@ -91,7 +142,7 @@ impl Connection {
 }
 
 fn lead_to(url: &PgUrl, branch: &Destination<'_>) -> PgUrl {
-    let mut led = url.with_address(branch.address);
+    let mut led = url.without_proofs().with_address(branch.address);
     if let Some(database) = branch
         .database
         .filter(|name| url.database().as_deref() != Some(*name))
@@ -165,6 +216,12 @@ fn rewrite_params(
                         variable: name.clone(),
                         pattern: pattern.as_str().to_owned(),
                     })?;
+                    let is_host_alone = *param == Param::Host && !is_port_in(name, params);
+                    let wanted = if is_host_alone {
+                        with_port_if_taken(&value, &range, &wanted, branch.address)
+                    } else {
+                        wanted.clone()
+                    };
                     let text = bracket_if_needed(&value, &range, &wanted);
                     edits.entry(name).or_default().parts.push((range, text));
                 }
@@ -191,9 +248,33 @@ fn rewrite_params(
         .into_iter()
         .map(|(name, edit)| {
             let value = apply_edits(name, edit, values)?;
+            // The program may take it whole, whatever the params take of it.
+            let is_elsewhere =
+                |url: PgUrl| url.names_host() && url.addresses() != [branch.address.clone()];
+            if PgUrl::parse(&value).is_ok_and(is_elsewhere) {
+                return Err(RewriteError::Elsewhere {
+                    variable: name.to_owned(),
+                });
+            }
             Ok((name.to_owned(), Secret::new(value)))
         })
         .collect()
+}
+
+/// Whether a pattern finds the port in the value of `variable`.
+fn is_port_in(variable: &str, params: &BTreeMap<Param, Vec<Origin>>) -> bool {
+    let mut ports = params.get(&Param::Port).into_iter().flatten();
+    ports.any(|origin| matches!(origin, Origin::Pattern { name, .. } if name == variable))
+}
+
+/// The branch's host for a place in `value`, with its port where that is the host of a URL that names none.
+fn with_port_if_taken(value: &str, range: &Range<usize>, host: &str, address: &Address) -> String {
+    let is_whole_host = value[..range.start].ends_with(['/', '@'])
+        && (range.end == value.len() || value[range.end..].starts_with(['/', '?']));
+    match PgUrl::parse(value) {
+        Ok(url) if is_whole_host && !url.names_port() => address.to_string(),
+        Ok(_) | Err(_) => host.to_owned(),
+    }
 }
 
 /// What a param's variables shall say: the branch's address, the `sslmode` that was asked for, and of the rest what the
@@ -215,7 +296,12 @@ fn wanted_value(
         }
         Param::Port => branch.address.port.to_string(),
         Param::Database => branch.database.map_or(own, str::to_owned),
-        Param::SslMode => branch.query_params.get("sslmode").cloned().unwrap_or(own),
+        Param::SslMode => match branch.query_params.get("sslmode") {
+            Some(asked) => asked.clone(),
+            // As `PgUrl::without_proofs` has it.
+            None if asks_for_proof(&own) => "disable".to_owned(),
+            None => own,
+        },
         Param::User | Param::Password | Param::Other(_) => own,
     }
 }

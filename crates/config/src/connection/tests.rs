@@ -1,5 +1,7 @@
 //! Every shape of `connection`: read, located, rewritten.
 
+mod whole;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -556,7 +558,7 @@ fn of_what_only_a_cluster_has_nothing_but_the_login_goes_unnamed() {
 fn a_branch_at_an_ipv6_address_stands_in_brackets_within_a_longer_text() {
     let address = Address {
         host: "::1".to_owned(),
-        port: 54321,
+        port: 1,
     };
     let destination = Destination {
         address: &address,
@@ -602,7 +604,7 @@ fn parts_that_touch_are_parts_of_their_own() {
 proptest::proptest! {
     #[test]
     fn params_of_any_text_come_back(
-        user in "[^\u{0}]{1,12}", password in "[^\u{0}]{1,12}", database in "[^\u{0}]{1,12}",
+        user in "[^\u{0}]{0,11}[^\u{0}\r\n]", password in "[^\u{0}]{0,11}[^\u{0}\r\n]", database in "[^\u{0}]{0,11}[^\u{0}\r\n]",
     ) {
         let env = [("H", "db"), ("P", "1"), ("U", &*user), ("PW", &*password), ("D", &*database), ("M", "prefer")];
         let url = connection(PARAMS).locate(&environment(&env)).expect("located").url;
@@ -723,6 +725,42 @@ fn a_source_whose_host_each_client_finds_elsewhere_is_refused() {
 }
 
 #[test]
+fn a_connection_whose_user_stands_elsewhere_is_refused_with_the_params_that_find_it() {
+    let spring = [
+        ("SPRING_DATASOURCE_URL", "jdbc:postgresql://db:6432/shop"),
+        ("SPRING_DATASOURCE_USERNAME", "app"),
+        ("SPRING_DATASOURCE_PASSWORD", "hunter2"),
+    ];
+    let refused = located(r#"{"url": "SPRING_DATASOURCE_URL"}"#, &spring).expect_err("no user");
+    assert_eq!(
+        refused.to_string(),
+        "SPRING_DATASOURCE_URL names no user, and there is no PGUSER"
+    );
+    assert!(refused.hint().is_some_and(|hint| hint.contains("params")));
+    // As the guide has them.
+    let guide = include_str!("../../../../docs/guide/branches.md");
+    let shown = guide
+        .split_once("\"connection\": {\"params\"")
+        .expect("it is shown")
+        .1;
+    let params = shown.split_once("}}\n\n").expect("an end").0;
+    let json = format!("{{\"params\"{params}}}}}");
+    assert_eq!(
+        located(&json, &spring).as_deref(),
+        Ok("host=db port=6432 user=app password=hunter2 dbname=shop")
+    );
+    let changed = rewritten(&json, &spring, Some("shop"), &[]).expect("rewritten");
+    let url = (
+        "SPRING_DATASOURCE_URL",
+        "jdbc:postgresql://127.0.0.1:54321/shop",
+    );
+    assert!(
+        changed.contains(&(url.0.to_owned(), url.1.to_owned())),
+        "{changed:?}"
+    );
+}
+
+#[test]
 fn the_sslmode_of_query_params_is_that_of_params_as_well() {
     let params = r#"{"params": {"host": "H", "port": "P", "user": "V", "sslmode": "PGSSLMODE"}}"#;
     let given = [
@@ -738,6 +776,7 @@ fn the_sslmode_of_query_params_is_that_of_params_as_well() {
             .filter(|(name, _)| name == "PGSSLMODE");
         values.next().unwrap().1
     };
-    assert_eq!(sslmode(&[]), "verify-full");
+    // Nobody can prove that he is the branch: it is on this machine.
+    assert_eq!(sslmode(&[]), "disable");
     assert_eq!(sslmode(&[("sslmode", "require")]), "require");
 }

@@ -133,6 +133,18 @@ macro_rules! words {
             }
         }
 
+        words! {
+            of $name: $expected {
+                $( $(#[doc = $doc])+ $variant ),+
+            }
+        }
+    };
+    // Of a type that is there, whose `as_str` has the words.
+    (
+        of $name:ident : $expected:literal {
+            $( $(#[doc = $doc:literal])+ $variant:ident ),+ $(,)?
+        }
+    ) => {
         impl $crate::decode::Word for $name {
             const ALL: &'static [Self] = &[$( Self::$variant ),+];
 
@@ -142,7 +154,10 @@ macro_rules! words {
 
             fn words_shape() -> $crate::decode::Shape {
                 $crate::decode::Shape::Words(vec![
-                    $( ($word, $crate::decode::Doc::of(&[$($doc),+]).text) ),+
+                    $( (
+                        Self::$variant.as_str(),
+                        $crate::decode::Doc::of(&[$($doc),+]).text,
+                    ) ),+
                 ])
             }
         }

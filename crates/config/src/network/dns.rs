@@ -1,6 +1,8 @@
 //! `feature.network.dns`: which names are resolved as the target would.
 
-use super::address::{AddressMatch, Grammar, SideFilter, name_filter_shape, side_filter};
+use super::address::{
+    AddressEntry, AddressMatch, Grammar, Protocol, SideFilter, name_filter_shape, side_filter,
+};
 use super::outgoing::Outgoing;
 use crate::decode::{Report, Switch, defaults, record, switches};
 use crate::tree::Node;
@@ -51,7 +53,7 @@ fn warn_of_idle_filter(dns: &Dns, node: &Node<'_>, report: &mut Report) {
 
 impl Dns {
     /// A name whose connections stay on one side is resolved on that side: the names of `outgoing.filter` count here
-    /// as well, unless this filter is about the other side.
+    /// as well, unless this filter is about the other side. Looking a name up knows no protocol.
     pub(super) fn take_names_of(&mut self, outgoing: &Outgoing) {
         let Some(theirs) = &outgoing.filter else {
             return;
@@ -60,7 +62,10 @@ impl Dns {
             .entries
             .iter()
             .filter(|entry| matches!(entry.address, AddressMatch::Name(_)))
-            .cloned()
+            .map(|entry| AddressEntry {
+                protocol: Protocol::Any,
+                ..entry.clone()
+            })
             .collect();
         if !self.enabled || names.is_empty() {
             return;

@@ -2,20 +2,21 @@
 
 use std::collections::HashSet;
 
+use model::IncomingMode;
+
 use super::http_filter::HttpFilter;
 use super::tls_delivery::TlsDelivery;
 use crate::decode::{Decode, Record, Report, Shape, Word, defaults, record, report_kind, words};
 use crate::tree::{Node, Value};
 
 words! {
-    /// Who gets what comes to the target.
-    pub enum IncomingMode: "\"mirror\", \"steal\" or \"off\"" {
+    of IncomingMode: "\"mirror\", \"steal\" or \"off\"" {
         /// The target answers, the process gets a copy.
-        Mirror = "mirror",
+        Mirror,
         /// The process answers.
-        Steal = "steal",
+        Steal,
         /// The target alone.
-        Off = "off",
+        Off,
     }
 }
 

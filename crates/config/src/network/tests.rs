@@ -1,5 +1,7 @@
 //! `feature.network` in its forms, and what its parts refuse.
 
+use model::IncomingMode;
+
 use super::*;
 use crate::decode::Decode;
 use crate::testing::read_value;

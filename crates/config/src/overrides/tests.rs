@@ -9,7 +9,9 @@ use crate::diagnostic::Rejected;
 use crate::environment::Selection;
 use crate::fs::FsMode;
 use crate::json::Json;
-use crate::network::{ConcurrentSteal, IncomingMode};
+use model::IncomingMode;
+
+use crate::network::ConcurrentSteal;
 use crate::reader::{Surroundings, read_text};
 
 fn read(file: &str, variables: &[(&str, &str)], flags: &[Flag]) -> Result<Config, Rejected> {

@@ -9,8 +9,8 @@ use super::*;
 use crate::connection::{Connection, Origin, VariableKind};
 use crate::diagnostic::Weight;
 use crate::fs::FsMode;
-use crate::network::IncomingMode;
 use crate::target::TargetChoice;
+use model::IncomingMode;
 
 const INVENTORY: &str = r#"{
   "target": {

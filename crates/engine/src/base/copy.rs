@@ -37,6 +37,7 @@ mod rows;
 mod script;
 mod tables;
 mod views;
+mod waiters;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,9 +67,10 @@ use crate::source::movement::Position;
 use crate::source::{SourceAccess, SourceError};
 use crate::volume::measure;
 use cluster::Cluster;
-use content::Content;
+use content::{Content, Unfinished};
 use plan::Plan;
 use progress::Progress;
+pub(super) use progress::WaitsForOthers;
 
 /// What the volume has, measured by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +102,8 @@ pub struct CopyRequest<'a> {
     pub account: &'a ServerAccount,
     /// What the volume has.
     pub disk: DiskBudget,
-    /// How long the copy may take, and with it hold a snapshot open on the source.
-    pub duration_max: Duration,
+    /// How long it may burden the source.
+    pub burden: Burden,
     /// SQL that runs in the copied database before it is sealed.
     pub prepare: Option<&'a Secret>,
     /// Bytes a second that are read of the source's rows at most.
@@ -176,6 +178,15 @@ impl Admitted {
     }
 }
 
+/// For how long a copy may burden its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Burden {
+    /// How long it may take, and with it hold a snapshot open there.
+    pub held_max: Duration,
+    /// How long somebody may wait there for a table that it reads, before it gives way.
+    pub waited_max: Duration,
+}
+
 /// Copies a source. `progress` says how far it is from the start on.
 ///
 /// A future that is dropped leaves nothing running but a server that is ending: call [`sweep`] on the data directory before
@@ -190,8 +201,9 @@ pub async fn copy(
     progress: &watch::Sender<Option<CopyProgress>>,
 ) -> Result<CopiedBase, CopyError> {
     let progress = Progress::begin(progress, request.disk.free, request.clock.now());
-    let copied = tokio::time::timeout(request.duration_max, copy_all(request, &progress));
-    let seconds = request.duration_max.as_secs();
+    let held_max = request.burden.held_max;
+    let copied = tokio::time::timeout(held_max, copy_all(request, &progress));
+    let seconds = held_max.as_secs();
     copied.await.unwrap_or(Err(CopyError::TimedOut { seconds }))
 }
 
@@ -210,11 +222,12 @@ async fn copy_all(
     let base = cluster.connect(&plan.facts.database).await?;
     drop_what_is_gone(&base, &plan).await?;
     let source = request.access.connect().await.map_err(SourceError::from)?;
+    // Before the snapshot: data is never said to be of later than it is.
+    let taken_at = request.clock.now();
     let position = Position::begin_within(&source, request.within.map(Exported::name)).await?;
     if let Some(exported) = request.within {
         exported.release();
     }
-    let taken_at = request.clock.now();
     progress.phase(CopyPhase::Copying);
     let content = Content {
         request,
@@ -223,7 +236,7 @@ async fn copy_all(
         cluster: &cluster,
         base: &base,
     };
-    let unfinished = content.read(progress).await?;
+    let unfinished = read_or_give_way(&content, progress).await?;
     let there = match request.copy.mode {
         CopyMode::Empty => None,
         CopyMode::All | CopyMode::Schema => Some(Versions::of_source(&source).await?),
@@ -268,6 +281,18 @@ async fn copy_all(
         settings,
         size_bytes: measure(request.data()).await,
     })
+}
+
+/// Reads the source, unless somebody there waits too long for what that holds.
+async fn read_or_give_way<'a>(
+    content: &Content<'_, 'a>,
+    progress: &Progress<'_>,
+) -> Result<Option<Unfinished<'a>>, CopyError> {
+    let (access, burden) = (content.request.access, content.request.burden);
+    tokio::select! {
+        unfinished = content.read(progress) => unfinished,
+        given_way = waiters::wait_for_one(access, content.source, burden.waited_max) => Err(given_way),
+    }
 }
 
 /// What is known to be otherwise before the copy begins.
@@ -344,9 +369,13 @@ async fn admit(cluster: &Cluster<'_>, url: &PgUrl) -> Option<Box<Admitted>> {
     set.is_ok().then(|| Box::new(admitted))
 }
 
-/// Runs what an administrator wants done to every copy, in a session of its own.
+/// Runs what an administrator wants done to every copy, in a session of its own. It sees names as in a copy of the source's
+/// files: a mask that found another table here would leave the right one as it is.
 async fn adapt(cluster: &Cluster<'_>, plan: &Plan<'_>, sql: &Secret) -> Result<(), CopyError> {
     let session = cluster.connect(&plan.facts.database).await?;
+    let path = roles::search_path(&plan.roles.settings);
+    let set = session.batch_execute(&path).await;
+    set.map_err(|source| CopyError::of_base("prepare a session", source))?;
     let done = session.batch_execute(sql.reveal()).await;
     done.map_err(CopyError::Adapt)
 }
@@ -390,7 +419,7 @@ async fn finish(
             if source.as_db_error().is_none() || error::is_full(&source) {
                 return Err(CopyError::of_base("set the defaults of roles", source));
             }
-            // The transaction of a list's statement is open yet.
+            // The transaction of a list's statement is still open.
             let ended = admin.batch_execute("ROLLBACK").await;
             ended.map_err(|source| CopyError::of_base("set the defaults of roles", source))?;
             notes.push(format!(

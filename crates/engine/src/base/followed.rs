@@ -19,18 +19,18 @@ pub mod patience;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::engine_api::{BaseMode, CopyProgress};
+use model::engine_api::{BaseMode, CopyProgress, SourceCare};
 use model::{ByteSize, PgMajor, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
-use super::copy::DiskBudget;
+use super::copy::{Burden, DiskBudget};
 use super::logical;
 use super::logical::subscriber::{Subscriber, SubscriberError};
 use super::lsn::{Lsn, WalShape};
 use super::moment::Moment;
 use super::physical;
-use super::physical::fitness::{Fit, Fitness, FitnessError, fitness};
+use super::physical::fitness::{Fit, Fitness, FitnessError, NamedSlot, fitness};
 use super::physical::follower::{Follower, FollowerError, FollowerRequest, make_follower};
 use super::physical::seed::{self, SeedRequest, Seeded, seed};
 use super::physical::snapshot::{Snapshot, SnapshotRequest, snapshot};
@@ -170,8 +170,8 @@ pub struct SeedOrder<'a> {
     pub rate_max: Option<ByteSize>,
     /// What the volume has.
     pub disk: DiskBudget,
-    /// How long it may take.
-    pub duration_max: Duration,
+    /// How long it may burden the source.
+    pub burden: Burden,
 }
 
 /// How a base is after a look: up to which position changes have arrived, or why it is of no more use.
@@ -196,34 +196,39 @@ pub enum FollowedBase {
     },
 }
 
-/// Chooses how the base of a source is kept. `unbounded_slot` is the administrator's word of [`logical::fitness`].
+/// Chooses how the base of a source is kept that is wanted so.
 ///
 /// # Errors
 /// [`ChooseError`] when it cannot be found out.
 pub async fn choose(
-    wish: BaseMode,
-    unbounded_slot: bool,
+    care: &SourceCare,
     upstream: &Upstream,
     host: &Host,
     disk: DiskBudget,
 ) -> Result<Choice, ChooseError> {
+    let (wish, unbounded) = (care.mode, care.unbounded_slot);
+    let named = care.slot.as_deref();
+    let named = named.map(|name| NamedSlot { name, unbounded });
     let mut reasons = Vec::new();
     if wish != BaseMode::Logical {
-        match fitness(upstream, host, None).await? {
-            Fitness::Fit(fit) => match not_unasked(&fit, disk).filter(|_| wish == BaseMode::Auto) {
-                Some(reason) => reasons.push(reason),
-                None => {
-                    let way = Way::Physical(fit);
-                    return Ok(Choice { way, reasons });
+        match fitness(upstream, host, named).await? {
+            Fitness::Fit(fit) => {
+                let reason = not_unasked(fit.size(), fit.facts.size_bytes, disk);
+                match reason.filter(|_| wish == BaseMode::Auto) {
+                    Some(reason) => reasons.push(reason),
+                    None => {
+                        let way = Way::Physical(fit);
+                        return Ok(Choice { way, reasons });
+                    }
                 }
-            },
+            }
             Fitness::Unfit { reasons: unfit } => {
                 reasons.extend(unfit.iter().map(ToString::to_string));
             }
         }
     }
     if wish != BaseMode::Physical {
-        match logical::fitness::fitness(upstream, host, unbounded_slot).await? {
+        match logical::fitness::fitness(upstream, host, unbounded).await? {
             logical::fitness::Fitness::Fit(fit) => {
                 let way = Way::Logical(fit);
                 return Ok(Choice { way, reasons });
@@ -237,9 +242,9 @@ pub async fn choose(
     Ok(Choice { way, reasons })
 }
 
-/// Why a source that could be followed is not, as long as nobody asked for it.
-fn not_unasked(fit: &Fit, disk: DiskBudget) -> Option<String> {
-    let (cluster, database) = (fit.size(), fit.facts.size_bytes);
+/// Why a source that could be followed is not, as long as nobody asked for it: of a `cluster` of so many bytes, a
+/// `database` of so many is wanted.
+fn not_unasked(cluster: ByteSize, database: ByteSize, disk: DiskBudget) -> Option<String> {
     let most = database
         .0
         .saturating_mul(CLUSTER_FACTOR_MAX)
@@ -266,6 +271,17 @@ impl SeededBase {
         }
     }
 
+    /// Has its source keep WAL for it as the way that was chosen says; answers whether that is otherwise than before.
+    pub fn keep_wal_by(&mut self, way: &Way) -> bool {
+        match (self, way) {
+            (Self::Physical(seeded), Way::Physical(fit)) if seeded.slot != fit.slot => {
+                seeded.slot = fit.slot.clone();
+                true
+            }
+            (Self::Physical(_) | Self::Logical(_), _) => false,
+        }
+    }
+
     /// When it was seeded.
     pub fn seeded_at(&self) -> Timestamp {
         match self {
@@ -285,7 +301,7 @@ impl SeededBase {
         }
     }
 
-    /// The slot on the source that is the base's.
+    /// The slot on the source that was made for the base, and goes with it: an administrator's does not.
     pub fn slot(&self) -> Option<&str> {
         match self {
             Self::Physical(_) => None,
@@ -315,7 +331,7 @@ impl FollowedBase {
             readers_max,
             rate_max,
             disk,
-            duration_max,
+            burden,
         } = *order;
         match way {
             Way::Physical(fit) => {
@@ -325,7 +341,7 @@ impl FollowedBase {
                     place,
                     rate_max,
                     disk,
-                    duration_max,
+                    duration_max: burden.held_max,
                 };
                 let standby = seed(&request, progress).await?;
                 Ok(Some(Self::of(standby)))
@@ -340,7 +356,7 @@ impl FollowedBase {
                     rate_max,
                     readers_max,
                     disk,
-                    duration_max,
+                    burden,
                 };
                 let seeded = logical::seed::seed(&request, progress).await;
                 Ok(Some(Self::of_subscriber(seeded.map_err(Box::new)?)))
@@ -547,5 +563,42 @@ impl FollowedBase {
             Self::Physical { standby, .. } => Ok(standby.stop(mode).await?),
             Self::Logical { subscriber, .. } => Ok(subscriber.end(mode).await?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1 << 30;
+
+    fn reason(cluster: u64, database: u64, free: u64) -> Option<String> {
+        let disk = DiskBudget {
+            free: ByteSize(free),
+            floor: ByteSize(GB),
+        };
+        not_unasked(ByteSize(cluster), ByteSize(database), disk)
+    }
+
+    #[test]
+    fn nobody_gets_a_cluster_unasked_of_which_the_database_is_a_small_part() {
+        let (database, plenty) = (10 * GB, 1000 * GB);
+        assert_eq!(reason(4 * database + GB, database, plenty), None);
+        let told = reason(4 * database + GB + 1, database, plenty).unwrap();
+        assert!(
+            told.contains("--mode physical takes it all the same"),
+            "{told}"
+        );
+        // A small database beside the cluster's own files is no small part of anything.
+        assert_eq!(reason(GB, 0, plenty), None);
+    }
+
+    #[test]
+    fn nobody_gets_unasked_what_there_is_no_room_for_above_the_floor() {
+        let needed = seed::needed(ByteSize(10 * GB)).0;
+        assert_eq!(reason(10 * GB, 10 * GB, GB + needed), None);
+        let told = reason(10 * GB, 10 * GB, GB + needed - 1).unwrap();
+        assert!(told.contains("above the floor of the volume"), "{told}");
+        assert!(reason(10 * GB, 10 * GB, 0).is_some());
     }
 }

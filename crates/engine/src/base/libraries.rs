@@ -44,7 +44,11 @@ impl Known {
 }
 
 /// What is not here is not known, and left out.
-const KNOWN: [Known; 11] = [
+const KNOWN: [Known; 17] = [
+    // Hooks alone; `cypher()` is nothing without it (apache/age, README and issue 2353).
+    Known::needed("age", &[]),
+    // Masks as the source does; its labels cannot be made without it (postgresql_anonymizer, "Load the extension").
+    Known::needed("anon", &[]),
     Known::new("auto_explain", &[("auto_explain.log_min_duration", "-1")]),
     Known::needed("citus", &[]),
     Known::needed(
@@ -58,10 +62,18 @@ const KNOWN: [Known; 11] = [
     Known::new("pg_hint_plan", &[]),
     Known::new("pg_prewarm", &[("pg_prewarm.autoprewarm", "off")]),
     Known::new("pg_qualstats", &[]),
+    // Its workers start for the databases of squeeze.worker_autostart, which a clone's settings do not name (NULL in its
+    // source); it cannot be dumped and made again without it (pg_squeeze, README).
+    Known::needed("pg_squeeze", &[]),
     Known::new("pg_stat_kcache", &[]),
     Known::needed("pg_stat_statements", &[]),
+    // Shared memory and no worker; has to come after pg_stat_statements (its documentation, "Set up pg_stat_monitor").
+    Known::needed("pg_stat_monitor", &[]),
     Known::needed("pgaudit", &[("pgaudit.log", "none")]),
     Known::needed("pgsodium", &[]),
+    // Named before plpgsql_check, whose profiler shares memory and has no worker (plpgsql_check, README).
+    Known::new("plpgsql", &[]),
+    Known::new("plpgsql_check", &[]),
     Known::needed(
         "timescaledb",
         &[
@@ -215,6 +227,16 @@ mod tests {
         assert_eq!(value("cron.launch_active_jobs"), Some("off"));
         assert_eq!(value("cron.database_name"), Some("shop"));
         assert!(needed_by_extensions(|_| false, "shop").is_empty());
+    }
+
+    #[test]
+    fn libraries_come_in_the_order_that_they_ask_for() {
+        let used = ["pg_stat_monitor", "pg_stat_statements"];
+        let settings = needed_by_extensions(|name| used.contains(&name), "shop");
+        assert_eq!(
+            settings["shared_preload_libraries"],
+            "pg_stat_statements,pg_stat_monitor"
+        );
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub mod tending;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::PgUrl;
 
@@ -89,6 +90,8 @@ pub struct Host {
     pub clock: Clock,
     /// How a living standby is cloned.
     pub clone_live: CloneLive,
+    /// How long an administrator's SQL may take in a copy.
+    pub prepare_time_max: Duration,
     /// Who may stop the servers of bases that follow by a subscription.
     pub stillnesses: Arc<Stillnesses>,
 }

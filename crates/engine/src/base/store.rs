@@ -16,17 +16,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use model::ByteSize;
 use model::engine_api::{BaseMode, CopyProgress, Freshness, SourceCare, SpecView};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub(crate) use error::BEHIND_HINT;
 pub use error::BaseError;
-pub(crate) use error::{BEHIND_HINT, PREPARE_HINT};
 pub use making::{Making, clear};
 pub use of_living::{Fresh, Moved, Newest};
 pub use snapshots::{FreshSnapshot, SnapshotPin, SnapshotRecord};
 
 use super::SnapshotName;
-use super::copy::{CopyRequest, DiskBudget, copy};
+use super::copy::{CopyRequest, DiskBudget, WaitsForOthers, copy};
 use super::living::{BaseName, Entry, LivingBases, Phase};
 use super::physical::Host;
 use crate::branch::record::Spec;
@@ -46,11 +47,16 @@ const KEY_DIGITS: usize = 16;
 const DUMPS_KEPT: u64 = 1;
 
 /// Requests for copies of the same thing take turns, and all see the progress of the one that copies.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Family {
     turn: tokio::sync::Mutex<()>,
     contact: Contact,
     progress_tx: watch::Sender<Option<CopyProgress>>,
+}
+
+/// Whether somebody has a turn, waits for one, or follows its progress.
+fn is_in_use(family: &Arc<Family>) -> bool {
+    Arc::strong_count(family) > 1 || family.progress_tx.receiver_count() > 0
 }
 
 #[derive(Debug)]
@@ -63,6 +69,8 @@ struct Inner {
     known: Mutex<BTreeMap<SnapshotName, Known>>,
     /// Of no use any more, and not yet gone from the disk: no other snapshot may have such a name. Locked after `known`.
     leaving: Mutex<BTreeSet<SnapshotName>>,
+    /// How many removals are under way.
+    going_tx: Arc<watch::Sender<usize>>,
     families: Mutex<BTreeMap<String, Arc<Family>>>,
 }
 
@@ -85,6 +93,14 @@ pub(crate) fn key(spec: &Spec, care: &SourceCare) -> String {
     digest
 }
 
+/// Whether data of `taken_at` is at most so old. Nobody knows how old is what was taken in the future, by a clock that was
+/// set back since.
+fn is_within(taken_at: Timestamp, now: Timestamp, max_age_seconds: u64) -> bool {
+    let max_age = SignedDuration::from_secs(i64::try_from(max_age_seconds).unwrap_or(i64::MAX));
+    let age = now.duration_since(taken_at);
+    !age.is_negative() && age <= max_age
+}
+
 impl Bases {
     /// The bases of the catalogue whose files are there.
     ///
@@ -95,7 +111,12 @@ impl Bases {
         let whole = records
             .into_iter()
             .filter(|record| machine.layout.snapshot(&record.name).is_dir());
-        let known = whole.map(|record| (record.name.clone(), Known::new(record)));
+        let now = machine.clock.now();
+        let known = whole.map(|mut record| {
+            // The clock may have been set back: nobody has used it in the future.
+            record.last_used = record.last_used.min(now);
+            (record.name.clone(), Known::new(record))
+        });
         let known = known.collect();
         let places = usize::try_from(machine.limits.copies_max.max(1)).unwrap_or(1);
         let host = host(&machine);
@@ -109,6 +130,7 @@ impl Bases {
             known: Mutex::new(known),
             families: Mutex::default(),
             leaving: Mutex::default(),
+            going_tx: Arc::new(watch::Sender::new(0)),
         })))
     }
 
@@ -131,19 +153,30 @@ impl Bases {
         &self.0.host
     }
 
-    /// Waits for a place among the sources that are copied at once.
-    pub async fn copy_place(&self) -> tokio::sync::OwnedSemaphorePermit {
+    /// Waits for a place among the sources that are copied at once, and says so as long as there is none.
+    pub async fn copy_place(
+        &self,
+        progress_tx: &watch::Sender<Option<CopyProgress>>,
+    ) -> OwnedSemaphorePermit {
+        if let Ok(place) = Arc::clone(&self.0.copies).try_acquire_owned() {
+            return place;
+        }
+        let machine = self.machine();
+        let copies_max = machine.limits.copies_max.max(1);
+        let _told = WaitsForOthers::tell(progress_tx, copies_max, machine.clock.now());
         let place = Arc::clone(&self.0.copies).acquire_owned().await;
         place.expect("the semaphore is never closed")
     }
 
-    /// What the volume has, or the filesystem that its file is in, whichever is less.
+    /// What the volume has, or the filesystem that its file is in, whichever is less, without what is promised to others.
     ///
     /// # Errors
     /// [`BaseError::Volume`].
     pub fn disk(&self) -> Result<DiskBudget, BaseError> {
+        let free = writable_space(&self.machine().layout.volume())?;
+        let promised = self.machine().ledger.promised();
         Ok(DiskBudget {
-            free: writable_space(&self.machine().layout.volume())?,
+            free: ByteSize(free.0.saturating_sub(promised.0)),
             floor: self.machine().limits.free_floor_bytes,
         })
     }
@@ -168,19 +201,21 @@ impl Bases {
     }
 
     fn family(&self, key: &str) -> Arc<Family> {
-        let mut families = self
-            .0
-            .families
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            Arc::new(Family {
-                turn: tokio::sync::Mutex::default(),
-                contact: Contact::default(),
-                progress_tx: watch::Sender::new(None),
-            })
+        let families = || {
+            let families = self.0.families.lock();
+            families.unwrap_or_else(PoisonError::into_inner)
         };
-        Arc::clone(families.entry(key.to_owned()).or_insert_with(new))
+        if let Some(family) = families().get(key) {
+            return Arc::clone(family);
+        }
+        // One more: those that nobody knows go, so that there are never more than copies and requests.
+        let copied: BTreeSet<String> = {
+            let known = self.known();
+            known.keys().map(|name| name.key().to_owned()).collect()
+        };
+        let mut families = families();
+        families.retain(|key, family| copied.contains(key) || is_in_use(family));
+        Arc::clone(families.entry(key.to_owned()).or_default())
     }
 
     /// The progress of the copy that `spec` would wait for.
@@ -271,19 +306,23 @@ impl Bases {
         let key = key(spec, care);
         let family = self.family(&key);
         let access = self.access(spec)?;
+        let mark = family.contact.mark();
         let _turn = family.turn.lock().await;
         if let Some(fresh) = self.young_enough(&key, spec).await? {
             return Ok(fresh);
         }
+        if let Some(told) = family.contact.silence_since(mark, &access) {
+            return Err(BaseError::Ask(told));
+        }
         if let Some(fresh) = self.unmoved(&key, spec, &access, &family.contact).await? {
             return Ok(fresh);
         }
-        let _place = self.copy_place().await;
+        let _place = self.copy_place(&family.progress_tx).await;
         let copied = match self
             .copy(&key, &access, spec, care, &family.progress_tx)
             .await
         {
-            Err(error) if error.wants_room() && self.drop_unpinned(|_| true).await > 0 => {
+            Err(error) if error.wants_room() && self.make_room().await => {
                 tracing::warn!(%error, "dropped the bases that nobody uses, and copying again");
                 self.copy(&key, &access, spec, care, &family.progress_tx)
                     .await
@@ -291,8 +330,12 @@ impl Bases {
             result => result,
         };
         family.progress_tx.send_replace(None);
-        let fresh = copied?;
-        self.drop_older(&fresh, DUMPS_KEPT).await;
+        let fresh = copied.inspect_err(|error| {
+            if let Some(error) = error.of_source() {
+                family.contact.note(&access, error);
+            }
+        })?;
+        self.drop_older(&fresh, DUMPS_KEPT);
         Ok(fresh)
     }
 
@@ -306,14 +349,8 @@ impl Bases {
             return Ok(None);
         };
         let record = &newest.0;
-        let age = self
-            .0
-            .machine
-            .clock
-            .now()
-            .duration_since(record.copied.taken_at);
-        let max_age = SignedDuration::from_secs(i64::try_from(max_age).unwrap_or(i64::MAX));
-        if age > max_age || record.url != spec.url {
+        let now = self.0.machine.clock.now();
+        if !is_within(record.copied.taken_at, now, max_age) || record.url != spec.url {
             return Ok(None);
         }
         Ok(Some(self.reuse(newest, Freshness::Accepted).await?))
@@ -364,13 +401,14 @@ impl Bases {
             installations: &machine.installations,
             account: &machine.account,
             disk: self.disk()?,
-            duration_max: machine.limits.copy_time_max(),
+            burden: machine.limits.copy_burden(),
             prepare: care.prepare.as_ref(),
             rate_max: care.rate_bytes_max,
             readers_max: machine.limits.copy_readers_max,
             size_max: machine.limits.unasked_copy_bytes_max(spec.max_age_seconds),
             clock: machine.clock,
         };
+        let _promise = machine.ledger.promise_copy(progress_tx.subscribe());
         let copied = match copy(&request, progress_tx).await {
             Ok(copied) => copied,
             Err(error) => {
@@ -431,6 +469,36 @@ fn host(machine: &Machine) -> Host {
         clone_live: Arc::new(move |from, to, cancel| {
             volume.copy_tree(from, to, Motion::Live, cancel)
         }),
+        prepare_time_max: machine.limits.prepare_time_max(),
         stillnesses: Arc::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_in_the_future_is_of_unknown_age() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(is_within(at(100), at(160), 60));
+        assert!(!is_within(at(100), at(161), 60));
+        assert!(is_within(at(100), at(100), 0));
+        // A clock that was a day ahead and was set back since.
+        assert!(!is_within(at(86_500), at(100), 60));
+        assert!(!is_within(at(86_500), at(100), u64::MAX));
+    }
+
+    #[test]
+    fn a_family_is_in_use_while_somebody_has_it_or_follows_its_progress() {
+        let family = Arc::new(Family::default());
+        assert!(!is_in_use(&family));
+        let watcher = family.progress_tx.subscribe();
+        assert!(is_in_use(&family));
+        drop(watcher);
+        let turn = Arc::clone(&family);
+        assert!(is_in_use(&family));
+        drop(turn);
+        assert!(!is_in_use(&family));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   the same boot:  READY -> STARTING, which adopts the server; every other state does its work again
-//!   another boot:   what a server had in memory is lost: STARTING, READY, ASLEEP -> FAILING; CLONING -> made anew
+//!   another boot:   what a server had in memory is lost: STARTING, READY, ASLEEP -> FAILING; CLONING -> made anew.
+//!                   A branch that was stopped and written to the disk has lost nothing: as with the same boot
 //!   another mount:  CLONING -> made anew; whether the rest is whole the start finds out (`work`)
 //! ```
 
@@ -39,7 +40,10 @@ pub(super) fn recover(mut record: BranchRecord, now: &Now) -> BranchRecord {
     record.hold.recover(now.time);
     record.unsynced_on = record.unsynced_on.or(now.volume_mount);
     let since = Since {
-        rebooted: record.boot_id != now.boot_id,
+        rebooted: record
+            .boot_id
+            .as_ref()
+            .is_some_and(|boot| *boot != now.boot_id),
         remounted: record.unsynced_on != now.volume_mount,
     };
     record.state = resume(record.state, since);
@@ -70,7 +74,7 @@ fn resume(
             if rebooted =>
         State::Failing(Failure {
             message: "the branch was lost when the machine restarted: branches keep their data in memory first".to_owned(),
-            hint: Some("ask for it again: it is made anew".to_owned()),
+            hint: Some("ask for it again: it is made from scratch".to_owned()),
         }),
         // The server may have outlived the engine: starting adopts it.
         State::Ready { snapshot, restarts } => State::Starting { snapshot, restarts },

@@ -13,10 +13,11 @@ use model::engine_api::{
     BranchConnection, BranchView, CopyProgress, EnsuredBranch, Holder, Problem, ProblemKind,
     SessionId,
 };
-use model::{BranchName, Secret, Ttl, chain};
+use model::{Secret, Ttl, chain};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::hold::{JoinError, Joined};
+use super::after_restart::Now;
+use super::hold::{Hold, JoinError, Joined};
 use super::newborn::Newborn;
 use super::quiet::Quiet;
 use super::record::{ApplicationAccess, BranchRecord, Spec};
@@ -28,7 +29,6 @@ use crate::app::Shared;
 use crate::base::store::SnapshotPin;
 use crate::clone::{self, CloneName};
 use crate::door::{Behind, Counts, Door};
-use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::server::Server;
 use crate::postgres::settings::socket_path;
 
@@ -68,6 +68,8 @@ pub(super) struct Driver {
     view_tx: watch::Sender<BranchView>,
     clone_tx: watch::Sender<Option<CloneName>>,
     progress_rx: watch::Receiver<Option<CopyProgress>>,
+    /// Why the work under way waits.
+    waits_rx: watch::Receiver<Option<String>>,
     /// Whose password the work under way lets in: another may be asked for meanwhile.
     briefed_url: Secret,
     /// What the journal did not take yet.
@@ -113,10 +115,12 @@ impl Driver {
             view_tx,
             clone_tx,
             progress_rx,
+            waits_rx: watch::Sender::new(None).subscribe(),
             briefed_url,
             unjournaled: Unjournaled::default(),
             stopped: false,
         };
+        driver.door.hold(driver.record.hold.marks());
         (driver, handle)
     }
 
@@ -178,7 +182,11 @@ impl Driver {
                 () = self.shared.machine.clock.wait_until(deadline) => self.look_at_the_clock(deadline).await,
                 () = self.newborn.due() => self.enter_journal().await,
                 () = self.counts.knocked(), if is_asleep => self.step(Event::Knocked).await.is_ok(),
-                () = next_progress(&mut self.progress_rx) => {
+                () = next_news(&mut self.progress_rx) => {
+                    self.publish();
+                    false
+                }
+                () = next_news(&mut self.waits_rx) => {
                     self.publish();
                     false
                 }
@@ -194,7 +202,10 @@ impl Driver {
         if self.stopped {
             return None;
         }
+        let waits_tx = watch::Sender::new(None);
+        self.waits_rx = waits_tx.subscribe();
         let brief = work::Brief {
+            waits_tx,
             record: self.record.clone(),
             server: self.server.clone(),
             pin: self.pin.clone(),
@@ -328,44 +339,15 @@ impl Driver {
 
     /// Steps the state, journals it, and only then lets it be seen.
     async fn step(&mut self, event: Event) -> Result<(), Problem> {
-        let next = self.record.state.step(event).map_err(|denied| {
+        self.step_from(self.record.clone(), event).await
+    }
+
+    /// The same from a record that becomes the branch's with the step: where the journal refuses, nothing has changed.
+    async fn step_from(&mut self, record: BranchRecord, event: Event) -> Result<(), Problem> {
+        let next = record.state.step(event).map_err(|denied| {
             Problem::new(ProblemKind::Conflict, denied.to_string()).with_hint(WAIT)
         })?;
-        let now = self.shared.machine.clock.now();
-        let mut record = BranchRecord {
-            state: next,
-            ..self.record.clone()
-        };
-        match &record.state {
-            State::AwaitingSnapshot => {
-                self.progress_rx = progress_of(&self.shared, &record.spec);
-                record.hold.unsettle();
-                record.origin = None;
-            }
-            State::Ready { .. } => {
-                record.hold.settle(now);
-                record.ready_at = Some(now);
-                record.application_access = ApplicationAccess::Told;
-                record.boot_id.clone_from(&self.shared.machine.boot_id);
-                record.unsynced_on = self.shared.machine.volume_mount;
-            }
-            State::Failed(_) => record.hold.settle(now),
-            // Nothing of what was before is in a new clone.
-            State::Cloning { .. } => {
-                record.boot_id.clone_from(&self.shared.machine.boot_id);
-                record.unsynced_on = self.shared.machine.volume_mount;
-                record.application_access = ApplicationAccess::Inborn;
-            }
-            State::Starting { .. } => {
-                let mount = self.shared.machine.volume_mount;
-                record.unsynced_on = record.unsynced_on.or(mount);
-            }
-            State::FallingAsleep { .. }
-            | State::Asleep { .. }
-            | State::Failing(_)
-            | State::Deleting(_)
-            | State::Gone => {}
-        }
+        let record = record.entering(next, &Now::of(&self.shared.machine));
         match self.shared.machine.catalogue.put(&record).await {
             Ok(()) => {}
             // Deleting frees the very space that a full disk lacks for the journal.
@@ -388,6 +370,11 @@ impl Driver {
 
     /// What follows at once from the state that was entered.
     fn enter(&mut self) {
+        if self.record.state == State::AwaitingSnapshot {
+            self.progress_rx = progress_of(&self.shared, &self.record.spec);
+        }
+        // What the last work waited for is over.
+        self.waits_rx = watch::Sender::new(None).subscribe();
         let behind = match (&self.record.state, &self.server) {
             (State::Ready { .. }, Some(_)) => self.behind(),
             (_, _) => Behind::Closed,
@@ -424,10 +411,14 @@ impl Driver {
 
     fn publish(&mut self) {
         let progress = self.progress_rx.borrow_and_update().clone();
+        let waits = self.waits_rx.borrow_and_update().clone();
         let record = &self.record;
         self.clone_tx.send_replace(record.clone.clone());
-        self.view_tx
-            .send_modify(|view| *view = record.view(progress, view.generation + 1));
+        self.door.hold(record.hold.marks());
+        self.view_tx.send_modify(|view| {
+            *view = record.view(progress, view.generation + 1);
+            view.message = view.message.take().or(waits);
+        });
     }
 
     /// Expiry and silent sessions. True when the state changed.
@@ -460,23 +451,26 @@ impl Driver {
         stepped.is_ok()
     }
 
-    /// Journals a change that is no step.
+    /// Journals a change that is no step, and only then lets it be seen.
     ///
     /// # Errors
-    /// What nobody may be promised: it is lost with this engine.
-    async fn keep(&mut self) -> Result<(), Problem> {
-        let kept = self.shared.machine.catalogue.put(&self.record).await;
-        if let Err(error) = &kept {
+    /// Where the journal refuses: nothing has changed.
+    async fn commit(&mut self, record: BranchRecord) -> Result<(), Problem> {
+        if let Err(error) = self.shared.machine.catalogue.put(&record).await {
+            tracing::error!(branch = %record.name, %error, "cannot journal");
+            return Err(Problem::internal(&error));
+        }
+        self.record = record;
+        self.publish();
+        Ok(())
+    }
+
+    /// Journals a change of which nobody is promised anything, and lets it be seen: a lost one costs a grace.
+    async fn keep_if_possible(&mut self) {
+        if let Err(error) = self.shared.machine.catalogue.put(&self.record).await {
             tracing::error!(branch = %self.record.name, %error, "cannot journal");
         }
         self.publish();
-        kept.map_err(|error| Problem::internal(&error))
-    }
-
-    /// Journals a change of which nobody is promised anything: a lost one costs a grace.
-    async fn keep_if_possible(&mut self) {
-        // Logged where it happens.
-        let _ = self.keep().await;
     }
 
     fn view(&self) -> BranchView {
@@ -520,11 +514,10 @@ impl Driver {
                 false
             }
             Request::Extend { ttl, reply } => {
-                self.record
-                    .hold
-                    .extend(ttl, self.shared.machine.clock.now());
-                let kept = self.keep().await;
-                let _ = reply.send(kept.map(|()| self.view()));
+                let mut record = self.record.clone();
+                record.hold.extend(ttl, self.shared.machine.clock.now());
+                let committed = self.commit(record).await;
+                let _ = reply.send(committed.map(|()| self.view()));
                 false
             }
             Request::Reset { reply } => {
@@ -542,8 +535,8 @@ impl Driver {
                 let _ = reply.send(());
                 stepped.is_ok()
             }
-            Request::Connection { reply } => {
-                let _ = reply.send(self.connection());
+            Request::Connection { session, reply } => {
+                let _ = reply.send(self.connection(session.as_ref()));
                 false
             }
             // `drive_one_state` hears it, since the work ends with it.
@@ -573,28 +566,29 @@ impl Driver {
             problem.existing = Some(Box::new(existing));
             return (false, Err(problem));
         }
+        let mut record = self.record.clone();
+        let now = self.shared.machine.clock.now();
         if let Some(holder) = holder
-            && let Err(problem) = self.hold(&holder)
+            && let Err(problem) = join(&mut record.hold, &holder, now)
         {
             return (false, Err(problem));
         }
-        let new_password = spec.url != self.record.spec.url;
-        self.record.spec = spec;
-        if new_password {
-            self.record.application_access = ApplicationAccess::Unsure;
+        record.hold.extend(ttl, now);
+        if spec.url != record.spec.url {
+            record.application_access = ApplicationAccess::Unsure;
         }
-        self.record
-            .hold
-            .extend(ttl, self.shared.machine.clock.now());
-        if matches!(self.record.state, State::Failing(_) | State::Failed(_)) {
-            let stepped = self.step(Event::Rebuild).await;
+        if matches!(record.state, State::Failing(_) | State::Failed(_)) {
+            record.spec = spec;
+            let stepped = self.step_from(record, Event::Rebuild).await;
             let answer = |()| EnsuredBranch {
                 reused: false,
                 branch: self.view(),
             };
             return (stepped.is_ok(), stepped.map(answer));
         }
-        if let Err(problem) = self.keep().await {
+        // Who asked for it before was promised nothing older, and it may have to be made again.
+        record.spec = spec.as_young_as(&record.spec);
+        if let Err(problem) = self.commit(record).await {
             return (false, Err(problem));
         }
         let is_let_in = self.record.application_access == ApplicationAccess::Told;
@@ -612,25 +606,12 @@ impl Driver {
         (false, Ok(answer))
     }
 
-    fn hold(&mut self, holder: &Holder) -> Result<Joined, Problem> {
-        let joined = self
-            .record
-            .hold
-            .join(holder, self.shared.machine.clock.now());
-        joined.map_err(|error| {
-            let kind = match error {
-                JoinError::TooMany => ProblemKind::LimitPassed,
-                JoinError::Stopped { .. } => ProblemKind::SessionStopped,
-            };
-            Problem::new(kind, error.to_string())
-        })
-    }
-
     async fn join(&mut self, holder: &Holder) -> Result<BranchView, Problem> {
         if self.is_going() {
             return Err(self.gone());
         }
-        match self.hold(holder)? {
+        let now = self.shared.machine.clock.now();
+        match join(&mut self.record.hold, holder, now)? {
             Joined::New => self.keep_if_possible().await,
             Joined::Again => {}
         }
@@ -648,12 +629,12 @@ impl Driver {
     }
 
     async fn stop(&mut self, id: &SessionId, by: &str) -> Result<Option<BranchView>, Problem> {
-        let now = self.shared.machine.clock.now();
-        if !self.record.hold.stop(id, by, now) {
+        let mut record = self.record.clone();
+        if !record.hold.stop(id, by, self.shared.machine.clock.now()) {
             return Ok(None);
         }
         // On the disk before anybody is told: an engine that ends here must not let it go on.
-        self.keep().await?;
+        self.commit(record).await?;
         Ok(Some(self.view()))
     }
 
@@ -670,7 +651,7 @@ impl Driver {
         Problem::new(ProblemKind::NotFound, detail)
     }
 
-    fn connection(&self) -> Result<BranchConnection, Problem> {
+    fn connection(&self, session: Option<&SessionId>) -> Result<BranchConnection, Problem> {
         let is_reachable = matches!(
             self.record.state,
             State::Ready { .. } | State::FallingAsleep { .. } | State::Asleep { .. }
@@ -679,6 +660,7 @@ impl Driver {
             let source_addresses = self.shared.sources.addresses(&self.record.spec);
             return Ok(BranchConnection {
                 source_addresses,
+                pass: self.door.pass(session),
                 ..connection
             });
         }
@@ -728,6 +710,7 @@ impl Driver {
         match tokio::task::spawn_blocking(move || crate::volume::sync(&tree)).await {
             Ok(Ok(())) => {
                 self.record.unsynced_on = None;
+                self.record.boot_id = None;
                 self.keep_if_possible().await;
             }
             Ok(Err(error)) => {
@@ -738,6 +721,17 @@ impl Driver {
             }
         }
     }
+}
+
+/// A session joins, or says that it lives.
+fn join(hold: &mut Hold, holder: &Holder, now: Timestamp) -> Result<Joined, Problem> {
+    hold.join(holder, now).map_err(|error| {
+        let kind = match error {
+            JoinError::TooMany => ProblemKind::LimitPassed,
+            JoinError::Stopped { .. } => ProblemKind::SessionStopped,
+        };
+        Problem::new(kind, error.to_string())
+    })
 }
 
 /// The progress of the copy that a branch of `spec` waits for.
@@ -760,27 +754,11 @@ fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestam
     one.into_iter().chain(other).min()
 }
 
-/// Ends at the next news of the base's copy; never, once there can be none.
-async fn next_progress(progress_rx: &mut watch::Receiver<Option<CopyProgress>>) {
-    if progress_rx.changed().await.is_err() {
+/// Ends at the next news; never, once there can be none.
+async fn next_news<T>(news_rx: &mut watch::Receiver<Option<T>>) {
+    if news_rx.changed().await.is_err() {
         std::future::pending().await
     }
-}
-
-/// Opens the door of a branch at a free port; the role of the engine never gets through it.
-pub(super) async fn open_door(name: &BranchName) -> Result<Door, Problem> {
-    let seed = name.as_str().bytes().fold(0_u64, |seed, byte| {
-        seed.wrapping_mul(31).wrapping_add(u64::from(byte))
-    });
-    Door::open(seed, ADMIN_ROLE).await.map_err(|error| {
-        Problem::new(ProblemKind::LimitPassed, error.to_string())
-            .with_hint("destroy branches that nobody needs")
-    })
-}
-
-/// Opens the door of a branch at the port that it had; none where somebody else has it.
-pub(super) async fn open_door_at(port: u16) -> Option<Door> {
-    Door::open_at(port, ADMIN_ROLE).await
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@
 //!
 //! Owns sessions, their heartbeats and the TTL. Leaves acting on an expiry to `driver`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use model::Ttl;
+use model::door_pass::{Guest, SessionMark};
 use model::engine_api::{HEARTBEAT_GRACE, Holder, SessionId, SessionView};
 use serde::{Deserialize, Serialize};
+
+use crate::clock::moved;
 
 /// Sessions that may hold one branch at once: a bound on its record, far above a team's size.
 pub const SESSIONS_MAX: usize = 256;
@@ -178,6 +181,16 @@ impl Hold {
         self.idle_since = self.idle_since.map(|since| since.min(now));
     }
 
+    /// The machine's clock has jumped: tells the same moments by it from here on.
+    pub fn follow_clock(&mut self, jump: SignedDuration) {
+        let held = self.sessions.values_mut();
+        let held = held.flat_map(|held| [&mut held.joined_at, &mut held.last_seen]);
+        let stopped = self.stopped.values_mut().map(|stopped| &mut stopped.at);
+        for time in held.chain(stopped).chain(&mut self.idle_since) {
+            *time = moved(*time, jump);
+        }
+    }
+
     /// Drops the sessions that fell silent; true when there was one. Their TTL counts from when they were last seen.
     pub fn drop_silent(&mut self, now: Timestamp) -> bool {
         let before = self.sessions.len();
@@ -203,6 +216,13 @@ impl Hold {
             .values()
             .map(|held| after(held.last_seen, HEARTBEAT_GRACE));
         silences.chain(self.expires_at()).min()
+    }
+
+    /// The sessions that its door lets in.
+    pub fn marks(&self) -> BTreeSet<SessionMark> {
+        let living = self.sessions.keys();
+        let living = living.filter(|id| !self.stopped.contains_key(id));
+        living.map(Guest::mark).collect()
     }
 
     /// The sessions, for the view.
@@ -233,7 +253,7 @@ mod tests {
     }
 
     fn id(name: &str) -> SessionId {
-        SessionId(name.to_owned())
+        name.to_owned().try_into().expect("an id")
     }
 
     fn holder(name: &str) -> Holder {
@@ -320,6 +340,23 @@ mod tests {
     }
 
     #[test]
+    fn a_ttl_goes_on_where_it_stood_when_the_clock_jumped() {
+        for jump in [86_400, -86_400] {
+            let mut hold = Hold::new(Ttl(300));
+            hold.settle(at(0));
+            hold.follow_clock(SignedDuration::from_secs(jump));
+            hold.recover(at(jump + 100));
+            assert_eq!(hold.expires_at(), Some(at(jump + 300)));
+        }
+        let mut hold = Hold::new(Ttl(300));
+        hold.join(&holder("a"), at(0)).unwrap();
+        hold.follow_clock(SignedDuration::from_secs(3600));
+        assert_eq!(hold.sessions()[0].joined_at, at(3600));
+        assert!(!hold.drop_silent(at(3610)));
+        assert!(hold.drop_silent(at(3620)));
+    }
+
+    #[test]
     fn an_extension_counts_from_now() {
         let mut hold = Hold::new(Ttl(10));
         hold.settle(at(0));
@@ -334,7 +371,7 @@ mod tests {
             hold.join(&holder(&n.to_string()), at(0)).unwrap();
         }
         assert_eq!(
-            hold.join(&holder("one more"), at(0)),
+            hold.join(&holder("one-more"), at(0)),
             Err(JoinError::TooMany)
         );
     }

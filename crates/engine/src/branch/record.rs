@@ -12,6 +12,7 @@ use model::pg_url::Address;
 use model::{BranchId, BranchName, ByteSize, CopySpec, Namespace, PgMajor, PgUrl, Secret};
 use serde::{Deserialize, Serialize};
 
+use super::after_restart::Now;
 use super::hold::Hold;
 use super::state::{AfterRemoval, State};
 use crate::catalogue::Record;
@@ -39,6 +40,14 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The same, accepting no older data than `other` does.
+    #[must_use]
+    pub fn as_young_as(mut self, other: &Self) -> Self {
+        let ages = self.max_age_seconds.zip(other.max_age_seconds);
+        self.max_age_seconds = ages.map(|(own, others)| own.min(others));
+        self
+    }
+
     /// The spec of a request whose source is a URL by now.
     ///
     /// # Errors
@@ -139,8 +148,8 @@ pub struct BranchRecord {
     pub application_access: ApplicationAccess,
     /// What it was cloned from.
     pub origin: Option<Origin>,
-    /// The boot of the machine that its server's memory belongs to.
-    pub boot_id: String,
+    /// The boot of the machine that its server's memory belongs to. None: everything is on the disk, whatever boot comes.
+    pub boot_id: Option<String>,
     /// The mount of the volume through which something was written that may not be on the disk: where another one is
     /// mounted by now, that may be lost. None: everything is on the disk.
     #[serde(default)]
@@ -173,7 +182,8 @@ pub fn phase(state: &State) -> BranchPhase {
 
 impl BranchRecord {
     /// How to connect to this branch: the source's own URL with the door's address, and with the database where the
-    /// request named another. None before there is a clone. Which addresses its source has, others know.
+    /// request named another. None before there is a clone. Which addresses its source has, and what
+    /// its door asks for, others know.
     pub fn connection(&self) -> Option<BranchConnection> {
         let identity = self.identity()?;
         let address = Address {
@@ -181,7 +191,7 @@ impl BranchRecord {
             port: self.port,
         };
         let source = self.spec.url();
-        let moved = source.with_address(&address);
+        let moved = source.without_proofs().with_address(&address);
         let url = match &self.origin {
             Some(origin) if source.database().as_deref() != Some(&origin.database) => {
                 moved.with_database(&origin.database)
@@ -195,8 +205,49 @@ impl BranchRecord {
             user: url.user().unwrap_or_default(),
             url: Secret::new(url.reveal()),
             identity,
+            pass: None,
             source_addresses: Vec::new(),
         })
+    }
+
+    /// This record once the branch enters `next`.
+    #[must_use]
+    pub(super) fn entering(&self, next: State, now: &Now) -> Self {
+        let mut record = Self {
+            state: next,
+            ..self.clone()
+        };
+        match &record.state {
+            State::AwaitingSnapshot => {
+                record.hold.unsettle();
+                record.origin = None;
+            }
+            State::Ready { .. } => {
+                record.hold.settle(now.time);
+                record.ready_at = Some(now.time);
+                record.application_access = ApplicationAccess::Told;
+                record.boot_id = Some(now.boot_id.clone());
+                record.unsynced_on = now.volume_mount;
+            }
+            State::Failed(_) => record.hold.settle(now.time),
+            // Nothing of what was before is in a new clone.
+            State::Cloning { .. } => {
+                record.boot_id = Some(now.boot_id.clone());
+                record.unsynced_on = now.volume_mount;
+                record.application_access = ApplicationAccess::Inborn;
+            }
+            // A server that an earlier engine left may have written before this one.
+            State::Starting { .. } => {
+                record.unsynced_on = record.unsynced_on.or(now.volume_mount);
+                record.boot_id.get_or_insert_with(|| now.boot_id.clone());
+            }
+            State::FallingAsleep { .. }
+            | State::Asleep { .. }
+            | State::Failing(_)
+            | State::Deleting(_)
+            | State::Gone => {}
+        }
+        record
     }
 
     /// What the clone's server answers to `SHOW cluster_name`; none before there is a clone.
@@ -242,6 +293,98 @@ impl BranchRecord {
             message: failure.map(|failure| failure.message.clone()),
             hint: failure.and_then(|failure| failure.hint.clone()),
             generation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refresh::plain_spec;
+
+    fn record_of(state: State) -> BranchRecord {
+        let id = BranchId::new("a").unwrap();
+        let namespace = Namespace::default();
+        BranchRecord {
+            name: BranchName::of(&namespace, &id),
+            id,
+            namespace,
+            spec: plain_spec(Secret::new("postgres://u@h/d")),
+            state,
+            hold: Hold::new(model::Ttl(60)),
+            clone: None,
+            port: 20432,
+            created_at: Timestamp::UNIX_EPOCH,
+            ready_at: None,
+            application_access: ApplicationAccess::Unsure,
+            origin: None,
+            boot_id: None,
+            unsynced_on: None,
+        }
+    }
+
+    fn now(seconds: i64) -> Now {
+        Now {
+            time: Timestamp::from_second(seconds).unwrap(),
+            boot_id: "this boot".to_owned(),
+            volume_mount: Some(7),
+        }
+    }
+
+    #[test]
+    fn a_branchs_ttl_counts_while_it_can_be_used_or_has_failed_alone() {
+        let (snapshot, restarts) = (None, 0);
+        let ready = record_of(State::AwaitingSnapshot)
+            .entering(State::Ready { snapshot, restarts }, &now(100));
+        assert_eq!(ready.ready_at, Some(now(100).time));
+        assert_eq!(ready.hold.expires_at(), Some(now(160).time));
+        assert_eq!(ready.application_access, ApplicationAccess::Told);
+        let again = ready.entering(State::AwaitingSnapshot, &now(110));
+        assert_eq!(again.hold.expires_at(), None);
+        let failure = super::super::state::Failure {
+            message: "no room".to_owned(),
+            hint: None,
+        };
+        let failing = again.entering(State::Failing(failure.clone()), &now(120));
+        assert_eq!(failing.hold.expires_at(), None);
+        let failed = failing.entering(State::Failed(failure), &now(130));
+        assert_eq!(failed.hold.expires_at(), Some(now(190).time));
+    }
+
+    #[test]
+    fn what_an_earlier_mount_and_boot_may_have_cut_is_remembered_until_the_server_answers() {
+        let (snapshot, restarts) = (None, 1);
+        let earlier = BranchRecord {
+            boot_id: Some("an earlier boot".to_owned()),
+            unsynced_on: Some(3),
+            ..record_of(State::Asleep { snapshot: None })
+        };
+        let starting = State::Starting {
+            snapshot: snapshot.clone(),
+            restarts,
+        };
+        let starting = earlier.entering(starting, &now(1));
+        assert_eq!(starting.boot_id.as_deref(), Some("an earlier boot"));
+        assert_eq!(starting.unsynced_on, Some(3));
+        let ready = starting.entering(State::Ready { snapshot, restarts }, &now(2));
+        assert_eq!(ready.boot_id.as_deref(), Some("this boot"));
+        assert_eq!(ready.unsynced_on, Some(7));
+    }
+
+    #[test]
+    fn a_branch_that_two_asked_for_is_as_young_as_either_wants_it() {
+        let spec = |max_age_seconds| Spec {
+            max_age_seconds,
+            ..plain_spec(Secret::new("postgres://u@h/d"))
+        };
+        for (later, earlier, both) in [
+            (Some(600), None, None),
+            (None, Some(600), None),
+            (Some(600), Some(60), Some(60)),
+            (None, None, None),
+        ] {
+            let asked = spec(later).as_young_as(&spec(earlier));
+            assert_eq!(asked.max_age_seconds, both, "{later:?} after {earlier:?}");
         }
     }
 }

@@ -4,18 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use model::engine_api::{
     BranchConnection, BranchPhase, BranchView, EnsureBranch, EnsuredBranch, Holder, JoinSession,
-    Problem, ProblemKind, SessionId, SessionView, SourceRef,
+    Problem, ProblemKind, SERVERS_STOP_TIME_MAX, SessionId, SessionView, SourceRef,
 };
 use model::{BranchName, Namespace, Secret, Ttl};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::after_restart::{self, Now};
-use super::driver::{Driver, open_door, open_door_at};
+use super::doorway::{open_door, open_door_at};
+use super::driver::Driver;
 use super::hold::Hold;
 use super::newborn::{Journaled, Newborn};
 use super::record::{ApplicationAccess, BranchRecord, Spec};
@@ -26,9 +26,6 @@ use crate::base::copy::check_spec;
 
 /// How often a request tries again that met a branch at the very end of its deletion.
 const ENSURE_TRIES_MAX: usize = 8;
-
-/// How long the end of all servers may take: longer than that of one.
-const STOP_TIME_MAX: Duration = Duration::from_secs(85);
 
 /// Bytes that a session's id, owner and program may have, each: as long as the longest path of a program (`PATH_MAX`).
 const SESSION_BYTES_MAX: usize = 4096;
@@ -80,7 +77,15 @@ impl Registry {
         let mut moving = Vec::new();
         for record in records {
             let record = after_restart::recover(record, &now);
-            match open_door_at(record.port).await {
+            match open_door_at(
+                record.port,
+                &self.shared.machine,
+                &record.name,
+                record.created_at,
+                &record.spec.url(),
+            )
+            .await
+            {
                 Some(door) => drop(self.start(record, Newborn::grown(), door)),
                 None => moving.push(record),
             }
@@ -94,7 +99,8 @@ impl Registry {
 
     /// Starts a branch whose port somebody else has taken meanwhile.
     async fn move_door(&self, record: BranchRecord) -> Result<(), Problem> {
-        let door = open_door(&record.name).await?;
+        let (name, source) = (&record.name, record.spec.url());
+        let door = open_door(&self.shared.machine, name, record.created_at, &source).await?;
         let record = BranchRecord {
             port: door.port(),
             ..record
@@ -160,6 +166,7 @@ impl Registry {
         for _ in 0..ENSURE_TRIES_MAX {
             let adding = self.adding.lock().await;
             if *adding == Adding::Over {
+                drop(adding);
                 // The engine's end cuts the connection, and whoever asks finds the next engine.
                 return std::future::pending().await;
             }
@@ -209,7 +216,8 @@ impl Registry {
                 "destroy branches that nobody needs: `bough db-branches -A status` shows them",
             ));
         }
-        let door = open_door(name).await?;
+        let created_at = self.shared.machine.clock.now();
+        let door = open_door(&self.shared.machine, name, created_at, &spec.url()).await?;
         let mut hold = Hold::new(request.ttl);
         if let Some(holder) = &request.holder {
             hold.join(holder, self.shared.machine.clock.now())
@@ -224,11 +232,11 @@ impl Registry {
             hold,
             clone: None,
             port: door.port(),
-            created_at: self.shared.machine.clock.now(),
+            created_at,
             ready_at: None,
             application_access: ApplicationAccess::Unsure,
             origin: None,
-            boot_id: self.shared.machine.boot_id.clone(),
+            boot_id: Some(self.shared.machine.boot_id.clone()),
             unsynced_on: self.shared.machine.volume_mount,
         };
         let (newborn, journaled_rx) = Newborn::unwritten();
@@ -247,7 +255,8 @@ impl Registry {
         }
         let detail = format!("a TTL of {ttl} is above this engine's maximum of {max}");
         let hint = format!(
-            "ask for at most {} seconds, or set `ttl_max_seconds` in the engine's engine.toml",
+            "ask for at most {} seconds, or have the maximum raised by who looks after the engine: `ttl_max_seconds` in its \
+             engine.toml, in a cluster `ttlSecondsMax`, which a branch host takes up with its next pod",
             max.0
         );
         Err(Problem::new(ProblemKind::LimitPassed, detail).with_hint(hint))
@@ -302,12 +311,17 @@ impl Registry {
         Ok(self.handle(name)?.view_rx)
     }
 
-    /// How to connect to a ready branch, password included.
+    /// How to connect to a ready branch, password included; where doors are guarded with what lets `session` in while it
+    /// holds the branch, or a command for a while.
     ///
     /// # Errors
     /// [`Problem`] of kind `NotFound`, or `Conflict` where it is not ready.
-    pub async fn connection(&self, name: &BranchName) -> Result<BranchConnection, Problem> {
-        self.ask(name, |reply| Request::Connection { reply })
+    pub async fn connection(
+        &self,
+        name: &BranchName,
+        session: Option<SessionId>,
+    ) -> Result<BranchConnection, Problem> {
+        self.ask(name, |reply| Request::Connection { session, reply })
             .await?
     }
 
@@ -409,7 +423,7 @@ impl Registry {
     pub async fn stop_servers(&self) {
         *self.adding.lock().await = Adding::Over;
         let stopping = self.ask_all(|reply| Request::StopServer { reply });
-        let stopped = tokio::time::timeout(STOP_TIME_MAX, stopping).await;
+        let stopped = tokio::time::timeout(SERVERS_STOP_TIME_MAX, stopping).await;
         if stopped.is_err() {
             tracing::error!("a branch does not hear that it is to stop");
         }
@@ -477,11 +491,7 @@ fn holder_of(id: &SessionId, join: &JoinSession) -> Result<Holder, Problem> {
 
 /// What a session says of itself is journaled with every branch that it holds.
 fn check_holder(holder: &Holder) -> Result<(), Problem> {
-    let said = [
-        ("id", &holder.id.0),
-        ("owner", &holder.owner),
-        ("program", &holder.program),
-    ];
+    let said = [("owner", &holder.owner), ("program", &holder.program)];
     said.iter()
         .try_for_each(|(what, text)| check_said(what, text))
 }
@@ -491,7 +501,7 @@ fn check_said(what: &str, text: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "the session's {what} has {} bytes, and may have {SESSION_BYTES_MAX}",
+        "the session's {what} is {} bytes long, and {SESSION_BYTES_MAX} are allowed",
         text.len()
     );
     Err(Problem::new(ProblemKind::BadRequest, detail))

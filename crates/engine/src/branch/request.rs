@@ -50,8 +50,9 @@ pub(super) enum Request {
     },
     /// The branch is to go; the view's channel closes when it is gone.
     Delete { reply: oneshot::Sender<()> },
-    /// How to connect, password included.
+    /// How to connect, password included, and what lets this session in at the door, or a command.
     Connection {
+        session: Option<SessionId>,
         reply: oneshot::Sender<Result<BranchConnection, Problem>>,
     },
     /// Stops the server with the engine; the answer comes when it has stopped.

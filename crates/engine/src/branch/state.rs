@@ -336,7 +336,8 @@ fn ended_too_often(restarts: u32) -> Failure {
     Failure {
         message: format!("the branch's server ended by itself {restarts} times in a row"),
         hint: Some(
-            "see its log with `bough engine logs`, or ask for it again: it is made anew".to_owned(),
+            "see its log with `bough engine logs`, or ask for it again: it is made from scratch"
+                .to_owned(),
         ),
     }
 }

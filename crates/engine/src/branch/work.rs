@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::ByteSize;
 use model::chain;
 use model::engine_api::{BaseView, Freshness};
+use tokio::sync::watch;
 
 use super::record::{ApplicationAccess, BranchRecord, Origin};
 use super::state::{Failure, RESTARTS_MAX, State, Work};
@@ -20,7 +20,7 @@ use crate::clone::{self, CloneError, CloneName, ServerImage};
 use crate::pool::Order;
 use crate::pool::followers::Caught;
 use crate::postgres::server::Server;
-use crate::volume::writable_space;
+use crate::volume::has_start_room;
 
 /// How long a server that ended, or did not start, rests before its next start, by how often that was in a row.
 const RESTART_PAUSES: [Duration; RESTARTS_MAX as usize] = [
@@ -28,9 +28,6 @@ const RESTART_PAUSES: [Duration; RESTARTS_MAX as usize] = [
     Duration::from_millis(500),
     Duration::from_secs(2),
 ];
-
-/// Free space without which a server is not started again: a segment of WAL, and as much beside it.
-const START_ROOM: ByteSize = ByteSize(32 << 20);
 
 /// How often a full volume is looked at.
 const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -44,6 +41,8 @@ pub(super) struct Brief {
     pub(super) server: Option<Arc<Server>>,
     /// The hold on its snapshot, where it has one.
     pub(super) pin: Option<SnapshotPin>,
+    /// Why it waits, as long as it does: its end or its view is all that anybody hears of it.
+    pub(super) waits_tx: watch::Sender<Option<String>>,
 }
 
 /// How a work ended.
@@ -129,7 +128,7 @@ async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failu
     let spec = &brief.record.spec;
     let view = spec.view();
     let tried = format!("no copy of {} at {}", view.database, view.source);
-    let (mut tries, mut meanings) = (1, 1);
+    let (mut tries, mut meanings, mut makes_room) = (1, 1, true);
     loop {
         let meant = shared.sources.meant(spec);
         let fresh = match shared.bases.fresh(spec, &meant).await {
@@ -141,7 +140,7 @@ async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failu
         };
         let moved = match fresh {
             Fresh::Snapshot(fresh) => {
-                let order = Order::of(&fresh, spec, &meant.care);
+                let order = Order::of(&fresh, spec);
                 return Ok(take_clone(fresh, order, shared).await);
             }
             Fresh::Moved(moved) => moved,
@@ -149,6 +148,10 @@ async fn await_snapshot(brief: &Brief, shared: &Shared) -> Result<Outcome, Failu
         match shared.pool.followers().branch(&moved, &spec.url).await {
             Ok(caught) => return Ok(caught_up(caught)),
             Err(_) if moved.living.is_retired() && tries < TRIES_MAX => tries += 1,
+            Err(error) if makes_room && error.wants_room() && shared.bases.make_room().await => {
+                tracing::warn!(%error, "dropped the copies that nobody uses, and making a branch again");
+                makes_room = false;
+            }
             Err(error) => return Err(failure(&tried, &error, error.hint())),
         }
     }
@@ -221,7 +224,14 @@ async fn make_clone(
     let Some(_pin) = brief.pin.clone().or_else(|| shared.bases.pin(snapshot)) else {
         return Ok(Outcome::SnapshotGone);
     };
-    clone::make_files(&shared.machine, name, snapshot, origin.size_bytes).await?;
+    let make = || clone::make_files(&shared.machine, name, snapshot, origin.size_bytes);
+    match make().await {
+        Err(error) if error.wants_room() && shared.bases.make_room().await => {
+            tracing::warn!(%error, "dropped the copies that nobody uses, and making a branch again");
+            make().await?;
+        }
+        made => made?,
+    }
     Ok(Outcome::Cloned)
 }
 
@@ -230,7 +240,7 @@ async fn make_clone(
 async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
     let (name, origin) = placed(&brief.record)?;
     if let State::Starting { restarts, .. } = brief.record.state {
-        pause_before(restarts, shared).await;
+        pause_before(restarts, shared, &brief.waits_tx).await;
     }
     let server = match clone::adopt_server(&shared.machine, name).await {
         Ok(Some(server)) if brief.record.application_access == ApplicationAccess::Told => {
@@ -259,7 +269,7 @@ async fn start_server(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure
 
 /// Gives what ended a server time to pass, and waits for room on a full volume: a server that cannot write ends again,
 /// and what its branch holds would be given up for want of space.
-async fn pause_before(restarts: u32, shared: &Shared) {
+async fn pause_before(restarts: u32, shared: &Shared, waits_tx: &watch::Sender<Option<String>>) {
     let place = restarts
         .checked_sub(1)
         .and_then(|place| usize::try_from(place).ok());
@@ -268,20 +278,26 @@ async fn pause_before(restarts: u32, shared: &Shared) {
     };
     tokio::time::sleep(*pause).await;
     let volume = shared.machine.layout.volume();
-    let lacks_room = || writable_space(&volume).is_ok_and(|free| free < START_ROOM);
+    let lacks_room = || !has_start_room(&volume);
     if lacks_room() {
         tracing::warn!(volume = %volume.display(), "a branch waits for room to start its server");
+        let why = format!(
+            "{} is full: the branch keeps its data, and its server waits for room",
+            volume.display()
+        );
+        waits_tx.send_replace(Some(why));
     }
     while lacks_room() {
         tokio::time::sleep(ROOM_LOOK_INTERVAL).await;
     }
+    waits_tx.send_replace(None);
 }
 
 /// What its server wrote last may never have come to the disk, and without fsync no recovery finds out.
 fn lost_with_the_mount() -> Failure {
     Failure {
         message: "the branch was lost when its volume was mounted again after a failure: branches keep their data in memory first".to_owned(),
-        hint: Some("ask for it again: it is made anew".to_owned()),
+        hint: Some("ask for it again: it is made from scratch".to_owned()),
     }
 }
 
@@ -319,7 +335,11 @@ async fn stop(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
 /// Ends the server at once and removes every file.
 async fn remove(brief: &Brief, shared: &Shared) -> Result<Outcome, Failure> {
     if let Some(name) = &brief.record.clone {
-        clone::remove(&shared.machine, name, brief.server.as_deref()).await;
+        let tell = |why: &str| {
+            let why = format!("its files cannot be removed, which is tried again and again: {why}");
+            brief.waits_tx.send_replace(Some(why));
+        };
+        clone::remove_telling(&shared.machine, name, brief.server.as_deref(), tell).await;
     }
     Ok(Outcome::Removed)
 }

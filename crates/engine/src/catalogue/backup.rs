@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalogue, CatalogueError, FORMAT, META};
@@ -62,6 +63,17 @@ pub enum RepairError {
         path: PathBuf,
         /// Its format.
         found: String,
+    },
+    /// It cannot be looked at, which says nothing of what is in it.
+    #[error(
+        "cannot read {path}, which is no sign of damage: it stays as it is until this is mended"
+    )]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file cannot be read, moved or written.
     #[error("cannot {what} {path}")]
@@ -176,6 +188,9 @@ pub fn repair(path: &Path, now: Timestamp) -> Result<Repaired, RepairError> {
             Err(CatalogueError::Newer { path, found }) => {
                 return Err(RepairError::Newer { path, found });
             }
+            Err(CatalogueError::Open { path, source }) if !is_damage(source.as_ref()) => {
+                return Err(RepairError::Unread { path, source });
+            }
             Err(_) => {}
         }
     }
@@ -201,6 +216,19 @@ pub fn repair(path: &Path, now: Timestamp) -> Result<Repaired, RepairError> {
         taken_at: backup.taken_at,
         records: backup.tables.values().map(BTreeMap::len).sum(),
     })
+}
+
+/// Whether it is the file's content that is at fault: not the system that has no descriptor, right or room to give, nor
+/// somebody else who has it open. A block that cannot be read (EIO) is content that is gone.
+fn is_damage(why: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    match why.downcast_ref::<redb::Error>() {
+        Some(redb::Error::DatabaseAlreadyOpen) => false,
+        Some(redb::Error::Io(error)) => {
+            let errno = error.raw_os_error();
+            errno.is_none_or(|errno| errno == Errno::IO.raw_os_error())
+        }
+        Some(_) | None => true,
+    }
 }
 
 fn file<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RepairError + 'a {
@@ -276,6 +304,24 @@ mod tests {
         assert_eq!((repaired.taken_at, repaired.records), (at(5), 1));
         let catalogue = Catalogue::open(&path).unwrap();
         assert_eq!(catalogue.all::<Thing>().unwrap(), [thing("a", 1)]);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_no_damage_and_a_block_that_is_gone_is() {
+        let of = |errno: Errno| redb::Error::Io(io::Error::from_raw_os_error(errno.raw_os_error()));
+        for sound in [
+            of(Errno::MFILE),
+            of(Errno::ACCESS),
+            of(Errno::NOSPC),
+            redb::Error::DatabaseAlreadyOpen,
+        ] {
+            assert!(!is_damage(&sound), "{sound}");
+        }
+        let torn = io::Error::new(io::ErrorKind::InvalidData, "it ends too early");
+        let corrupted = redb::Error::Corrupted("a page".to_owned());
+        for damaged in [of(Errno::IO), redb::Error::Io(torn), corrupted] {
+            assert!(is_damage(&damaged), "{damaged}");
+        }
     }
 
     #[test]

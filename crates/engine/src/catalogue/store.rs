@@ -80,7 +80,7 @@ fn open(path: &Path) -> Result<Database, Error> {
         let mut database = Database::builder().create_with_backend(backend)?;
         // A record that changed by itself is damage, not news.
         if !database.check_integrity()? {
-            tracing::warn!(path = %path.display(), "the catalogue's free pages were counted anew");
+            tracing::warn!(path = %path.display(), "the catalogue's free pages were counted again");
         }
         Ok(database)
     }));

@@ -1,10 +1,20 @@
 //! A door before a fake server on a Unix socket.
 
+mod guarded;
+
 use tokio::net::UnixListener;
 
 use super::*;
 
 const STARTUP: &[u8] = b"\0\0\0\x10\0\x03\0\0user\0u\0\0";
+
+fn open_to_all_but(refused_user: &'static str) -> Admission {
+    Admission {
+        refused_user,
+        lock: None,
+        encryption: None,
+    }
+}
 
 struct Behindness {
     _directory: tempfile::TempDir,
@@ -16,7 +26,7 @@ async fn door() -> Behindness {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     let server = UnixListener::bind(&socket).unwrap();
-    let door = Door::open(7, "bough_admin").await.unwrap();
+    let door = Door::open(7, open_to_all_but("bough_admin")).await.unwrap();
     door.lead_to(Behind::Open(socket));
     Behindness {
         _directory: directory,
@@ -97,14 +107,47 @@ async fn a_client_waits_for_its_server_and_is_cut_when_it_goes() {
 }
 
 #[tokio::test]
+async fn a_client_that_waited_before_its_server_was_there_wakes_nobody_later() {
+    let behind = door().await;
+    let Behind::Open(socket) = behind.door.behind_tx.borrow().clone() else {
+        panic!("it is open");
+    };
+    behind.door.lead_to(Behind::Closed);
+    let mut client = TcpStream::connect(behind.door.address()).await.unwrap();
+    client.write_all(&startup_of("u")).await.unwrap();
+    behind.door.counts().knocked().await;
+    // One more, of which nobody took notice.
+    behind.door.counts().knocks.notify_one();
+    behind.door.lead_to(Behind::Open(socket));
+    let (server, _) = behind.server.accept().await.unwrap();
+    assert!(!behind.door.close_if_quiet(), "a session is relayed");
+    drop((server, client));
+    let closed = tokio::time::timeout(Duration::from_secs(10), async {
+        while !behind.door.close_if_quiet() {
+            tokio::task::yield_now().await;
+        }
+    });
+    closed.await.expect("nobody is there any more");
+    assert!(behind.door.counts().knocked().now_or_never().is_none());
+    // Who comes now does wake it.
+    let mut client = TcpStream::connect(behind.door.address()).await.unwrap();
+    client.write_all(&startup_of("u")).await.unwrap();
+    let knocked = tokio::time::timeout(Duration::from_secs(10), behind.door.counts().knocked());
+    knocked.await.expect("a client waits");
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_passed_over_and_had_again_once_it_is_free() {
-    let first = Door::open(3, "x").await.unwrap();
+    let first = Door::open(3, open_to_all_but("x")).await.unwrap();
     let port = first.port();
-    assert!(Door::open_at(port, "x").await.is_none());
-    assert_ne!(Door::open(3, "x").await.unwrap().port(), port);
+    assert!(Door::open_at(port, open_to_all_but("x")).await.is_none());
+    assert_ne!(
+        Door::open(3, open_to_all_but("x")).await.unwrap().port(),
+        port
+    );
     drop(first);
     let freed = tokio::time::timeout(Duration::from_secs(5), async {
-        while Door::open_at(port, "x").await.is_none() {
+        while Door::open_at(port, open_to_all_but("x")).await.is_none() {
             tokio::task::yield_now().await;
         }
     });

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use model::Namespace;
 use model::engine_api::{
-    BranchConnection, BranchView, EnsureBranch, EnsuredBranch, ExtendBranch, Problem,
+    BranchConnection, BranchView, EnsureBranch, EnsuredBranch, ExtendBranch, Problem, SessionId,
 };
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -26,15 +26,17 @@ pub(super) struct Filter {
 
 /// Every branch, or those of one namespace.
 #[utoipa::path(get, path = "/v1/branches", params(("namespace" = Option<String>, Query)),
-    responses((status = 200, body = Vec<BranchView>)))]
+    responses((status = 200, body = Vec<BranchView>), (status = 500, body = Problem)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(filter): Query<Filter>,
-) -> axum::Json<Vec<BranchView>> {
+) -> Result<axum::Json<Vec<BranchView>>, Refusal> {
     let namespace = filter.namespace;
     // Measuring disk use reads directories.
     let views = tokio::task::spawn_blocking(move || app.branches.list(namespace.as_ref())).await;
-    axum::Json(views.unwrap_or_default())
+    // No answer is not an empty one: who asks takes what is not listed as gone.
+    let views = views.map_err(|error| Problem::internal(&error))?;
+    Ok(axum::Json(views))
 }
 
 /// Asks for a branch. Answers within milliseconds: the branch may still be in the making.
@@ -96,14 +98,24 @@ async fn next_line(
     Some((Ok(Bytes::from(line)), view_rx))
 }
 
-/// How to connect, with the password.
-#[utoipa::path(get, path = "/v1/branches/{name}/connection", params(("name" = String, Path)),
+/// For whom a connection is asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Whose {
+    session: Option<SessionId>,
+}
+
+/// How to connect, with the password, and where doors are guarded a pass for the session or for a command.
+#[utoipa::path(get, path = "/v1/branches/{name}/connection",
+    params(("name" = String, Path), ("session" = Option<String>, Query, description = "the session that asks")),
     responses((status = 200, body = BranchConnection), (status = 404, body = Problem), (status = 409, description = "not ready", body = Problem)))]
 pub(super) async fn connection(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
+    Query(whose): Query<Whose>,
 ) -> Result<axum::Json<BranchConnection>, Refusal> {
-    let connection = app.branches.connection(&branch_name(name)?).await?;
+    let name = branch_name(name)?;
+    let connection = app.branches.connection(&name, whose.session).await?;
     Ok(axum::Json(connection))
 }
 

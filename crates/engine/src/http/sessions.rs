@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use model::engine_api::{BranchView, JoinSession, Problem, SessionId, SessionView, StopSession};
+use model::engine_api::{
+    BranchView, JoinSession, Problem, ProblemKind, SessionId, SessionView, StopSession,
+};
 
 use super::{Json, Refusal};
 use crate::app::App;
@@ -23,9 +25,8 @@ pub(super) async fn join(
     Path(id): Path<String>,
     Json(request): Json<JoinSession>,
 ) -> Result<axum::Json<Vec<BranchView>>, Refusal> {
-    Ok(axum::Json(
-        app.branches.join(&SessionId(id), &request).await?,
-    ))
+    let id = session_id(id)?;
+    Ok(axum::Json(app.branches.join(&id, &request).await?))
 }
 
 /// A session leaves; answers with the branches that it held, whose TTL counts from now where it was the last.
@@ -34,8 +35,8 @@ pub(super) async fn join(
 pub(super) async fn leave(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> axum::Json<Vec<BranchView>> {
-    axum::Json(app.branches.leave(&SessionId(id)).await)
+) -> Result<axum::Json<Vec<BranchView>>, Refusal> {
+    Ok(axum::Json(app.branches.leave(&session_id(id)?).await))
 }
 
 /// Stops a session; answers with the branches that it holds until its program has ended. Its heartbeats are refused.
@@ -46,7 +47,11 @@ pub(super) async fn stop(
     Path(id): Path<String>,
     Json(request): Json<StopSession>,
 ) -> Result<axum::Json<Vec<BranchView>>, Refusal> {
-    Ok(axum::Json(
-        app.branches.stop(&SessionId(id), &request.by).await?,
-    ))
+    let id = session_id(id)?;
+    Ok(axum::Json(app.branches.stop(&id, &request.by).await?))
+}
+
+fn session_id(text: String) -> Result<SessionId, Refusal> {
+    let id = SessionId::try_from(text);
+    id.map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()).into())
 }

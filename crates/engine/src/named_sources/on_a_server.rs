@@ -45,6 +45,7 @@ async fn start_engine(data_dir: &Path) -> App {
             postgres_path: roots.to_vec(),
             path: None,
             server_account: None,
+            doors: crate::settings::Doors::Open,
             limits: Limits {
                 free_floor_bytes: ByteSize(0),
                 memory_floor_bytes: ByteSize(0),

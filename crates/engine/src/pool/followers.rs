@@ -10,32 +10,35 @@
 //! Owns how many wait and their end. Like the pool's clones they are not journaled, and what an engine leaves is removed
 //! by the next. Only a source that was found to have moved since its newest snapshot has any.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use model::chain;
-use model::{ByteSize, PgUrl, Secret};
+use model::{PgUrl, Secret};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::demand::Demand;
-use super::{LOOK_INTERVAL, PAUSE_AFTER_FAILURE, QUIET_TIME, end_keeper, lock, shortage, sizing};
+use super::demand::Sizing;
+use super::shelf::{Look, Model, Shelves};
+use super::shortage::Spare;
+use super::{LOOK_INTERVAL, QUIET_TIME, end_keeper, lock, seconds, sizing};
 use crate::base::copy::CopiedBase;
 use crate::base::living::{BaseName, LivingBase};
 use crate::base::physical::Place;
 use crate::base::physical::follower::{Follower, FollowerError, Promoted};
-use crate::base::physical::prepare::PrepareError;
 use crate::base::physical::standby::WaitError;
-use crate::base::store::{BEHIND_HINT, Moved, PREPARE_HINT};
-use crate::clone::{self, CloneError, CloneName, ServerImage};
+use crate::base::store::{BEHIND_HINT, Moved};
+use crate::clone::{self, CloneError, CloneName, ROOM_HINT, ServerImage};
 use crate::machine::Machine;
 use crate::postgres::server::Server;
-use crate::volume::{self, NoRoom, VolumeError};
+use crate::volume::{NoRoom, PromiseError, VolumeError};
 
 /// Followers that are made at once for requests that wait: each reads its base's files.
 const MADE_AT_ONCE_MAX: usize = 4;
+
+/// Followers that are made for one request: of a server that was killed meanwhile nothing is to be learned.
+const MADE_FOR_ONE_MAX: u32 = 2;
 
 /// How long one that waited in the pool may be behind before another is made.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
@@ -66,23 +69,45 @@ pub enum FollowError {
     Open(#[from] Box<CloneError>),
 }
 
+impl From<PromiseError> for FollowError {
+    fn from(error: PromiseError) -> Self {
+        match error {
+            PromiseError::NoRoom(lack) => Self::Room(lack),
+            PromiseError::Volume(error) => Self::Volume(error),
+        }
+    }
+}
+
 impl FollowError {
     /// One thing to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Room(_) => {
-                Some("free space on the volume, or destroy branches that nobody needs".into())
-            }
+            Self::Room(_) => Some(ROOM_HINT.into()),
             Self::Behind(_) => Some(BEHIND_HINT.into()),
-            Self::Follower(_) if self.is_of_prepare() => Some(PREPARE_HINT.into()),
+            Self::Follower(error) => error.hint().map(Into::into),
             Self::Open(error) => error.hint(),
-            Self::Volume(_) | Self::Follower(_) | Self::None => None,
+            Self::Volume(_) | Self::None => None,
         }
     }
 
-    /// Whether another follower would end in the same way.
+    /// Whether more room on the volume would help.
+    pub fn wants_room(&self) -> bool {
+        matches!(self, Self::Room(_)) || matches!(self, Self::Volume(error) if error.is_full())
+    }
+
     fn is_of_prepare(&self) -> bool {
-        matches!(self, Self::Follower(error) if matches!(**error, FollowerError::Prepare(PrepareError::Statement(_))))
+        matches!(self, Self::Follower(error)
+            if matches!(&**error, FollowerError::Prepare(error) if error.is_of_the_file()))
+    }
+
+    /// Whether another follower need not end in the same way.
+    fn is_of_this_one(&self) -> bool {
+        match self {
+            Self::Follower(error) => !self.is_of_prepare() && !error.is_full(),
+            Self::Behind(error) => matches!(error, WaitError::Ask(_)),
+            Self::Open(_) => true,
+            Self::Room(_) | Self::Volume(_) | Self::None => false,
+        }
     }
 }
 
@@ -101,12 +126,13 @@ pub struct Caught {
 
 /// A follower that is nobody's yet. Dropping it removes it.
 #[derive(Debug)]
-struct Nameless {
+pub(super) struct Nameless {
     // Ended first.
     follower: Option<Follower>,
     machine: Arc<Machine>,
     name: CloneName,
-    made_at: Timestamp,
+    /// From then on another is made in its place.
+    old_at: Timestamp,
 }
 
 impl Nameless {
@@ -135,19 +161,36 @@ fn remove_later(machine: Arc<Machine>, name: CloneName) {
     }
 }
 
-#[derive(Debug)]
-struct Shelf {
-    living: Arc<LivingBase>,
-    always: usize,
-    demand: Demand,
-    ready: Vec<Nameless>,
-    paused_until: Option<Timestamp>,
+impl Model for Arc<LivingBase> {
+    type Thing = Nameless;
+
+    fn is_over(&self) -> bool {
+        self.is_retired()
+    }
+
+    /// The same base may have been brought back with another URL, and its followers are what they were.
+    fn outdates(&self, _older: &Self) -> bool {
+        false
+    }
+
+    fn unasked(&self, always: usize, now: Timestamp) -> usize {
+        let moves = now.duration_since(self.seen().still_since) < MOVING;
+        if moves { always } else { 0 }
+    }
+
+    fn is_fit(waiting: &Nameless, now: Timestamp) -> bool {
+        now < waiting.old_at && !waiting.has_ended()
+    }
+
+    fn may_be_made(&self, spare: &Spare) -> bool {
+        self.seen().follows && spare.may_add_follower(self.base.size())
+    }
 }
 
 #[derive(Debug)]
 struct Inner {
     machine: Arc<Machine>,
-    shelves: Mutex<BTreeMap<BaseName, Shelf>>,
+    shelves: Mutex<Shelves<BaseName, Arc<LivingBase>>>,
     changed: Arc<Notify>,
     makers: Semaphore,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -175,7 +218,7 @@ impl Followers {
         *lock(&self.0.keeper) = Some(keeper);
     }
 
-    fn shelves(&self) -> MutexGuard<'_, BTreeMap<BaseName, Shelf>> {
+    fn shelves(&self) -> MutexGuard<'_, Shelves<BaseName, Arc<LivingBase>>> {
         lock(&self.0.shelves)
     }
 
@@ -185,7 +228,6 @@ impl Followers {
     /// [`FollowError`]; nothing of it is left.
     pub async fn branch(&self, moved: &Moved, url: &Secret) -> Result<Caught, FollowError> {
         self.note(moved);
-        let machine = &self.0.machine;
         while let Some(waiting) = self.pop(&moved.living.name) {
             match self.promote(waiting, moved, url, BEHIND_MAX).await {
                 Err(error) if !error.is_of_prepare() => {
@@ -194,13 +236,32 @@ impl Followers {
                 answer => return answer,
             }
         }
-        let wait_max = Duration::from_secs(machine.limits.replay_wait_seconds_max);
-        // A base that is just being reconnected to its source cannot be cloned, and a clone of one that is behind would
-        // be behind as well.
+        let wait_max = Duration::from_secs(self.0.machine.limits.replay_wait_seconds_max);
         let base = &moved.living.base;
-        base.wait_replayed(&moved.moment, wait_max).await?;
+        let mut made = 1;
+        loop {
+            // A base that is just being reconnected to its source cannot be cloned, and a clone of one that is behind
+            // would be behind as well.
+            base.wait_replayed(&moved.moment, wait_max).await?;
+            match self.make_for(moved, url, wait_max).await {
+                Err(error) if error.is_of_this_one() && made < MADE_FOR_ONE_MAX => {
+                    tracing::warn!(base = %moved.living.name, error = chain(&error), "another follower is made");
+                    made += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// A branch by a follower that is made for it.
+    async fn make_for(
+        &self,
+        moved: &Moved,
+        url: &Secret,
+        wait_max: Duration,
+    ) -> Result<Caught, FollowError> {
         let place = self.0.makers.acquire().await;
-        let made = make(machine, &moved.living).await?;
+        let made = make(&self.0.machine, &moved.living).await?;
         drop(place);
         self.promote(made, moved, url, wait_max).await
     }
@@ -241,22 +302,29 @@ impl Followers {
 
     /// Keeps followers of a base from here on, as long as it moves, whether or not anybody asks.
     pub fn stock(&self, living: &Arc<LivingBase>, always: u32) {
-        let mut shelves = self.shelves();
-        let shelf = shelve(&mut shelves, living);
-        shelf.always = usize::try_from(always).unwrap_or(usize::MAX);
-        drop(shelves);
+        let max = self.0.machine.limits.followers_per_source_max;
+        let always = usize::try_from(always.min(max)).unwrap_or(usize::MAX);
+        self.shelve(living).stock(&living.name, always);
         self.0.changed.notify_one();
     }
 
     fn note(&self, moved: &Moved) {
         let now = self.0.machine.clock.now();
+        self.shelve(&moved.living).note(&moved.living.name, now);
+    }
+
+    fn shelve(
+        &self,
+        living: &Arc<LivingBase>,
+    ) -> MutexGuard<'_, Shelves<BaseName, Arc<LivingBase>>> {
         let mut shelves = self.shelves();
-        shelve(&mut shelves, &moved.living).demand.note(now);
+        drop(shelves.shelve(living.name.clone(), Arc::clone(living)));
+        shelves
     }
 
     fn pop(&self, base: &BaseName) -> Option<Nameless> {
         let mut shelves = self.shelves();
-        let ready = &mut shelves.get_mut(base)?.ready;
+        let ready = shelves.ready(base)?;
         ready.retain(|waiting| !waiting.has_ended());
         let taken = ready.pop();
         self.0.changed.notify_one();
@@ -265,21 +333,21 @@ impl Followers {
 
     /// Gives up the followers of a base.
     pub fn forget(&self, base: &BaseName) {
-        drop(self.shelves().remove(base));
+        let unwanted = self.shelves().forget(base);
+        drop(unwanted);
     }
 
     /// How many wait.
     pub fn count(&self) -> usize {
-        self.shelves().values().map(|shelf| shelf.ready.len()).sum()
+        self.shelves().count()
     }
 
     /// Ends the keeping and removes all of them.
     pub async fn drain(&self) {
         let keeper = lock(&self.0.keeper).take();
         end_keeper(keeper).await;
-        let shelves = std::mem::take(&mut *self.shelves());
-        let waiting = shelves.into_values().flat_map(|shelf| shelf.ready);
-        let removals = waiting.map(|mut waiting| async move {
+        let waiting = self.shelves().clear();
+        let removals = waiting.into_iter().map(|mut waiting| async move {
             drop(waiting.follower.take());
             clone::remove(&waiting.machine, &waiting.name, None).await;
         });
@@ -289,73 +357,28 @@ impl Followers {
     /// Brings every shelf to its size: removes what is too much, answers with a base of which one more is wanted.
     fn look(&self) -> Option<Arc<LivingBase>> {
         let machine = &self.0.machine;
-        let now = machine.clock.now();
-        let may_keep = shortage::may_keep(machine);
-        let age_max = seconds(machine.limits.follower_seconds_max);
-        let mut shelves = self.shelves();
-        shelves.retain(|_, shelf| {
-            let wanted = if may_keep { self.wanted(shelf, now) } else { 0 };
-            shelf.ready.retain(|waiting| {
-                now.duration_since(waiting.made_at) < age_max && !waiting.has_ended()
-            });
-            shelf.ready.truncate(wanted);
-            !shelf.living.is_retired() && (shelf.always > 0 || self.wanted(shelf, now) > 0)
-        });
-        let lacking = shelves.values().find(|shelf| {
-            may_keep
-                && shelf.ready.len() < self.wanted(shelf, now)
-                && shelf.paused_until.is_none_or(|until| until <= now)
-                && shelf.living.seen().follows
-                && shortage::may_add_follower(machine, shelf.living.base.size())
-        });
-        lacking.map(|shelf| Arc::clone(&shelf.living))
-    }
-
-    fn wanted(&self, shelf: &Shelf, now: Timestamp) -> usize {
-        let limits = &self.0.machine.limits;
-        let mut sizing = sizing(limits);
-        sizing.clones_max = usize::try_from(limits.followers_per_source_max).unwrap_or(usize::MAX);
-        let moves = now.duration_since(shelf.living.seen().still_since) < MOVING;
-        let always = if moves { shelf.always } else { 0 };
-        let wanted = shelf.demand.wanted(now, sizing).max(always);
-        wanted.min(sizing.clones_max)
+        // Before the lock: a volume that hangs holds up nobody who takes one.
+        let spare = Spare::read(machine);
+        let limits = &machine.limits;
+        let sizing = Sizing {
+            clones_max: usize::try_from(limits.followers_per_source_max).unwrap_or(usize::MAX),
+            ..sizing(limits)
+        };
+        let look = self.shelves().look(machine.clock.now(), sizing, &spare);
+        let Look { surplus, lacking } = look;
+        drop(surplus);
+        lacking
     }
 
     fn put(&self, living: &Arc<LivingBase>, made: Nameless) {
-        let mut shelves = self.shelves();
-        if let Some(shelf) = shelves.get_mut(&living.name)
-            && !living.is_retired()
-        {
-            shelf.ready.push(made);
-        }
+        let unwanted = self.shelves().put(&living.name, living, made);
+        drop(unwanted);
     }
 
     fn pause(&self, living: &LivingBase) {
-        let until = self.0.machine.clock.now().checked_add(PAUSE_AFTER_FAILURE);
-        if let Some(shelf) = self.shelves().get_mut(&living.name) {
-            shelf.paused_until = until.ok();
-        }
+        let now = self.0.machine.clock.now();
+        self.shelves().pause(&living.name, now);
     }
-}
-
-fn seconds(seconds: u64) -> SignedDuration {
-    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
-}
-
-fn shelve<'a>(
-    shelves: &'a mut BTreeMap<BaseName, Shelf>,
-    living: &Arc<LivingBase>,
-) -> &'a mut Shelf {
-    let shelf = shelves.entry(living.name.clone()).or_insert_with(|| Shelf {
-        living: Arc::clone(living),
-        always: 0,
-        demand: Demand::default(),
-        ready: Vec::new(),
-        paused_until: None,
-    });
-    // The same base may have been brought back with another URL.
-    shelf.living = Arc::clone(living);
-    shelf
 }
 
 /// Looks after the followers until the engine is gone.
@@ -409,7 +432,8 @@ impl Drop for Unclaimed {
 }
 
 async fn make(machine: &Arc<Machine>, living: &LivingBase) -> Result<Nameless, FollowError> {
-    check_room(machine, living.base.size())?;
+    let room = machine.copy_room(living.base.size());
+    let _promise = machine.promise_room(room).await?;
     let name = CloneName::random();
     let unclaimed = Unclaimed::new(machine, &name);
     let place = Place {
@@ -428,21 +452,12 @@ async fn make(machine: &Arc<Machine>, living: &LivingBase) -> Result<Nameless, F
         .await;
     let follower = made.map_err(Box::new)?.ok_or(FollowError::None)?;
     unclaimed.claim();
+    let age_max = seconds(machine.limits.follower_seconds_max);
+    let old_at = machine.clock.now().checked_add(age_max);
     Ok(Nameless {
         follower: Some(follower),
         machine: Arc::clone(machine),
         name,
-        made_at: machine.clock.now(),
+        old_at: old_at.unwrap_or(Timestamp::MAX),
     })
-}
-
-fn check_room(machine: &Machine, size: ByteSize) -> Result<(), FollowError> {
-    let wanted = if machine.volume.copy_takes_room() {
-        size
-    } else {
-        ByteSize(0)
-    };
-    let room = volume::room(&machine.layout.volume())?;
-    let checked = room.check(wanted, machine.limits.free_floor_bytes);
-    checked.map_err(FollowError::Room)
 }

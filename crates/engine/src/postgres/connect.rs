@@ -37,7 +37,7 @@ use target::{Attempt, Target};
 use raw::{TappedTls, Taps};
 
 use super::initdb::ADMIN_ROLE;
-use super::settings::{HAS_EVENT_TRIGGERS, SOCKET_PORT, socket_path};
+use super::settings::{HAS_EVENT_TRIGGERS, HAS_TRANSACTION_TIMEOUT, SOCKET_PORT, socket_path};
 use super::sql;
 
 /// The name that our connections show in `pg_stat_activity`.
@@ -177,8 +177,10 @@ pub async fn connect_local(
     connect_local_with(socket_dir, database, (user, password), options).await
 }
 
-/// Connects to a server of ours as its administrator, and no trigger of the database's notices: 17 and newer have some
-/// that fire at a login.
+/// Connects to a server of ours as its administrator, and no trigger of the database's notices, but those that fire for
+/// replication as well and that [`unnoticed`] silences: 17 and newer have some that fire at a login.
+///
+/// [`unnoticed`]: super::unnoticed
 ///
 /// # Errors
 /// [`ConnectError`].
@@ -188,11 +190,35 @@ pub async fn connect_unnoticed(
     password: &Secret,
     major: PgMajor,
 ) -> Result<Session, ConnectError> {
-    let mut options = ADMIN_OPTIONS.to_owned();
+    let mut options = admin_options(major);
+    options.push_str(" -c session_replication_role=replica");
     if major >= HAS_EVENT_TRIGGERS {
         options.push_str(" -c event_triggers=off");
     }
     connect_local_with(socket_dir, database, (ADMIN_ROLE, password), &options).await
+}
+
+/// Connects to a server of ours as its administrator, for statements of somebody else's: what the database sets off is set
+/// off.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect_admin(
+    socket_dir: &Path,
+    database: &str,
+    password: &Secret,
+    major: PgMajor,
+) -> Result<Session, ConnectError> {
+    let options = admin_options(major);
+    connect_local_with(socket_dir, database, (ADMIN_ROLE, password), &options).await
+}
+
+fn admin_options(major: PgMajor) -> String {
+    if major >= HAS_TRANSACTION_TIMEOUT {
+        format!("{ADMIN_OPTIONS} -c transaction_timeout=0")
+    } else {
+        ADMIN_OPTIONS.to_owned()
+    }
 }
 
 async fn connect_local_with(

@@ -31,6 +31,9 @@ const HAS_IO_METHOD: PgMajor = PgMajor(18);
 /// The first version with `event_triggers`, and with event triggers that fire when somebody logs in.
 pub const HAS_EVENT_TRIGGERS: PgMajor = PgMajor(17);
 
+/// The first version that bounds how long a transaction may take.
+pub const HAS_TRANSACTION_TIMEOUT: PgMajor = PgMajor(17);
+
 /// Settings of a source that its applications notice, by name.
 pub type SemanticSettings = BTreeMap<String, String>;
 
@@ -75,6 +78,16 @@ impl Purpose {
             Self::Base | Self::Branch | Self::Recovery => Egress::None,
             Self::Follower => Egress::UntilSealed,
             Self::Standby | Self::Subscriber => Egress::Open,
+        }
+    }
+
+    /// Whether anybody but us connects.
+    fn is_for_applications(self) -> bool {
+        match self {
+            Self::Branch => true,
+            Self::Base | Self::Standby | Self::Subscriber | Self::Follower | Self::Recovery => {
+                false
+            }
         }
     }
 
@@ -373,16 +386,20 @@ impl ServerSettings {
     fn postgresql_conf(&self, major: PgMajor) -> Result<String, SettingsError> {
         let mut values: BTreeMap<&str, &str> = ALWAYS.into_iter().collect();
         values.extend(self.purpose.own().iter().copied());
-        if major >= HAS_EVENT_TRIGGERS && self.purpose.is_ours_alone() {
+        if major >= HAS_EVENT_TRIGGERS && !self.purpose.is_for_applications() {
             // The source's triggers are not for our sessions; one that writes would keep us out of a standby.
             values.insert("event_triggers", "off");
+        }
+        let is_loading = matches!(self.purpose, Purpose::Base | Purpose::Subscriber);
+        if major >= HAS_TRANSACTION_TIMEOUT && is_loading {
+            // It binds a subscription's worker as well: a long transaction would be begun anew for ever.
+            values.insert("transaction_timeout", "0");
         }
         if major >= HAS_IO_METHOD {
             // Workers for reading ahead would be three more processes in every idle branch.
             values.insert("io_method", "sync");
         }
         for (name, value) in &self.semantic {
-            let is_loading = matches!(self.purpose, Purpose::Base | Purpose::Subscriber);
             let is_ours = is_loading && values.contains_key(name.as_str());
             if !is_ours {
                 values.insert(name, value);
@@ -540,8 +557,45 @@ mod tests {
         let conf = |purpose| settings(purpose, &[]).postgresql_conf(PgMajor(17)).unwrap();
         assert!(conf(Purpose::Standby).contains("fsync = 'on'"));
         assert!(conf(Purpose::Follower).contains("fsync = 'off'"));
-        assert!(conf(Purpose::Standby).contains("event_triggers = 'off'"));
+    }
+
+    #[test]
+    fn event_triggers_of_a_source_act_where_applications_are_and_nowhere_else() {
+        let conf = |purpose| settings(purpose, &[]).postgresql_conf(PgMajor(17)).unwrap();
+        for ours in [
+            Purpose::Base,
+            Purpose::Subscriber,
+            Purpose::Standby,
+            Purpose::Recovery,
+        ] {
+            assert!(conf(ours).contains("event_triggers = 'off'"), "{ours:?}");
+        }
         assert!(!conf(Purpose::Branch).contains("event_triggers"));
+        let older = settings(Purpose::Subscriber, &[]).postgresql_conf(PgMajor(16));
+        assert!(!older.unwrap().contains("event_triggers"));
+    }
+
+    #[test]
+    fn what_is_loaded_takes_the_time_it_takes() {
+        let hurried = [("transaction_timeout", "30s")];
+        let conf = |purpose, major| {
+            settings(purpose, &hurried)
+                .postgresql_conf(PgMajor(major))
+                .unwrap()
+        };
+        for loading in [Purpose::Base, Purpose::Subscriber] {
+            assert!(
+                conf(loading, 17).contains("transaction_timeout = '0'"),
+                "{loading:?}"
+            );
+            assert!(
+                !settings(loading, &[])
+                    .postgresql_conf(PgMajor(16))
+                    .unwrap()
+                    .contains("transaction_timeout")
+            );
+        }
+        assert!(conf(Purpose::Branch, 17).contains("transaction_timeout = '30s'"));
     }
 
     #[test]

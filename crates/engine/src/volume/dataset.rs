@@ -48,7 +48,8 @@ impl Zfs {
         }
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<(), VolumeError> {
+    /// Runs the program; answers what it wrote.
+    fn run(&self, arguments: &[&str]) -> Result<String, VolumeError> {
         let output = Command::new(&self.program)
             .args(arguments)
             .env("LC_ALL", "C")
@@ -56,7 +57,7 @@ impl Zfs {
             .output()
             .map_err(cannot("run", &self.program))?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().next().unwrap_or("no reason given").to_owned();
@@ -76,14 +77,27 @@ impl Zfs {
         (self.mount)(&name, data).map_err(cannot("mount a dataset on", data))
     }
 
-    /// Destroys the tree's dataset; its mount is gone.
+    /// Destroys the tree's dataset, where it is there; its mount is gone. A record may name one that was not made yet, or
+    /// is destroyed already.
     pub(super) fn destroy(&self, tree: &Path) -> Result<(), VolumeError> {
         let Some(name) = name_of(tree)? else {
             return Ok(());
         };
         let record = record(tree);
-        self.run(&["destroy", "-r", &name])?;
+        if self.has(&name)? {
+            self.run(&["destroy", "-r", &name])?;
+        }
         fs::remove_file(&record).map_err(cannot("remove", &record))
+    }
+
+    /// Whether there is a dataset of this name: by a list of its parent's, for an error of the program means many things.
+    fn has(&self, name: &str) -> Result<bool, VolumeError> {
+        let Some((parent, _)) = name.rsplit_once('/') else {
+            // A record that was cut before its first byte came to the disk.
+            return Ok(false);
+        };
+        let listed = self.run(&["list", "-H", "-o", "name", "-d", "1", parent])?;
+        Ok(listed.lines().any(|line| line == name))
     }
 }
 
@@ -153,9 +167,9 @@ impl Datasets {
     ) -> Result<(), VolumeError> {
         let tree = data.parent().unwrap_or(Path::new("/"));
         let name = format!("{}/bough-{:016x}", self.parent, rand::random::<u64>());
-        make(&name)?;
         let record = record(tree);
         fs::write(&record, &name).map_err(cannot("write", &record))?;
+        make(&name)?;
         fs::create_dir(data).map_err(cannot("make", data))?;
         self.zfs.attach(tree, data)
     }
@@ -168,7 +182,8 @@ impl Volume for Datasets {
 
     fn make_data(&self, data: &Path) -> Result<(), VolumeError> {
         self.add(data, |name| {
-            self.zfs.run(&["create", "-o", "mountpoint=legacy", name])
+            let made = self.zfs.run(&["create", "-o", "mountpoint=legacy", name]);
+            made.map(drop)
         })?;
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(data, private).map_err(cannot("set the mode of", data))
@@ -200,7 +215,7 @@ impl Volume for Datasets {
                 .run(&["clone", "-o", "mountpoint=legacy", &snapshot, name]);
             // Deferred: the snapshot goes with its clone.
             let marked = self.zfs.run(&["destroy", "-d", &snapshot]);
-            cloned.and(marked)
+            cloned.and(marked).map(drop)
         })?;
         walk::make_writable(to)
     }
@@ -221,6 +236,7 @@ create) mkdir -p "$4" ;;
 snapshot) cp -a "${2%@*}" "$2" ;;
 clone) cp -a "$4" "$5" ;;
 destroy) [ "$2" = -d ] || rm -r "$3" ;;
+list) for made in "$7"/*; do echo "$made"; done ;;
 *) echo "cannot do '$1'" >&2; exit 2 ;;
 esac
 "#;
@@ -294,7 +310,8 @@ esac
             .filter_map(|line| line.split(' ').next())
             .collect();
         let wanted = [
-            "create", "snapshot", "clone", "destroy", "create", "destroy", "destroy", "destroy",
+            "create", "snapshot", "clone", "destroy", "create", "list", "destroy", "list",
+            "destroy", "list", "destroy",
         ];
         assert_eq!(verbs, wanted, "{log}");
         assert!(
@@ -303,6 +320,42 @@ esac
                 .flatten()
                 .all(|left| { left.file_name().to_string_lossy().contains('@') })
         );
+    }
+
+    #[test]
+    fn a_kill_at_any_step_leaves_nothing_that_no_record_names_and_no_record_that_cannot_go() {
+        let root = tempfile::tempdir().unwrap();
+        let datasets = stand_in(root.path());
+        let made = |name: &str| root.path().join("tank/bough").join(name).is_dir();
+        fs::create_dir_all(root.path().join("tank/bough")).unwrap();
+        let tree = root.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        let data = tree.join("data");
+        // Killed before the program made it.
+        let interrupted = datasets.add(&data, |name| {
+            assert_eq!(name_of(&tree).unwrap().as_deref(), Some(name));
+            Err(VolumeError::Cancelled)
+        });
+        interrupted.unwrap_err();
+        datasets.zfs.destroy(&tree).unwrap();
+        assert_eq!(name_of(&tree).unwrap(), None);
+        // Killed right after.
+        let mut names = Vec::new();
+        let interrupted = datasets.add(&data, |name| {
+            names.push(name.rsplit_once('/').unwrap().1.to_owned());
+            datasets
+                .zfs
+                .run(&["create", "-o", "mountpoint=legacy", name])?;
+            Err(VolumeError::Cancelled)
+        });
+        interrupted.unwrap_err();
+        assert!(made(&names[0]));
+        datasets.zfs.destroy(&tree).unwrap();
+        assert!(!made(&names[0]) && !record(&tree).exists());
+        // Killed between the destruction and the end of its record.
+        fs::write(record(&tree), "tank/bough/bough-1").unwrap();
+        datasets.zfs.destroy(&tree).unwrap();
+        assert!(!record(&tree).exists());
     }
 
     #[test]

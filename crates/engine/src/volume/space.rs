@@ -89,6 +89,14 @@ pub fn room(path: &Path) -> Result<Room, VolumeError> {
     Ok(Room { places })
 }
 
+/// Free space without which no server is started again: a segment of WAL, and as much beside it.
+const START_ROOM: ByteSize = ByteSize(32 << 20);
+
+/// Whether a server that works at `path` has room to go on. Where nobody can tell, it has: what it lacks it says itself.
+pub fn has_start_room(path: &Path) -> bool {
+    writable_space(path).map_or(true, |free| free >= START_ROOM)
+}
+
 /// What may be written at `path` before that filesystem is full, or the one below it.
 ///
 /// # Errors

@@ -4,4 +4,5 @@ mod changed;
 mod fresh;
 mod ground;
 mod handles;
+mod hazards;
 mod unfit;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use engine::base::copy::{CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
+use engine::base::copy::{Burden, CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
 use engine::clock::Clock;
 use engine::postgres::account::ServerAccount;
 use engine::postgres::binaries::{Installations, Lookup};
@@ -76,8 +76,9 @@ pub(crate) struct Stage {
     pub(crate) account: ServerAccount,
     pub(crate) disk: DiskBudget,
     pub(crate) progress: watch::Sender<Option<CopyProgress>>,
-    pub(crate) duration_max: Duration,
+    pub(crate) burden: Burden,
     pub(crate) readers_max: u32,
+    pub(crate) prepare: Option<Secret>,
 }
 
 impl Stage {
@@ -92,8 +93,12 @@ impl Stage {
             account: ServerAccount::choose(None).expect("an account"),
             disk,
             progress: watch::channel(None).0,
-            duration_max: COPY_TIME_MAX,
+            burden: Burden {
+                held_max: COPY_TIME_MAX,
+                waited_max: COPY_TIME_MAX,
+            },
             readers_max: READERS_MAX,
+            prepare: None,
         }
     }
 
@@ -139,8 +144,8 @@ impl Stage {
             installations: &self.installations,
             account: &self.account,
             disk: self.disk,
-            duration_max: self.duration_max,
-            prepare: None,
+            burden: self.burden,
+            prepare: self.prepare.as_ref(),
             rate_max: None,
             readers_max: self.readers_max,
             size_max: None,

@@ -123,6 +123,8 @@ impl BranchPhase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CopyPhase {
+    /// Waiting until another copy is done: so many as `copies_max` says are made at once.
+    Waiting,
     /// Asking the source what it is and what may be read.
     Inspecting,
     /// Making an empty server.
@@ -266,10 +268,10 @@ pub struct EnsuredBranch {
     pub branch: BranchView,
 }
 
-/// How to connect to a branch: the one answer that holds a password.
+/// How to connect to a branch: the one answer that holds a password, and what its door asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BranchConnection {
-    /// The source's own connection string with the branch's address.
+    /// The source's own connection string with the branch's address; where it has the source prove who it is, encryption is left of that.
     pub url: Secret,
     /// The door's host.
     pub host: String,
@@ -281,6 +283,10 @@ pub struct BranchConnection {
     pub user: String,
     /// What the server answers to `SHOW cluster_name`.
     pub identity: String,
+    /// What is to be said at the door before PostgreSQL's first byte, two hexadecimal digits a byte; none where the door is
+    /// not guarded. A session's is good while it holds the branch, any other for 15 minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<Secret>,
     /// Every address of the source, `host:port`, where it has a name; whoever connects to one of them means the branch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source_addresses: Vec<String>,

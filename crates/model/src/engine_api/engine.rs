@@ -1,10 +1,18 @@
 //! The engine itself: what it is, where it works, with which servers.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{ByteSize, PgMajor, Ttl, VolumeKind};
+
+/// How long an engine takes at most to stop the servers of all branches, where it is asked to: longer than that of one.
+pub const SERVERS_STOP_TIME_MAX: Duration = Duration::from_secs(85);
+
+/// How long an engine's own end takes at most, from the word on.
+pub const ENGINE_END_TIME_MAX: Duration = Duration::from_secs(70);
 
 /// A better kind of volume, and why it does not work here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -89,6 +97,13 @@ pub struct EngineView {
     pub branches_max: u32,
     /// Bases by now.
     pub bases: u32,
+    /// Of these, those that are not the newest of what they are copies of: kept for the branches that stand on them, or until
+    /// they are dropped.
+    #[serde(default)]
+    pub superseded_bases: u32,
+    /// The sizes of their files together, of which the volume may share a part with others.
+    #[serde(default)]
+    pub superseded_bytes: ByteSize,
     /// Clones that run before anybody has asked for them.
     pub warm_clones: u32,
     /// Followers of sources that are being written, which wait for a request.

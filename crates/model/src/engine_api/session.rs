@@ -15,11 +15,55 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
 /// The silence after which a session counts as gone: three missed heartbeats, within the promised 15 s.
 pub const HEARTBEAT_GRACE: Duration = Duration::from_secs(13);
 
-/// Names one session: chosen at random by the one who runs it.
+/// Names one session: chosen at random by the one who runs it. It is part of paths and a resource's name, and so what RFC
+/// 1123 lets be one: up to 253 of `a` to `z`, digits, `-` and `.`, beginning with a letter or a digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 #[schema(value_type = String)]
-pub struct SessionId(pub String);
+pub struct SessionId(String);
+
+/// Bytes of a session's id at most.
+const SESSION_ID_BYTES_MAX: usize = 253;
+
+/// The text names no session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no session's id, which has 1 to {SESSION_ID_BYTES_MAX} of a to z, digits, - and ."
+)]
+pub struct SessionIdError(String);
+
+impl SessionId {
+    /// The one of a random number.
+    pub fn random(number: u64) -> Self {
+        Self(format!("{number:016x}"))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SessionId {
+    type Error = SessionIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let begins_well = text.bytes().next().is_some_and(is_plain);
+        let is_fit = |byte: u8| is_plain(byte) || matches!(byte, b'-' | b'.');
+        if begins_well && text.len() <= SESSION_ID_BYTES_MAX && text.bytes().all(is_fit) {
+            Ok(Self(text))
+        } else {
+            Err(SessionIdError(text))
+        }
+    }
+}
+
+impl From<SessionId> for String {
+    fn from(id: SessionId) -> Self {
+        id.0
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

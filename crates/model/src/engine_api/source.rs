@@ -80,6 +80,9 @@ pub struct SourceCare {
     /// Whether a replication slot may be made where the source does not bound what it keeps (`max_slot_wal_keep_size`):
     /// an engine that is away for long could then fill the source's disk.
     pub unbounded_slot: bool,
+    /// A physical replication slot of the source's that an administrator made for this base alone. It keeps what the base
+    /// still needs while nothing follows; nobody here makes or drops it. Naming one asks for [`BaseMode::Physical`].
+    pub slot: Option<String>,
 }
 
 /// How the base of a source is to be kept.
@@ -191,6 +194,9 @@ pub struct SourceView {
     pub refresh_seconds: Option<u64>,
     /// Bytes a second that a copy takes from it at most.
     pub rate_bytes_max: Option<ByteSize>,
+    /// The administrator's replication slot that its base is to follow by.
+    #[serde(default)]
+    pub slot: Option<String>,
     /// From when the data of its newest copy is.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub copied_at: Option<Timestamp>,

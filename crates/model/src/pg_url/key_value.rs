@@ -16,12 +16,6 @@ const PLACES: [&str; 7] = [
     "host", "hostaddr", "port", "dbname", "user", "password", "service",
 ];
 
-/// Whether a first pair goes on after a `;` with the next, as .NET's do. A password may look so by itself.
-fn is_dot_net((key, value): &(String, String)) -> bool {
-    let mut following = value.split(';').skip(1);
-    key != "password" && following.any(|pair| pair.contains('='))
-}
-
 fn skip_spaces(chars: &mut Peekable<Chars<'_>>) {
     while chars.next_if(|c| c.is_whitespace()).is_some() {}
 }
@@ -60,9 +54,6 @@ impl KeyValue {
             skip_spaces(&mut chars);
             let value = read_value(&key, &mut chars)?;
             pairs.push((key, value));
-        }
-        if pairs.first().is_some_and(is_dot_net) {
-            return Err(PgUrlError::DotNet);
         }
         // Drivers have keywords of their own, but none goes without each of these.
         if !pairs.iter().any(|(key, _)| PLACES.contains(&key.as_str())) {
@@ -115,6 +106,12 @@ impl KeyValue {
             Some((_, old)) => value.clone_into(old),
             None => pairs.0.push((key.to_owned(), value.to_owned())),
         }
+        pairs
+    }
+
+    pub(super) fn without(&self, key: &str) -> Self {
+        let mut pairs = self.clone();
+        pairs.0.retain(|(name, _)| name != key);
         pairs
     }
 

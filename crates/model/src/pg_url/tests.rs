@@ -186,23 +186,112 @@ fn a_password_may_hold_what_ends_other_parts() {
 }
 
 #[test]
-fn the_form_of_dot_net_is_refused_by_name() {
-    for text in [
-        "Host=db;Port=5432;Username=app;Password=hunter2;Database=inv",
-        "Server=db;Port=5432;User Id=app;Password=hunter2",
-        "host=db;port=5432;username=app;password=hunter2",
+fn the_form_of_dot_net_is_read_and_led_elsewhere_with_every_other_byte_kept() {
+    let branch = Address {
+        host: "127.0.0.1".to_owned(),
+        port: 40001,
+    };
+    for (text, source, led) in [
+        (
+            "Host=db;Port=5433;Username=app;Password=hunter2;Database=inv",
+            "db:5433",
+            "Host=127.0.0.1;Port=40001;Username=app;Password=hunter2;Database=inv",
+        ),
+        // As most have it: without a port.
+        (
+            "Host=db;Username=app;Password=hunter2;Database=inv;",
+            "db:5432",
+            "Host=127.0.0.1;Username=app;Password=hunter2;Database=inv;Port=40001;",
+        ),
+        (
+            "User ID=app;Password=hunter2;Server=db; Port=5433 ;Database=inv;Pooling=true",
+            "db:5433",
+            "User ID=app;Password=hunter2;Server=127.0.0.1; Port=40001;Database=inv;Pooling=true",
+        ),
+        (
+            "host=db:5433,other;uid=app;pwd='hunter2';db=inv",
+            "db:5433",
+            "host=127.0.0.1;uid=app;pwd='hunter2';db=inv;Port=40001",
+        ),
     ] {
-        let error = PgUrl::parse(text).unwrap_err();
-        assert!(!error.to_string().contains("hunter2"), "{text}");
+        let parsed = url(text);
+        assert_eq!(parsed.reveal(), text);
+        assert_eq!(parsed.address().to_string(), source, "{text}");
+        assert_eq!(parsed.user().as_deref(), Some("app"), "{text}");
+        assert_eq!(parsed.password().unwrap().reveal(), "hunter2", "{text}");
+        assert_eq!(parsed.database().as_deref(), Some("inv"), "{text}");
+        assert!(!parsed.redacted().contains("hunter2"), "{text}");
+        assert_eq!(parsed.with_address(&branch).reveal(), led);
     }
+    let quoted = url(r#"Host=db;Username=u;Password="a;b=""c""";SSL Mode=VerifyFull"#);
+    assert_eq!(quoted.password().unwrap().reveal(), "a;b=\"c\"");
+    assert_eq!(quoted.param("sslmode").as_deref(), Some("verify-full"));
+    let other = quoted.with_param("sslmode", "require").with_database("a;b");
     assert_eq!(
-        PgUrl::parse("Host=db;Port=5432;Password=a"),
-        Err(PgUrlError::DotNet)
+        other.reveal(),
+        r#"Host=db;Username=u;Password="a;b=""c""";SSL Mode=Require;Database="a;b""#
+    );
+    assert_eq!(url(&other.reveal()).database().as_deref(), Some("a;b"));
+    assert_eq!(
+        PgUrl::parse("Host=db;Password='a"),
+        Err(PgUrlError::Quote("Password".to_owned()))
+    );
+    assert_eq!(
+        PgUrl::parse("Host=db;Port=x;Username=u"),
+        Err(PgUrlError::Port)
     );
     assert_eq!(PgUrl::parse("Host=db"), Err(PgUrlError::Form));
     // What drivers have beyond libpq's own.
     let gorm = "host=db user=u password=a;b=c dbname=d pool_max_conns=4 TimeZone=UTC";
     assert_eq!(url(gorm).password().unwrap().reveal(), "a;b=c");
+    assert_eq!(
+        url("password=a;b=c host=db").password().unwrap().reveal(),
+        "a;b=c"
+    );
+}
+
+#[test]
+fn the_schemes_of_frameworks_are_postgresql_s() {
+    for scheme in [
+        "psql",
+        "pgsql",
+        "postgis",
+        "ecto",
+        "asyncpg",
+        "POSTGRES",
+        "postgresql+psycopg",
+        "r2dbc:postgresql",
+        "r2dbc:pool:postgresql",
+        "jdbc:aws-wrapper:postgresql",
+        "jdbc:otel:postgresql",
+    ] {
+        let text = format!("{scheme}://db:5433/inv?user=u");
+        let parsed = url(&text);
+        assert_eq!(parsed.reveal(), text);
+        assert_eq!(parsed.address().to_string(), "db:5433");
+    }
+    for scheme in ["mysql", "http", "jdbc:mysql", "postgresqlx"] {
+        let text = format!("{scheme}://db:5433/inv?user=u");
+        assert_eq!(PgUrl::parse(&text), Err(PgUrlError::Form), "{scheme}");
+    }
+}
+
+#[test]
+fn sqlalchemy_s_hosts_have_their_ports_behind_them() {
+    let text = "postgresql+psycopg2://u:p@/d?host=a:5433&host=b:5434&application_name=x";
+    let parsed = url(text);
+    let addresses: Vec<_> = parsed.addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["a:5433", "b:5434"]);
+    let branch = Address {
+        host: "127.0.0.1".to_owned(),
+        port: 40001,
+    };
+    assert_eq!(
+        parsed.with_address(&branch).reveal(),
+        "postgresql+psycopg2://u:p@127.0.0.1:40001/d?application_name=x"
+    );
+    // libpq knows no such thing: its last host counts, whatever it is called.
+    assert_eq!(url("postgresql://u@/d?host=a&host=b").address().host, "b");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Address, PgUrlError, pair_addresses};
+use super::{Address, PgUrlError, pair_addresses, split_host_port};
 use crate::Secret;
 
 /// What need not be escaped in any part of a URI: RFC 3986 section 2.3.
@@ -32,11 +32,28 @@ pub(super) struct Uri {
     query: Option<Vec<(String, Option<String>)>>,
 }
 
-/// The scheme is PostgreSQL's: `postgres`, `postgresql`, `jdbc:postgresql`, `postgresql+driver`.
+/// Schemes of PostgreSQL's: libpq's own, and those of Django, Rails, GeoDjango, Phoenix and Tortoise.
+const SCHEMES: [&str; 7] = [
+    "postgres",
+    "postgresql",
+    "psql",
+    "pgsql",
+    "postgis",
+    "ecto",
+    "asyncpg",
+];
+
+/// The scheme is PostgreSQL's: `postgresql`, `postgresql+driver`, `jdbc:postgresql`, `r2dbc:pool:postgresql`. Case means nothing
+/// (RFC 3986 section 3.1).
 fn is_postgres(scheme: &str) -> bool {
-    let scheme = scheme.strip_prefix(JDBC).unwrap_or(scheme);
-    let base = scheme.split_once('+').map_or(scheme, |(base, _)| base);
-    matches!(base, "postgres" | "postgresql")
+    let last = scheme.rsplit(':').next().unwrap_or_default();
+    let base = last.split('+').next().unwrap_or_default();
+    SCHEMES.iter().any(|own| own.eq_ignore_ascii_case(base))
+}
+
+fn is_jdbc(scheme: &str) -> bool {
+    let start = scheme.get(..JDBC.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(JDBC))
 }
 
 /// User, hosts with path, query. The user ends at an `@` before the first `/`, as libpq has it (`fe-connect.c`,
@@ -89,7 +106,7 @@ impl Uri {
         else {
             return Ok(None);
         };
-        let (user, rest, query) = split_user(rest, scheme.starts_with(JDBC));
+        let (user, rest, query) = split_user(rest, is_jdbc(scheme));
         let (hosts, database) = match rest.split_once('/') {
             Some((hosts, database)) => (hosts, Some(database.to_owned())),
             None => (rest, None),
@@ -193,6 +210,9 @@ impl Uri {
     /// Hosts and ports as lists with `,` between their items: libpq makes them of the authority, and a parameter then
     /// replaces the one or the other.
     fn host_and_port_lists(&self) -> Result<(String, String), PgUrlError> {
+        if let Some(lists) = self.sqlalchemy_lists()? {
+            return Ok(lists);
+        }
         let (mut hosts, mut ports) = (Vec::new(), Vec::new());
         for raw in self.hosts.split(',') {
             let (host, port) = match raw.strip_prefix('[') {
@@ -217,6 +237,26 @@ impl Uri {
             None => ports.join(","),
         };
         Ok((hosts, ports))
+    }
+
+    /// SQLAlchemy's way to name several servers, or one beside a user: each `host` counts, and has its port behind it.
+    fn sqlalchemy_lists(&self) -> Result<Option<(String, String)>, PgUrlError> {
+        let named = self.query.iter().flatten().filter(|(key, _)| key == "host");
+        let raw: Vec<&str> = named.filter_map(|(_, value)| value.as_deref()).collect();
+        if !self.prefix.contains('+') || raw.is_empty() {
+            return Ok(None);
+        }
+        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+        let common = self.raw_query("port").unwrap_or_default();
+        for value in raw {
+            let value = decode(value, "host")?;
+            for one in value.split(',') {
+                let (host, port) = split_host_port(one).unwrap_or((one, common));
+                hosts.push(host.to_owned());
+                ports.push(port.to_owned());
+            }
+        }
+        Ok(Some((hosts.join(","), ports.join(","))))
     }
 
     pub(super) fn addresses(&self) -> Result<Vec<Address>, PgUrlError> {
@@ -279,6 +319,17 @@ impl Uri {
             Some((_, old)) => *old = Some(encode(value)),
             None => query.push((encode(key), Some(encode(value)))),
         }
+        uri
+    }
+
+    pub(super) fn without_param(&self, key: &str) -> Self {
+        let mut uri = self.clone();
+        if let Some(query) = &mut uri.query {
+            query.retain(|(name, _)| {
+                decode(name, "parameter").expect("check decoded every part") != key
+            });
+        }
+        uri.query = uri.query.filter(|query| !query.is_empty());
         uri
     }
 

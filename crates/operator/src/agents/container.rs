@@ -184,28 +184,45 @@ impl AgentContainer {
         pod: &str,
         question: &Question<'_, T>,
     ) -> Result<T, AgentError> {
-        let command = [&[PROGRAM, "agent"], question.words].concat();
-        let params = AttachParams::default().container(&self.name);
         let mut heard = String::new();
-        for _ in 0..INVITES_MAX {
-            match pods.exec(pod, command.iter().copied(), &params).await {
-                Ok(mut process) => {
-                    let (stdout, stderr) = (process.stdout(), process.stderr());
-                    let (answer, words) = tokio::join!(read_text(stdout), read_text(stderr));
-                    if let Some(answer) = (question.read)(&answer) {
-                        return Ok(answer);
-                    }
-                    heard = words;
-                }
-                Err(error) => heard = self.explain_refusal(pods, pod, error.into()).await?,
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        let asking = self.ask_often(pods, pod, question, &mut heard);
+        // A kubelet that does not answer holds each try for as long as the API server waits for it.
+        let answer = tokio::time::timeout(START_WITHIN, asking).await;
+        if let Some(answer) = answer.unwrap_or(Ok(None))? {
+            return Ok(answer);
         }
         Err(AgentError::Silent {
             pod: pod.to_owned(),
             container: self.name.clone(),
             why: heard.lines().next().unwrap_or("it says nothing").to_owned(),
         })
+    }
+
+    /// Its answer; none where it gives none, of which `heard` is what was heard last.
+    async fn ask_often<T>(
+        &self,
+        pods: &Api<Pod>,
+        pod: &str,
+        question: &Question<'_, T>,
+        heard: &mut String,
+    ) -> Result<Option<T>, AgentError> {
+        let command = [&[PROGRAM, "agent"], question.words].concat();
+        let params = AttachParams::default().container(&self.name);
+        for _ in 0..INVITES_MAX {
+            match pods.exec(pod, command.iter().copied(), &params).await {
+                Ok(mut process) => {
+                    let (stdout, stderr) = (process.stdout(), process.stderr());
+                    let (answer, words) = tokio::join!(read_text(stdout), read_text(stderr));
+                    if let Some(answer) = (question.read)(&answer) {
+                        return Ok(Some(answer));
+                    }
+                    *heard = words;
+                }
+                Err(error) => *heard = self.explain_refusal(pods, pod, error.into()).await?,
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(None)
     }
 
     /// What to say of an agent in which no program can be run just now.
@@ -284,8 +301,8 @@ async fn put(
                 };
                 return Ok((agent, pod));
             }
-            // Pod Security may let a lesser one stand there.
-            Err(failure) if failure.is_forbidden() => refusal = refusal.or(Some(failure)),
+            // Pod Security, or whoever does its work, may let a lesser one stand there.
+            Err(failure) if failure.is_denied() => refusal = refusal.or(Some(failure)),
             Err(failure) => return Err(failure),
         }
     }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use kube::client::AuthError;
 use model::{Namespace, TargetRef};
 
 /// What the API server said, without the client's own words around it.
@@ -13,6 +14,18 @@ impl ApiFailure {
     /// Whether the API server answers 403.
     pub fn is_forbidden(&self) -> bool {
         self.code() == Some(403)
+    }
+
+    /// Whether somebody's rule refuses it: one of rights, or of what may be there. A webhook's refusal is a 400 unless it
+    /// says otherwise (k8s.io/apiserver, `admission/plugin/webhook/errors`).
+    pub fn is_denied(&self) -> bool {
+        self.is_forbidden() || self.is_denied_by_webhook()
+    }
+
+    /// Whether an admission webhook refuses it, whose message says why.
+    pub fn is_denied_by_webhook(&self) -> bool {
+        matches!(&self.0, kube::Error::Api(status)
+            if status.message.starts_with("admission webhook") && status.message.contains("denied the request"))
     }
 
     /// Whether an admission policy refuses it, whose message says why.
@@ -46,6 +59,17 @@ impl ApiFailure {
         matches!(self.code(), Some(409 | 422))
     }
 
+    /// Whether it may be gone with the next try: nobody answered, or the API server said that it was not able to. One that is
+    /// replaced by its next version does both for a while.
+    pub fn is_passing(&self) -> bool {
+        let is_unable = |code| code == 429 || code >= 500;
+        self.code().is_some_and(is_unable)
+            || matches!(
+                &self.0,
+                kube::Error::HyperError(_) | kube::Error::Service(_)
+            )
+    }
+
     /// What can be done where it said no to something that takes `right`.
     pub fn hint(&self, right: &str) -> String {
         if self.is_denied_by_policy() {
@@ -56,6 +80,12 @@ impl ApiFailure {
         } else {
             "`kubectl get pods` shows whether the cluster is there at all".to_owned()
         }
+    }
+
+    /// What a kubeconfig's own way to credentials failed by, at the first request or a later one.
+    fn credentials(&self) -> Option<&AuthError> {
+        let first = self.0.source();
+        std::iter::successors(first, |&error| error.source()).find_map(|it| it.downcast_ref())
     }
 
     fn code(&self) -> Option<u16> {
@@ -78,6 +108,23 @@ impl fmt::Display for ApiFailure {
         if let kube::Error::Api(status) = &self.0 {
             return f.write_str(&status.message);
         }
+        // The client shows the plugin's environment and all that it printed: there may be a token in it.
+        match self.credentials() {
+            Some(AuthError::AuthExecRun { out, .. }) => {
+                let told = String::from_utf8_lossy(&out.stderr);
+                let (status, told) = (out.status, told.trim());
+                return write!(
+                    f,
+                    "the exec plugin of the kubeconfig's user failed with {status}: {told}"
+                );
+            }
+            Some(AuthError::AuthExecParse(_)) => {
+                return f.write_str(
+                    "the exec plugin of the kubeconfig's user did not print an ExecCredential",
+                );
+            }
+            Some(_) | None => {}
+        }
         // The client has its own name before what happened.
         let text = self.0.to_string();
         f.write_str(text.strip_prefix("ServiceError: ").unwrap_or(&text))
@@ -86,7 +133,11 @@ impl fmt::Display for ApiFailure {
 
 impl Error for ApiFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        if matches!(self.0, kube::Error::Api(_)) {
+        let is_told = match self.credentials() {
+            Some(AuthError::AuthExecRun { .. } | AuthError::AuthExecParse(_)) => true,
+            Some(_) | None => matches!(self.0, kube::Error::Api(_)),
+        };
+        if is_told {
             return None;
         }
         // The error itself is in the text already.
@@ -139,6 +190,9 @@ pub enum AgentError {
         /// Those that it has.
         containers: Vec<String>,
     },
+    /// The pod is a branch host, whose network is that of other people's branches.
+    #[error("the pod {0} is a branch host, which is nobody's target")]
+    BranchHost(String),
     /// No agent may stand beside the pod.
     #[error("cannot put an agent beside the pod {pod}")]
     Refused {
@@ -201,6 +255,7 @@ impl AgentError {
             | Self::NotFound { .. }
             | Self::NoPod { .. }
             | Self::NoSelector(_)
+            | Self::BranchHost(_)
             | Self::Refused { .. }
             | Self::NotStarted { .. }
             | Self::Ended { .. }
@@ -220,6 +275,9 @@ impl AgentError {
                 Some(format!("`kubectl -n {namespace} describe pods` says why"))
             }
             Self::NoSelector(_) => Some("name one of its pods: pod/NAME".to_owned()),
+            Self::BranchHost(_) => {
+                Some("`bough db-branches` leads to the branches there".to_owned())
+            }
             Self::Container { .. } => Some("KIND/NAME/container/CONTAINER names one".to_owned()),
             Self::Refused { .. }
             | Self::NotStarted { .. }
@@ -235,9 +293,14 @@ impl AgentError {
                 incoming: true,
                 source,
                 ..
-            } if source.is_forbidden() => Some(
-                "mirror and steal need NET_ADMIN, which Pod Security below `privileged` refuses: \"incoming\": \"off\" \
-                 does without; the right itself is to patch pods/ephemeralcontainers"
+            } if source.is_denied() => Some(
+                "mirror and steal need NET_ADMIN, which Pod Security below `privileged` and like policies refuse: \
+                 \"incoming\": \"off\" does without; the right itself is to patch pods/ephemeralcontainers"
+                    .to_owned(),
+            ),
+            Self::Refused { source, .. } if source.is_denied_by_webhook() => Some(
+                "a policy of the cluster refuses agents, its words are above: whoever keeps it may let ephemeral \
+                 containers of this image by"
                     .to_owned(),
             ),
             Self::Refused { source, .. } if source.is_forbidden() => Some(
@@ -263,7 +326,8 @@ impl AgentError {
             | Self::NotFound { .. }
             | Self::NoPod { .. }
             | Self::NoSelector(_)
-            | Self::Container { .. } => None,
+            | Self::Container { .. }
+            | Self::BranchHost(_) => None,
         }
     }
 }

@@ -16,6 +16,7 @@ use model::{Namespace, TargetKind, TargetRef};
 use resources::{Workload, WorkloadKind};
 
 use super::error::{AgentError, ApiFailure};
+use crate::HOST_LABEL;
 
 /// The annotation by which a pod names the container that people mean (kubectl's own).
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
@@ -202,9 +203,13 @@ pub async fn find_pod(
 /// A pod with the container that is asked for, or that stands for it.
 ///
 /// # Errors
-/// [`AgentError::Container`] when it has no such one.
+/// [`AgentError::Container`] when it has no such one, [`AgentError::BranchHost`] for a pod that is one.
 pub fn with_container(pod: Pod, asked: Option<&str>) -> Result<ChosenPod, AgentError> {
     let name = pod.name_any();
+    // In its network an agent would hear and answer for the branches of others.
+    if pod.labels().contains_key(HOST_LABEL) {
+        return Err(AgentError::BranchHost(name));
+    }
     match choose_container(&pod, asked) {
         Some(container) => Ok(ChosenPod {
             name,
@@ -489,6 +494,20 @@ mod tests {
             pods.retain(|pod| pod.name_any() != expected);
         }
         assert!(choose_pod(pods).is_none());
+    }
+
+    #[test]
+    fn a_branch_host_is_nobody_s_target() {
+        let mut host = pod("bough-host-16-0", "Running", true, "2026-01-01T00:00:00Z");
+        let mut other = host.clone();
+        host.labels_mut()
+            .insert(HOST_LABEL.to_owned(), "16".to_owned());
+        other
+            .labels_mut()
+            .insert("app".to_owned(), "shop".to_owned());
+        let refused = with_container(host, None);
+        assert!(matches!(refused, Err(AgentError::BranchHost(name)) if name == "bough-host-16-0"));
+        assert!(with_container(other, None).is_ok());
     }
 
     fn container_of(annotation: Option<&str>, asked: Option<&str>) -> Option<String> {

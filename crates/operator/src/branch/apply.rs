@@ -2,19 +2,15 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
 use resources::{Branch, BranchStatus};
 use serde_json::json;
 
-use super::plan::{Action, FINALIZER, Note};
+use super::plan::{Action, FINALIZER};
 use crate::host::ask;
+use crate::note;
 use crate::step::StepError;
-
-/// What the API server takes of an event's text, in bytes, a fourth of it.
-const NOTE_CHARS_MAX: usize = 256;
 
 /// Does one step about `branch`.
 pub(crate) async fn action(
@@ -42,15 +38,8 @@ pub(crate) async fn action(
             let told = api.patch_status(&name, &params, &patch).await;
             told.map(drop).map_err(|source| failed("tell of", source))
         }
-        Action::Note(note) => {
-            let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-            let made = events
-                .create(&PostParams::default(), &event(branch, note, now))
-                .await;
-            // What it says stands in the status as well: nothing waits for it.
-            if let Err(error) = made {
-                tracing::warn!(%error, namespace, name, "cannot write an event");
-            }
+        Action::Note(said) => {
+            note::write(client, branch, said, now).await;
             Ok(())
         }
         Action::Destroy { pod } => {
@@ -91,24 +80,6 @@ pub(crate) async fn action(
             }
         }
     }
-}
-
-/// The event that says so, as `kubectl describe` lists it.
-fn event(branch: &Branch, note: Note, now: Timestamp) -> Event {
-    let mut event = Event {
-        action: Some("Follow".to_owned()),
-        event_time: Some(MicroTime(now)),
-        note: Some(note.message.chars().take(NOTE_CHARS_MAX).collect()),
-        reason: Some(note.reason.to_owned()),
-        regarding: Some(branch.object_ref(&())),
-        reporting_controller: Some("bough.dev/operator".to_owned()),
-        reporting_instance: Some(crate::NAME.to_owned()),
-        type_: Some(if note.warns { "Warning" } else { "Normal" }.to_owned()),
-        ..Event::default()
-    };
-    event.metadata.generate_name = Some(format!("{}-", branch.name_any()));
-    event.metadata.namespace = branch.namespace();
-    event
 }
 
 /// A status whose absent fields are `null`, which removes what an earlier one said; but for its home, which nothing removes.

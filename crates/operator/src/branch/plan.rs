@@ -5,15 +5,16 @@
 //!       └── nobody asks the engine for it, or the engine let it expire ──> the resource goes
 //!   refused ──another one goes──> asked for          (refusal)
 //!   deleted ──> the engine deletes it, or never had it, or is gone with its volume ──> the finalizer goes
-//!   its host is gone, and nobody makes it again ──> the resource goes
+//!   its host is gone, and nobody makes it again, or has another volume ──> the resource goes
 //! ```
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use model::engine_api::{BranchPhase as EnginePhase, BranchView};
-use resources::{Branch, BranchCondition, BranchPhase, BranchStatus};
+use resources::{Branch, BranchPhase, BranchStatus, Condition};
 
 use crate::host::OneHost;
+use crate::note::Note;
 
 /// Keeps a deleted resource until its branch is deleted as well.
 pub(super) const FINALIZER: &str = "bough.dev/branch-host";
@@ -35,6 +36,8 @@ pub(crate) enum Host {
         pod: String,
         /// What it has.
         branches: Vec<BranchView>,
+        /// The uid of its volume's claim; none where that was not to be seen.
+        volume: Option<String>,
     },
     /// There is none, and none is to be made; with its volume went what it had. Which one, for people.
     Gone(String),
@@ -42,17 +45,6 @@ pub(crate) enum Host {
 
 /// Why a branch is not made that is not allowed, in a word.
 pub(super) const REFUSED: &str = "Refused";
-
-/// What an event says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Note {
-    /// Why it is written, in a word: a phase, or what happened.
-    pub(super) reason: &'static str,
-    /// Whether somebody should look.
-    pub(super) warns: bool,
-    /// For a person.
-    pub(super) message: String,
-}
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +90,14 @@ pub(crate) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
         };
         return vec![Action::Note(lost), Action::Forget];
     }
+    if let Some(why) = lost_with_volume(branch, host, view) {
+        let lost = Note {
+            reason: "Lost",
+            warns: true,
+            message: why,
+        };
+        return vec![Action::Note(lost), Action::Forget];
+    }
     let mut actions = Vec::new();
     if !is_held {
         actions.extend([Action::Hold, note("Asked", who_asked(branch))]);
@@ -113,6 +113,24 @@ pub(crate) fn plan(branch: &Branch, host: &Host, now: Timestamp) -> Vec<Action> 
     wanted.conditions = vec![ready(branch, &wanted, reason, now)];
     actions.extend(news(branch, wanted, reason));
     actions
+}
+
+/// Why it is lost though its host answers: that was made anew, under its name, with another volume.
+fn lost_with_volume(branch: &Branch, host: &Host, view: Option<&BranchView>) -> Option<String> {
+    let before = branch.status.as_ref()?.volume.as_ref()?;
+    let Host::Answers {
+        pod,
+        volume: Some(volume),
+        ..
+    } = host
+    else {
+        return None;
+    };
+    (view.is_none() && volume != before).then(|| {
+        format!(
+            "{pod} was made again, with another volume: what it had is gone with the one before"
+        )
+    })
 }
 
 /// What is to be done about a deleted one that is held.
@@ -221,19 +239,11 @@ fn farewell(branch: &Branch, pod: &str) -> Action {
 }
 
 /// Whether it takes connections, and since when that is so.
-fn ready(branch: &Branch, wanted: &BranchStatus, reason: &str, now: Timestamp) -> BranchCondition {
+fn ready(branch: &Branch, wanted: &BranchStatus, reason: &str, now: Timestamp) -> Condition {
+    let before = branch.status.as_ref().map(|it| it.conditions.as_slice());
     let is_ready = wanted.phase == BranchPhase::Ready;
-    let status = if is_ready { "True" } else { "False" };
-    let before = branch.status.as_ref().and_then(|it| it.conditions.first());
-    let since = before.filter(|it| it.status == status);
-    BranchCondition {
-        type_: "Ready".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: explain(wanted),
-        last_transition_time: since
-            .map_or_else(|| now.to_string(), |it| it.last_transition_time.clone()),
-    }
+    let before = before.unwrap_or_default();
+    Condition::ready(is_ready, reason, &explain(wanted), before, &now.to_string())
 }
 
 /// A phase for a person.
@@ -263,6 +273,17 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
     let home = home(branch).or_else(first);
     let home_ordinal = home.as_ref().map(|it| it.ordinal).filter(|it| *it > 0);
     let home = home.map(|it| it.set.to_owned());
+    let before = branch.status.as_ref().and_then(|it| it.volume.clone());
+    let there = match host {
+        Host::Answers { volume, .. } => volume.clone(),
+        Host::Starting(_) | Host::Gone(_) => None,
+    };
+    // Where its engine has it, its data is there, whatever was so before.
+    let volume = if view.is_some() {
+        there.or(before)
+    } else {
+        before.or(there)
+    };
     let Some(view) = view else {
         return BranchStatus {
             observed_generation,
@@ -271,6 +292,7 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
             host: pod,
             home,
             home_ordinal,
+            volume,
             ..BranchStatus::default()
         };
     };
@@ -292,6 +314,7 @@ fn status(branch: &Branch, host: &Host, view: Option<&BranchView>) -> BranchStat
         host: pod,
         home,
         home_ordinal,
+        volume,
         port,
         position: view.base.as_ref().map(|base| base.position.clone()),
         expires_at: view.expires_at.map(|at| at.to_string()),
@@ -353,6 +376,7 @@ mod tests {
         Host::Answers {
             pod: "bough-host-16-0".to_owned(),
             branches,
+            volume: Some("first".to_owned()),
         }
     }
 
@@ -534,6 +558,7 @@ mod tests {
         let other = Host::Answers {
             pod: "bough-source-orders-1".to_owned(),
             branches: Vec::new(),
+            volume: None,
         };
         let planned = plan(&asked, &other, now());
         let Some(Action::Tell(status)) = planned.get(2) else {
@@ -575,5 +600,36 @@ mod tests {
             panic!("{planned:?}");
         };
         assert_eq!((note.reason, note.warns), ("Lost", true));
+    }
+
+    #[test]
+    fn a_branch_whose_host_was_made_anew_is_lost_and_not_expired() {
+        let mut asked = branch(true, false, LONG_AGO);
+        let has = answers(vec![view("x", "ready")]);
+        let planned = plan(&asked, &has, now());
+        let Some(Action::Tell(status)) = planned.first() else {
+            panic!("{planned:?}");
+        };
+        assert_eq!(status.volume.as_deref(), Some("first"));
+        asked.status = Some((**status).clone());
+        let on = |volume: Option<&str>, branches| Host::Answers {
+            pod: "bough-host-16-0".to_owned(),
+            branches,
+            volume: volume.map(str::to_owned),
+        };
+        let reason = |host: &Host, asked: &Branch| match plan(asked, host, now()).first() {
+            Some(Action::Note(note)) => note.reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(&on(Some("second"), Vec::new()), &asked), "Lost");
+        // Its engine let it go, or nobody sees the volume.
+        assert_eq!(reason(&on(Some("first"), Vec::new()), &asked), "Expired");
+        assert_eq!(reason(&on(None, Vec::new()), &asked), "Expired");
+        // Who has its data has it, however it came there.
+        let moved = plan(&asked, &on(Some("second"), vec![view("x", "ready")]), now());
+        let [Action::Tell(status)] = moved.as_slice() else {
+            panic!("{moved:?}");
+        };
+        assert_eq!(status.volume.as_deref(), Some("second"));
     }
 }

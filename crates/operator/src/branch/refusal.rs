@@ -1,15 +1,17 @@
 //! Which branches are refused because they are not allowed, or too many, as a pure function of all of them.
 //!
 //! Whoever has a host already keeps it, whatever the limits have become; of the others the oldest come first. What is
-//! refused is looked at again at every look, and let in when another one has gone.
+//! refused is looked at again at every look, and let in when another one has gone. While nobody says what is allowed, who
+//! is new waits. A branch that somebody made in a host's engine by himself, so that no resource names it, takes a place of
+//! its namespace as any other.
 
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use resources::{Branch, BranchPhase, Source};
+use resources::{Branch, BranchPhase, Source, SourceAccess};
 
-use crate::limits::{Allowed, LIMITS_NAME, LimitError};
-use crate::source::is_of;
+use crate::limits::{Allowed, LIMITS_NAME, LimitError, ttl_max_default};
+use crate::source::{is_of, is_written};
 
 use super::plan::{REFUSED, home};
 
@@ -21,12 +23,38 @@ pub(crate) fn key(branch: &Branch) -> Key {
     (branch.namespace().unwrap_or_default(), branch.name_any())
 }
 
-/// The branches that are refused, each with why, for a person.
+/// The sources that there are.
+#[derive(Debug)]
+pub(crate) struct Sources<'a> {
+    pub(crate) all: Vec<&'a Source>,
+    /// The domain of the names of the cluster's services.
+    pub(crate) domain: &'a str,
+}
+
+impl<'a> Sources<'a> {
+    /// Those that a branch says it comes from.
+    fn of(&self, branch: &Branch) -> impl Iterator<Item = &'a Source> {
+        let all = self.all.iter().copied();
+        all.filter(move |it| is_of(branch, it, self.domain))
+    }
+}
+
+/// Why a branch has no host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It is not allowed; why, for a person.
+    Refused(String),
+    /// Whether it is allowed is not known at this moment.
+    Waits,
+}
+
+/// The branches that have no host, each with why. `strays` is how many branches without a resource each namespace has.
 pub(crate) fn refusals<'a>(
     branches: impl Iterator<Item = &'a Branch>,
-    sources: &[&Source],
+    sources: &Sources<'_>,
     allowed: &Result<Allowed, LimitError>,
-) -> BTreeMap<Key, String> {
+    strays: &BTreeMap<String, usize>,
+) -> BTreeMap<Key, Held> {
     // One that goes makes room.
     let mut standing: Vec<&Branch> = branches
         .filter(|branch| branch.metadata.deletion_timestamp.is_none())
@@ -41,19 +69,28 @@ pub(crate) fn refusals<'a>(
         let user = branch.spec.requester.as_deref().unwrap_or("somebody");
         let namespace = branch.namespace().unwrap_or_default();
         let own: &mut usize = of_users.entry(user.to_owned()).or_default();
-        let there: &mut usize = of_namespaces.entry(namespace.clone()).or_default();
+        let strays = strays.get(&namespace).copied().unwrap_or_default();
+        let there: &mut usize = of_namespaces.entry(namespace.clone()).or_insert(strays);
         let why = match allowed {
             _ if is_in(branch) => None,
+            Err(LimitError::Unread { .. }) => {
+                refused.insert(key(branch), Held::Waits);
+                continue;
+            }
             Err(error) => Some(error.to_string()),
-            Ok(allowed) => beyond(branch, allowed)
+            Ok(allowed) => beyond(branch, sources, allowed)
                 .or_else(|| outlives(branch, sources))
+                .or_else(|| comes_unasked(branch, sources))
                 .or_else(|| full(allowed.per_user, *own, user, "user"))
-                .or_else(|| full(allowed.per_namespace, *there, &namespace, "namespace")),
+                .or_else(|| {
+                    let why = full(allowed.per_namespace, *there, &namespace, "namespace")?;
+                    Some(why + &of_strays(strays))
+                }),
         };
         match why {
             Some(why) => {
-                let told = format!("refused: {why}");
-                drop(refused.insert(key(branch), told));
+                let held = Held::Refused(format!("refused: {why}"));
+                drop(refused.insert(key(branch), held));
             }
             None => {
                 *own += 1;
@@ -66,13 +103,24 @@ pub(crate) fn refusals<'a>(
 
 /// What a branch wants that nobody may have, in the words of the API server's own policy: it looks first, but only once
 /// it is in force.
-fn beyond(branch: &Branch, allowed: &Allowed) -> Option<String> {
+fn beyond(branch: &Branch, sources: &Sources<'_>, allowed: &Allowed) -> Option<String> {
     let Branch { spec, .. } = branch;
     if let Some(most) = allowed.ttl_seconds_max
         && spec.ttl_seconds > most
     {
         return Some(format!(
             "branches of this cluster live for at most {most} s (configmap {LIMITS_NAME})"
+        ));
+    }
+    // What the engine of a host of no source grants where nobody raised it.
+    let most = ttl_max_default();
+    if allowed.ttl_seconds_max.is_none()
+        && spec.ttl_seconds > most
+        && sources.of(branch).next().is_none()
+    {
+        return Some(format!(
+            "branches of no Source live for at most {most} s unless an administrator raises that \
+             (ttlSecondsMax of the configmap {LIMITS_NAME})"
         ));
     }
     let versions = allowed.versions.as_ref()?;
@@ -88,15 +136,39 @@ fn beyond(branch: &Branch, allowed: &Allowed) -> Option<String> {
 
 /// Which of its sources lets no branch live for so long. The API server compares addresses as they are written, the
 /// operator every name that a server has.
-fn outlives(branch: &Branch, sources: &[&Source]) -> Option<String> {
-    let short = |it: &&&Source| branch.spec.ttl_seconds > it.spec.ttl_seconds_max;
-    let mut limiting = sources.iter().filter(short);
-    let source = limiting.find(|it| is_of(branch, it))?;
+fn outlives(branch: &Branch, sources: &Sources<'_>) -> Option<String> {
+    let mut own = sources.of(branch);
+    let source = own.find(|it| branch.spec.ttl_seconds > it.spec.ttl_seconds_max)?;
     Some(format!(
         "branches of the source {} live for at most {} s",
         source.name_any(),
         source.spec.ttl_seconds_max
     ))
+}
+
+/// Which of its sources is for those alone who are granted it, where the API server asked nobody whether he is: it knows
+/// that a branch is a source's by addresses as they are written.
+fn comes_unasked(branch: &Branch, sources: &Sources<'_>) -> Option<String> {
+    let is_granted = |it: &&Source| it.spec.access == SourceAccess::Granted;
+    let mut own = sources.of(branch).filter(is_granted);
+    let source = own.find(|it| !is_written(branch, it))?;
+    let told = &branch.spec.source;
+    let server = told.split_once('/').map_or(told.as_str(), |(it, _)| it);
+    Some(format!(
+        "the source {} is for those who are granted it (access), which is asked for its addresses as they are written alone: \
+         {server} is not among them",
+        source.name_any(),
+    ))
+}
+
+/// What of that nobody finds among the resources.
+fn of_strays(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(
+            "; {count} of these were made in a branch host without a resource: `bough db-branches status` has them"
+        ),
+    }
 }
 
 /// Why there is no room for one more.
@@ -143,6 +215,22 @@ mod tests {
         branch
     }
 
+    fn of<'a>(all: &[&'a Source]) -> Sources<'a> {
+        Sources {
+            all: all.to_vec(),
+            domain: crate::CLUSTER_DOMAIN,
+        }
+    }
+
+    /// Those that are refused, each with why.
+    fn reasons(held: BTreeMap<Key, Held>) -> BTreeMap<Key, String> {
+        let refused = held.into_iter().map(|(key, held)| match held {
+            Held::Refused(why) => (key, why),
+            Held::Waits => panic!("{key:?} waits"),
+        });
+        refused.collect()
+    }
+
     fn refused(
         branches: &[Branch],
         per_user: Option<usize>,
@@ -153,7 +241,7 @@ mod tests {
             per_namespace,
             ..Allowed::default()
         });
-        let refused = refusals(branches.iter(), &[], &allowed);
+        let refused = refusals(branches.iter(), &of(&[]), &allowed, &BTreeMap::new());
         refused.into_keys().map(|(_, name)| name).collect()
     }
 
@@ -206,7 +294,7 @@ mod tests {
             per_user: Some(1),
             ..Allowed::default()
         });
-        let told = refusals(all.iter(), &[], &allowed);
+        let told = reasons(refusals(all.iter(), &of(&[]), &allowed, &BTreeMap::new()));
         let told: Vec<_> = told.values().collect();
         assert_eq!(
             told,
@@ -219,7 +307,7 @@ mod tests {
             namespace: "bough-operator".to_owned(),
         });
         for unknown in [Allowed::read(&data), gone] {
-            let told = refusals(all.iter(), &[], &unknown);
+            let told = reasons(refusals(all.iter(), &of(&[]), &unknown, &BTreeMap::new()));
             let told: Vec<_> = told.iter().map(|((_, name), why)| (name, why)).collect();
             let [(name, why)] = told.as_slice() else {
                 panic!("{told:?}");
@@ -249,7 +337,7 @@ mod tests {
             versions: Some(vec![16, 17]),
             ..Allowed::default()
         });
-        let told = refusals(all.iter(), &[], &allowed);
+        let told = reasons(refusals(all.iter(), &of(&[]), &allowed, &BTreeMap::new()));
         let told: Vec<_> = told
             .iter()
             .map(|((_, name), why)| (name.as_str(), why.as_str()))
@@ -288,12 +376,129 @@ mod tests {
             },
         }))
         .expect("a source");
-        let told = refusals(all.iter(), &[&source], &Ok(Allowed::default()));
+        let told = reasons(refusals(
+            all.iter(),
+            &of(&[&source]),
+            &Ok(Allowed::default()),
+            &BTreeMap::new(),
+        ));
         let told: Vec<_> = told
             .iter()
             .map(|((_, name), why)| (name.as_str(), why.as_str()))
             .collect();
         let why = "refused: branches of the source orders live for at most 60 s";
         assert_eq!(told, [("long", why)]);
+    }
+
+    #[test]
+    fn while_nobody_says_what_is_allowed_who_is_new_waits_and_nobody_else() {
+        let all = [
+            branch("shop", "first", "alice", 1, true),
+            branch("shop", "second", "alice", 2, false),
+        ];
+        let unread = Err(LimitError::Unread {
+            namespace: "bough-operator".to_owned(),
+        });
+        let held = refusals(all.iter(), &of(&[]), &unread, &BTreeMap::new());
+        assert_eq!(held, [(key(&all[1]), Held::Waits)].into());
+    }
+
+    #[test]
+    fn a_ttl_that_nobody_raised_is_the_engine_s_and_a_source_s_is_what_it_says() {
+        let mut all = [
+            branch("shop", "of-none", "alice", 1, false),
+            branch("shop", "of-source", "alice", 2, false),
+        ];
+        all[0].spec.source = "other:5432/d".to_owned();
+        for branch in &mut all {
+            branch.spec.ttl_seconds = 3600;
+        }
+        let source: Source = serde_json::from_value(json!({
+            "metadata": {"name": "orders", "namespace": "shop"},
+            "spec": {
+                "connection": {"name": "s", "key": "k"}, "version": 16, "ttlSecondsMax": 3600,
+                "addresses": [{"host": "db", "port": 5432}],
+            },
+        }))
+        .expect("a source");
+        let mut allowed = Allowed::default();
+        assert_eq!(allowed.ttl_max_of_host(None), 900);
+        assert_eq!(allowed.ttl_max_of_host(Some(&source.spec)), 3600);
+        let refused = reasons(refusals(
+            all.iter(),
+            &of(&[&source]),
+            &Ok(allowed.clone()),
+            &BTreeMap::new(),
+        ));
+        assert_eq!(refused.keys().collect::<Vec<_>>(), [&key(&all[0])]);
+        let why = refused.values().next().expect("why");
+        assert!(
+            why.contains("at most 900 s unless an administrator raises"),
+            "{why}"
+        );
+        allowed.ttl_seconds_max = Some(7200);
+        assert_eq!(allowed.ttl_max_of_host(None), 7200);
+        assert_eq!(
+            reasons(refusals(
+                all.iter(),
+                &of(&[&source]),
+                &Ok(allowed.clone()),
+                &BTreeMap::new(),
+            )),
+            BTreeMap::new()
+        );
+        allowed.ttl_seconds_max = Some(60);
+        assert_eq!(allowed.ttl_max_of_host(None), 900, "who has one keeps it");
+    }
+
+    #[test]
+    fn a_source_that_is_granted_takes_nobody_in_who_was_not_asked() {
+        let of_host = |name: &str, host: &str, is_in: bool| {
+            let mut branch = branch("shop", name, "alice", 1, is_in);
+            branch.spec.source = format!("{host}:5432/d");
+            branch
+        };
+        let all = [
+            of_host("written", "DB.shop", false),
+            of_host("other", "db.shop.svc", false),
+            of_host("in", "db.shop.svc", true),
+        ];
+        let source = |access: &str| -> Source {
+            serde_json::from_value(json!({
+                "metadata": {"name": "orders", "namespace": "shop"},
+                "spec": {
+                    "connection": {"name": "s", "key": "k"}, "version": 16, "access": access,
+                    "addresses": [{"host": "db.shop", "port": 5432}],
+                },
+            }))
+            .expect("a source")
+        };
+        let told = |source: &Source| {
+            let allowed = Ok(Allowed::default());
+            let sources = of(&[source]);
+            reasons(refusals(all.iter(), &sources, &allowed, &BTreeMap::new()))
+        };
+        let why = "refused: the source orders is for those who are granted it (access), which is asked for its addresses as \
+                   they are written alone: db.shop.svc:5432 is not among them";
+        let granted = told(&source("granted"));
+        assert_eq!(granted, [(key(&all[1]), why.to_owned())].into());
+        assert_eq!(told(&source("open")), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_branch_that_was_made_without_a_resource_takes_a_place_of_its_namespace() {
+        let all = [
+            branch("shop", "first", "alice", 1, false),
+            branch("bank", "other", "alice", 2, false),
+        ];
+        let allowed = Ok(Allowed {
+            per_namespace: Some(1),
+            ..Allowed::default()
+        });
+        let strays = [("shop".to_owned(), 1)].into();
+        let told = reasons(refusals(all.iter(), &of(&[]), &allowed, &strays));
+        let why = "refused: shop has 1 branches, and 1 for each namespace are allowed (configmap bough-limits); 1 of these were \
+                   made in a branch host without a resource: `bough db-branches status` has them";
+        assert_eq!(told, [(key(&all[0]), why.to_owned())].into());
     }
 }

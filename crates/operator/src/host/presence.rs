@@ -1,11 +1,12 @@
 //! Whether a host is there: its stateful set made where it is missing, and taken away.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, PostParams};
 use kube::core::Status;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
-use super::Home;
+use super::{DATA_CLAIM, Home};
 use crate::step::StepError;
 
 /// Whether a host is there.
@@ -85,6 +86,21 @@ pub(crate) async fn delete(client: &Client, namespace: &str, home: &Home) -> Res
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(source) => Err(failed("delete", namespace, &name, source)),
     }
+}
+
+/// The uid of the claim of the volume that the host with this pod is on; none where it has none.
+///
+/// # Errors
+/// [`StepError::Api`] when the API server refuses, as it does an operator whose rights are an earlier version's.
+pub(crate) async fn volume(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+) -> Result<Option<String>, StepError> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let found = claims.get_opt(&format!("{DATA_CLAIM}-{pod}")).await;
+    let found = found.map_err(|source| failed("look at the volume of", namespace, pod, source))?;
+    Ok(found.and_then(|it| it.uid()))
 }
 
 fn failed(verb: &str, namespace: &str, name: &str, source: kube::Error) -> StepError {

@@ -28,7 +28,7 @@ pub enum Wall {
     /// Nobody connects to a host over the network.
     #[default]
     Ingress,
-    /// And a host of a `Source` connects to name servers and to its source's ports alone. Whoever asks a host of no source
+    /// And a host of a `Source` connects to name servers and to its source's ports (`addresses`, `egressPorts`) alone. Whoever asks a host of no source
     /// for a branch names any source.
     Both,
 }
@@ -117,7 +117,9 @@ fn build(there: &StatefulSet, source: Option<&SourceSpec>, wall: Wall) -> Option
     match (wall, source) {
         (Wall::None, _) => return None,
         (Wall::Both, Some(source)) => {
-            let ports: BTreeSet<u16> = source.addresses.iter().map(|it| it.port).collect();
+            let ports = source.addresses.iter().map(|it| it.port);
+            // Policies are about the ports of pods, behind those of a Service.
+            let ports: BTreeSet<u16> = ports.chain(source.egress_ports.iter().copied()).collect();
             let port = |protocol: &str, port: u16| json!({"protocol": protocol, "port": port});
             let ports: Vec<Value> = ports.into_iter().map(|it| port("TCP", it)).collect();
             let names = DNS_PORTS.map(|it| [port("UDP", it), port("TCP", it)]);
@@ -156,18 +158,12 @@ mod tests {
     }
 
     fn host(source: Option<&SourceSpec>) -> StatefulSet {
-        let settings = HostSettings {
-            image: "bough:1".to_owned(),
-            postgres_image: "postgres".to_owned(),
-            storage_class: None,
-            storage_size: "10Gi".to_owned(),
-            wall: Wall::Both,
-        };
+        let settings = HostSettings::of_image("bough:1");
         let home = Home {
             version: 16,
             source: source.map(|_| "orders".to_owned()),
         };
-        let mut built = build_host("shop", &home, source, &settings);
+        let mut built = build_host("shop", &home, source, &settings, None);
         built.metadata.uid = Some("0123".to_owned());
         built
     }
@@ -217,6 +213,12 @@ mod tests {
             ]
         );
         assert!(is_same(&built, &built));
+        let mut pooled = source(&[6432]);
+        pooled.egress_ports = vec![5432];
+        assert_eq!(
+            build(&there, Some(&pooled), Wall::Both),
+            Some(built.clone())
+        );
         let other = source(&[5432]);
         let changed = build(&there, Some(&other), Wall::Both).expect("a wall");
         assert!(!is_same(&built, &changed));

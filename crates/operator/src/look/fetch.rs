@@ -8,9 +8,11 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::group::{self, Group};
+use super::tell;
 use crate::Settings;
 use crate::host::{Home, SOURCE_LABEL};
 use crate::limits::{Allowed, LIMITS_NAME, LimitError};
+use crate::observed::Observed;
 use crate::step::StepError;
 
 /// Where there is something to be looked at: each of these namespaces, or the whole cluster, which is none of them.
@@ -21,11 +23,15 @@ pub(crate) fn places(namespaces: &[String]) -> Vec<Option<&str>> {
     }
 }
 
-/// Everything of one place, by who shares a host.
+/// Everything of one place, by who shares a host, in a cluster whose services have names below `domain`.
 ///
 /// # Errors
 /// [`StepError::Api`] where something of it cannot be listed: a host whose branches nobody knows would count as left.
-pub(super) async fn groups(client: &Client, place: Option<&str>) -> Result<Vec<Group>, StepError> {
+pub(super) async fn groups(
+    client: &Client,
+    place: Option<&str>,
+    domain: &str,
+) -> Result<Vec<Group>, StepError> {
     let all = ListParams::default();
     let branches = list(client, place, &all, "branches").await?;
     let sources = list(client, place, &all, "sources").await?;
@@ -34,7 +40,7 @@ pub(super) async fn groups(client: &Client, place: Option<&str>) -> Result<Vec<G
     let there = hosts
         .iter()
         .filter_map(|host| Some((host.namespace()?, Home::of(host)?)));
-    Ok(group::groups(branches, &sources, there.collect()))
+    Ok(group::groups(branches, &sources, there.collect(), domain))
 }
 
 async fn list<K>(
@@ -62,28 +68,26 @@ where
     Ok(listed.items)
 }
 
-/// The limits of the administrator; none where the operator stands for no lead, and so has no namespace of its own.
+/// The limits of the administrator. Where they cannot be read, that is told, and known of them; they are none where the operator stands for no lead, and so has no namespace of its own.
 pub(super) async fn allowed(
     client: &Client,
     settings: &Settings,
-) -> Result<Result<Allowed, LimitError>, StepError> {
+    observed: &Observed,
+) -> Result<Allowed, LimitError> {
     let Some(candidate) = &settings.candidate else {
-        return Ok(Ok(Allowed::default()));
+        return Ok(Allowed::default());
     };
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &candidate.namespace);
-    let found = api.get_opt(LIMITS_NAME).await;
-    let found = found.map_err(|source| StepError::Api {
-        tried: format!(
-            "read the configmap {LIMITS_NAME} in namespace {}",
-            candidate.namespace
-        ),
-        source: Box::new(source),
-    })?;
-    // Every way of installing makes one, an empty one where nothing is limited.
-    Ok(match found {
-        Some(found) => Allowed::read(&found.data.unwrap_or_default()),
-        None => Err(LimitError::Gone {
-            namespace: candidate.namespace.clone(),
-        }),
-    })
+    let namespace = candidate.namespace.clone();
+    match api.get_opt(LIMITS_NAME).await {
+        Ok(Some(found)) => Allowed::read(&found.data.unwrap_or_default()),
+        // Every way of installing makes one, an empty one where nothing is limited.
+        Ok(None) => Err(LimitError::Gone { namespace }),
+        Err(source) => {
+            let tried = format!("read the configmap {LIMITS_NAME} in namespace {namespace}");
+            let source = Box::new(source);
+            tell(observed, &StepError::Api { tried, source });
+            Err(LimitError::Unread { namespace })
+        }
+    }
 }

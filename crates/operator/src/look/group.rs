@@ -47,11 +47,12 @@ impl Group {
     }
 }
 
-/// All of them; `there` are the hosts of sources that there are, each with its namespace.
+/// All of them; `there` are the hosts of sources that there are, each with its namespace. Services have names below `domain`.
 pub(super) fn groups(
     branches: Vec<Branch>,
     sources: &[Source],
     there: Vec<(String, Home)>,
+    domain: &str,
 ) -> Vec<Group> {
     let mut groups: BTreeMap<(String, Home), Vec<Branch>> = BTreeMap::new();
     let wanted = sources.iter().filter(|it| is_wanted(it)).map(|source| {
@@ -67,7 +68,7 @@ pub(super) fn groups(
     for branch in branches {
         let key = (
             branch.namespace().unwrap_or_default(),
-            home(&branch, sources),
+            home(&branch, sources, domain),
         );
         groups.entry(key).or_default().push(branch);
     }
@@ -99,13 +100,13 @@ fn of_home<'a>(sources: &'a [Source], namespace: &str, home: &Home) -> Option<&'
     })
 }
 
-fn home(branch: &Branch, sources: &[Source]) -> Home {
+fn home(branch: &Branch, sources: &[Source], domain: &str) -> Home {
     let version = branch.spec.version;
     if let Some(host) = branch::home(branch) {
         return Home::named(version, host.set);
     }
     let source = sources.iter().find(|source| {
-        is_wanted(source) && source.spec.version == version && is_of(branch, source)
+        is_wanted(source) && source.spec.version == version && is_of(branch, source, domain)
     });
     Home {
         version,
@@ -143,6 +144,14 @@ mod tests {
         .expect("a branch")
     }
 
+    fn all_groups(
+        branches: Vec<Branch>,
+        sources: &[Source],
+        there: Vec<(String, Home)>,
+    ) -> Vec<Group> {
+        groups(branches, sources, there, crate::CLUSTER_DOMAIN)
+    }
+
     fn told(groups: &[Group]) -> Vec<(String, Vec<String>)> {
         let told = groups.iter().map(|group| {
             let branches = group.branches.iter().map(ResourceExt::name_any);
@@ -159,7 +168,7 @@ mod tests {
         ];
         let branches = ["postgres", "postgres.shop", "postgres.shop.svc", "other"];
         let branches = branches.map(|host| branch(host, &format!("{host}:5432/d"), None));
-        let found = groups(branches.to_vec(), &sources, Vec::new());
+        let found = all_groups(branches.to_vec(), &sources, Vec::new());
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             told(&found),
@@ -173,7 +182,7 @@ mod tests {
             ]
         );
         let elsewhere = branch("b", "postgres:5433/d", None);
-        let found = groups(vec![elsewhere], &sources[..1], Vec::new());
+        let found = all_groups(vec![elsewhere], &sources[..1], Vec::new());
         assert_eq!(told(&found)[0].0, "bough-host-16-0", "another port");
     }
 
@@ -181,14 +190,14 @@ mod tests {
     fn a_branch_stays_where_it_is_and_keeps_that_host() {
         let source = source("orders", 16, "postgres");
         let stays = branch("x", "postgres:5432/d", Some("bough-host-16"));
-        let found = groups(vec![stays], &[source], Vec::new());
+        let found = all_groups(vec![stays], &[source], Vec::new());
         assert_eq!(found[0].home.pod(0), "bough-host-16-0");
         let home = || Home::named(16, "bough-source-orders");
         let there = vec![("shop".to_owned(), home())];
         let last = branch("x", "postgres:5432/d", Some("bough-source-orders"));
-        let found = groups(vec![last], &[], there.clone());
+        let found = all_groups(vec![last], &[], there.clone());
         assert!(!found[0].is_left(), "a branch is on it");
-        let found = groups(Vec::new(), &[], there);
+        let found = all_groups(Vec::new(), &[], there);
         assert!(found[0].is_left());
         assert_eq!(found[0].home, home());
     }
@@ -222,6 +231,7 @@ mod tests {
             let answers = Host::Answers {
                 pod: format!("{set}-0"),
                 branches: Vec::new(),
+                volume: None,
             };
             let there = looked_at(asked.clone(), &answers);
             let drained = looked_at(there, &away);
@@ -237,7 +247,7 @@ mod tests {
                 &[source("orders", 16, "postgres")],
                 &[source("orders", 16, "elsewhere")],
             ] {
-                let found = groups(vec![drained.clone()], sources, hosts.clone());
+                let found = all_groups(vec![drained.clone()], sources, hosts.clone());
                 let own = found.iter().find(|it| it.home == home).expect("its host's");
                 assert_eq!(own.branches.len(), 1, "{set}, {sources:?}");
                 assert!(!own.is_left(), "{set}, {sources:?}");
@@ -252,7 +262,7 @@ mod tests {
         goes.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
         let needs = |branches: &[&Branch], sources: &[Source]| {
             let branches = branches.iter().map(|it| (*it).clone()).collect();
-            groups(branches, sources, Vec::new())[0].needs_host()
+            all_groups(branches, sources, Vec::new())[0].needs_host()
         };
         assert!(needs(&[&stays, &goes], &[]));
         assert!(!needs(&[&goes], &[]));

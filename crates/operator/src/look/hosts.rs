@@ -4,6 +4,7 @@
 //! Owns the order. Leaves who goes where to `share`, and what is to be done about a branch or a source to them.
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use model::engine_api::BranchView;
@@ -13,10 +14,32 @@ use super::group::Group;
 use super::share::{self, Candidate, Readiness};
 use super::{Turn, tell};
 use crate::branch::{self, Host};
-use crate::host::{self, Answering, Home, Presence};
+use crate::host::{self, Answering, Home, OneHost, Presence};
 use crate::observed::HostState;
 use crate::source::{self, Kept};
 use crate::step::StepError;
+
+/// Branches of one host about which something is done side by side: a deletion takes as long as the host's disk does.
+const BRANCHES_AT_ONCE: usize = 4;
+
+/// What a look tells of one host.
+pub(super) struct HostSeen {
+    pub(super) ordinal: u16,
+    pub(super) state: HostState,
+    /// How many branches it has that no resource names; none where it did not say.
+    pub(super) strays: Option<usize>,
+}
+
+impl HostSeen {
+    /// The first of a group, which says nothing.
+    fn silent(state: HostState) -> Self {
+        Self {
+            ordinal: 0,
+            state,
+            strays: None,
+        }
+    }
+}
 
 /// What one of the hosts had to say.
 struct Told {
@@ -24,11 +47,21 @@ struct Told {
     state: HostState,
     /// How it stands for its branches; none where it could not be asked.
     host: Option<Host>,
+    /// How many branches it has that no resource names; none where it could not be asked.
+    strays: Option<usize>,
     /// How its source stands there; none without one, or where it could not be asked.
     kept: Option<Kept>,
 }
 
 impl Told {
+    fn seen(&self) -> HostSeen {
+        HostSeen {
+            ordinal: self.ordinal,
+            state: self.state,
+            strays: self.strays,
+        }
+    }
+
     fn branches(&self) -> &[BranchView] {
         match &self.host {
             Some(Host::Answers { branches, .. }) => branches,
@@ -49,13 +82,13 @@ enum Standing {
 
 impl Turn<'_> {
     /// Looks at the hosts of `group`, with its `branches` that are not refused; how each host stands.
-    pub(super) async fn look_at(&self, group: &Group, branches: &[&Branch]) -> Vec<HostState> {
+    pub(super) async fn look_at(&self, group: &Group, branches: &[&Branch]) -> Vec<HostSeen> {
         let count = match self.stand(group, branches).await {
             Ok(Standing::There(count)) => count,
             Ok(Standing::Waits(why)) => {
                 let host = Host::Starting(why.clone());
                 self.look_at_none(group, branches, host, why).await;
-                return vec![HostState::Starting];
+                return vec![HostSeen::silent(HostState::Starting)];
             }
             Ok(Standing::Gone(why)) => {
                 let host = Host::Gone(why.clone());
@@ -64,7 +97,7 @@ impl Turn<'_> {
             }
             Err(error) => {
                 tell(self.observed, &error);
-                return vec![HostState::Failing];
+                return vec![HostSeen::silent(HostState::Failing)];
             }
         };
         // One that hangs keeps nobody waiting but those who are new.
@@ -89,7 +122,7 @@ impl Turn<'_> {
         if let Err(error) = self.let_go(group, &told, placed).await {
             tell(self.observed, &error);
         }
-        told.iter().map(|it| it.state).collect()
+        told.iter().map(Told::seen).collect()
     }
 
     /// Makes the hosts of `group` where they are missing and needed, renews those that are there, adds those that are
@@ -97,7 +130,8 @@ impl Turn<'_> {
     async fn stand(&self, group: &Group, branches: &[&Branch]) -> Result<Standing, StepError> {
         let (client, namespace, home) = (self.client, &group.namespace, &group.home);
         let spec = group.source.as_ref().map(|it| &it.spec);
-        let today = host::build(namespace, home, spec, &self.settings.host);
+        let ttl_max = self.allowed.as_ref().map(|it| it.ttl_max_of_host(spec));
+        let today = host::build(namespace, home, spec, &self.settings.host, ttl_max);
         let needed = group.needs_host();
         let there = match host::have(client, namespace, home, needed, &today).await? {
             Presence::There(there) => there,
@@ -142,6 +176,7 @@ impl Turn<'_> {
             ordinal: 0,
             state: HostState::Starting,
             host: Some(host),
+            strays: None,
             kept: Some(Kept::Starting(why)),
         };
         self.tell_source(group, &[told]).await;
@@ -149,35 +184,49 @@ impl Turn<'_> {
 
     /// Asks one host, and does what is to be done about the branches that are at home there.
     async fn look_at_one(&self, group: &Group, ordinal: u16, branches: &[&Branch]) -> Told {
-        let told = self.ask(group, ordinal).await;
+        let told = self.ask(group, ordinal, branches).await;
         let told = told.unwrap_or_else(|error| {
             tell(self.observed, &error);
             Told {
                 ordinal,
                 state: HostState::Failing,
                 host: None,
+                strays: None,
                 kept: None,
             }
         });
         if let Some(host) = &told.host {
-            for branch in branches.iter().filter(|it| is_at(it, ordinal)) {
-                self.perform(branch, branch::plan(branch, host, self.now))
-                    .await;
-            }
+            let own = branches.iter().filter(|it| is_at(it, ordinal));
+            let all = own.map(|branch| self.perform(branch, branch::plan(branch, host, self.now)));
+            let performed = stream::iter(all).buffer_unordered(BRANCHES_AT_ONCE);
+            performed.collect::<()>().await;
         }
         told
     }
 
-    async fn ask(&self, group: &Group, ordinal: u16) -> Result<Told, StepError> {
+    async fn ask(
+        &self,
+        group: &Group,
+        ordinal: u16,
+        branches: &[&Branch],
+    ) -> Result<Told, StepError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &group.namespace);
         let pod = group.home.pod(ordinal);
         let answering = host::look(&pods, &pod).await?;
-        let (host, state) = match &answering {
-            Answering::Starting(why) => (Host::Starting(why.clone()), HostState::Starting),
+        let (host, strays, state) = match &answering {
+            Answering::Starting(why) => (Host::Starting(why.clone()), None, HostState::Starting),
             // One that does not answer is asked nothing more.
             Answering::In { .. } => {
-                let host = branches_in(&pods, pod.clone(), &group.namespace).await?;
-                (host, HostState::Answers)
+                let all = branches_in(&pods, &pod).await?;
+                let strays = strays(&all, group);
+                let own = all.into_iter().filter(|it| is_of(it, group));
+                let mut host = Host::Answers {
+                    pod: pod.clone(),
+                    branches: own.collect(),
+                    volume: None,
+                };
+                self.see_volume(group, &mut host, branches).await;
+                (host, Some(strays), HostState::Answers)
             }
         };
         let kept = match &group.source {
@@ -188,8 +237,39 @@ impl Turn<'_> {
             ordinal,
             state,
             host: Some(host),
+            strays,
             kept,
         })
+    }
+
+    /// Has `host` say which volume it is on, where that decides something: of a branch that nobody has said it of, or that
+    /// its engine does not have.
+    async fn see_volume(&self, group: &Group, host: &mut Host, own: &[&Branch]) {
+        let Host::Answers {
+            pod,
+            branches: had,
+            volume,
+        } = host
+        else {
+            return;
+        };
+        let is_had = |branch: &Branch| had.iter().any(|it| it.id.as_str() == branch.spec.id);
+        let is_known = |branch: &Branch| {
+            let status = branch.status.as_ref();
+            status.is_some_and(|it| it.volume.is_some())
+        };
+        let here = own.iter().filter(|it| {
+            branch::home(it).is_none_or(|home| home.ordinal == OneHost::of_pod(pod).ordinal)
+        });
+        let mut undecided = here.filter(|it| !(is_known(it) && is_had(it)));
+        if undecided.next().is_none() {
+            return;
+        }
+        match host::volume(self.client, &group.namespace, pod).await {
+            Ok(uid) => *volume = uid,
+            // Nobody is told lost for that.
+            Err(error) => tell(self.observed, &error),
+        }
     }
 
     async fn keep(&self, source: &Source, pod: &str, answering: &Answering) -> Option<Kept> {
@@ -244,7 +324,10 @@ impl Turn<'_> {
         let there = u16::try_from(told.len()).unwrap_or(u16::MAX);
         let homes = group.branches.iter().filter_map(branch::home);
         let homes = homes.map(|it| it.ordinal);
-        let with_branches = told.iter().filter(|it| !it.branches().is_empty());
+        let has_strays = |it: &Told| it.strays.is_some_and(|count| count > 0);
+        let with_branches = told
+            .iter()
+            .filter(|it| !it.branches().is_empty() || has_strays(it));
         let occupied = homes
             .chain(placed)
             .chain(with_branches.map(|it| it.ordinal));
@@ -274,22 +357,32 @@ fn readiness(told: &Told, has_source: bool) -> Readiness {
     }
 }
 
-/// Asks the engine in `pod` for its branches.
-async fn branches_in(pods: &Api<Pod>, pod: String, namespace: &str) -> Result<Host, StepError> {
+/// Whether a branch of a group's engine has a namespace that a resource of the group can name.
+fn is_of(view: &BranchView, group: &Group) -> bool {
+    view.namespace.as_str() == group.namespace
+}
+
+/// How many branches of a host's engine no resource names.
+fn strays(views: &[BranchView], group: &Group) -> usize {
+    let is_named = |view: &BranchView| {
+        let mut named = group.branches.iter();
+        is_of(view, group) && named.any(|it| it.spec.id == view.id.as_str())
+    };
+    views.iter().filter(|view| !is_named(view)).count()
+}
+
+/// Asks the engine in `pod` for all of its branches.
+async fn branches_in(pods: &Api<Pod>, pod: &str) -> Result<Vec<BranchView>, StepError> {
     let words = [
         "db-branches",
         "status",
-        "--namespace",
-        namespace,
+        "--all-namespaces",
         "--output",
         "json",
     ];
-    let text = host::ask(pods, &pod, &words).await?;
-    match serde_json::from_str::<Vec<BranchView>>(&text) {
-        Ok(branches) => Ok(Host::Answers { pod, branches }),
-        Err(error) => Err(StepError::Engine {
-            pod,
-            words: error.to_string(),
-        }),
-    }
+    let text = host::ask(pods, pod, &words).await?;
+    serde_json::from_str(&text).map_err(|error| StepError::Engine {
+        pod: pod.to_owned(),
+        words: error.to_string(),
+    })
 }

@@ -31,6 +31,8 @@ const OF_BRANCHES: &[Row] = &[
     ),
     ("events.k8s.io", &["events"], &["create"]),
     ("", &["pods"], &["get"]),
+    // Whether a host still has the volume that its branches were made on.
+    ("", &["persistentvolumeclaims"], &["get"]),
     // Without those of agents below, sessions are told so.
     ("bough.dev", &["sessions"], &["list", "delete"]),
     ("bough.dev", &["sessions/status"], &["patch"]),

@@ -8,8 +8,8 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use model::{Namespace, chain};
-use resources::{IncomingWish, PodName, Session, SessionAgent, SessionAsk, SessionStatus};
+use model::{IncomingMode, Namespace, chain};
+use resources::{PodName, Session, SessionAgent, SessionAsk, SessionStatus};
 use serde_json::json;
 
 use crate::agents::{
@@ -146,7 +146,7 @@ async fn place_one(
     };
     // Its own image, and nobody else's: the agent may have capabilities.
     let wish = AgentWish {
-        incoming: session.spec.network.incoming != IncomingWish::Off,
+        incoming: session.spec.network.incoming != IncomingMode::Off,
         image: image.to_owned(),
     };
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
@@ -190,6 +190,7 @@ fn describe(error: &AgentError) -> String {
         | AgentError::NoPod { .. }
         | AgentError::NoSelector(_)
         | AgentError::Container { .. }
+        | AgentError::BranchHost(_)
         | AgentError::NotStarted { .. }
         | AgentError::Ended { .. }
         | AgentError::Silent { .. } => true,
@@ -218,8 +219,7 @@ fn failed(verb: &str, session: &Session, source: kube::Error) -> StepError {
 
 /// A status whose absent fields are `null`, which removes what an earlier one said.
 fn whole(status: &SessionStatus) -> serde_json::Value {
-    let mut whole =
-        json!({"message": null, "answers": [], "pods": null, "beat": null, "heardAt": null});
+    let mut whole = json!({"message": null, "answers": [], "conditions": [], "pods": null, "beat": null, "heardAt": null});
     let told = json!(status);
     if let (Some(whole), Some(told)) = (whole.as_object_mut(), told.as_object()) {
         whole.extend(told.clone());
@@ -240,6 +240,7 @@ mod tests {
         let all = [
             "answers",
             "beat",
+            "conditions",
             "heardAt",
             "message",
             "observedGeneration",

@@ -10,11 +10,12 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use resources::{
-    PodName, PodStanding, Session, SessionAgent, SessionAnswer, SessionAsk, SessionPhase,
-    SessionPod, SessionStatus,
+    Condition, PodName, PodStanding, Session, SessionAgent, SessionAnswer, SessionAsk,
+    SessionPhase, SessionPod, SessionStatus,
 };
 
 use crate::agents::{PodState, SeenPod};
+use crate::note::Note;
 
 /// What whoever began a session changes while he lives: any text, another one each time.
 pub const BEAT_ANNOTATION: &str = "bough.dev/beat";
@@ -49,6 +50,14 @@ pub(super) struct Known {
     pub(super) placed: Vec<Placed>,
 }
 
+/// The time of a turn, by this operator's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    pub(super) now: Timestamp,
+    /// When it began to lead.
+    pub(super) leads_since: Timestamp,
+}
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -56,6 +65,8 @@ pub(super) enum Action {
     Tell(Box<SessionStatus>),
     /// An agent is placed for this ask, and the resource says what came of it.
     Place(SessionAsk),
+    /// Something happened that is worth an event.
+    Note(Note),
     /// The resource is deleted.
     Forget,
 }
@@ -82,7 +93,7 @@ pub(super) fn is_followed(session: &Session) -> bool {
 }
 
 /// Whether the resource itself says something new, or has been silent for too long.
-pub(super) fn has_news(session: &Session, now: Timestamp) -> bool {
+pub(super) fn has_news(session: &Session, at: At) -> bool {
     if session.metadata.deletion_timestamp.is_some() {
         return false;
     }
@@ -91,7 +102,8 @@ pub(super) fn has_news(session: &Session, now: Timestamp) -> bool {
     };
     status.observed_generation != session.metadata.generation.unwrap_or_default()
         || status.beat.as_ref() != session.annotations().get(BEAT_ANNOTATION)
-        || is_silent(session, heard_at(session, now), now)
+        || (stopped_by(session).is_some() && !was_told_stopped(status))
+        || is_silent(session, heard_at(session, at.now), at)
 }
 
 /// When its last heartbeat was heard first: now, where it is a new one.
@@ -103,23 +115,24 @@ fn heard_at(session: &Session, now: Timestamp) -> Timestamp {
     heard_at.unwrap_or(now)
 }
 
-fn is_silent(session: &Session, heard_at: Timestamp, now: Timestamp) -> bool {
+/// What an earlier operator heard by its clock, this one may have missed: to it, nobody is silent for longer than it leads.
+fn is_silent(session: &Session, heard_at: Timestamp, at: At) -> bool {
     let patience = if session.annotations().contains_key(STOPPED_ANNOTATION) {
         STOPPED_SILENCE_MAX
     } else {
         SILENCE_MAX
     };
-    now.duration_since(heard_at) >= patience
+    at.now.duration_since(heard_at.max(at.leads_since)) >= patience
 }
 
 /// What is to be done, in this order.
-pub(super) fn plan(session: &Session, known: &Known, now: Timestamp) -> Vec<Action> {
+pub(super) fn plan(session: &Session, known: &Known, at: At) -> Vec<Action> {
     if session.metadata.deletion_timestamp.is_some() {
         return Vec::new();
     }
-    let heard_at = heard_at(session, now);
-    if is_silent(session, heard_at, now) {
-        return vec![Action::Forget];
+    let heard_at = heard_at(session, at.now);
+    if is_silent(session, heard_at, at) {
+        return vec![Action::Note(silent(session)), Action::Forget];
     }
     let mut wanted = SessionStatus {
         observed_generation: session.metadata.generation.unwrap_or_default(),
@@ -142,14 +155,116 @@ pub(super) fn plan(session: &Session, known: &Known, now: Timestamp) -> Vec<Acti
         wanted.phase = SessionPhase::Declined;
         wanted.message = Some(DECLINED.to_owned());
     }
+    wanted.conditions = vec![ready(session, &wanted, at.now)];
     let mut actions = Vec::new();
     if session.status.as_ref() != Some(&wanted) {
+        let notes = notes(session, &wanted);
         actions.push(Action::Tell(Box::new(wanted)));
+        actions.extend(notes.into_iter().map(Action::Note));
     }
     if known.may_place == Some(true) {
         actions.extend(unanswered.into_iter().cloned().map(Action::Place));
     }
     actions
+}
+
+/// Why a session that somebody stopped is not ready, in a word.
+const STOPPED: &str = "Stopped";
+
+fn was_told_stopped(status: &SessionStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|it| it.reason == STOPPED)
+}
+
+fn stopped_by(session: &Session) -> Option<&String> {
+    session.annotations().get(STOPPED_ANNOTATION)
+}
+
+/// Whether an agent takes it, and nobody has stopped it.
+fn ready(session: &Session, wanted: &SessionStatus, now: Timestamp) -> Condition {
+    let before = session.status.as_ref().map(|it| it.conditions.as_slice());
+    let (before, now) = (before.unwrap_or_default(), now.to_string());
+    if let Some(who) = stopped_by(session) {
+        let message = format!("{who} stopped the session");
+        return Condition::ready(false, STOPPED, &message, before, &now);
+    }
+    let message = match (&wanted.message, wanted.phase) {
+        (Some(message), _) => message.as_str(),
+        (None, SessionPhase::Pending) => "it has no agent yet",
+        (None, SessionPhase::Ready) => "an agent takes it",
+        (None, SessionPhase::Failed | SessionPhase::Declined) => "it has no agent",
+    };
+    let is_ready = wanted.phase == SessionPhase::Ready;
+    Condition::ready(is_ready, wanted.phase.word(), message, before, &now)
+}
+
+/// What of the news is worth an event: who begins it, what becomes of that, who ends it.
+fn notes(session: &Session, wanted: &SessionStatus) -> Vec<Note> {
+    let before = session.status.as_ref();
+    let mut notes = Vec::new();
+    if before.is_none() {
+        notes.push(Note {
+            reason: "Begun",
+            warns: false,
+            message: who_begins(session),
+        });
+    }
+    let had = |phase| before.is_some_and(|it| it.phase == phase);
+    let is_refused = matches!(wanted.phase, SessionPhase::Failed | SessionPhase::Declined);
+    if is_refused && !had(wanted.phase) {
+        notes.push(Note {
+            reason: "Refused",
+            warns: true,
+            message: wanted.message.clone().unwrap_or_default(),
+        });
+    }
+    if wanted.phase == SessionPhase::Ready && !had(SessionPhase::Ready) {
+        let mut agents = wanted.answers.iter().filter_map(|it| it.agent.as_ref());
+        let place = agents
+            .next()
+            .map(|it| format!(" in the pod {}", it.pod.name));
+        notes.push(Note {
+            reason: "Ready",
+            warns: false,
+            message: format!("an agent takes it{}", place.unwrap_or_default()),
+        });
+    }
+    let was_stopped = before.is_some_and(was_told_stopped);
+    if let Some(who) = stopped_by(session).filter(|_| !was_stopped) {
+        notes.push(Note {
+            reason: STOPPED,
+            warns: false,
+            message: format!("{who} stopped the session"),
+        });
+    }
+    notes
+}
+
+/// Who takes whose place, and what of its network he wants, for whoever asks later.
+fn who_begins(session: &Session) -> String {
+    let spec = &session.spec;
+    let who = spec.requester.as_deref().unwrap_or("somebody");
+    let (target, network) = (&spec.target, &spec.network);
+    let outgoing = if network.outgoing { "on" } else { "off" };
+    format!(
+        "{who} begins a session in the place of {:?} {} (incoming {}, outgoing {outgoing})",
+        target.kind,
+        target.name,
+        network.incoming.as_str(),
+    )
+}
+
+/// Why its resource goes though nobody ended it.
+fn silent(session: &Session) -> Note {
+    let message = match stopped_by(session) {
+        Some(who) => format!("{who} stopped it, and its command has not been heard since"),
+        None => format!("its command was not heard for {} s", SILENCE_MAX.as_secs()),
+    };
+    Note {
+        reason: "Silent",
+        warns: false,
+        message,
+    }
 }
 
 /// Which pods are told, the best first. What was told and is there stays: one that is no longer among the best may be
@@ -224,10 +339,17 @@ mod tests {
     use super::*;
     use crate::agents::PodId;
 
-    fn at(second: u32) -> Timestamp {
+    fn time(second: u32) -> Timestamp {
         let minute = second / 60;
         let text = format!("2026-01-01T00:{minute:02}:{:02}Z", second % 60);
         text.parse().expect("a time")
+    }
+
+    fn at(second: u32) -> At {
+        At {
+            now: time(second),
+            leads_since: time(0),
+        }
     }
 
     fn session(beat: &str, keys: &[&str], status: Option<SessionStatus>) -> Session {
@@ -270,6 +392,68 @@ mod tests {
         }
     }
 
+    /// What is planned, without the events beside it.
+    fn plan(session: &Session, known: &Known, at: At) -> Vec<Action> {
+        let mut planned = super::plan(session, known, at);
+        planned.retain(|it| !matches!(it, Action::Note(_)));
+        planned
+    }
+
+    fn noted(planned: Vec<Action>) -> Vec<(&'static str, String)> {
+        let notes = planned.into_iter().filter_map(|it| match it {
+            Action::Note(note) => Some((note.reason, note.message)),
+            Action::Tell(_) | Action::Place(_) | Action::Forget => None,
+        });
+        notes.collect()
+    }
+
+    #[test]
+    fn who_begins_and_who_ends_a_session_is_noted_once_and_its_condition_says_how_it_stands() {
+        let mut begun = session("1", &["aa"], None);
+        begun.spec.requester = Some("alice".to_owned());
+        begun.spec.network.incoming = model::IncomingMode::Steal;
+        let planned = super::plan(&begun, &may(), at(0));
+        let pending = told(&planned);
+        assert_eq!(pending.conditions[0].status, "False");
+        let who = "alice begins a session in the place of Deployment inventory (incoming steal, outgoing off)";
+        assert_eq!(noted(planned), [("Begun", who.to_owned())]);
+        begun.status = Some(pending);
+        let placed = Known {
+            placed: vec![(ask("aa"), Ok(agent()))],
+            ..may()
+        };
+        let planned = super::plan(&begun, &placed, at(1));
+        let ready = told(&planned);
+        let condition = &ready.conditions[0];
+        assert_eq!(
+            (condition.type_.as_str(), condition.status.as_str()),
+            ("Ready", "True")
+        );
+        assert_eq!(
+            noted(planned),
+            [("Ready", "an agent takes it in the pod p".to_owned())]
+        );
+        begun.status = Some(ready);
+        let stopped = begun.annotations_mut();
+        stopped.insert(STOPPED_ANNOTATION.to_owned(), "bob".to_owned());
+        assert!(has_news(&begun, at(2)));
+        let planned = super::plan(&begun, &may(), at(2));
+        let stopped = told(&planned);
+        assert_eq!(stopped.conditions[0].reason, "Stopped");
+        assert_eq!(
+            noted(planned),
+            [("Stopped", "bob stopped the session".to_owned())]
+        );
+        begun.status = Some(stopped);
+        assert_eq!(super::plan(&begun, &may(), at(3)), []);
+        let refused = Known {
+            placed: vec![(ask("aa"), Err("no pod runs".to_owned()))],
+            ..may()
+        };
+        let planned = super::plan(&session("1", &["aa"], None), &refused, at(0));
+        assert_eq!(noted(planned)[1], ("Refused", "no pod runs".to_owned()));
+    }
+
     fn told(planned: &[Action]) -> SessionStatus {
         match planned.first() {
             Some(Action::Tell(status)) => (**status).clone(),
@@ -291,7 +475,11 @@ mod tests {
         // Killed between the two, the next operator goes on.
         let pending = session("1", &["aa"], Some((**status).clone()));
         assert_eq!(plan(&pending, &may(), at(1)), [Action::Place(ask.clone())]);
-        let ready = answered(status, ask, Ok(agent()));
+        let placed = Known {
+            placed: vec![(ask.clone(), Ok(agent()))],
+            ..may()
+        };
+        let ready = told(&plan(&pending, &placed, at(2)));
         assert_eq!(ready.phase, SessionPhase::Ready);
         let ready = session("1", &["aa"], Some(ready));
         assert_eq!(plan(&ready, &may(), at(2)), []);
@@ -348,7 +536,7 @@ mod tests {
         assert_eq!(plan(&silent, &may(), at(120)), [Action::Forget]);
         let beats = session("2", &[], Some(heard));
         let again = told(&plan(&beats, &may(), at(125)));
-        assert_eq!(again.heard_at, Some(at(125).to_string()));
+        assert_eq!(again.heard_at, Some(time(125).to_string()));
         let silent = session("2", &[], Some(again));
         assert_eq!(plan(&silent, &may(), at(244)), []);
         assert_eq!(plan(&silent, &may(), at(245)), [Action::Forget]);
@@ -456,5 +644,19 @@ mod tests {
         let second = choose_told(&pods, &first);
         assert_eq!(second.len(), PODS_MAX);
         assert_eq!(second.last(), first.first().cloned().as_ref());
+    }
+
+    #[test]
+    fn a_new_leader_takes_every_beat_as_new_whatever_the_clock_of_the_former_one_said() {
+        // Its clock is three minutes ahead of the one that heard it.
+        let heard = told(&plan(&session("1", &[], None), &may(), at(0)));
+        let beats = session("1", &[], Some(heard));
+        let leads = |second| At {
+            now: time(second),
+            leads_since: time(180),
+        };
+        assert_eq!(plan(&beats, &may(), leads(181)), []);
+        assert!(!has_news(&beats, leads(299)));
+        assert_eq!(plan(&beats, &may(), leads(300)), [Action::Forget]);
     }
 }

@@ -11,12 +11,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 use resources::{Session, SessionAsk};
 use tokio::time::Instant;
 
-use super::plan::{self, Placed};
+use super::plan::{self, At, Placed};
 
 /// How often the pods of a session's target are looked at: a list each.
 const PODS_EVERY: Duration = Duration::from_secs(3);
@@ -58,17 +57,12 @@ pub(super) struct Turns {
 
 impl Turns {
     /// Who has a turn now, of all sessions that there are: those with something to do, the longest waiting first.
-    pub(super) fn pick(
-        &mut self,
-        sessions: Vec<Session>,
-        now: Timestamp,
-        at: Instant,
-    ) -> Vec<Turn> {
+    pub(super) fn pick(&mut self, sessions: Vec<Session>, time: At, at: Instant) -> Vec<Turn> {
         self.forget_all_but(&sessions);
         let free = TURNS_MAX.saturating_sub(self.turning.len());
         let mut waiting = sessions;
         waiting.retain(|session| {
-            !self.turning.contains(&uid_of(session)) && self.has_work(session, now, at)
+            !self.turning.contains(&uid_of(session)) && self.has_work(session, time, at)
         });
         waiting.sort_by_key(|session| self.turned_at.get(&uid_of(session)).copied());
         waiting.truncate(free);
@@ -134,8 +128,8 @@ impl Turns {
         turn
     }
 
-    fn has_work(&self, session: &Session, now: Timestamp, at: Instant) -> bool {
-        plan::has_news(session, now)
+    fn has_work(&self, session: &Session, time: At, at: Instant) -> bool {
+        plan::has_news(session, time)
             || self.placed.contains_key(&uid_of(session))
             || self.sees_pods(session, at)
             || (self.may_place(&uid_of(session)) && self.wants_agents(session))
@@ -182,6 +176,7 @@ pub(super) fn uid_of(session: &Session) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use resources::SessionStatus;
     use serde_json::json;
 
@@ -198,6 +193,13 @@ mod tests {
 
     fn uids(turns: &[Turn]) -> Vec<String> {
         turns.iter().map(|turn| uid_of(&turn.session)).collect()
+    }
+
+    fn time() -> At {
+        At {
+            now: now(),
+            leads_since: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn now() -> Timestamp {
@@ -217,16 +219,16 @@ mod tests {
     async fn each_of_more_sessions_than_have_a_turn_at_once_has_one_after_two_looks() {
         let all: Vec<Session> = (0..=TURNS_MAX).map(|uid| session(uid, &[])).collect();
         let mut turns = Turns::default();
-        let first = uids(&turns.pick(all.clone(), now(), Instant::now()));
+        let first = uids(&turns.pick(all.clone(), time(), Instant::now()));
         assert_eq!(first.len(), TURNS_MAX);
-        let none = turns.pick(all.clone(), now(), Instant::now());
+        let none = turns.pick(all.clone(), time(), Instant::now());
         assert_eq!(uids(&none), [""; 0], "all places are taken");
         for uid in &first {
             turns.turned(uid, Vec::new(), true);
         }
         // The first ones have something to do again: their turn comes after that of who had none.
         tokio::time::advance(PODS_EVERY).await;
-        let second = uids(&turns.pick(all, now(), Instant::now()));
+        let second = uids(&turns.pick(all, time(), Instant::now()));
         assert_eq!(second[0], format!("{TURNS_MAX:03}"));
         assert_eq!(second.len(), TURNS_MAX);
     }
@@ -235,29 +237,29 @@ mod tests {
     async fn who_has_nothing_to_do_takes_no_turn() {
         let idle = vec![told(session(0, &[]))];
         let mut turns = Turns::default();
-        let first = turns.pick(idle.clone(), now(), Instant::now());
+        let first = turns.pick(idle.clone(), time(), Instant::now());
         assert!(first[0].sees_pods && !first[0].wants_agents);
         turns.turned("000", Vec::new(), true);
-        let none = turns.pick(idle.clone(), now(), Instant::now());
+        let none = turns.pick(idle.clone(), time(), Instant::now());
         assert_eq!(uids(&none), [""; 0]);
         tokio::time::advance(PODS_EVERY).await;
-        assert!(turns.pick(idle, now(), Instant::now())[0].sees_pods);
+        assert!(turns.pick(idle, time(), Instant::now())[0].sees_pods);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_agent_holds_up_neither_its_sessions_turns_nor_its_other_asks() {
         let both = told(session(0, &["aa", "bb"]));
         let mut turns = Turns::default();
-        let first = turns.pick(vec![told(session(0, &["aa"]))], now(), Instant::now());
+        let first = turns.pick(vec![told(session(0, &["aa"]))], time(), Instant::now());
         assert!(first[0].wants_agents);
         let slow = first[0].session.spec.asks.clone();
         assert_eq!(turns.turned("000", slow.clone(), true), slow);
-        let second = turns.pick(vec![both.clone()], now(), Instant::now());
+        let second = turns.pick(vec![both.clone()], time(), Instant::now());
         assert!(second[0].wants_agents, "the other ask has nobody yet");
         let begun = turns.turned("000", both.spec.asks.clone(), true);
         assert_eq!(begun, both.spec.asks[1..], "and no ask has two");
         turns.placed("000", (begun[0].clone(), Err("no".to_owned())));
-        let third = turns.pick(vec![both], now(), Instant::now());
+        let third = turns.pick(vec![both], time(), Instant::now());
         assert_eq!(
             third[0].placed,
             [(begun[0].clone(), Err("no".to_owned()))],
@@ -272,19 +274,19 @@ mod tests {
         let asks = all[0].spec.asks.clone();
         let no = |which: usize| (asks[which].clone(), Err("no".to_owned()));
         let mut turns = Turns::default();
-        turns.pick(all.clone(), now(), Instant::now());
+        turns.pick(all.clone(), time(), Instant::now());
         assert_eq!(turns.turned("000", asks.clone(), true), asks);
         turns.placed("000", no(0));
-        let second = turns.pick(all.clone(), now(), Instant::now());
+        let second = turns.pick(all.clone(), time(), Instant::now());
         assert_eq!(second[0].placed, [no(0)]);
         // One comes while it cannot be told.
         turns.placed("000", no(1));
         assert_eq!(turns.turned("000", asks.clone(), false), []);
-        let third = turns.pick(all.clone(), now(), Instant::now());
+        let third = turns.pick(all.clone(), time(), Instant::now());
         assert_eq!(third[0].placed, [no(0), no(1)]);
         turns.turned("000", Vec::new(), true);
         tokio::time::advance(PODS_EVERY).await;
-        assert_eq!(turns.pick(all, now(), Instant::now())[0].placed, []);
+        assert_eq!(turns.pick(all, time(), Instant::now())[0].placed, []);
     }
 
     #[test]

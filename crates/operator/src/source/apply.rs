@@ -89,7 +89,7 @@ pub(super) async fn tell(
     let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
     let api: Api<Source> = Api::namespaced(client.clone(), &namespace);
     let mut whole = json!({
-        "ready": null, "state": null, "position": null, "host": null, "message": null, "hosts": [],
+        "ready": null, "state": null, "position": null, "host": null, "message": null, "hosts": [], "conditions": [],
     });
     if let (Some(whole), Some(told)) = (whole.as_object_mut(), json!(status).as_object()) {
         whole.extend(told.clone());

@@ -3,10 +3,11 @@
 
 use jiff::Timestamp;
 use model::engine_api::BaseActivity;
-use resources::{Source, SourceHostStatus, SourceStatus};
+use resources::{Condition, Source, SourceHostStatus, SourceStatus};
 
 use super::plan::{FAILED, Kept, STARTING, of_host};
 use crate::host::wanted_hosts;
+use crate::note::Note;
 
 /// What the resource is to say; none where it says so already. `hosts` are those that there are, each with its pod, the
 /// first first, and how the source stands with it; none where that could not be seen.
@@ -35,12 +36,55 @@ pub(super) fn status(
         position: first.position.clone(),
         host: first.answers.then(|| first.pod.clone()),
         message: message(first, wanted, leaving),
+        conditions: Vec::new(),
         updated_at: before.updated_at.clone(),
         hosts,
+    };
+    let told = SourceStatus {
+        conditions: vec![ready(&told, &before, now)],
+        ..told
     };
     (told != before).then(|| SourceStatus {
         updated_at: Some(now.to_string()),
         ..told
+    })
+}
+
+/// Whether branches may be made of it on each of its hosts.
+fn ready(told: &SourceStatus, before: &SourceStatus, now: Timestamp) -> Condition {
+    let state = told.state.as_deref().unwrap_or(STARTING);
+    let is_ready = urgency(Some(state)) >= urgency(Some(BaseActivity::Dumping.as_str()));
+    let message = told.message.as_deref().unwrap_or(state);
+    let (before, now) = (&before.conditions, now.to_string());
+    Condition::ready(is_ready, reason(state), message, before, &now)
+}
+
+/// A state as conditions and events have reasons.
+fn reason(state: &str) -> &'static str {
+    let reasons = [
+        (FAILED, "Failed"),
+        (STARTING, "Starting"),
+        (BaseActivity::Waiting.as_str(), "Waiting"),
+        (BaseActivity::Looking.as_str(), "Looking"),
+        (BaseActivity::Seeding.as_str(), "Seeding"),
+        (BaseActivity::Dumping.as_str(), "Dumping"),
+        (BaseActivity::Following.as_str(), "Following"),
+    ];
+    let mut reasons = reasons.into_iter();
+    reasons
+        .find_map(|(known, reason)| (known == state).then_some(reason))
+        .unwrap_or("Unknown")
+}
+
+/// What of the news is worth an event: another state.
+pub(super) fn note(source: &Source, told: &SourceStatus) -> Option<Note> {
+    let before = source.status.as_ref().and_then(|it| it.state.as_deref());
+    let state = told.state.as_deref()?;
+    let condition = told.conditions.first()?;
+    (before != Some(state)).then(|| Note {
+        reason: reason(state),
+        warns: state == FAILED || state == BaseActivity::Waiting.as_str(),
+        message: condition.message.clone(),
     })
 }
 
@@ -125,6 +169,11 @@ mod tests {
         let told = status(&source(3, None), &all, now()).expect("news");
         assert_eq!(told.ready.as_deref(), Some("2/3"));
         assert_eq!(told.state.as_deref(), Some("starting"));
+        let condition = &told.conditions[0];
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str()),
+            ("False", "Starting")
+        );
         let message = "bough-source-orders-1: its pod is Pending";
         assert_eq!(
             (told.host.as_deref(), told.message.as_deref()),
@@ -141,12 +190,21 @@ mod tests {
         );
         let before = source(3, Some(told));
         assert_eq!(status(&before, &all, now()), None, "told once");
+        let told = before.status.as_ref().expect("a status");
+        assert_eq!(note(&before, told), None);
         // One that could not be looked at stays as it was told.
         let all = hosts(&[None, base("following"), base("following")]);
         let told = status(&before, &all, now()).expect("news");
         assert_eq!(told.ready.as_deref(), Some("3/3"));
         assert_eq!(told.state.as_deref(), Some("following"));
         assert_eq!(told.observed_generation, 3);
+        let condition = &told.conditions[0];
+        assert_eq!(
+            (condition.type_.as_str(), condition.status.as_str()),
+            ("Ready", "True")
+        );
+        let note = note(&before, &told).expect("an event");
+        assert_eq!((note.reason, note.warns), ("Following", false));
     }
 
     #[test]

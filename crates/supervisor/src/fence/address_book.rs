@@ -14,6 +14,7 @@ use model::pg_url::Address;
 use super::known_hosts::{KnownHosts, name};
 use crate::remote::{Destination, Remote, is_of_this_machine};
 use crate::socket::canonical;
+use crate::unix_sockets;
 
 /// Addresses that are remembered: a name that answers with others without end must not fill the memory.
 const ADDRESSES_MAX: usize = 4096;
@@ -28,6 +29,8 @@ struct Pages {
     /// Ports of sources on this machine.
     local: HashMap<u16, BTreeSet<usize>>,
     paths: HashMap<PathBuf, BTreeSet<usize>>,
+    /// Ports of sources by a name that has more addresses than one answer says.
+    varying: HashMap<u16, BTreeSet<usize>>,
 }
 
 /// The sources' addresses, by the sources' numbers.
@@ -70,7 +73,36 @@ impl AddressBook {
             if ips.iter().any(|ip| hosts.is_own(*ip)) {
                 self.add_local(server, address.port);
             }
+            if name(address).is_some_and(|host| hosts.varies(host)) {
+                let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+                pages
+                    .varying
+                    .entry(address.port)
+                    .or_default()
+                    .insert(server);
+            }
         }
+    }
+
+    /// Whether `address`, which no source is known by, may still be one's: by the name of one that has the port.
+    pub(crate) fn may_be_named(&self, address: SocketAddr) -> bool {
+        let mut all = self.given.iter().flatten();
+        // No name of another machine leads here.
+        !address.ip().is_loopback()
+            && all.any(|given| given.port == address.port() && name(given).is_some())
+    }
+
+    /// Takes `address` for that of every source whose name has more addresses than one answer says, and that has the port;
+    /// whether there is one.
+    pub(crate) fn adopt(&self, address: SocketAddr) -> bool {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let servers = pages.varying.get(&address.port()).cloned();
+        drop(pages);
+        let servers = servers.unwrap_or_default();
+        for server in &servers {
+            self.add_ip(*server, address.ip(), address.port());
+        }
+        !servers.is_empty()
     }
 
     /// Learns that `host` was answered with `ip`, where a source has that name.
@@ -136,11 +168,35 @@ impl AddressBook {
             || (pages.local.contains_key(&address.port()) && is_of_this_machine(address.ip()))
     }
 
-    /// Whether the PostgreSQL socket at `path`, without links in it, is a source's: by its path, or by its port where
-    /// the source is on this machine.
-    pub(crate) fn has_path(&self, path: &Path, port: u16) -> bool {
+    /// Whether a socket that was bound to `path` is a source's: by its path, or by its port where the source is on this
+    /// machine.
+    pub(crate) fn has_path(&self, path: &Path) -> bool {
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        pages.paths.contains_key(path) || pages.local.contains_key(&port)
+        pages.paths.contains_key(path)
+            || socket_port(path).is_some_and(|port| pages.local.contains_key(&port))
+    }
+
+    /// The name by which the socket at `real`, without links in it and written `written`, is a source's. What it was bound
+    /// to counts before what it is called: links, hard links and mounts may call it anything.
+    pub(crate) fn source_name(&self, written: &Path, real: &Path) -> Option<PathBuf> {
+        if self.has_path(real) {
+            return Some(real.to_owned());
+        }
+        let mut names = self.socket_paths()?;
+        let listened = unix_sockets::listened_names().into_iter();
+        names.extend(listened.filter(|name| socket_port(name).is_some()));
+        names.retain(|name| unix_sockets::is_same_file(name, real));
+        if names.is_empty() && socket_port(real).is_none() {
+            names.push(written.to_owned());
+        }
+        names.into_iter().find(|name| self.has_path(name))
+    }
+
+    /// The paths of sources' sockets; none where no source can have one.
+    fn socket_paths(&self) -> Option<Vec<PathBuf>> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let is_anywhere = !pages.local.is_empty() || !pages.paths.is_empty();
+        is_anywhere.then(|| pages.paths.keys().cloned().collect())
     }
 
     /// The numbers of the sources that `destination` may be: those with this very address, then those of the same place
@@ -205,7 +261,7 @@ mod tests {
         for other in ["192.0.2.7:5433", "192.0.2.8:5432", "127.0.0.1:5432"] {
             assert!(!has(&book, other), "{other}");
         }
-        assert!(!book.has_path(Path::new("/run/postgresql/.s.PGSQL.5432"), 5432));
+        assert!(!book.has_path(Path::new("/run/postgresql/.s.PGSQL.5432")));
     }
 
     #[test]
@@ -228,10 +284,7 @@ mod tests {
             }
             assert!(!has(&book, "127.0.0.1:5433"), "{host}");
             assert!(!has(&book, "192.0.2.7:5432"), "{host}");
-            assert!(
-                book.has_path(Path::new("/tmp/.s.PGSQL.5432"), 5432),
-                "{host}"
-            );
+            assert!(book.has_path(Path::new("/tmp/.s.PGSQL.5432")), "{host}");
         }
     }
 

@@ -12,7 +12,9 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::pg_startup::{self, FirstPacket, StartupError, decode, fatal_response, packet_length};
+use model::pg_startup::{
+    self, FirstPacket, Replication, StartupError, decode, fatal_response, packet_length,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::relay::{self, Binding};
@@ -23,7 +25,10 @@ use crate::remote::{Destination, Dialled, Remote, Stream, ThisMachine};
 use crate::session::{Event, Session};
 
 /// How long a client may take for its first packet (PostgreSQL's own `authentication_timeout` default).
-const STARTUP_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const STARTUP_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long the server may take over a cancel request.
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Requests for encryption before a session must begin: TLS and GSSAPI, once each.
 const ENCRYPTION_REQUESTS_MAX: usize = 2;
@@ -96,11 +101,11 @@ pub(super) async fn serve(
         }
         FirstPacket::Startup {
             database,
-            replicates_server,
+            replication,
             ..
         } => {
-            let (database, whole) = (database.clone(), *replicates_server);
-            lead(session, opening, place, &database, whole).await
+            let (database, replication) = (database.clone(), *replication);
+            lead(session, opening, place, &database, replication).await
         }
         FirstPacket::SslRequest | FirstPacket::GssencRequest => Ok(()),
     };
@@ -206,7 +211,10 @@ async fn cancel(
         let mut server = dial(session, &owner).await?.stream;
         server.write_all(&opening.packet).await?;
         server.flush().await?;
-        server.read_to_end(&mut Vec::new()).await?;
+        // Whatever else it says: it is no answer to this.
+        let mut nothing = tokio::io::sink();
+        let ended = tokio::io::copy(&mut server, &mut nothing);
+        let _ = tokio::time::timeout(CANCEL_TIME_MAX, ended).await;
     }
     opening.client.shutdown().await
 }
@@ -227,7 +235,7 @@ async fn lead(
     opening: Opening,
     place: &Destination,
     database: &str,
-    replicates_server: bool,
+    replication: Replication,
 ) -> io::Result<()> {
     let fence = &session.fence;
     if let Destination::Tcp(address) = place
@@ -238,12 +246,17 @@ async fn lead(
     }
     let is_own = is_own(session, place).await;
     let branch = fence.branch_of(place, is_own, database);
-    if replicates_server {
-        session
-            .ledger
-            .count_refused(place, "(replication of the server)");
+    let what = match replication {
+        Replication::Server => Some("(replication of the server)".to_owned()),
+        // The server does not keep it to its database: a base backup is to be had on it.
+        Replication::Database if branch.is_none() => Some(format!("{database} (replication)")),
+        Replication::Database | Replication::No => None,
+    };
+    if let Some(what) = what {
+        session.ledger.count_refused(place, &what);
         let message = format!(
-            "bough: a replication of the whole server at {place} would hold databases that branches stand in for"
+            "bough: a connection to replicate at {place} would read databases that branches stand in for; \
+             `bough exec --on-source-connection=allow` lets it through"
         );
         return refuse(opening.client, &message).await;
     }

@@ -3,6 +3,7 @@
 //! Owns the counts and their bounds. Counts what was asked for, not what came of it, unless it went through the proxy.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -61,6 +62,15 @@ pub struct ProgramCount {
     pub refused: u64,
 }
 
+/// A connection that stood before the session, and that its program inherited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InheritedSocket {
+    /// Its descriptor in the program.
+    pub descriptor: i32,
+    /// Where it leads.
+    pub address: String,
+}
+
 /// Everything that was counted, in a fixed order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -72,20 +82,43 @@ pub struct Report {
     pub silent: u64,
     /// Databases of a source that no branch stands in for, which were reached.
     pub passed: Vec<DatabaseCount>,
+    /// Connections to such databases that are not in that list.
+    pub passed_untold: u64,
     /// Databases that no branch stands in for, which were refused.
     pub refused: Vec<DatabaseCount>,
+    /// Connections to such databases that are not in that list.
+    pub refused_untold: u64,
     /// Other destinations.
     pub others: Vec<DestinationCount>,
     /// Connections to destinations that are not in that list.
     pub others_untold: u64,
+    /// Unix sockets of programs outside the session.
+    pub sockets: Vec<DestinationCount>,
+    /// Connections to Unix sockets that are not in that list.
+    pub sockets_untold: u64,
+    /// Connections to Unix sockets of which nothing was looked into.
+    pub sockets_unseen: u64,
     /// Destinations of UDP, which the fence does not look into, as far as they were seen: in a target's network.
     pub datagrams: Vec<DestinationCount>,
     /// Sockets that sent to destinations that are not in that list.
     pub datagrams_untold: u64,
     /// Connections from network namespaces of the session's own, which are not looked into.
     pub unseen: u64,
+    /// Connections that stood before the session, and were not looked into.
+    pub inherited: Vec<InheritedSocket>,
     /// Programs that could not be looked into.
     pub unreadable: Vec<ProgramCount>,
+    /// Refused connections of programs that are not in that list.
+    pub unreadable_untold: u64,
+}
+
+/// How far a connection to a Unix socket was looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Its first bytes were: it does not begin as PostgreSQL does.
+    Beginning,
+    /// Not at all.
+    Never,
 }
 
 impl Report {
@@ -97,11 +130,16 @@ impl Report {
             && self.branches.iter().all(|branch| branch.refused == 0)
     }
 
+    /// Sessions with databases of a source's server that no branch stands in for.
+    pub fn passed_to_others(&self) -> u64 {
+        let databases = self.passed.iter().map(|d| d.connections);
+        databases.sum::<u64>() + self.passed_untold
+    }
+
     /// Connections that had aimed at a source's address.
     pub fn aimed_at_source(&self) -> u64 {
         let branches = self.branches.iter().map(|b| b.redirected + b.refused);
-        let databases = self.passed.iter().map(|d| d.connections);
-        branches.sum::<u64>() + databases.sum::<u64>() + self.allowed + self.silent
+        branches.sum::<u64>() + self.passed_to_others() + self.allowed + self.silent
     }
 }
 
@@ -111,6 +149,7 @@ struct Counts {
     passed: BTreeMap<(Destination, String), u64>,
     refused: BTreeMap<(Destination, String), u64>,
     others: BTreeMap<SocketAddr, Reached>,
+    sockets: BTreeMap<Destination, Reached>,
     datagrams: BTreeMap<SocketAddr, Reached>,
     unreadable: BTreeMap<String, u64>,
 }
@@ -140,6 +179,10 @@ impl Ledger {
         ledger
     }
 
+    pub(crate) fn note_inherited(&self, inherited: Vec<InheritedSocket>) {
+        self.lock().report.inherited = inherited;
+    }
+
     pub(crate) fn count_direct(&self, branch: usize) {
         self.lock().report.branches[branch].direct += 1;
     }
@@ -165,37 +208,34 @@ impl Ledger {
     }
 
     pub(crate) fn count_passed(&self, server: &Destination, database: &str) {
-        add(
-            &mut self.lock().passed,
-            (server.clone(), database.to_owned()),
-            NAMES_MAX,
-        );
+        let (key, mut counts) = ((server.clone(), database.to_owned()), self.lock());
+        counts.report.passed_untold += untold(add(&mut counts.passed, key, NAMES_MAX));
     }
 
     pub(crate) fn count_refused(&self, server: &Destination, database: &str) {
-        add(
-            &mut self.lock().refused,
-            (server.clone(), database.to_owned()),
-            NAMES_MAX,
-        );
+        let (key, mut counts) = ((server.clone(), database.to_owned()), self.lock());
+        counts.report.refused_untold += untold(add(&mut counts.refused, key, NAMES_MAX));
     }
 
     pub(crate) fn count_unreadable(&self, program: String) {
-        add(&mut self.lock().unreadable, program, NAMES_MAX);
+        let mut counts = self.lock();
+        counts.report.unreadable_untold += untold(add(&mut counts.unreadable, program, NAMES_MAX));
+    }
+
+    pub(crate) fn count_socket(&self, socket: &Destination, side: Side, look: Look) {
+        let mut counts = self.lock();
+        counts.report.sockets_untold += untold(reach(&mut counts.sockets, socket.clone(), side));
+        counts.report.sockets_unseen += u64::from(look == Look::Never);
     }
 
     pub(crate) fn count_other(&self, address: SocketAddr, side: Side) {
         let mut counts = self.lock();
-        if !reach(&mut counts.others, address, side) {
-            counts.report.others_untold += 1;
-        }
+        counts.report.others_untold += untold(reach(&mut counts.others, address, side));
     }
 
     pub(crate) fn count_datagrams(&self, address: SocketAddr, side: Side) {
         let mut counts = self.lock();
-        if !reach(&mut counts.datagrams, address, side) {
-            counts.report.datagrams_untold += 1;
-        }
+        counts.report.datagrams_untold += untold(reach(&mut counts.datagrams, address, side));
     }
 
     /// Everything so far.
@@ -211,14 +251,6 @@ impl Ledger {
                 });
             told.collect()
         };
-        let destinations = |map: &BTreeMap<SocketAddr, Reached>| {
-            let told = map.iter().map(|(address, reached)| DestinationCount {
-                address: address.to_string(),
-                connections: reached.all,
-                through_target: reached.through_target,
-            });
-            told.collect()
-        };
         let unreadable = counts
             .unreadable
             .iter()
@@ -230,6 +262,7 @@ impl Ledger {
             passed: databases(&counts.passed),
             refused: databases(&counts.refused),
             others: destinations(&counts.others),
+            sockets: destinations(&counts.sockets),
             datagrams: destinations(&counts.datagrams),
             unreadable: unreadable.collect(),
             ..counts.report.clone()
@@ -241,12 +274,26 @@ impl Ledger {
     }
 }
 
-/// Counts one more way to `address`; false where the map is full and does not have it.
-fn reach(map: &mut BTreeMap<SocketAddr, Reached>, address: SocketAddr, side: Side) -> bool {
-    if map.len() >= DESTINATIONS_MAX && !map.contains_key(&address) {
+fn destinations<K: Display>(map: &BTreeMap<K, Reached>) -> Vec<DestinationCount> {
+    let told = map.iter().map(|(address, reached)| DestinationCount {
+        address: address.to_string(),
+        connections: reached.all,
+        through_target: reached.through_target,
+    });
+    told.collect()
+}
+
+/// What one connection adds to those that are in no list.
+fn untold(is_told: bool) -> u64 {
+    u64::from(!is_told)
+}
+
+/// Counts one more way to `place`; false where the map is full and does not have it.
+fn reach<K: Ord>(map: &mut BTreeMap<K, Reached>, place: K, side: Side) -> bool {
+    if map.len() >= DESTINATIONS_MAX && !map.contains_key(&place) {
         return false;
     }
-    let reached = map.entry(address).or_default();
+    let reached = map.entry(place).or_default();
     reached.all += 1;
     reached.through_target += u64::from(side == Side::Target);
     true
@@ -277,6 +324,29 @@ mod tests {
         assert_eq!(report.others[0].connections, 2);
         assert_eq!(report.others[0].through_target, 1);
         assert_eq!(report.others_untold, 300 - 256);
+    }
+
+    #[test]
+    fn names_without_end_are_counted_too() {
+        let ledger = Ledger::default();
+        let server = Destination::Tcp(SocketAddr::from(([192, 0, 2, 1], 5432)));
+        for number in 0..300 {
+            ledger.count_passed(&server, &format!("d{number}"));
+            ledger.count_refused(&server, &format!("d{number}"));
+            ledger.count_unreadable(format!("p{number}"));
+            let socket = Destination::Unix(format!("/s{number}").into());
+            ledger.count_socket(&socket, Side::Here, Look::Never);
+        }
+        ledger.count_passed(&server, "d1");
+        let report = ledger.report();
+        assert_eq!(report.passed.len(), NAMES_MAX);
+        let untold = [report.passed_untold, report.refused_untold];
+        assert_eq!(untold, [300 - 256; 2]);
+        assert_eq!(report.unreadable_untold, 300 - 256);
+        assert_eq!(report.sockets_untold, 300 - 256);
+        assert_eq!(report.sockets_unseen, 300);
+        assert_eq!(report.passed_to_others(), 301);
+        assert_eq!(report.aimed_at_source(), 301);
     }
 
     #[test]

@@ -14,14 +14,15 @@ use rustix::net::{
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use tokio::time::Instant;
 use wire::pump::{Relay, TcpEnd};
 
-use super::conversation;
+use super::conversation::{self, STARTUP_TIME_MAX};
 use super::sniff::{Verdict, judge};
-use super::{Arrival, OnSource, Peer, Route};
+use super::{Arrival, Look, OnSource, Peer, Route};
 use crate::network::Side;
 use crate::prefixed::Prefixed;
-use crate::remote::{Destination, Dialled, Stream, TargetNetwork};
+use crate::remote::{Destination, Dialled, Stream, TargetNetwork, Upstream};
 use crate::resolver;
 use crate::session::Session;
 use crate::socket::canonical;
@@ -32,8 +33,8 @@ const BACKLOG: u32 = 4096;
 /// How long the proxy waits before it accepts again after the kernel refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the first bytes of a watched connection may be too few to judge. Whoever begins with so few, and then
-/// waits for an answer, does not speak PostgreSQL.
+/// How long the first bytes of a watched connection may be too few to judge before it is asked whether they matter: where
+/// no source can be, whoever waits for an answer to so few is let go.
 const JUDGE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Where the proxy listens.
@@ -197,11 +198,24 @@ async fn is_fenced(session: &Session, place: &Destination) -> bool {
     match session.fence.route(*address) {
         Route::Watched | Route::Source => true,
         Route::Allowed | Route::Door(_) | Route::TlsDoor => false,
-        Route::Elsewhere => {
-            session.fence.on_source() != OnSource::Allow
-                && conversation::is_own(session, place).await
+        route @ (Route::Elsewhere | Route::Doubtful) => {
+            let is_own = session.fence.on_source() != OnSource::Allow
+                && conversation::is_own(session, place).await;
+            is_own
+                || (route == Route::Doubtful
+                    && session.fence.resolve_doubt(*address, &session.remote).await)
         }
     }
+}
+
+/// What a watched connection turned out to be.
+enum Watched {
+    /// PostgreSQL's, and the fence's to lead.
+    Fenced,
+    /// Anything else.
+    Free,
+    /// It began as PostgreSQL does and did not come to the end of its packet.
+    Unfinished,
 }
 
 /// Carries a connection to its end, unless it turns out to be PostgreSQL's and the fence's.
@@ -213,29 +227,27 @@ async fn watch(
 ) -> io::Result<()> {
     let (mut server, side) = (server.stream.counted_by(&session.uploads), server.side);
     let (mut first, mut way) = (Vec::new(), Relay::default());
-    loop {
-        let patience = if first.is_empty() {
-            Duration::MAX
-        } else {
-            JUDGE_WAIT_MAX
-        };
-        let said = server.overhear(&mut way, &mut client, &mut first, patience);
-        let verdict = match said.await? {
-            // The end, or a silence: there is nothing more to judge.
-            0 => Verdict::Other,
-            1.. => judge(&first),
-        };
-        match verdict {
-            Verdict::Open => {}
-            Verdict::Other => break,
-            Verdict::Postgres if !is_fenced(session, place).await => break,
-            Verdict::Postgres => {
-                drop(server);
-                let client = Box::new(Prefixed::new(first, client));
-                let conversation = conversation::serve(session, client, place);
-                return conversation.await.map_err(io::Error::other);
-            }
+    match look(
+        session,
+        &mut client,
+        &mut server,
+        &mut way,
+        &mut first,
+        place,
+    )
+    .await?
+    {
+        Watched::Fenced => {
+            drop(server);
+            let client = Box::new(Prefixed::new(first, client));
+            let conversation = conversation::serve(session, client, place);
+            return conversation.await.map_err(io::Error::other);
         }
+        Watched::Unfinished => {
+            session.ledger.count_refused(place, "(an unfinished start)");
+            return client.shutdown().await;
+        }
+        Watched::Free => {}
     }
     count(session, place, side);
     server.write_all(&first).await?;
@@ -243,13 +255,50 @@ async fn watch(
     server.carry(way, client).await
 }
 
+/// Judges what the client says `first`, while the server may speak. Where a source can be, no pause ends that: the
+/// server has nothing of it before it is whole.
+async fn look(
+    session: &Session,
+    client: &mut Box<dyn Stream>,
+    server: &mut Upstream,
+    way: &mut Relay,
+    first: &mut Vec<u8>,
+    place: &Destination,
+) -> io::Result<Watched> {
+    // From when the client has begun; then until when it has to have said all.
+    let (mut begun, mut until): (Option<Instant>, Option<Instant>) = (None, None);
+    loop {
+        let patience = match (begun, until) {
+            (_, Some(until)) => until.saturating_duration_since(Instant::now()),
+            (Some(_), None) => JUDGE_WAIT_MAX,
+            (None, None) => Duration::MAX,
+        };
+        let verdict = match server.overhear(way, client, first, patience).await? {
+            Some(0) => return Ok(Watched::Free),
+            Some(_) => judge(first),
+            None if until.is_some() => return Ok(Watched::Unfinished),
+            None if is_fenced(session, place).await => {
+                until = begun.map(|begun| begun + STARTUP_TIME_MAX);
+                Verdict::Open
+            }
+            None => return Ok(Watched::Free),
+        };
+        match verdict {
+            Verdict::Open => begun = begun.or_else(|| Some(Instant::now())),
+            Verdict::Postgres if is_fenced(session, place).await => return Ok(Watched::Fenced),
+            Verdict::Other | Verdict::Postgres => return Ok(Watched::Free),
+        }
+    }
+}
+
 fn count(session: &Session, place: &Destination, side: Side) {
-    if let Destination::Tcp(address) = place
-        && matches!(
-            session.fence.route(*address),
-            Route::Watched | Route::Elsewhere
-        )
-    {
-        session.ledger.count_other(*address, side);
+    match place {
+        Destination::Tcp(address) => match session.fence.route(*address) {
+            Route::Watched | Route::Doubtful | Route::Elsewhere => {
+                session.ledger.count_other(*address, side)
+            }
+            Route::Allowed | Route::Door(_) | Route::TlsDoor | Route::Source => {}
+        },
+        Destination::Unix(_) => session.ledger.count_socket(place, side, Look::Beginning),
     }
 }

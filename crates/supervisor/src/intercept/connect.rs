@@ -140,7 +140,10 @@ impl Interceptor {
         let session = &self.session;
         let address = connecting.address;
         let route = session.fence.route(address);
-        if matches!(route, Route::Elsewhere | Route::Allowed | Route::Watched) {
+        if matches!(
+            route,
+            Route::Elsewhere | Route::Allowed | Route::Watched | Route::Doubtful
+        ) {
             if self.is_name_server(address) {
                 return match self.join(&connecting, None) {
                     Ok(()) => Answer::Succeed,
@@ -159,21 +162,23 @@ impl Interceptor {
         match route {
             Route::Elsewhere => {
                 session.ledger.count_other(address, Side::Here);
-                self.go_elsewhere(&connecting)
+                self.go_elsewhere(question, connecting)
             }
             Route::Door(number) => {
                 session.ledger.count_direct(number);
-                self.go_elsewhere(&connecting)
+                self.go_elsewhere(question, connecting)
             }
             Route::Allowed => {
                 session.ledger.count_allowed();
-                self.go_elsewhere(&connecting)
+                self.go_elsewhere(question, connecting)
             }
             Route::Source | Route::TlsDoor => match self.join(&connecting, None) {
                 Ok(()) => Answer::Succeed,
                 Err(errno) => Answer::Fail(errno),
             },
-            Route::Watched => self.connect_remotely(question, asker, connecting, None),
+            Route::Watched | Route::Doubtful => {
+                self.connect_remotely(question, asker, connecting, None)
+            }
         }
     }
 
@@ -206,7 +211,7 @@ impl Interceptor {
     }
 
     /// Lets the kernel connect, or, where the port is the session's own under another number, connects to that.
-    fn go_elsewhere(&self, connecting: &Connecting) -> Answer {
+    fn go_elsewhere(self: &Arc<Self>, question: &Question, connecting: Connecting) -> Answer {
         if !self.session.names.is_empty() {
             self.session.names.forget(connecting.cookie);
         }
@@ -221,8 +226,29 @@ impl Interceptor {
         let Some(to) = for_family(SocketAddr::new(address.ip(), real), connecting.family) else {
             return Answer::GoOn;
         };
-        match connecting.socket().connect(to) {
-            Ok(()) => Answer::Succeed,
+        match connecting.socket().is_nonblocking() {
+            Ok(true) => outcome(connecting.socket().connect(to)),
+            Ok(false) => self.connect_aside(question, connecting, to),
+            Err(error) => Answer::Fail(errno(&error)),
+        }
+    }
+
+    /// Connects where that may wait, as long as the other end's queue is full, on a thread of its own: there are as many as
+    /// programs of the session that wait.
+    fn connect_aside(
+        self: &Arc<Self>,
+        question: &Question,
+        connecting: Connecting,
+        to: SocketAddr,
+    ) -> Answer {
+        let (interceptor, question) = (Arc::clone(self), *question);
+        let connect = move || {
+            let answer = outcome(connecting.socket().connect(to));
+            interceptor.send(&question, answer);
+        };
+        let thread = std::thread::Builder::new().name("connect".to_owned());
+        match thread.spawn(connect) {
+            Ok(_) => Answer::Later,
             Err(error) => Answer::Fail(errno(&error)),
         }
     }
@@ -262,6 +288,13 @@ impl Interceptor {
                 .expect(Peer::Tcp(canonical(local)), arrival);
         }
         connected
+    }
+}
+
+fn outcome(connected: io::Result<()>) -> Answer {
+    match connected {
+        Ok(()) => Answer::Succeed,
+        Err(error) => Answer::Fail(errno(&error)),
     }
 }
 

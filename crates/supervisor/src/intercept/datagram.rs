@@ -24,11 +24,15 @@ use super::connect::errno;
 use super::message_header::{MessageHeader, Received};
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
-use crate::datagrams::{self, Behind, Holder, Sender};
+use crate::datagrams::{self, Behind, Holder, Opening, Sender};
 use crate::network::{Protocol, Side};
 use crate::remote::TargetNetwork;
 use crate::seccomp::{Call, MARKED, Question};
 use crate::socket::{ADDRESS_BYTES_MAX, Name, Socket, canonical, encode, for_family};
+
+/// How long a connect is held for the target's answer, which tells the address that the socket has there and whether anybody may
+/// send to that place. The kernel's own waits for nobody.
+const CONNECT_HELD_MAX: Duration = Duration::from_millis(250);
 
 /// One turn of a receive that waits: how late it sees a signal.
 const TURN: Duration = Duration::from_millis(50);
@@ -95,19 +99,23 @@ impl Interceptor {
         };
         let (interceptor, question) = (Arc::clone(self), *question);
         self.runtime.spawn(async move {
-            let opened = network.open_udp(Some(place), place.is_ipv6()).await;
-            let answer = match opened {
-                Ok((stream, opened)) => {
-                    let socket = Socket(descriptor.as_fd());
-                    let behind = Behind::Connected(stream, holder);
-                    let joined = interceptor.join_relay(&network, socket, place, behind);
-                    let names = &interceptor.session.names;
-                    names.remember(cookie, place, opened.local);
-                    done(joined)
+            let theirs = Arc::clone(&network);
+            let mut opening: Opening =
+                Box::pin(async move { theirs.open_udp(Some(place), place.is_ipv6()).await });
+            let opened = tokio::time::timeout(CONNECT_HELD_MAX, &mut opening).await;
+            let (behind, local) = match opened {
+                Ok(Ok((stream, opened))) => (Behind::Connected(stream, holder), opened.local),
+                Ok(Err(error)) => {
+                    return interceptor.send(&question, Answer::Fail(errno(&error)));
                 }
-                Err(error) => Answer::Fail(errno(&error)),
+                Err(_) => (Behind::Opening(opening, holder), None),
             };
-            interceptor.send(&question, answer);
+            let joined =
+                interceptor.join_relay(&network, Socket(descriptor.as_fd()), place, behind);
+            if local.is_some() {
+                interceptor.session.names.remember(cookie, place, local);
+            }
+            interceptor.send(&question, done(joined));
         });
         Ok(Answer::Later)
     }

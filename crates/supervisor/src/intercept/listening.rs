@@ -137,6 +137,7 @@ impl Interceptor {
             cookie,
             asked: SocketAddr::new(local.ip().to_canonical(), asked),
             real: local.port(),
+            is_multipath: socket.is_multipath().unwrap_or(false),
         };
         // A second listen(2) changes the backlog alone.
         if self.ports.listen(listening) {

@@ -1,11 +1,12 @@
-//! connect(2) to a Unix socket: a PostgreSQL server's, one of the target's, or one of a service that would answer names.
+//! connect(2) to a Unix socket: a source's, one of the target's, one of a service that would answer names, or any other,
+//! which is counted, and under assertion looked into.
 //!
 //! The proxy tells such connections apart by the name of the program's own socket, which has none by itself: the kernel
 //! gives it an abstract one first (unix(7), "Autobind feature"), that nobody but the proxy sees.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +22,12 @@ use super::connect::errno;
 use super::remote_connect::{Patience, Waited};
 use super::{Answer, Interceptor, Looked};
 use crate::asker::Asker;
-use crate::fence::{Arrival, Peer, Route, socket_port};
+use crate::fence::{Arrival, Look, Peer, Route, socket_port};
 use crate::network::Side;
-use crate::remote::{Destination, Dialled, Pending, TargetNetwork};
+use crate::remote::{Destination, Dialled, Pending, Remote, TargetNetwork, ThisMachine};
 use crate::seccomp::Question;
 use crate::socket::Socket;
+use crate::unix_sockets;
 
 /// Services of this machine that answer names before a name server is asked: nscd (glibc, `_PATH_NSCDSOCKET`), systemd's
 /// resolver by varlink (nss-resolve), and avahi (nss-mdns).
@@ -47,29 +49,30 @@ impl Interceptor {
         path: &[u8],
     ) -> Looked<Answer> {
         let path = Path::new(OsStr::from_bytes(path));
+        let whole = whole_path(asker, path);
         if let Some(network) = &self.session.network {
             if network.plan().answers_names() && RESOLVERS.iter().any(|own| path == Path::new(own))
             {
                 return Ok(Answer::Fail(libc::ENOENT));
             }
-            let whole = whole_path(asker, path);
             if network.plan().outgoing.unix_streams.side(&whole) == Side::Target {
                 let network = Arc::clone(network);
-                return self.connect_unix_remotely(question, asker, arguments, network, whole);
+                let descriptor = self.take_descriptor(question, asker, arguments)?;
+                return self.connect_unix_watched(
+                    question,
+                    asker,
+                    descriptor,
+                    Some(network),
+                    whole,
+                );
             }
         }
-        let Some(port) = socket_port(path) else {
-            return Ok(Answer::GoOn);
-        };
         // What is not there the kernel says best.
-        let path = real_path(asker, path).ok_or(Answer::GoOn)?;
-        match self.session.fence.route_path(&path, port) {
-            Route::Source | Route::Watched => {}
-            Route::Allowed => {
-                self.session.ledger.count_allowed();
-                return Ok(Answer::GoOn);
-            }
-            Route::Elsewhere | Route::Door(_) | Route::TlsDoor => return Ok(Answer::GoOn),
+        let real = real_path(asker, path).ok_or(Answer::GoOn)?;
+        let (route, place) = self.session.fence.route_socket(&whole, real);
+        if route == Route::Allowed {
+            self.session.ledger.count_allowed();
+            return Ok(Answer::GoOn);
         }
         let descriptor = self.take_descriptor(question, asker, arguments)?;
         let socket = Socket(descriptor.as_fd());
@@ -77,10 +80,35 @@ impl Interceptor {
         if !socket.is_stream().map_err(judge)? {
             return Ok(Answer::GoOn);
         }
-        match self.join_unix(socket, path, None) {
-            Ok(()) => Ok(Answer::Succeed),
-            Err(error) => Ok(Answer::Fail(errno(&error))),
+        match route {
+            Route::Source => match self.join_unix(socket, place, None) {
+                Ok(()) => Ok(Answer::Succeed),
+                Err(error) => Ok(Answer::Fail(errno(&error))),
+            },
+            // Between programs of the session nothing gets out, and descriptors may be passed.
+            _ if self.is_listened_by_session(&place) => Ok(Answer::GoOn),
+            Route::Watched => self.connect_unix_watched(question, asker, descriptor, None, place),
+            Route::Elsewhere
+            | Route::Doubtful
+            | Route::Allowed
+            | Route::Door(_)
+            | Route::TlsDoor => {
+                if !unix_sockets::leads_nowhere(&place) {
+                    self.count_unseen_socket(&place);
+                }
+                Ok(Answer::GoOn)
+            }
         }
+    }
+
+    fn is_listened_by_session(&self, name: &Path) -> bool {
+        let tree = self.tree.get();
+        tree.is_some_and(|tree| unix_sockets::is_listened_by(tree, name))
+    }
+
+    fn count_unseen_socket(&self, name: &Path) {
+        let ledger = &self.session.ledger;
+        ledger.count_socket(&Destination::Unix(name.to_owned()), Side::Here, Look::Never);
     }
 
     /// A PostgreSQL server may listen on an abstract name as well (`unix_socket_directories` with `@`): where that may be a
@@ -88,31 +116,35 @@ impl Interceptor {
     pub(super) fn connect_abstract(&self, asker: Asker, name: &[u8]) -> Answer {
         let end = name.iter().rposition(|byte| *byte != 0);
         let path = Path::new(OsStr::from_bytes(&name[..end.map_or(0, |end| end + 1)]));
-        let Some(port) = socket_port(path) else {
-            return Answer::GoOn;
+        let route = match socket_port(path) {
+            Some(_) => self.session.fence.route_path(path),
+            None => Route::Elsewhere,
         };
-        match self.session.fence.route_path(path, port) {
+        match route {
             Route::Source | Route::Watched => {
-                self.judge(asker, &io::Error::from_raw_os_error(libc::EACCES))
+                return self.judge(asker, &io::Error::from_raw_os_error(libc::EACCES));
             }
-            Route::Allowed => {
-                self.session.ledger.count_allowed();
-                Answer::GoOn
+            Route::Allowed => self.session.ledger.count_allowed(),
+            Route::Elsewhere | Route::Doubtful | Route::Door(_) | Route::TlsDoor => {
+                let shown = [b"@", path.as_os_str().as_bytes()].concat();
+                let shown = Path::new(OsStr::from_bytes(&shown));
+                if !self.is_listened_by_session(shown) {
+                    self.count_unseen_socket(shown);
+                }
             }
-            Route::Elsewhere | Route::Door(_) | Route::TlsDoor => Answer::GoOn,
         }
+        Answer::GoOn
     }
 
-    /// Connects to a socket of the target's; the runtime answers.
-    fn connect_unix_remotely(
+    /// Connects to a socket of `network`, or of this machine where there is none, to be looked into; the runtime answers.
+    fn connect_unix_watched(
         self: &Arc<Self>,
         question: &Question,
         asker: Asker,
-        arguments: &Arguments,
-        network: Arc<TargetNetwork>,
+        descriptor: OwnedFd,
+        network: Option<Arc<TargetNetwork>>,
         path: PathBuf,
     ) -> Looked<Answer> {
-        let descriptor = self.take_descriptor(question, asker, arguments)?;
         let judge = |error: io::Error| self.judge_socket(asker, &error);
         let socket = Socket(descriptor.as_fd());
         if !socket.is_stream().map_err(judge)? {
@@ -127,7 +159,10 @@ impl Interceptor {
         let (interceptor, question) = (Arc::clone(self), *question);
         self.runtime.spawn(async move {
             let to = Destination::Unix(path.clone());
-            let mut dialling: Pending<'_, Dialled> = Box::pin(network.dial_there(&to));
+            let mut dialling: Pending<'_, Dialled> = match &network {
+                Some(network) => Box::pin(network.dial_there(&to)),
+                None => ThisMachine.dial(&to),
+            };
             let waited = match patience {
                 Some(patience) => {
                     interceptor

@@ -2,20 +2,9 @@
 
 use std::net::SocketAddr;
 
+pub use model::IncomingMode;
 use wire::Subscription;
 pub use wire::{HttpFilter, OnConcurrentSteal};
-
-/// Who gets what comes to the target.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum IncomingMode {
-    /// The target answers, the program gets a copy.
-    Mirror,
-    /// The program answers.
-    Steal,
-    /// The target alone.
-    #[default]
-    Off,
-}
 
 /// Connections that come to the target.
 #[derive(Debug, Clone)]

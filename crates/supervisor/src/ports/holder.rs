@@ -109,7 +109,8 @@ fn socket_of(line: &str, port: u16, wanted: &str) -> Option<String> {
     is_it.then(|| format!("socket:[{inode}]"))
 }
 
-fn holds_one_of(pid: i32, sockets: &[String]) -> bool {
+/// Whether process `pid` has one of `sockets`, named as `/proc/PID/fd` has them.
+pub(crate) fn holds_one_of(pid: i32, sockets: &[String]) -> bool {
     descriptors(pid).any(|(_, link)| {
         sockets
             .iter()

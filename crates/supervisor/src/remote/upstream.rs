@@ -37,8 +37,8 @@ impl Upstream {
     }
 
     /// Carries to the client what comes until the client says something, which is put behind what is in `heard`.
-    /// Answers how many bytes it was; none: either has come to its end, or the client was silent for `patience`. Not
-    /// cancel-safe.
+    /// Answers how many bytes it was, 0 where either has come to its end; none where the client was silent for
+    /// `patience`. Not cancel-safe.
     ///
     /// # Errors
     /// The first of either side.
@@ -48,22 +48,22 @@ impl Upstream {
         client: &mut Box<dyn Stream>,
         heard: &mut Vec<u8>,
         patience: Duration,
-    ) -> io::Result<usize> {
+    ) -> io::Result<Option<usize>> {
         let socket = match self {
             Self::Agent(stream) => {
                 let said = way.overhear(stream, client, heard);
-                return timeout(patience, said).await.unwrap_or(Ok(0));
+                return timeout(patience, said).await.ok().transpose();
             }
             Self::Socket(socket) => socket,
         };
         let mut bytes = vec![0; BUFFER_BYTES];
         loop {
             let read = tokio::select! {
-                said = timeout(patience, client.read_buf(heard)) => return said.unwrap_or(Ok(0)),
+                said = timeout(patience, client.read_buf(heard)) => return said.ok().transpose(),
                 read = socket.read(&mut bytes) => read?,
             };
             if read == 0 {
-                return Ok(0);
+                return Ok(Some(0));
             }
             client.write_all(&bytes[..read]).await?;
             client.flush().await?;

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   192.0.2.10   says `target PORT` and echoes           db.target, and every A of *.target
-//!   192.0.2.20   a PostgreSQL server, as `fence` has them
+//!   192.0.2.20   a PostgreSQL server, as `fence` has them   pg.target; moves.target, which was 192.0.2.10 at first
+//!   192.0.2.30 and 31, one at a time                 turns.target
+//!   192.0.2.80   has its sockets for datagrams when the test lets them be
 //!   192.0.2.66   refuses          192.0.2.99   no way there
 //!   192.0.2.77   answers after a while  192.0.2.79   does not answer
 //!   192.0.2.78   refuses after a while  192.0.2.97   after a while, no way there
@@ -46,6 +48,8 @@ pub(crate) struct Agent {
 pub(crate) enum Told {
     Subscribed(Subscription),
     Unsubscribed(u32),
+    /// A socket for datagrams that waits to be there.
+    Waits,
     /// A connect that was not answered.
     Withdrawn,
 }
@@ -55,10 +59,14 @@ struct Shared {
     session: Mutex<Option<Session>>,
     /// Where the made-up PostgreSQL server really is.
     postgres: Option<SocketAddr>,
+    /// How often addresses of names were asked for.
+    lookups: AtomicUsize,
     /// Datagrams that came.
     datagrams: AtomicUsize,
     /// Whether sockets for datagrams of many places are there after a while only.
     opens_late: AtomicBool,
+    /// Where a socket for datagrams of one place waits until it is let be.
+    holds_back: tokio::sync::Notify,
 }
 
 impl Agent {
@@ -109,6 +117,11 @@ impl Agent {
     /// From now on sockets for datagrams of many places are there after a while only.
     pub(crate) fn open_late(&self) {
         self.shared.opens_late.store(true, Ordering::Relaxed);
+    }
+
+    /// Sockets for datagrams that wait at 192.0.2.80 are there.
+    pub(crate) fn let_be(&self) {
+        self.shared.holds_back.notify_one();
     }
 
     /// How many datagrams have come.
@@ -169,15 +182,15 @@ async fn answer(shared: Arc<Shared>, mut inbox: Inbox, told_tx: mpsc::Sender<Tol
             Inbound::Stream(offer) => {
                 tokio::spawn(open(Arc::clone(&shared), offer, told_tx.clone()));
             }
-            Inbound::Call(question) => reply(question, &told_tx),
+            Inbound::Call(question) => reply(&shared, question, &told_tx),
             Inbound::Notice(_) => {}
         }
     }
 }
 
-fn reply(question: Question, told_tx: &mpsc::Sender<Told>) {
+fn reply(shared: &Shared, question: Question, told_tx: &mpsc::Sender<Told>) {
     let answer = match question.request() {
-        Request::Dns(query) => Answer::Dns(look_up(&query.name, query.kind)),
+        Request::Dns(query) => Answer::Dns(look_up(shared, &query.name, query.kind)),
         Request::Subscribe(subscription) => {
             told_tx.send(Told::Subscribed(subscription.clone())).ok();
             Answer::Subscribe(Ok(Subscribed {
@@ -193,7 +206,10 @@ fn reply(question: Question, told_tx: &mpsc::Sender<Told>) {
     question.answer(answer).ok().unwrap();
 }
 
-fn look_up(name: &str, kind: u16) -> Result<Vec<DnsRecord>, DnsFailure> {
+/// Lookups after which `moves.target` has moved: those of a session's start.
+const LOOKUPS_BEFORE: usize = 3;
+
+fn look_up(shared: &Shared, name: &str, kind: u16) -> Result<Vec<DnsRecord>, DnsFailure> {
     let lower = name.to_ascii_lowercase();
     if !lower.ends_with(".target") {
         return Err(DnsFailure::NoSuchName);
@@ -203,7 +219,16 @@ fn look_up(name: &str, kind: u16) -> Result<Vec<DnsRecord>, DnsFailure> {
         "many.target" => 100,
         _ => 1,
     };
-    let first = if lower == "pg.target" { 20 } else { 10 };
+    let before = match kind {
+        1 => shared.lookups.fetch_add(1, Ordering::Relaxed),
+        _ => 0,
+    };
+    let first = match lower.as_str() {
+        "pg.target" => 20,
+        "moves.target" if before >= LOOKUPS_BEFORE => 20,
+        "turns.target" => 30 + u8::from(before.is_multiple_of(2)),
+        _ => 10,
+    };
     let records = (0..count).map(|number| DnsRecord {
         name: format!("{name}."),
         kind: 1,
@@ -235,6 +260,10 @@ async fn open(shared: Arc<Shared>, offer: Offer, told_tx: mpsc::Sender<Told>) {
                 stream.receive_datagram().await.ok();
                 stream.reset(Errno::ECONNREFUSED);
                 return;
+            }
+            if connected.is_some_and(|address| last(address.ip()) == 80) {
+                told_tx.send(Told::Waits).ok();
+                shared.holds_back.notified().await;
             }
             if connected.is_none() && shared.opens_late.load(Ordering::Relaxed) {
                 tokio::time::sleep(LATE).await;

@@ -163,6 +163,25 @@ fn another_database_goes_where_it_was_going() {
 }
 
 #[test]
+fn a_name_that_the_server_cuts_is_the_name_that_is_left() {
+    let (source, door) = (server("source"), server("branch"));
+    let name = "d".repeat(63);
+    let stage = Stage {
+        source,
+        rule: format!("{source}/{name}={door}"),
+    };
+    for longer in ["_test", "\u{20ac}"] {
+        let told = stage.dial(&[], &source.to_string(), &format!("{name}{longer}"));
+        told.says(&format!("branch:{name}_branch"));
+        told.reports("redirected: 1");
+    }
+    let other = "d".repeat(62);
+    stage
+        .dial(&[], &source.to_string(), &other)
+        .says(&format!("source:{other}"));
+}
+
+#[test]
 fn every_way_of_writing_the_address_is_the_source() {
     let stage = Stage::new();
     let port = stage.source.port();
@@ -223,15 +242,29 @@ fn a_source_may_be_refused_or_allowed() {
 }
 
 #[test]
-fn a_replication_of_the_whole_server_is_refused() {
+fn a_replication_that_would_read_branched_databases_is_refused() {
     let stage = Stage::new();
-    let script = format!(
-        "import socket,struct\ns=socket.create_connection(('127.0.0.1',{}))\nb=b'user\\0u\\0replication\\0true\\0\\0'\n\
-         s.sendall(struct.pack('!II',len(b)+8,3<<16)+b)\nprint(s.recv(999))",
-        stage.source.port()
-    );
-    let told = stage.run(&[], &["/usr/bin/python3", "-c", &script]);
-    told.says("replication of the whole server");
+    let run = |options: &[&str], parameters: &str| {
+        let script = format!(
+            "import socket,struct\ns=socket.create_connection(('127.0.0.1',{}))\n\
+             b=b'user\\0u\\0{parameters}\\0\\0'\n\
+             s.sendall(struct.pack('!II',len(b)+8,3<<16)+b)\nprint(s.recv(999))",
+            stage.source.port()
+        );
+        stage.run(options, &["/usr/bin/python3", "-c", &script])
+    };
+    let whole = run(&[], r"replication\0true");
+    whole.says("a connection to replicate");
+    whole.reports("(replication of the server)");
+    // It takes BASE_BACKUP, whichever database it names.
+    let other = run(&[], r"database\0stock\0replication\0database");
+    other.says("a connection to replicate");
+    other.reports("database: \"stock (replication)\", connections: 1");
+    let branched = run(&[], r"database\0shop\0replication\0database");
+    branched.says("branch:");
+    branched.reports("redirected: 1");
+    let allowed = run(&["--allow"], r"database\0stock\0replication\0database");
+    allowed.says("source:stock");
 }
 
 #[test]
@@ -318,6 +351,117 @@ fn a_unix_socket_of_the_source_is_the_source() {
 }
 
 #[test]
+fn a_unix_socket_of_the_source_is_the_source_by_every_other_name() {
+    let stage = Stage::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(format!(".s.PGSQL.{}", stage.source.port()));
+    unix_server(&path, "source");
+    let other = dir.path().join(".s.PGSQL.1");
+    unix_server(&other, "other");
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("lnk")).unwrap();
+    std::os::unix::fs::symlink(&path, at("pg.sock")).unwrap();
+    std::os::unix::fs::symlink(at("pg.sock"), at("lnk/.s.PGSQL.5432")).unwrap();
+    std::fs::hard_link(&path, at("hard")).unwrap();
+    std::fs::hard_link(&path, at("lnk/.s.PGSQL.7001")).unwrap();
+    std::os::unix::fs::symlink(&other, at("other")).unwrap();
+    for name in ["pg.sock", "lnk/.s.PGSQL.5432", "hard", "lnk/.s.PGSQL.7001"] {
+        let place = at(name);
+        let place = place.to_str().unwrap();
+        let told = stage.dial(&[], place, "shop");
+        told.says("branch:shop_branch");
+        told.reports("redirected: 1");
+        let told = stage.dial(&["--assert-isolated"], place, "stock");
+        told.says("no branch stands in for database \"stock\"");
+    }
+    let told = stage.dial(&[], at("other").to_str().unwrap(), "shop");
+    told.says("other:shop");
+    told.reports("sockets_unseen: 1");
+}
+
+#[test]
+fn a_unix_socket_of_somebody_elses_is_counted_and_under_assertion_looked_into() {
+    let stage = Stage::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.sock");
+    unix_server(&path, "relay");
+    let place = path.to_str().unwrap();
+    let told = stage.dial(&[], place, "shop");
+    told.says("relay:shop");
+    told.reports(&format!(
+        "sockets: [DestinationCount {{ address: \"{place}\", connections: 1, through_target: 0 }}]"
+    ));
+    told.reports("sockets_unseen: 1");
+    let told = stage.dial(&["--assert-isolated"], place, "shop");
+    told.says("no branch stands in for database \"shop\"");
+    told.reports(&format!("address: \"{place}\", database: \"shop\""));
+    // What is no PostgreSQL goes through; between the session's own programs, descriptors as well.
+    let echo = dir.path().join("echo.sock");
+    let listener = UnixListener::bind(&echo).unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut other = client.try_clone().unwrap();
+            let _gone = std::io::copy(&mut client, &mut other);
+        }
+    });
+    let script = r#"
+import array, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(b"GET"); print(s.recv(3))
+own = socket.socket(socket.AF_UNIX); own.bind(sys.argv[2]); own.listen()
+c = socket.socket(socket.AF_UNIX); c.connect(sys.argv[2]); a, _ = own.accept()
+socket.send_fds(c, [b"x"], [0]); print("passed", len(socket.recv_fds(a, 1, 1)[1]))
+"#;
+    // By a folder that is a link, as /var/run is.
+    std::os::unix::fs::symlink(dir.path(), dir.path().join("run")).unwrap();
+    let (echo, own) = (echo.to_str().unwrap(), dir.path().join("run/own.sock"));
+    let program = [
+        "/usr/bin/python3",
+        "-c",
+        script,
+        echo,
+        own.to_str().unwrap(),
+    ];
+    for options in [&[][..], &["--assert-isolated"]] {
+        let _fresh = std::fs::remove_file(&own);
+        let told = stage.run(options, &program);
+        told.says("b'GET'\npassed 1");
+        told.reports(&format!(
+            "sockets: [DestinationCount {{ address: \"{echo}\", connections: 1, through_target: 0 }}]"
+        ));
+    }
+}
+
+#[test]
+fn a_connection_that_stood_before_the_session_is_no_way_past_the_fence() {
+    let stage = Stage::new();
+    let other = server("other");
+    let run = |to: SocketAddr, options: &str| {
+        let script = format!(
+            "exec 7<>/dev/tcp/127.0.0.1/{}; exec {DRIVER} --fence '{}' {options} echo ran",
+            to.port(),
+            stage.rule
+        );
+        Told::by(Command::new("bash").args(["-c", &script]))
+    };
+    let refused = run(stage.source, "");
+    assert_eq!((refused.code, refused.out.as_str()), (Some(4), ""));
+    refused.reports(&format!(
+        "Inherited {{ descriptor: 7, address: \"{}\" }}",
+        stage.source
+    ));
+    let asserted = run(other, "--assert-isolated");
+    assert_eq!((asserted.code, asserted.out.as_str()), (Some(4), ""));
+    let told = run(other, "");
+    told.says("ran");
+    told.reports(&format!(
+        "inherited: [InheritedSocket {{ descriptor: 7, address: \"{other}\" }}]"
+    ));
+    let clean = Told::by(supervise(["--fence", &stage.rule]).arg("true"));
+    clean.reports("inherited: []");
+}
+
+#[test]
 fn a_session_inside_a_session_is_refused_by_name() {
     let stage = Stage::new();
     let told = stage.run(&[], &[DRIVER, "--fence", &stage.rule, "true"]);
@@ -395,6 +539,33 @@ print("all went")
     let (open, shut) = (echo.port().to_string(), closed.port().to_string());
     let program = ["/usr/bin/python3", "-c", script, &open, &shut];
     stage.run(&["--assert-isolated"], &program).says("all went");
+}
+
+#[test]
+fn under_assertion_a_pause_within_the_start_up_packet_changes_nothing() {
+    let stage = Stage::new();
+    let (other, echo) = (server("other"), echo("hello "));
+    // Long enough for any patience with a client that may be another protocol's.
+    let script = r#"
+import socket, struct, sys, time
+body = b"user\0u\0database\0shop\0\0"
+packet = struct.pack("!II", len(body) + 8, 3 << 16) + body
+for at in (1, 4, 8, 20):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    s.sendall(packet[:at]); time.sleep(1.5); s.sendall(packet[at:])
+    print(s.recv(200))
+# Whoever is spoken to first, and then sends what begins as a start-up does, is no other's for a pause either.
+s = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+assert s.recv(6) == b"hello "
+s.sendall(b"\0"); time.sleep(1.5); s.sendall(b"\1"); print("echoed", s.recv(2))
+"#;
+    let (other, echo) = (other.port().to_string(), echo.port().to_string());
+    let program = ["/usr/bin/python3", "-c", script, &other, &echo];
+    let told = stage.run(&["--assert-isolated"], &program);
+    let refused = told.out.matches("no branch stands in").count();
+    assert_eq!(refused, 4, "{}", told.out);
+    told.says("echoed b'\\x00\\x01'");
+    told.reports("database: \"shop\", connections: 4");
 }
 
 #[test]

@@ -120,6 +120,30 @@ print("refused", said == errno.ECONNREFUSED)
 }
 
 #[test]
+fn connects_that_wait_for_a_port_with_another_number_hold_up_nobody_else() {
+    let stage = Stage::new();
+    let holder = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = holder.local_addr().unwrap().port().to_string();
+    // The session's own listener, whose queue is full: more connects wait than there are threads that receive.
+    let script = r#"
+import os, socket, sys, threading
+server = socket.socket(); server.bind(("127.0.0.1", int(sys.argv[1]))); server.listen(0)
+def connect():
+    s = socket.socket(); s.connect(("127.0.0.1", int(sys.argv[1]))); held.append(s)
+held = []
+threads = [threading.Thread(target=connect, daemon=True) for _ in range(6)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(0.3)
+assert any(thread.is_alive() for thread in threads), "the queue is full"
+other = socket.socket(); other.settimeout(10); other.connect(("127.0.0.1", int(sys.argv[2])))
+print("not held up", flush=True); os._exit(0)
+"#;
+    let source = stage.source.port().to_string();
+    let program = ["/usr/bin/python3", "-c", script, &port, &source];
+    stage.run(&[], &program).says("not held up");
+}
+
+#[test]
 fn thousands_of_connections_leave_no_descriptor_behind() {
     let stage = Stage::new();
     let watched = TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -416,6 +416,29 @@ for _ in range(20):
     assert_eq!(agent.datagrams(), 400);
 }
 
+/// The kernel's own waits for nobody, and an event loop would stand still.
+#[test]
+fn a_connect_of_datagrams_goes_on_while_the_target_does_not_answer() {
+    let agent = Agent::start(None);
+    let program = r#"
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20)
+begun = time.monotonic()
+s.connect(("192.0.2.80", 9))
+s.send(b"early"); s.send(b"bird")
+print(time.monotonic() - begun < 5, s.getpeername(), flush=True)
+print(s.recv(100), s.recv(100), flush=True)
+"#;
+    let args = ["--refuse", "/usr/bin/python3", "-c", program];
+    let mut command = command(&agent, "udp", &args);
+    let mut running = Running::start(command.stderr(Stdio::inherit()), Stdio::piped());
+    assert_eq!(running.output.line(), "True ('192.0.2.80', 9)");
+    assert_eq!(agent.told(), Told::Waits);
+    agent.let_be();
+    assert_eq!(running.output.line(), "b'target early' b'target bird'");
+    assert_eq!(running.code(), 0);
+}
+
 #[test]
 fn a_wait_for_a_datagram_ends_as_the_kernels_own() {
     let agent = Agent::start(None);
@@ -582,6 +605,34 @@ fn the_fence_holds_for_a_source_that_only_the_target_knows() {
             let err = String::from_utf8_lossy(&output.stderr);
             assert!(out.contains(expected), "{address} {database}: {out} {err}");
         }
+    }
+}
+
+/// As the reader endpoint of a cluster of databases, or weighted records, lead to one of several servers at a time; and a
+/// name that fails over between two looks.
+#[test]
+fn a_name_that_leads_elsewhere_each_time_leads_nobody_past_the_fence() {
+    let (source, door) = (server("source"), server("branch"));
+    for (name, expected) in [
+        ("turns.target", "branch:shop_branch"),
+        ("moves.target", "branch:shop_branch"),
+        // Somebody else's server on the same port, with a database of the same name.
+        ("db.target", "source:shop"),
+    ] {
+        let agent = Agent::start(Some(source));
+        let rule = format!("{name}:5432/shop={door}");
+        let args = [
+            "--fence",
+            &rule,
+            DRIVER,
+            "--dial",
+            "192.0.2.20:5432",
+            "shop",
+        ];
+        let output = command(&agent, "tcp dns", &args).output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(out.contains(expected), "{name}: {out} {err}");
     }
 }
 

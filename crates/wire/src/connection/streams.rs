@@ -19,6 +19,10 @@ use crate::message::{Errno, OpenRequest, Opened};
 /// 1 MiB as long as they are read.
 pub const STREAMS_MAX: usize = 2048;
 
+/// Of these, streams that the agent began: a busy port's clients, each of which may stay for hours, must leave the program
+/// room for connections of its own.
+pub const INCOMING_MAX: usize = STREAMS_MAX / 4 * 3;
+
 /// Bytes by which all windows together may have grown.
 pub(super) const GROWTH_MAX: usize = 32 * 1024 * 1024;
 
@@ -93,8 +97,17 @@ impl Streams {
         stream.map_or(Some(Errno::ECONNRESET), |stream| stream.receive.broken())
     }
 
+    fn has_room_for(&self, request: &OpenRequest) -> bool {
+        if request.is_the_clients() || self.table.len() < INCOMING_MAX {
+            return self.table.len() < STREAMS_MAX;
+        }
+        let is_incoming = |id: &&StreamId| id.0 % 2 == Role::Agent.first_stream() % 2;
+        self.table.len() < STREAMS_MAX
+            && self.table.keys().filter(is_incoming).count() < INCOMING_MAX
+    }
+
     pub(super) fn open(&mut self, request: OpenRequest) -> Result<StreamId, OpenError> {
-        if self.table.len() >= STREAMS_MAX {
+        if !self.has_room_for(&request) {
             return Err(OpenError::TooMany);
         }
         let next = self.next_ours.checked_add(2).ok_or(OpenError::TooMany)?;
@@ -354,7 +367,7 @@ impl Streams {
             return Err(Violation::WrongSide);
         }
         self.highest_theirs = id.0;
-        if self.table.len() >= STREAMS_MAX {
+        if !self.has_room_for(&request) {
             if self.refused.len() >= STREAMS_MAX {
                 return Err(Violation::TooManyStreams);
             }
@@ -389,6 +402,9 @@ impl Streams {
             stream.send.kill(errno);
             stream.receive.kill(errno);
             stream.control = Control::default();
+            // Whoever has spoken before the answer waits for room that never comes.
+            events.push_back(Event::Readable(id));
+            events.push_back(Event::Writable(id));
         }
         events.push_back(Event::Answered { stream: id, answer });
         self.queue(id);

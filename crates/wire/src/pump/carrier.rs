@@ -1,5 +1,6 @@
 //! One link: what it brings goes into the connection, what the connection says goes out, as late as the link takes it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::outbox::Outbox;
 /// Bytes that one read of a link asks for.
 const READ_SIZE: usize = 64 * 1024;
 
-/// The longest that the last words of a session wait for a link that takes nothing.
+/// The longest that the last words of a session wait for a link that takes nothing, and for the other side's end.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// One link that carries a session, for as long as it is served. Made where the link is attached, so that whoever waits
@@ -70,7 +71,14 @@ pub(super) async fn carry<T>(
         let deadline = match speak(shared, ours, &mut outbox) {
             Next::Linked(deadline) => deadline,
             Next::Over => {
-                let farewell = writer.write_all_buf(&mut outbox);
+                let farewell = async {
+                    while outbox.has_remaining() {
+                        writer.write_all_buf(&mut outbox).await?;
+                        // What had no room.
+                        speak(shared, ours, &mut outbox);
+                    }
+                    part(&mut reader, &mut writer).await
+                };
                 // Best effort: a link that takes nothing is dropped.
                 tokio::time::timeout(FAREWELL_WITHIN, farewell).await.ok();
                 break;
@@ -86,7 +94,13 @@ pub(super) async fn carry<T>(
         let goes_on = tokio::select! {
             _ = links_rx.changed() => return,
             written = writer.write_buf(&mut outbox), if outbox.has_remaining() => {
-                written.is_ok_and(|count| count > 0)
+                let is_taken = written.is_ok_and(|count| count > 0);
+                if !is_taken {
+                    // Whoever hung up has said his last words before, which may still be on their way.
+                    let rest = hear_out(shared, ours, &mut reader, &mut input);
+                    tokio::time::timeout(FAREWELL_WITHIN, rest).await.ok();
+                }
+                is_taken
             }
             read = reader.read_buf(&mut input) => {
                 receive(shared, ours, &mut input);
@@ -113,6 +127,33 @@ pub(super) async fn carry<T>(
             inner.connection.detach(now);
         }
     });
+}
+
+/// Ends a link after the last words: what is closed with something unread takes with it what was written and is still on
+/// its way (RFC 9293, section 3.10.4; unix(7) has it so as well), so that the other side's end is waited for.
+async fn part<R, W>(reader: &mut R, writer: &mut W) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    writer.shutdown().await?;
+    tokio::io::copy(reader, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+/// Reads the link `ours` to its end.
+async fn hear_out<R>(shared: &Arc<Shared>, ours: u64, reader: &mut R, input: &mut BytesMut)
+where
+    R: AsyncRead + Unpin,
+{
+    loop {
+        input.reserve(READ_SIZE);
+        let read = reader.read_buf(input).await;
+        receive(shared, ours, input);
+        if !read.is_ok_and(|count| count > 0) {
+            return;
+        }
+    }
 }
 
 /// Gives what came by the link `ours` to the connection. What comes by a link that was replaced comes again by the new

@@ -6,9 +6,31 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// After this silence the other end is asked whether it is still there: what a program asks by itself ends at whoever carries
+/// its connection, and address translators forget silent ones within minutes (RFC 5382, section 5; in practice from 4).
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// How often it is asked then, and after how many questions without an answer it is gone.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEPALIVE_QUESTIONS: u32 = 4;
+
+/// Has the kernel ask the other end of a silent connection whether it is still there (tcp(7), `TCP_KEEPIDLE`).
+///
+/// # Errors
+/// What the kernel says; for one that is broken already.
+pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_QUESTIONS);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
 
 /// A socket that is reset (RFC 9293, section 3.5.3) when it is closed before it was shut down.
 #[derive(Debug)]
@@ -21,6 +43,7 @@ impl TcpEnd {
     pub fn new(socket: TcpStream) -> Self {
         // From here on, so that it holds for a process that is killed as well.
         socket.set_zero_linger().ok();
+        keep_alive(&socket).ok();
         Self { socket }
     }
 }
@@ -84,6 +107,16 @@ mod tests {
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (one, other) = tokio::join!(connecting, listener.accept());
         (TcpEnd::new(one.unwrap()), other.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_asked_before_translators_forget_it() {
+        let (end, _other) = pair().await;
+        let socket = SockRef::from(&end.socket);
+        assert!(socket.keepalive().unwrap());
+        assert!(socket.tcp_keepalive_time().unwrap() < Duration::from_secs(4 * 60));
+        let dead_after = KEEPALIVE_AFTER + KEEPALIVE_EVERY * KEEPALIVE_QUESTIONS;
+        assert!(dead_after <= Duration::from_secs(120));
     }
 
     #[tokio::test]

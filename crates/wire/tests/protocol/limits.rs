@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use wire::{
     Answer, CALLS_MAX, CallError, CloseReason, DATAGRAM_MAX, DecodeError, DnsAnswer, DnsQuery,
-    DnsRecord, Endpoint, Errno, Event, NOTICES_MAX, Notice, OpenError, OpenRequest, Opened,
-    PAYLOAD_MAX, Read, Request, STREAMS_MAX, StreamId, Violation,
+    DnsRecord, Endpoint, Errno, Event, INCOMING_MAX, NOTICES_MAX, Notice, OpenError, OpenRequest,
+    Opened, PAYLOAD_MAX, Read, Request, STREAMS_MAX, StreamId, Violation,
 };
 
 use crate::world::World;
@@ -16,6 +16,15 @@ const SOON: Duration = Duration::from_secs(5);
 pub(crate) fn tcp() -> OpenRequest {
     OpenRequest::Tcp {
         destination: Endpoint::Address("10.0.0.1:80".parse().unwrap()),
+    }
+}
+
+fn incoming() -> OpenRequest {
+    OpenRequest::Incoming {
+        subscription: 1,
+        peer: "10.0.0.2:4711".parse().unwrap(),
+        local: "10.0.0.1:80".parse().unwrap(),
+        copy: true,
     }
 }
 
@@ -62,6 +71,24 @@ fn streams_are_counted_and_come_free_again() {
     assert_eq!(world.client.connection.streams(), 0);
     assert_eq!(world.agent.connection.streams(), 0);
     world.client.connection.open(tcp()).unwrap();
+}
+
+#[test]
+fn clients_of_a_busy_port_leave_the_program_connections_of_its_own() {
+    let mut world = World::new();
+    for _ in 0..INCOMING_MAX {
+        world.agent.connection.open(incoming()).unwrap();
+    }
+    let one_more = world.agent.connection.open(incoming());
+    assert_eq!(one_more, Err(OpenError::TooMany));
+    run(&mut world, 10);
+    for _ in INCOMING_MAX..STREAMS_MAX {
+        world.client.connection.open(tcp()).unwrap();
+    }
+    let one_more = world.client.connection.open(tcp());
+    assert_eq!(one_more, Err(OpenError::TooMany));
+    run(&mut world, 10);
+    assert_eq!(world.agent.connection.streams(), STREAMS_MAX);
 }
 
 #[test]

@@ -35,7 +35,11 @@ pub(super) async fn run(
     let mut rows = Vec::new();
     for branch in select::within(&whose.scope, &engines.branches) {
         let url = if branch.phase == BranchPhase::Ready {
-            let connection = engines.of(branch).client().connection(&branch.name).await?;
+            let connection = engines
+                .of(branch)
+                .client()
+                .connection(&branch.name, None)
+                .await?;
             PgUrl::parse(connection.url.reveal())
                 .ok()
                 .map(|url| url.redacted())

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use model::engine_api::{BranchView, EnsureBranch, SourceName, SourceRef};
 use model::{BranchId, CopyMode, CopySpec, ExitCode, Namespace, PgMajor, PgUrl, Secret, Ttl};
 use serde::Serialize;
 
 use super::url::Led;
+use crate::branch_door;
 use crate::branch_words;
 use crate::commands::engines::Whose;
 use crate::commands::select::Scope;
@@ -40,15 +42,15 @@ pub(super) struct CreateArgs {
     source: Option<String>,
 
     /// What is copied
-    #[arg(long, value_enum, default_value_t = CopyWord::All)]
-    copy: CopyWord,
+    #[arg(long, value_parser = copy_mode(), default_value_t = CopyMode::All)]
+    copy: CopyMode,
 
     /// Major version of the branch [default: the source's]
     #[arg(long, value_name = "MAJOR")]
     version: Option<PgMajor>,
 
-    /// Seconds that the branch lives after it was made or its last session left [default: 300; on this machine those of
-    /// the branch that is found]
+    /// Seconds that the branch lives after it was made or its last session left [default: those of the
+    /// branch that is found, 300 for a new one]
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl: Option<u64>,
 
@@ -74,24 +76,22 @@ pub(super) struct CreateArgs {
     stay: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CopyWord {
-    /// Structure and every row
-    All,
-    /// Structure, no rows
-    Schema,
-    /// Nothing
-    Empty,
-}
-
-impl From<CopyWord> for CopyMode {
-    fn from(word: CopyWord) -> Self {
-        match word {
-            CopyWord::All => Self::All,
-            CopyWord::Schema => Self::Schema,
-            CopyWord::Empty => Self::Empty,
-        }
-    }
+/// Reads a copy mode, and says in the help what each copies.
+fn copy_mode() -> impl TypedValueParser<Value = CopyMode> {
+    // In the help, what most want comes first.
+    let modes = [CopyMode::All, CopyMode::Schema, CopyMode::Empty];
+    let words = modes.map(|mode| {
+        let copied = match mode {
+            CopyMode::All => "Structure and every row",
+            CopyMode::Schema => "Structure, no rows",
+            CopyMode::Empty => "Nothing",
+        };
+        PossibleValue::new(mode.as_str()).help(copied)
+    });
+    PossibleValuesParser::new(words).map(move |word| {
+        let mode = modes.into_iter().find(|mode| mode.as_str() == word);
+        mode.expect("the parser takes the modes' words alone")
+    })
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -153,7 +153,7 @@ async fn request_host(
         source,
         version,
         copy: copy_of(args),
-        ttl: args.ttl.map(Ttl).unwrap_or_default(),
+        ttl: args.ttl.map(Ttl),
         target: None,
     };
     let tell = |line: &str| ui.note(line);
@@ -218,7 +218,7 @@ async fn of_name(
 
 fn copy_of(args: &CreateArgs) -> CopySpec {
     CopySpec {
-        mode: args.copy.into(),
+        mode: args.copy,
         ..CopySpec::default()
     }
 }
@@ -266,20 +266,20 @@ pub(super) async fn run(
     let limit = Duration::from_secs(args.wait_timeout);
     let branches = readiness::wait_until_ready(settings, ui, vec![ensured.branch], limit).await?;
     let branch = &branches[0];
-    let connection = engine.client.connection(&branch.name).await?;
-    let led = match &host {
-        Some(host) if args.output != CreateFormat::Text => Some(Led::to(host, &connection).await?),
-        Some(_) | None => None,
+    let way = branch_door::find_way(host.as_ref(), &engine.client, &branch.name, None).await?;
+    let led = match args.output {
+        CreateFormat::Text => None,
+        CreateFormat::Json | CreateFormat::Env => Led::of(&way)?,
     };
     let url = match &led {
         Some(led) => led.url.reveal(),
-        None => connection.url.reveal().to_owned(),
+        None => way.connection.url.reveal().to_owned(),
     };
     let report = CreateReport {
         reused: ensured.reused,
         branch,
         url: &url,
-        is_elsewhere: host.is_some(),
+        is_elsewhere: way.is_led,
     };
     match args.output {
         CreateFormat::Text => ui.report(&report, Format::Text)?,
@@ -324,7 +324,7 @@ struct CreateReport<'a> {
     reused: bool,
     url: &'a str,
     branch: &'a BranchView,
-    /// Whether its URL means nothing on this machine.
+    /// Whether its URL means nothing without a program that leads there.
     #[serde(skip)]
     is_elsewhere: bool,
 }
@@ -351,6 +351,15 @@ impl Report for CreateReport<'_> {
                 "  fresh    {}\n",
                 branch_words::freshness(base, page.now)
             ));
+            if !base.roles_without_password.is_empty() {
+                let roles = base.roles_without_password.join(", ");
+                text.push_str(&format!(
+                    "  refuses  {roles}: passwords that cannot be read\n"
+                ));
+            }
+            for note in &base.notes {
+                text.push_str(&format!("  note     {note}\n"));
+            }
         }
         text.push_str(&format!(
             "  lives    {}\n",

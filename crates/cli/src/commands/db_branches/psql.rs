@@ -1,5 +1,5 @@
-//! `db-branches psql`: the interactive terminal on a branch, in place of this program; for a branch in a cluster, below it,
-//! since somebody has to lead there.
+//! `db-branches psql`: the interactive terminal on a branch, in place of this program; below it where this program has to
+//! lead there, which it has in a cluster.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,6 +13,7 @@ use model::pg_url::Address;
 use model::{ExitCode, PgMajor, PgUrl};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::branch_door;
 use crate::commands::engines::{self, Whose};
 use crate::commands::select;
 use crate::error::CommandError;
@@ -78,19 +79,16 @@ pub(super) async fn run(
     let there = host.map_or(settings, |host| &host.settings);
     let waiting = readiness::wait_until_ready(there, ui, vec![branch.clone()], CONNECT_WAIT_MAX);
     waiting.await?;
-    let mut connection = engine.client().connection(&branch.name).await?;
-    let mut installations = engine.running().view.installations.as_slice();
-    if let Some(host) = host {
-        let door = host.lead_to_door(connection.port).await?;
-        connection.host = door.ip().to_string();
-        connection.port = door.port();
-        // Those are the pod's.
-        installations = &[];
-    }
+    let way = branch_door::find_way(host, engine.client(), &branch.name, None).await?;
+    // A host's are the pod's.
+    let installations = match host {
+        Some(_) => &[],
+        None => engine.running().view.installations.as_slice(),
+    };
     let program = find_psql(branch, installations, settings).ok_or(PsqlError::Absent)?;
-    let mut command = build_command(&program, &connection, settings)?;
+    let mut command = build_command(&program, &way.connection, settings)?;
     command.args(&args.args);
-    if host.is_some() {
+    if way.is_led {
         return Ok(run_below(program, command).await?);
     }
     // Answers only when it fails.
@@ -144,7 +142,9 @@ fn build_command(
         host: connection.host.clone(),
         port: connection.port,
     };
-    let mut target = PgUrl::from_parts(&address, &connection.user, None, &connection.database);
+    // The way there does not leave this machine, or is encrypted.
+    let target = PgUrl::from_parts(&address, &connection.user, None, &connection.database);
+    let mut target = target.with_param("sslmode", "disable");
     // Other parameters of the application's URL are for its driver, or demand what a branch need not have.
     if let Some(options) = url.param("options") {
         target = target.with_param("options", &options);

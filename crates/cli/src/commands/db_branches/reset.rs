@@ -80,7 +80,8 @@ fn require_way(branch: &BranchView, engines: &Engines) -> Result<(), CommandErro
         return Ok(());
     };
     let (id, network) = (branch.id.clone(), network.clone());
-    let hint =
-        format!("`bough db-branches destroy {id}`, and the session's command again, makes it anew");
+    let hint = format!(
+        "`bough db-branches destroy {id}`, and the session's command again, makes a new one"
+    );
     Err(CommandError::new(ExitCode::Branch, NoWay { id, network }).with_hint(hint))
 }

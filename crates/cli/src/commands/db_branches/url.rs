@@ -2,15 +2,15 @@
 //! for as long as the command runs.
 
 use clap::Args;
-use model::engine_api::BranchConnection;
+use model::engine_api::{BranchConnection, BranchView};
 use model::pg_url::Address;
-use model::{ExitCode, PgUrl};
+use model::{BranchId, BranchName, ExitCode, Namespace, PgUrl};
 use serde::Serialize;
 use supervisor::{Signals, SignalsError};
 
+use crate::branch_door::{self, Way};
 use crate::commands::engines::{self, Whose};
 use crate::commands::select;
-use crate::contexts::BranchHost;
 use crate::error::CommandError;
 use crate::readiness::{self, CONNECT_WAIT_MAX};
 use crate::settings::Settings;
@@ -33,6 +33,10 @@ pub(super) struct UrlArgs {
     /// Show the password as well
     #[arg(long)]
     show_password: bool,
+
+    /// Form of the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
 }
 
 /// The engine told a connection string that is none.
@@ -58,27 +62,26 @@ pub(super) async fn run(
     let there = host.map_or(settings, |host| &host.settings);
     let waiting = readiness::wait_until_ready(there, ui, vec![branch.clone()], CONNECT_WAIT_MAX);
     waiting.await?;
-    let connection = engine.client().connection(&branch.name).await?;
-    let url = PgUrl::parse(connection.url.reveal());
-    let url = url.map_err(|error| CommandError::new(ExitCode::Internal, UrlError(error)))?;
-    let led = match host {
-        Some(host) => Some(Led::to(host, &connection).await?),
-        None => None,
+    let way = branch_door::find_way(host, engine.client(), &branch.name, None).await?;
+    let led = Led::of(&way)?;
+    let url = match &led {
+        Some(led) => led.url.clone(),
+        None => parse(&way)?,
     };
-    let shown = match (args.show_password, &led) {
-        (false, None) => url.redacted(),
-        (false, Some(led)) => led.url.redacted(),
-        (true, None) => connection.url.reveal().to_owned(),
-        (true, Some(led)) => led.url.reveal(),
-    };
-    ui.report(&UrlReport(shown), Format::Text)?;
+    let report = UrlReport::new(branch, &url, &way.connection, args.show_password);
+    ui.report(&report, args.output)?;
     if let Some(led) = led {
         led.stay(ui).await;
     }
     Ok(())
 }
 
-/// A branch of a cluster under an address of this machine.
+fn parse(way: &Way) -> Result<PgUrl, CommandError> {
+    let url = PgUrl::parse(way.connection.url.reveal());
+    url.map_err(|error| CommandError::new(ExitCode::Internal, UrlError(error)))
+}
+
+/// A branch under a port of this program, which leads there until it ends.
 pub(super) struct Led {
     /// By which it is reached.
     pub(super) url: PgUrl,
@@ -86,25 +89,22 @@ pub(super) struct Led {
 }
 
 impl Led {
-    /// Leads to a branch from now on, until this program ends.
+    /// None where the way leads there without this program.
     ///
     /// # Errors
-    /// When its host is not reached, or nobody could end this program in order.
-    pub(super) async fn to(
-        host: &BranchHost,
-        connection: &BranchConnection,
-    ) -> Result<Self, CommandError> {
-        let door = host.lead_to_door(connection.port).await?;
-        let url = PgUrl::parse(connection.url.reveal());
-        let url = url.map_err(|error| CommandError::new(ExitCode::Internal, UrlError(error)))?;
+    /// When nobody could end this program in order.
+    pub(super) fn of(way: &Way) -> Result<Option<Self>, CommandError> {
+        if !way.is_led {
+            return Ok(None);
+        }
         let signals = Signals::install()
             .map_err(|error| CommandError::new(ExitCode::Internal, SignalsFailure(error)))?;
         let address = Address {
-            host: door.ip().to_string(),
-            port: door.port(),
+            host: way.connection.host.clone(),
+            port: way.connection.port,
         };
-        let url = url.with_address(&address);
-        Ok(Self { url, signals })
+        let url = parse(way)?.with_address(&address);
+        Ok(Some(Self { url, signals }))
     }
 
     /// Until somebody ends this program.
@@ -115,10 +115,48 @@ impl Led {
 }
 
 #[derive(Serialize)]
-struct UrlReport(String);
+struct UrlReport<'a> {
+    id: &'a BranchId,
+    name: &'a BranchName,
+    namespace: &'a Namespace,
+    /// The password is hidden unless it was asked for.
+    url: String,
+    host: &'a str,
+    port: u16,
+    user: &'a str,
+    database: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+}
 
-impl Report for UrlReport {
+impl<'a> UrlReport<'a> {
+    fn new(
+        branch: &'a BranchView,
+        url: &PgUrl,
+        connection: &'a BranchConnection,
+        shows_password: bool,
+    ) -> Self {
+        let password = url.password().filter(|_| shows_password);
+        Self {
+            id: &branch.id,
+            name: &branch.name,
+            namespace: &branch.namespace,
+            url: if shows_password {
+                url.reveal()
+            } else {
+                url.redacted()
+            },
+            host: &connection.host,
+            port: connection.port,
+            user: &connection.user,
+            database: &connection.database,
+            password: password.map(|password| password.reveal().to_owned()),
+        }
+    }
+}
+
+impl Report for UrlReport<'_> {
     fn text(&self, _: Page) -> String {
-        format!("{}\n", self.0)
+        format!("{}\n", self.url)
     }
 }

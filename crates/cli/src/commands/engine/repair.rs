@@ -26,7 +26,7 @@ pub(super) fn run(_: &RepairArgs, settings: &Settings, ui: &Ui) -> Result<(), Co
     let repaired = engine::repair(&settings.data_dir)
         .map_err(|error| CommandError::new(ExitCode::Internal, error))?;
     ui.note(&format!(
-        "the catalogue is made anew of its backup of {}: {} records",
+        "the catalogue was rebuilt from its backup of {}: {} records",
         repaired.taken_at, repaired.records
     ));
     if let Some(aside) = &repaired.aside {

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use engine::{EngineError, Limits};
-use model::ExitCode;
+use model::{ExitCode, Ttl};
 
 use crate::error::CommandError;
-use crate::settings::Settings;
+use crate::settings::{Settings, SettingsError};
 
 /// The size from which on a starting engine puts its log aside; the one before it is dropped.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -29,6 +29,28 @@ pub(super) struct RunArgs {
     /// Nothing was inherited but standard input, output and error
     #[arg(long)]
     clean: bool,
+
+    /// Who is let in at branches' doors
+    #[arg(long, value_enum, default_value_t)]
+    doors: DoorsWord,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum DoorsWord {
+    /// Whoever reaches them
+    #[default]
+    Open,
+    /// Whoever the engine's API has given a pass to
+    Guarded,
+}
+
+impl From<DoorsWord> for engine::Doors {
+    fn from(word: DoorsWord) -> Self {
+        match word {
+            DoorsWord::Open => Self::Open,
+            DoorsWord::Guarded => Self::Guarded,
+        }
+    }
 }
 
 /// Why this process cannot be the engine.
@@ -43,6 +65,9 @@ enum RunError {
     /// The administrator's limits cannot be read.
     #[error("cannot run with the limits of this data directory")]
     Limits(#[source] engine::settings::SettingsError),
+    /// The longest TTL that it is told is none.
+    #[error("cannot run with the limits of this engine's environment")]
+    TtlMax(#[source] SettingsError),
     /// The engine ended by itself.
     #[error("the engine cannot run")]
     Engine(#[source] EngineError),
@@ -52,12 +77,12 @@ enum RunError {
 pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<ExitCode, CommandError> {
     if !args.clean {
         // Answers only when it fails.
-        return Err(failed(RunError::Clean(start_clean(settings))));
+        return Err(failed(RunError::Clean(start_clean(args, settings))));
     }
     // Fails where the process leads its group already, as under a shell with job control: then it is apart as it is.
     let _ = rustix::process::setsid();
     start_log(settings).map_err(failed)?;
-    match serve(settings).await {
+    match serve(args, settings).await {
         Ok(()) => Ok(ExitCode::Success),
         Err(RunError::Engine(EngineError::Running { path })) => {
             tracing::info!(path = %path.display(), "another engine serves this data directory");
@@ -75,27 +100,37 @@ fn failed(error: RunError) -> CommandError {
     CommandError::new(ExitCode::Internal, error)
 }
 
-/// Executes this program anew without what it inherited: a pipe of the caller's that an engine held open would keep its
+/// Executes this program again without what it inherited: a pipe of the caller's that an engine held open would keep its
 /// reader waiting for as long as the engine lives.
-fn start_clean(settings: &Settings) -> io::Error {
+fn start_clean(args: &RunArgs, settings: &Settings) -> io::Error {
     let program =
         supervisor::descriptors::keep_from_children().and_then(|()| std::env::current_exe());
     match program {
         Ok(program) => Command::new(program)
             .args(["engine", "run", "--clean", "--data-dir"])
             .arg(&settings.data_dir)
+            .arg("--doors")
+            .args(
+                args.doors
+                    .to_possible_value()
+                    .map(|word| word.get_name().to_owned()),
+            )
             .exec(),
         Err(error) => error,
     }
 }
 
-async fn serve(settings: &Settings) -> Result<(), RunError> {
-    let limits = Limits::read(&settings.data_dir).map_err(RunError::Limits)?;
+async fn serve(args: &RunArgs, settings: &Settings) -> Result<(), RunError> {
+    let mut limits = Limits::read(&settings.data_dir).map_err(RunError::Limits)?;
+    if let Some(seconds) = settings.ttl_max_seconds().map_err(RunError::TtlMax)? {
+        limits.ttl_max_seconds = Ttl(seconds);
+    }
     let engine = engine::Settings {
         data_dir: settings.data_dir.clone(),
         postgres_path: settings.postgres_path.clone(),
         path: settings.path().map(ToOwned::to_owned),
         server_account: settings.server_account.clone(),
+        doors: args.doors.into(),
         limits,
     };
     engine::run(engine).await.map_err(RunError::Engine)

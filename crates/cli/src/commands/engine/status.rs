@@ -49,6 +49,16 @@ struct StatusReport<'a> {
     engine: Option<&'a EngineView>,
 }
 
+fn bases(engine: &EngineView) -> String {
+    match engine.superseded_bases {
+        0 => engine.bases.to_string(),
+        superseded => format!(
+            "{}, {superseded} of them superseded ({})",
+            engine.bases, engine.superseded_bytes
+        ),
+    }
+}
+
 impl Report for StatusReport<'_> {
     fn text(&self, page: Page) -> String {
         let Some(engine) = self.engine else {
@@ -71,7 +81,7 @@ impl Report for StatusReport<'_> {
         fields.field("Servers reach", engine_words::egress(engine));
         let branches = format!("{} of {} at most", engine.branches, engine.branches_max);
         fields.field("Branches", branches);
-        fields.field("Bases", engine.bases.to_string());
+        fields.field("Bases", bases(engine));
         fields.field("Warm clones", engine.warm_clones.to_string());
         fields.field("Followers", engine.followers.to_string());
         for left in &engine.slots_left {

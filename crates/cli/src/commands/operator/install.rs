@@ -78,7 +78,7 @@ impl What {
         let mut objects = if self.without_rules {
             Vec::new()
         } else {
-            manifests::rules()?
+            manifests::rules(operator::NAME)?
         };
         objects.extend(manifests::own(&self.wish, settings));
         Ok(objects)

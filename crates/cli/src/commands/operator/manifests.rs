@@ -38,6 +38,11 @@ pub(super) struct ManifestsArgs {
     #[arg(long)]
     without_rules: bool,
 
+    /// The namespace that the policies read the administrator's limits in: that of the operator, which a chart's release may
+    /// have elsewhere
+    #[arg(long, value_name = "NS", requires = "only_rules", default_value = operator::NAME)]
+    operator_namespace: String,
+
     #[command(flatten)]
     wish: WishArgs,
 }
@@ -69,6 +74,12 @@ pub(super) struct WishArgs {
     #[arg(long, value_enum, default_value_t)]
     network_policy: WallWord,
 
+    /// What the pods of branch hosts are given, as JSON: resources (requests, limits), shmSize, nodeSelector, tolerations,
+    /// imagePullSecrets (names), serviceAccountName; hosts that are there take it up with their next pod [default: requests of
+    /// 50m and 128Mi]
+    #[arg(long, value_name = "JSON", default_value_t, hide_default_value = true)]
+    host_pod: operator::HostPod,
+
     /// Branches that one user may have at a time, in all namespaces together [default: any number]
     #[arg(long, value_name = "COUNT")]
     branches_per_user: Option<u32>,
@@ -77,8 +88,9 @@ pub(super) struct WishArgs {
     #[arg(long, value_name = "COUNT")]
     branches_per_namespace: Option<u32>,
 
-    /// The longest TTL of a branch; the engine of each host has no longer one than 900 [default: 900]
-    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u32).range(1..=900))]
+    /// The longest TTL of a branch; hosts that are there take a longer one up with their next pod [default: 900, and what a
+    /// Source says of its own branches]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
     ttl_max: Option<u32>,
 
     /// The major versions that branches may have [default: all]
@@ -120,10 +132,10 @@ impl WishArgs {
     }
 }
 
-/// Definitions and policies.
-pub(super) fn rules() -> Result<Vec<Value>, CommandError> {
+/// Definitions, and policies for an operator in that namespace.
+pub(super) fn rules(operator_namespace: &str) -> Result<Vec<Value>, CommandError> {
     let mut rules = definitions()?;
-    rules.extend(operator::policies());
+    rules.extend(operator::policies(operator_namespace));
     Ok(rules)
 }
 
@@ -148,6 +160,7 @@ fn objects(args: &WishArgs, namespaces: &[String], settings: &Settings) -> Vec<V
         storage_class: args.storage_class.clone(),
         storage_size: args.storage_size.clone(),
         wall: args.network_policy.into(),
+        host_pod: args.host_pod.clone(),
         limits: operator::Limits {
             branches_per_user: args.branches_per_user,
             branches_per_namespace: args.branches_per_namespace,
@@ -173,7 +186,7 @@ pub(super) fn run(args: &ManifestsArgs, settings: &Settings, ui: &Ui) -> Result<
     } else if args.without_rules {
         Vec::new()
     } else {
-        rules()?
+        rules(&args.operator_namespace)?
     };
     if !(args.only_definitions || args.only_rules) {
         items.extend(own(&args.wish, settings));

@@ -17,6 +17,9 @@ use crate::{clock, ui};
 /// Records of the operator's log unless RUST_LOG says otherwise.
 const LOG_FILTER: &str = "info,kube_client=warn";
 
+/// Where the kubelet tells a pod in which domains names are looked for.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// Be the operator
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -39,6 +42,16 @@ pub(super) struct RunArgs {
     /// What a network policy around branch hosts keeps off
     #[arg(long, value_enum, default_value_t)]
     network_policy: WallWord,
+
+    /// What the pods of branch hosts are given, as JSON: resources (requests, limits), shmSize, nodeSelector, tolerations,
+    /// imagePullSecrets (names), serviceAccountName; hosts that are there take it up with their next pod [default: requests of
+    /// 50m and 128Mi]
+    #[arg(long, value_name = "JSON", default_value_t, hide_default_value = true)]
+    host_pod: operator::HostPod,
+
+    /// The domain of the names of the cluster's services [default: what /etc/resolv.conf of its pod says, else cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    cluster_domain: Option<String>,
 
     /// Look after this namespace alone, and others that are named [default: all of the cluster]
     #[arg(long = "namespace", value_name = "NS")]
@@ -76,7 +89,8 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
         settings.rust_log.as_deref().unwrap_or(LOG_FILTER),
         args.log_format,
     );
-    let context = contexts::choose_context(args.context.as_deref(), None, &settings.kubeconfig)?;
+    let (files, pod) = (&settings.kubeconfig, &settings.pod_account);
+    let context = contexts::choose_context(args.context.as_deref(), None, files, pod)?;
     let client = contexts::client_of(&context).await?;
     let signals = |error| CommandError::new(ExitCode::Internal, SignalError(error));
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
@@ -86,12 +100,14 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
         candidate: candidate.map(|(name, namespace)| Candidate { name, namespace }),
         namespaces: args.namespaces.clone(),
         port: args.port,
+        cluster_domain: cluster_domain(args.cluster_domain.as_deref()),
         host: HostSettings {
             image: args.image.clone(),
             postgres_image: args.postgres_image.clone(),
             storage_class: args.storage_class.clone(),
             storage_size: args.storage_size.clone(),
             wall: args.network_policy.into(),
+            pod: args.host_pod.clone(),
         },
     };
     let end = async {
@@ -102,4 +118,11 @@ pub(super) async fn run(args: &RunArgs, settings: &Settings) -> Result<(), Comma
     };
     let ended = operator::run(client, wanted, clock::now, end).await;
     ended.map_err(|error| CommandError::new(ExitCode::Usage, error))
+}
+
+/// The one that was asked for, else that of this pod.
+fn cluster_domain(asked: Option<&str>) -> String {
+    let told = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    let domain = asked.or_else(|| operator::cluster_domain(&told));
+    domain.unwrap_or(operator::CLUSTER_DOMAIN).to_owned()
 }

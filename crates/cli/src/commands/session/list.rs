@@ -83,7 +83,7 @@ impl Known {
     /// Each session once, in the order of their ids.
     pub(super) fn sessions(&self, scope: &Scope) -> Vec<SessionRow> {
         let branches = select::within(scope, &self.engines.branches);
-        let resources = self.resources.iter().flat_map(|list| &list.sessions);
+        let resources = self.resources.iter().flat_map(SessionList::by_id);
         sessions(&branches, resources)
     }
 }
@@ -121,9 +121,9 @@ impl SessionRow {
         }
     }
 
-    fn begun(session: &SessionStanding) -> Self {
+    fn begun(id: SessionId, session: &SessionStanding) -> Self {
         Self {
-            id: SessionId(session.session.clone()),
+            id,
             owner: session.requester.clone().unwrap_or_default(),
             pid: None,
             program: None,
@@ -145,7 +145,7 @@ pub(super) struct HeldBranch {
 /// Every session of these branches and resources once, in the order of their ids.
 pub(super) fn sessions<'a>(
     branches: &[&BranchView],
-    resources: impl Iterator<Item = &'a SessionStanding>,
+    resources: impl Iterator<Item = (SessionId, &'a SessionStanding)>,
 ) -> Vec<SessionRow> {
     let mut rows: BTreeMap<SessionId, SessionRow> = BTreeMap::new();
     for branch in branches {
@@ -158,9 +158,9 @@ pub(super) fn sessions<'a>(
             });
         }
     }
-    for session in resources {
-        let row = rows.entry(SessionId(session.session.clone()));
-        let row = row.or_insert_with(|| SessionRow::begun(session));
+    for (id, session) in resources {
+        let row = rows.entry(id.clone());
+        let row = row.or_insert_with(|| SessionRow::begun(id, session));
         row.resource = Some(session.clone());
     }
     rows.into_values().collect()

@@ -92,10 +92,18 @@ pub(super) async fn run(
     } else {
         choose(&args.ids, known, &whose.scope.describe())?
     };
-    let mut stopped = Vec::with_capacity(meant.len());
+    let (mut stopped, mut failure) = (Vec::with_capacity(meant.len()), None);
     for session in meant {
-        stop(&asked, &session, settings).await?;
-        stopped.push(session);
+        match stop(&asked, &session, settings).await {
+            Ok(()) => stopped.push(session),
+            Err(error) => {
+                let named = error.with_details([format!("session {}", session.id)]);
+                // The last one ends this command, those before it are told now.
+                if let Some(earlier) = failure.replace(named) {
+                    ui.warn(&earlier.message());
+                }
+            }
+        }
     }
     let living = wait_for_end(&asked, &stopped, whose).await?;
     let sessions = stopped.into_iter().map(|row| StoppedSession {
@@ -104,7 +112,8 @@ pub(super) async fn run(
     });
     let report = StopReport(sessions.collect());
     ui.report(&report, args.output)?;
-    Ok(report.exit_code())
+    // What was done is told first.
+    failure.map_or_else(|| Ok(report.exit_code()), Err)
 }
 
 /// The sessions that `ids` mean, each once.
@@ -115,9 +124,9 @@ fn choose(
 ) -> Result<Vec<SessionRow>, StopError> {
     let mut chosen: Vec<SessionRow> = Vec::with_capacity(ids.len());
     for id in ids {
-        let begins = |row: &&SessionRow| !id.is_empty() && row.id.0.starts_with(id);
+        let begins = |row: &&SessionRow| !id.is_empty() && row.id.as_str().starts_with(id);
         let found: Vec<&SessionRow> = known.iter().filter(begins).collect();
-        let exact = found.iter().find(|row| row.id.0 == *id).copied();
+        let exact = found.iter().find(|row| row.id.as_str() == *id).copied();
         let one = match (exact, found.as_slice()) {
             (Some(exact), _) => exact,
             (None, [one]) => one,
@@ -181,8 +190,7 @@ async fn wait_for_end(
         }
         if let (Some(kubeconfig), Some(_)) = (&whose.context.kubeconfig, &asked.resources) {
             let there = SessionList::read(kubeconfig, whose.scope.namespace()).await?;
-            let names = there.sessions.into_iter().map(|it| SessionId(it.session));
-            living.extend(names);
+            living.extend(there.by_id().map(|(id, _)| id));
         }
         living.retain(|id| stopped.iter().any(|row| row.id == *id));
         if living.is_empty() || clock::monotonic() >= deadline {
@@ -249,7 +257,7 @@ mod tests {
         branch.sessions = ids
             .iter()
             .map(|id| SessionView {
-                id: SessionId((*id).to_owned()),
+                id: (*id).to_owned().try_into().expect("an id"),
                 owner: "ada@host".to_owned(),
                 pid: 1,
                 program: "x".to_owned(),
@@ -263,7 +271,7 @@ mod tests {
     fn chosen(ids: &[&str]) -> Result<Vec<String>, StopError> {
         let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
         let rows = choose(&ids, known(&["abc1", "abc2", "abc"]), "namespace shop")?;
-        Ok(rows.into_iter().map(|row| row.id.0).collect())
+        Ok(rows.into_iter().map(|row| row.id.into()).collect())
     }
 
     #[test]

@@ -71,6 +71,11 @@ pub(super) struct AddArgs {
     #[arg(long)]
     unbounded_slot: bool,
 
+    /// Follow by this physical replication slot, which an administrator made on the source for this base alone: it keeps
+    /// what the base needs while the engine is away, and is never dropped from here. Means --mode physical
+    #[arg(long, value_name = "NAME")]
+    slot: Option<String>,
+
     /// Form of the result
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -179,6 +184,7 @@ fn care(args: &AddArgs) -> Result<SourceCare, AddError> {
         mode: args.mode.into(),
         replication_url: None,
         unbounded_slot: args.unbounded_slot,
+        slot: args.slot.clone(),
     })
 }
 

@@ -3,23 +3,23 @@
 //! ```text
 //!   Branch resources ──operator──> a host's pod ──> the engine in it
 //!   <data dir>/hosts/XXXXXX/engine.sock ──exec──> that engine     (tunnel)
-//!   127.0.0.1:PORT ──port-forward──> a branch's door in the pod   (door)
 //!   that engine ──exec──> what only the session's target reaches  (loan)
 //! ```
 //!
 //! The socket stands where the engine of this machine would have its own, so that whoever speaks to an engine speaks to
-//! either. Owns which pods hosts are, and the ways there. Leaves how branches are asked for to `asking`, branches themselves to
-//! the engine.
+//! either. Owns which pods hosts are, and the ways there. Leaves how branches are asked for to `asking`, the way to their
+//! doors to `branch_door`, branches themselves to the engine.
 
 mod asking;
-mod door;
 mod loan;
 mod tunnel;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
@@ -28,9 +28,11 @@ use model::pg_url::Address;
 use model::{BranchId, BranchName, CopySpec, Namespace, PgMajor, PgUrl, TargetRef, Ttl};
 use operator::agents::{ApiFailure, is_ready};
 use resources::Branch;
+use tokio::io::DuplexStream;
 
 use super::error::ClusterError;
 use super::kubeconfig::Kubeconfig;
+use super::pod_agent::forward;
 use super::source_version;
 use crate::settings::Settings;
 pub(super) use asking::who_asks;
@@ -48,8 +50,8 @@ pub(crate) struct BranchWish {
     pub(crate) version: PgMajor,
     /// What it holds.
     pub(crate) copy: CopySpec,
-    /// How long it outlives its last session.
-    pub(crate) ttl: Ttl,
+    /// How long it outlives its last session; none for that of the one that is there, or the default of a new one.
+    pub(crate) ttl: Option<Ttl>,
     /// In whose environment its connection was found.
     pub(crate) target: Option<TargetRef>,
 }
@@ -256,16 +258,13 @@ impl BranchHost {
         Borrower::ask(&self.pods, &self.pod, address, tries_itself).await
     }
 
-    /// A port of this machine's loopback that leads to a branch's door, for as long as this program runs.
-    ///
-    /// # Errors
-    /// [`ClusterError`] when there is none.
-    pub(crate) async fn lead_to_door(&self, port: u16) -> Result<SocketAddr, ClusterError> {
-        let led = door::lead(self.pods.clone(), self.pod.clone(), port).await;
-        led.map_err(|source| ClusterError::Tunnel {
-            pod: self.pod.clone(),
-            source,
-        })
+    /// Dials a port of the pod's loopback, a port-forward each time.
+    pub(crate) fn dial_port(
+        &self,
+        port: u16,
+    ) -> impl Fn() -> BoxFuture<'static, io::Result<DuplexStream>> + Send + Sync + use<> {
+        let (pods, pod) = (self.pods.clone(), self.pod.clone());
+        move || forward(pods.clone(), pod.clone(), port).boxed()
     }
 }
 

@@ -25,13 +25,15 @@ use kube::{Api, Client, ResourceExt};
 use model::{Namespace, TargetRef};
 use operator::agents::{ApiFailure, PodId, PodState, SeenPod, workload_of};
 use resources::{
-    NetworkWish, PodName, PodStanding, Session, SessionAgent, SessionAsk, SessionPhase, SessionPod,
-    SessionSpec, SessionStatus,
+    PodName, PodStanding, Session, SessionAgent, SessionAsk, SessionPhase, SessionPod, SessionSpec,
+    SessionStatus,
 };
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::TargetWish;
 use super::branch_host::who_asks;
 use super::error::ClusterError;
 use super::invitation::Invitation;
@@ -83,6 +85,8 @@ struct Inner {
     name: String,
     /// Of the object that was made here, or made again.
     uid: Mutex<String>,
+    /// By what the object is known that is being made again, until it is found.
+    renewal: Mutex<Option<String>>,
     spec: SessionSpec,
     /// What is asked for at this moment.
     asks: Mutex<Vec<SessionAsk>>,
@@ -96,6 +100,15 @@ struct Inner {
 impl Inner {
     fn uid(&self) -> String {
         lock(&self.uid).clone()
+    }
+
+    /// Takes up an object of the session's name that was made again here, though nobody said so: the answer was lost.
+    fn recognize(&self, found: &Session) {
+        let mut renewal = lock(&self.renewal);
+        if keeping::is_renewed(found, renewal.as_deref(), &self.spec) {
+            *lock(&self.uid) = uid_of(found);
+            *renewal = None;
+        }
     }
 }
 
@@ -115,17 +128,24 @@ impl fmt::Debug for ClusterSession {
     }
 }
 
+/// What a look at the session gave.
+enum Looked {
+    /// Its status, where it has one.
+    Seen(Option<SessionStatus>),
+    /// The API server is away for a moment.
+    Away,
+}
+
 impl ClusterSession {
-    /// Begins the session `name` in the place of `target`, and waits for its first agent.
+    /// Begins the session of `wish` in the place of `target`, and waits for its first agent.
     ///
     /// # Errors
     /// [`ClusterError`] when the cluster's rules or its operator refuse it; nothing of it is left then.
     pub(super) async fn begin(
         client: &Client,
         namespace: &Namespace,
-        name: &str,
         target: &TargetRef,
-        network: &NetworkWish,
+        wish: &TargetWish,
     ) -> Result<Begun, ClusterError> {
         let Some(workload) = workload_of(target) else {
             return Ok(Begun::Unserved(None));
@@ -138,11 +158,11 @@ impl ClusterSession {
         };
         let spec = SessionSpec {
             target: workload,
-            network: network.clone(),
+            network: wish.network.clone(),
             asks: vec![ask.clone()],
             requester: who_asks(client).await?,
         };
-        let wanted = resource(name, &spec);
+        let wanted = resource(&wish.session, &spec);
         let begun = api.create(&PostParams::default(), &wanted).await;
         let made = match begun.map_err(ApiFailure::from) {
             Ok(made) => made,
@@ -160,6 +180,8 @@ impl ClusterSession {
             }
         };
         let session = Self::new(client, api, &made, spec, ask);
+        let given_up = session.clone();
+        wish.leftovers.note(async move { given_up.end().await });
         let granted = session.first(key).await;
         if !matches!(granted, Ok(Ok(_))) {
             session.end().await;
@@ -184,6 +206,7 @@ impl ClusterSession {
             pods: Api::namespaced(client.clone(), &namespace),
             name: made.name_any(),
             uid: Mutex::new(uid_of(made)),
+            renewal: Mutex::default(),
             spec: SessionSpec {
                 asks: Vec::new(),
                 ..spec
@@ -202,7 +225,10 @@ impl ClusterSession {
     async fn first(&self, key: OpeningKey) -> Result<Result<Granted, String>, ClusterError> {
         let asked = clock::monotonic();
         loop {
-            let status = self.look().await?;
+            let Looked::Seen(status) = self.look_since(asked).await? else {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            };
             match &status {
                 None if asked.elapsed() >= SERVED_WITHIN => {
                     return Ok(Err(format!(
@@ -244,7 +270,9 @@ impl ClusterSession {
         self.tell_asks().await?;
         let asked = clock::monotonic();
         while asked.elapsed() < ANSWER_WITHIN {
-            if let Some(answer) = answer_to(&public, self.look().await?) {
+            if let Looked::Seen(status) = self.look_since(asked).await?
+                && let Some(answer) = answer_to(&public, status)
+            {
                 return self.granted(key, answer, Some(pod));
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -306,10 +334,24 @@ impl ClusterSession {
     async fn look(&self) -> Result<Option<SessionStatus>, ClusterError> {
         let found = self.inner.api.get(&self.inner.name).await;
         let found = found.map_err(|error| self.failure("get", error.into()))?;
+        self.inner.recognize(&found);
         if uid_of(&found) != self.inner.uid() {
             return Err(self.unserved(REPLACED.to_owned()));
         }
         Ok(found.status)
+    }
+
+    /// The same for somebody who waits since `asked`, and whom a moment of the API server's need not concern.
+    async fn look_since(&self, asked: Instant) -> Result<Looked, ClusterError> {
+        match self.look().await {
+            Err(ClusterError::Api { source, .. })
+                if source.is_passing() && asked.elapsed() < ANSWER_WITHIN =>
+            {
+                tracing::info!(%source, name = self.inner.name, "the session is not looked at just now");
+                Ok(Looked::Away)
+            }
+            looked => looked.map(Looked::Seen),
+        }
     }
 
     async fn tell_asks(&self) -> Result<(), ClusterError> {

@@ -1,7 +1,7 @@
 //! Kubeconfigs: which files, which contexts they have, and the client of one of them.
 //!
 //! Exec plugins, token files, client certificates and proxies are the client library's. Owns where files are looked for
-//! and that none of their secrets is shown.
+//! and that none of their secrets is shown. How long a call may take is `answer_limit`'s.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use std::time::Duration;
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use model::Namespace;
+
+use super::answer_limit::limited;
 
 /// The longest that a connection to the API server may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -58,10 +60,11 @@ pub(crate) enum KubeconfigError {
 /// [`KubeconfigError`] when it runs in none.
 pub(crate) fn own_cluster() -> Result<Client, KubeconfigError> {
     let config = Config::incluster().map_err(KubeconfigError::Outside)?;
-    Client::try_from(config).map_err(|source| KubeconfigError::Client {
+    let client = Client::try_from(config).map_err(|source| KubeconfigError::Client {
         context: "of this pod".to_owned(),
         source: source.into(),
-    })
+    })?;
+    Ok(limited(client))
 }
 
 /// The files that make up the kubeconfig, first ones first.
@@ -141,6 +144,11 @@ impl fmt::Display for KubeconfigFiles {
 pub(crate) struct Contexts(kube::config::Kubeconfig);
 
 impl Contexts {
+    /// Those of a kubeconfig that no file has.
+    pub(super) fn new(whole: kube::config::Kubeconfig) -> Self {
+        Self(whole)
+    }
+
     /// The current one.
     pub(crate) fn current(&self) -> Option<&str> {
         self.0
@@ -179,6 +187,18 @@ impl Kubeconfig {
         Namespace::new(namespace).ok()
     }
 
+    /// The URL of its cluster's API server.
+    #[cfg(test)]
+    pub(super) fn server(&self) -> Option<&str> {
+        self.whole
+            .clusters
+            .first()?
+            .cluster
+            .as_ref()?
+            .server
+            .as_deref()
+    }
+
     /// A client of its cluster.
     ///
     /// # Errors
@@ -194,10 +214,11 @@ impl Kubeconfig {
             source,
         })?;
         config.connect_timeout = Some(CONNECT_WITHIN);
-        Client::try_from(config).map_err(|source| KubeconfigError::Client {
+        let client = Client::try_from(config).map_err(|source| KubeconfigError::Client {
             context: self.context.clone(),
             source: source.into(),
-        })
+        })?;
+        Ok(limited(client))
     }
 }
 

@@ -29,7 +29,7 @@ use super::progress::Progress;
 use super::relay::{Shared, relay};
 use crate::base::forgotten::IS_JOBS;
 use crate::postgres::connect::raw::{HEADER_BYTES, RawSession};
-use crate::postgres::connect::{LOCK_TIME_MAX, Session, connect_peer};
+use crate::postgres::connect::{LOCK_TIME_MAX, Session};
 use crate::postgres::sql;
 use crate::source::{Answer, SourceError, asking, rows};
 
@@ -173,8 +173,14 @@ impl BulkTable {
     }
 }
 
-/// Arguments of `pg_dump` that say more of rows than which tables have them.
-const SAYS_MORE_OF_ROWS: [&str; 2] = ["--include-foreign-data", "--no-unlogged-table-data"];
+/// Arguments of `pg_dump` that say more of rows than patterns for names do, to which heirs and partitions count as well.
+const SAYS_MORE_OF_ROWS: [&str; 5] = [
+    "--exclude-table-and-children",
+    "--exclude-table-data-and-children",
+    "--include-foreign-data",
+    "--no-unlogged-table-data",
+    "--table-and-children",
+];
 
 /// Whether the rows of a whole copy can be read past `pg_dump`.
 pub(super) fn suits(request: &CopyRequest<'_>, plan: &Plan<'_>) -> bool {
@@ -300,12 +306,8 @@ pub(super) struct Origin<'a> {
 impl Origin<'_> {
     /// One more reader of the same server.
     async fn connect(&self) -> Option<RawSession> {
-        let access = self.request.access;
-        let settings = access.settings.iter();
-        let settings = settings.map(|(name, value)| (name.as_str(), value.as_str()));
         let peer = self.session.peer()?;
-        let connected = connect_peer(&access.url, access.database.as_deref(), settings, peer).await;
-        match connected {
+        match self.request.access.connect_to(peer).await {
             Ok(session) => Some(session.into_raw()),
             Err(error) => {
                 tracing::info!(%error, "the source grants no further connection to read rows by");
@@ -356,7 +358,8 @@ pub(super) async fn copy(
     progress: &Progress<'_>,
 ) -> Result<(), CopyError> {
     let agenda = agenda(tables);
-    let readers = readers(origin.request.readers_max, agenda.len());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let readers = readers(origin.request.readers_max, cores, agenda.len());
     let agenda = Mutex::new(agenda);
     let shared = Shared { pace, progress };
     let workers = (0..readers).map(|_| work(origin, cluster, &agenda, shared));
@@ -417,11 +420,13 @@ async fn copy_by_session(
     Ok(())
 }
 
+/// Pairs of sessions at most: a base under copy takes 20 connections, of which the load and what administers it have some.
+const READERS_MAX: usize = 15;
+
 /// As many as there is work and this machine has cores for.
-fn readers(max: u32, batches: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+fn readers(max: u32, cores: usize, batches: usize) -> usize {
     let max = usize::try_from(max).unwrap_or(usize::MAX);
-    cores.min(max).min(batches)
+    cores.min(max).min(batches).min(READERS_MAX)
 }
 
 /// One pair of sessions, until nothing is left; nothing where the source grants no connection for it.
@@ -479,6 +484,14 @@ mod tests {
             .map(|batch| batch.len())
             .collect();
         assert_eq!(batches, [1, 1, BATCH_TABLES_MAX, 1]);
+    }
+
+    #[test]
+    fn no_more_read_than_a_base_takes_connections() {
+        assert_eq!(readers(64, 32, 100), READERS_MAX);
+        assert_eq!(readers(64, 4, 100), 4);
+        assert_eq!(readers(2, 4, 100), 2);
+        assert_eq!(readers(64, 32, 1), 1);
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Unfinished<'_> {
     ) -> Result<(), CopyError> {
         progress.phase(CopyPhase::Indexing);
         late::run(self.statements, &mut self.loader, self.cluster, self.plan).await?;
-        views::refresh(self.base, self.views).await?;
+        views::refresh(self.base, self.plan, self.views, notes).await?;
+        self.loader.load_event_triggers().await?;
         notes.append(&mut self.loader.notes);
         Ok(())
     }

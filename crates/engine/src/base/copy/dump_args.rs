@@ -187,6 +187,31 @@ impl Selection {
         format!("{condition} AND NOT {left_out}")
     }
 
+    /// The condition on a sequence `c` in `n` whose value is copied. One that a column owns comes along with its table, and
+    /// an identity column's only so (`getOwnedSeqs` in `pg_dump.c`).
+    pub(super) fn sequences_condition(&self) -> String {
+        let condition = self.condition();
+        let owned = |kinds: &str, owner: &str| {
+            format!(
+                "c.oid IN (SELECT d.objid FROM pg_catalog.pg_depend d \
+                 JOIN pg_catalog.pg_class c ON c.oid = d.refobjid \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE d.classid = 'pg_catalog.pg_class'::regclass \
+                 AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ({kinds}) AND ({owner}))"
+            )
+        };
+        let comes_along = owned("'a', 'i'", &condition);
+        let is_identity = owned("'i'", "true");
+        let left_out = if self.rows_left_out.is_empty() {
+            "false".to_owned()
+        } else {
+            any(&self.rows_left_out, Pattern::relation_condition)
+        };
+        format!(
+            "{DUMPED} AND ({comes_along} OR {condition} AND NOT {is_identity}) AND NOT {left_out}"
+        )
+    }
+
     /// Whether large objects are copied: with a selection only when asked for.
     pub(super) fn has_large_objects(&self) -> bool {
         let is_everything =

@@ -204,6 +204,16 @@ pub enum CopyError {
         /// Tables that were rewritten, emptied or dropped.
         tables: Vec<String>,
     },
+    /// Somebody on the source waited for it.
+    #[error(
+        "the copy gave way: somebody on the source waited for {seconds} s to have {table} alone, which it was reading"
+    )]
+    InTheWay {
+        /// What they wait for.
+        table: String,
+        /// The limit.
+        seconds: u64,
+    },
     /// It took too long.
     #[error("the copy did not end within {seconds} s")]
     TimedOut {
@@ -290,6 +300,7 @@ impl CopyError {
             | Self::Relay { .. }
             | Self::Reader { .. }
             | Self::Changed { .. }
+            | Self::InTheWay { .. }
             | Self::TimedOut { .. } => ProblemKind::Source,
             Self::Initdb(_)
             | Self::Start(_)
@@ -349,6 +360,10 @@ impl CopyError {
             }
             Self::Statement { what, source } => statement_hint(what, source),
             Self::Changed { .. } => Some("ask again".into()),
+            Self::InTheWay { .. } => Some(
+                "ask again once the migration, or whatever it is, is done; copy_waited_seconds_max in engine.toml says when a copy gives way"
+                    .into(),
+            ),
             Self::Adapt(_) => Some(
                 "no branch is made without it: mend the file and give it again with `bough source add --prepare`".into(),
             ),
@@ -374,6 +389,13 @@ impl CopyError {
 /// Whether a server ran out of disk.
 pub(super) fn is_full(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::DISK_FULL)
+}
+
+/// Whether a server says that a statement cannot be done as it is: not that it lacks room, ends, or has broken.
+pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    const OF_THE_SERVER: [&str; 5] = ["08", "53", "57", "58", "XX"];
+    let code = error.code().map(SqlState::code);
+    code.is_some_and(|code| !OF_THE_SERVER.iter().any(|class| code.starts_with(class)))
 }
 
 /// Packages whose names are not `postgresql-MAJOR-EXTENSION`.

@@ -32,6 +32,18 @@ pub(super) struct Late {
     pub(super) entry: Option<Entry>,
 }
 
+impl Late {
+    /// Whether it makes an event trigger, or is about one.
+    pub(super) fn is_of_event_trigger(&self) -> bool {
+        match self.entry.as_ref().map_or("", |entry| entry.kind.as_str()) {
+            "EVENT TRIGGER" => true,
+            "COMMENT" => self.text.starts_with("COMMENT ON EVENT TRIGGER "),
+            "SECURITY LABEL" => self.text.contains(" ON EVENT TRIGGER "),
+            _ => false,
+        }
+    }
+}
+
 /// When a statement may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Turn {

@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
-use super::error::{CopyError, is_full};
+use super::error::{CopyError, is_full, is_refusal};
 use super::late::Late;
 use super::pace::Pace;
 use super::progress::Progress;
@@ -104,6 +104,8 @@ pub(super) struct Loader<'a> {
     /// What the dump sets for its session, before its first object.
     preamble: Vec<String>,
     aside: Option<Aside>,
+    /// What makes event triggers, which would notice whatever comes after them.
+    event_triggers: Vec<Late>,
     pub(super) notes: Vec<String>,
 }
 
@@ -127,6 +129,7 @@ impl<'a> Loader<'a> {
             batch: Vec::new(),
             preamble: Vec::new(),
             aside: None,
+            event_triggers: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -151,6 +154,17 @@ impl<'a> Loader<'a> {
     pub(super) fn take_late(&mut self) -> Vec<Late> {
         let aside = self.aside.take();
         aside.and_then(|aside| aside.late).unwrap_or_default()
+    }
+
+    /// Makes the event triggers of what was loaded: the last of all, for from then on they act.
+    ///
+    /// # Errors
+    /// [`CopyError`] of the first that fails.
+    pub(super) async fn load_event_triggers(&mut self) -> Result<(), CopyError> {
+        for late in std::mem::take(&mut self.event_triggers) {
+            self.add(late).await?;
+        }
+        self.flush().await
     }
 
     /// What the dump sets for a session.
@@ -226,6 +240,10 @@ impl<'a> Loader<'a> {
                     self.entry.clone_from(&entry);
                 }
                 let late = Late { text, entry };
+                if late.is_of_event_trigger() {
+                    self.event_triggers.push(late);
+                    return Ok(());
+                }
                 if let Some(kept) = self.aside.as_mut().and_then(|aside| aside.late.as_mut()) {
                     kept.push(late);
                     return Ok(());
@@ -316,6 +334,10 @@ impl<'a> Loader<'a> {
             && code == Some(SqlState::INVALID_PARAMETER_VALUE)
         {
             self.note(entry, "was left out", Some(&source));
+            return Ok(());
+        }
+        if statement.starts_with("REFRESH MATERIALIZED VIEW ") && is_refusal(&source) {
+            self.note(entry, "has no rows here", Some(&source));
             return Ok(());
         }
         if self.leniency.rows_selected && code == Some(SqlState::FOREIGN_KEY_VIOLATION) {

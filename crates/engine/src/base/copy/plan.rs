@@ -123,7 +123,7 @@ fn scope(mode: CopyMode, selection: &Selection, tables: &[Table]) -> Scope {
         CopyMode::All => (
             selection.condition(),
             selection.rows_condition(),
-            selection.condition(),
+            selection.sequences_condition(),
         ),
         CopyMode::Schema => (selection.condition(), format!("c.oid {named}"), owned),
         CopyMode::Empty => (

@@ -38,6 +38,45 @@ impl Running {
     }
 }
 
+fn nothing_yet(phase: CopyPhase, started_at: Timestamp) -> CopyProgress {
+    CopyProgress {
+        phase,
+        source_size_bytes: None,
+        disk_needed_bytes: None,
+        disk_free_bytes: None,
+        estimate_seconds: None,
+        copied_bytes: ByteSize(0),
+        copied_rows: 0,
+        table: None,
+        advice: None,
+        started_at,
+    }
+}
+
+/// A copy that waits until another is done, told for as long as this lives.
+pub(in crate::base) struct WaitsForOthers<'a>(&'a watch::Sender<Option<CopyProgress>>);
+
+impl<'a> WaitsForOthers<'a> {
+    /// Says that `copies_max` are made at once.
+    pub(in crate::base) fn tell(
+        sender: &'a watch::Sender<Option<CopyProgress>>,
+        copies_max: u32,
+        since: Timestamp,
+    ) -> Self {
+        sender.send_replace(Some(CopyProgress {
+            advice: Some(format!("copies_max = {copies_max}")),
+            ..nothing_yet(CopyPhase::Waiting, since)
+        }));
+        Self(sender)
+    }
+}
+
+impl Drop for WaitsForOthers<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(None);
+    }
+}
+
 impl<'a> Progress<'a> {
     /// Says that the copy has begun.
     pub(super) fn begin(
@@ -46,16 +85,8 @@ impl<'a> Progress<'a> {
         started_at: Timestamp,
     ) -> Self {
         sender.send_replace(Some(CopyProgress {
-            phase: CopyPhase::Inspecting,
-            source_size_bytes: None,
-            disk_needed_bytes: None,
             disk_free_bytes: Some(disk_free),
-            estimate_seconds: None,
-            copied_bytes: ByteSize(0),
-            copied_rows: 0,
-            table: None,
-            advice: None,
-            started_at,
+            ..nothing_yet(CopyPhase::Inspecting, started_at)
         }));
         Self {
             sender,

@@ -54,19 +54,37 @@ const CHECKS_GRANTORS: PgMajor = PgMajor(16);
 /// Statements that make the roles and their memberships on a server of a version.
 pub(super) fn create(roles: &Roles, major: PgMajor) -> Vec<String> {
     let mut statements = make(roles, &BTreeSet::new());
+    statements.extend(grant(roles, major));
+    statements
+}
+
+fn grant(roles: &Roles, major: PgMajor) -> Vec<String> {
     let order = Order {
         known: names(roles),
         first_superuser: &roles.first_superuser,
         checks_grantors: major >= CHECKS_GRANTORS,
     };
-    statements.extend(order.grant(&roles.memberships));
-    statements
+    order.grant(&roles.memberships)
 }
 
-/// Statements that bring the roles of an older copy, which has those of `there`, up to the source's. Their memberships and
-/// settings are as they were: they count as definitions. A role that is gone logs in no more, and keeps what it has.
-pub(in crate::base) fn renew(roles: &Roles, there: &BTreeSet<String>) -> Vec<String> {
+/// What an older copy has of roles.
+#[derive(Debug)]
+pub(in crate::base) struct Older {
+    /// The version of its server.
+    pub(in crate::base) major: PgMajor,
+    /// Its roles, but PostgreSQL's own.
+    pub(in crate::base) roles: BTreeSet<String>,
+    /// Statements that end all memberships of these.
+    pub(in crate::base) revokes: Vec<String>,
+}
+
+/// Statements that bring the roles of an older copy and their memberships up to the source's. Their settings are as they were:
+/// those count as definitions. A role that is gone logs in no more, and keeps what it owns and may.
+pub(in crate::base) fn renew(roles: &Roles, older: &Older) -> Vec<String> {
+    let there = &older.roles;
     let mut statements = make(roles, there);
+    statements.extend(older.revokes.iter().cloned());
+    statements.extend(grant(roles, older.major));
     let known = names(roles);
     let is_gone = |name: &&String| name.as_str() != ADMIN_ROLE && !known.contains(name.as_str());
     let shut = |name: &String| format!("ALTER ROLE {} WITH NOLOGIN", sql::ident(name));
@@ -250,6 +268,22 @@ pub(super) fn set(setting: &DefaultSetting, database: &str) -> Option<String> {
     Some(format!("ALTER {target} SET {name} TO {value}"))
 }
 
+/// A statement by which a session sees names as the database's ordinary ones do: defaults are set when all else is done,
+/// and bind those that begin later.
+pub(super) fn search_path(settings: &[DefaultSetting]) -> String {
+    let paths = settings
+        .iter()
+        .filter(|setting| setting.role.is_none() && setting.name == "search_path");
+    // The database's own goes before everybody's.
+    match paths.max_by_key(|setting| setting.in_database) {
+        Some(path) => format!(
+            "SELECT pg_catalog.set_config('search_path', {}, false)",
+            sql::literal(&path.value)
+        ),
+        None => "SET search_path TO DEFAULT".to_owned(),
+    }
+}
+
 /// A statement that gives a right on a setting.
 pub(super) fn grant_parameter(right: &ParameterRight) -> String {
     let grantee = right.grantee.as_deref();
@@ -394,15 +428,22 @@ mod tests {
             comment: Some("rotated".to_owned()),
             ..role("old")
         };
-        let there = ["old", "gone", ADMIN_ROLE].map(str::to_owned).into();
+        let older = Older {
+            major: PgMajor(16),
+            roles: ["old", "gone", ADMIN_ROLE].map(str::to_owned).into(),
+            revokes: vec!["REVOKE \"old\" FROM \"gone\" CASCADE".to_owned()],
+        };
+        let member = membership("old", "new", None, false);
         assert_eq!(
-            renew(&roles(vec![new, old], Vec::new()), &there),
+            renew(&roles(vec![new, old], vec![member]), &older),
             [
                 "CREATE ROLE \"new\" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS \
                  VALID UNTIL '2030-01-01 00:00:00+00'",
                 "ALTER ROLE \"old\" WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS \
                  CONNECTION LIMIT -1 VALID UNTIL 'infinity' PASSWORD 'md5abc'",
                 "COMMENT ON ROLE \"old\" IS 'rotated'",
+                "REVOKE \"old\" FROM \"gone\" CASCADE",
+                "GRANT \"old\" TO \"new\" WITH ADMIN false, INHERIT true, SET false",
                 "ALTER ROLE \"gone\" WITH NOLOGIN",
             ]
         );

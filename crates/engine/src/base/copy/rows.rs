@@ -189,7 +189,7 @@ pub(super) async fn copy_sequences(
     let query = format!(
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND ({}) ORDER BY 1, 2",
-        plan.selection.rows_condition()
+        plan.selection.sequences_condition()
     );
     let found = rows(source, "sequences", &query).await?;
     rows(source, "search_path", "SET LOCAL search_path = pg_catalog").await?;

@@ -4,9 +4,10 @@
 //!   nothing arrives ─▶ waits ─▶ reconnect, and again at intervals
 //!                        │ the source answers for long, and still nothing arrives ─▶ given up
 //!   its server is mute for long, or ended ─▶ restart ─▶ again and again ─▶ given up
+//!   its volume is full ─▶ waits, whatever its server does
 //! ```
 //!
-//! A source that is silent is waited for without end: what is here stays as good as it was. Owns the times and the counts
+//! A source that is silent is waited for without end, and so is room: what is here stays as good as it was. Owns the times and the counts
 //! between two looks; what a look has found is each way's own to judge.
 
 use std::time::Duration;
@@ -23,6 +24,12 @@ pub const REFUSED_MAX: Duration = Duration::from_secs(600);
 
 /// How long a server that runs may not answer: it is looked at again while it recovers.
 const MUTE_MAX: Duration = Duration::from_secs(300);
+
+/// How long a request waits for a server that is away: it is looked at each second, started again, and recovers.
+pub const AWAY_MAX: Duration = Duration::from_secs(10);
+
+/// Between two tries to ask it.
+pub const AWAY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Restarts without following in between: more means that the files are at fault.
 pub const RESTARTS_MAX: u32 = 3;
@@ -129,6 +136,23 @@ impl Patience {
         }
         self.restarts += 1;
         Action::Restart
+    }
+
+    /// Its volume is full, or was a moment ago: neither its server's end nor what fails there says anything of its files
+    /// or of its source. Whether its server `may_start` says who looked.
+    pub fn lacks_room<O>(&mut self, now: Timestamp, may_start: bool) -> Action<Cause<O>> {
+        *self = Self {
+            waiting_since: Some(self.waiting_since.unwrap_or(now)),
+            last_reconnect: self.last_reconnect,
+            restarts: self.restarts,
+            said: Some("its volume has no room".to_owned()),
+            ..Self::default()
+        };
+        if may_start {
+            Action::Restart
+        } else {
+            Action::Nothing
+        }
     }
 
     /// Its server runs and does not answer.

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::postgres::connect::Session;
 use crate::source::{SourceError, row};
 
-/// The number; equal ones mean the same definitions, those of other databases aside, and what roles are: those that come and
-/// go (credentials by the hour) are brought up to the source's with each snapshot.
+/// The number; equal ones mean the same definitions, those of other databases aside, and what roles are and whose members:
+/// those that come and go (credentials by the hour) are brought up to the source's with each snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint(String);
 
 /// Catalogues of definitions that every user may read, each row of which is written by a definition alone.
-const PLAIN: [&str; 34] = [
+const PLAIN: [&str; 32] = [
     "pg_aggregate",
     "pg_am",
     "pg_amop",
@@ -50,8 +50,6 @@ const PLAIN: [&str; 34] = [
     "pg_ts_dict",
     "pg_ts_parser",
     "pg_ts_template",
-    "pg_db_role_setting",
-    "pg_auth_members",
 ];
 
 /// Catalogues of what belongs to relations: catalogue, column with the relation.
@@ -92,6 +90,10 @@ fn query() -> String {
     parts.push(format!(
         "SELECT 'pg_namespace', {HASH}(t.xmin::text || ':' || t.oid, 0)) FROM pg_namespace t \
          WHERE t.nspname !~ '^pg_(toast_)?temp_'"
+    ));
+    parts.push(format!(
+        "SELECT 'pg_db_role_setting', {HASH}(t.xmin::text, 0)) FROM pg_db_role_setting t \
+         WHERE t.setdatabase IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = pg_catalog.current_database()))"
     ));
     for (catalogue, column) in OF_RELATIONS {
         parts.push(format!(

@@ -14,9 +14,11 @@ use super::reach::Reach;
 use super::{Host, Upstream};
 use crate::base::copy::copied_relations;
 use crate::base::lsn::WalShape;
+use crate::base::physical::fitness::takes_us_for_synchronous;
 use crate::base::physical::replication::programs;
 use crate::postgres::binaries::Installation;
 use crate::postgres::connect::Session;
+use crate::postgres::sql;
 use crate::source::facts::Facts;
 use crate::source::{Answer, SourceError, asking, in_time, row, rows};
 
@@ -35,6 +37,8 @@ pub struct Fit {
     pub system_identifier: u64,
     /// How its WAL is cut.
     pub shape: WalShape,
+    /// Whether the administrator answers for a slot that the source does not bound.
+    pub unbounded_slot: bool,
     /// The publications that carry everything.
     pub publications: Vec<String>,
     /// How replication is reached.
@@ -61,10 +65,13 @@ struct Traits {
     is_replica: bool,
     wal_level: String,
     bounds_slots: bool,
+    takes_us_for_synchronous: bool,
     slots_free: i64,
     senders_free: i64,
     /// Publications that carry every kind of change.
     publications: Vec<String>,
+    /// Publications that would, but for what is told with each.
+    passed_over: Names,
     /// Tables that none of them carries.
     missed: Names,
     unlogged: Names,
@@ -161,6 +168,7 @@ pub async fn fitness(
         facts,
         system_identifier,
         shape,
+        unbounded_slot,
         publications: traits.publications,
         reach,
         notes,
@@ -193,20 +201,41 @@ const SERVER: &str = "SELECT pg_is_in_recovery(), current_setting('wal_level'), 
      current_setting('max_slot_wal_keep_size') <> '-1', \
      current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), \
      current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication), \
-     EXISTS (SELECT FROM pg_largeobject_metadata)";
+     EXISTS (SELECT FROM pg_largeobject_metadata), current_setting('synchronous_standby_names')";
 
-/// Those that carry all there is; one for every table comes first, and is then the only one that is needed.
-const PUBLICATIONS: &str = "SELECT pubname, puballtables FROM pg_publication \
-     WHERE pubinsert AND pubupdate AND pubdelete AND pubtruncate ORDER BY puballtables DESC, pubname";
+/// Those of every kind of change, with what stands against one: TRUNCATE of a partition is not published through its root
+/// (`pgoutput_truncate`); tables that others have otherwise, or generated columns, are refused when it is too late
+/// (`fetch_table_list`, `logicalrep_rel_open`). One for every table comes first, and is then the only one that is needed.
+const PUBLICATIONS: &str = "SELECT p.pubname, p.puballtables, \
+     CASE WHEN p.pubviaroot AND EXISTS (SELECT FROM pg_get_publication_tables(p.pubname::text) t \
+       JOIN pg_class k ON k.oid = t.relid WHERE k.relkind = 'p') \
+       THEN 'publish_via_partition_root, by which no TRUNCATE of a partition comes' \
+     WHEN EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prattrs IS NOT NULL) \
+       THEN 'it has a column list' \
+     WHEN to_jsonb(p) ->> 'pubgencols' <> 'n' AND EXISTS (SELECT FROM pg_attribute WHERE attgenerated = 's') \
+       THEN 'publish_generated_columns, and a copy generates them itself' END \
+     FROM pg_publication p WHERE p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate \
+     ORDER BY p.puballtables DESC, p.pubname";
 
-/// Whether a publication of those carries every row and column of the table `c`.
-const IS_CARRIED: &str = "EXISTS (SELECT FROM pg_publication p \
-     WHERE p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND (p.puballtables \
+/// Whether one of the publications carries every row and column of the table `c`.
+fn is_carried(publications: &[String]) -> String {
+    let names: Vec<_> = publications.iter().map(|name| sql::literal(name)).collect();
+    if names.is_empty() {
+        return "false".to_owned();
+    }
+    format!(
+        "EXISTS (SELECT FROM pg_publication p WHERE p.pubname IN ({}) AND {CARRIES})",
+        names.join(", ")
+    )
+}
+
+/// Whether the publication `p` carries every row and column of the table `c`.
+const CARRIES: &str = "(p.puballtables \
        OR EXISTS (SELECT FROM pg_publication_namespace s JOIN pg_class k ON k.relnamespace = s.pnnspid \
          WHERE s.pnpubid = p.oid AND (k.oid = c.oid OR k.oid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))) \
        OR EXISTS (SELECT FROM pg_publication_rel r \
          WHERE r.prpubid = p.oid AND r.prqual IS NULL AND r.prattrs IS NULL \
-         AND (r.prrelid = c.oid OR r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid))))))";
+         AND (r.prrelid = c.oid OR r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))))";
 
 /// Names of relations `c` in `n` that a copy holds.
 fn relations(condition: &str) -> String {
@@ -223,7 +252,9 @@ impl Traits {
         let ask = async |condition: &str| {
             Names::read(&rows(session, "tables", &relations(condition)).await?)
         };
-        let missed = format!("c.relkind = 'r' AND c.relpersistence = 'p' AND NOT {IS_CARRIED}");
+        let (publications, passed_over) = read_publications(session).await?;
+        let carried = is_carried(&publications);
+        let missed = format!("c.relkind = 'r' AND c.relpersistence = 'p' AND NOT {carried}");
         // Rows that the subscription writes set these off; they have already come as rows of their own.
         let triggers = "EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal \
              AND t.tgenabled IN ('A', 'R'))";
@@ -233,10 +264,12 @@ impl Traits {
             is_replica: server.is(0),
             wal_level: server.text(1)?,
             bounds_slots: server.is(2),
+            takes_us_for_synchronous: takes_us_for_synchronous(&server.text(6)?),
             slots_free: server.number(3)?,
             senders_free: server.number(4)?,
             has_large_objects: server.is(5),
-            publications: read_publications(session).await?,
+            publications,
+            passed_over,
             missed: ask(&missed).await?,
             unlogged: ask("c.relkind = 'r' AND c.relpersistence = 'u'").await?,
             views: ask("c.relkind = 'm'").await?,
@@ -246,11 +279,23 @@ impl Traits {
     }
 }
 
-async fn read_publications(session: &Session) -> Result<Vec<String>, SourceError> {
+/// Those that count, and those that do not.
+async fn read_publications(session: &Session) -> Result<(Vec<String>, Names), SourceError> {
     let found = rows(session, "publications", PUBLICATIONS).await?;
-    let is_for_all = found.first().is_some_and(|first| first.is(1));
-    let needed = if is_for_all { 1 } else { found.len() };
-    found.iter().take(needed).map(|row| row.text(0)).collect()
+    let (against, count): (Vec<_>, Vec<_>) = found.iter().partition(|row| row.get(2).is_some());
+    let is_for_all = count.first().is_some_and(|first| first.is(1));
+    let needed = if is_for_all { 1 } else { count.len() };
+    let publications = count.iter().take(needed).map(|row| row.text(0));
+    let told = |row: &&Answer| Ok(format!("{} ({})", row.text(0)?, row.text(2)?));
+    let passed_over = Names {
+        first: against
+            .iter()
+            .take(NAMES_MAX)
+            .map(told)
+            .collect::<Result<_, SourceError>>()?,
+        count: against.len(),
+    };
+    Ok((publications.collect::<Result<_, _>>()?, passed_over))
 }
 
 /// Everything that speaks against following, from what is known without the replication connection.
@@ -274,7 +319,15 @@ fn judge(traits: &Traits, unbounded_slot: bool) -> Vec<Reason> {
     let missed = Reason::Missed {
         tables: traits.missed.clone(),
     };
-    add(!has_none && !traits.missed.is_empty(), missed);
+    let misses = !traits.missed.is_empty();
+    add(!has_none && misses, missed);
+    let passed_over = Reason::PassedOver {
+        publications: traits.passed_over.clone(),
+    };
+    add(
+        (has_none || misses) && !traits.passed_over.is_empty(),
+        passed_over,
+    );
     let unlogged = Reason::Unlogged {
         tables: traits.unlogged.clone(),
     };
@@ -289,6 +342,7 @@ fn judge(traits: &Traits, unbounded_slot: bool) -> Vec<Reason> {
     add(!traits.triggers.is_empty(), triggers);
     add(traits.has_large_objects, Reason::LargeObjects);
     add(!traits.bounds_slots && !unbounded_slot, Reason::Unbounded);
+    add(traits.takes_us_for_synchronous, Reason::Synchronous);
     add(traits.slots_free < 1, Reason::NoSlotFree);
     add(traits.senders_free < 1, Reason::NoSenderFree);
     reasons
@@ -314,9 +368,11 @@ mod tests {
             is_replica: false,
             wal_level: "logical".to_owned(),
             bounds_slots: true,
+            takes_us_for_synchronous: false,
             slots_free: 10,
             senders_free: 10,
             publications: vec!["everything".to_owned()],
+            passed_over: Names::default(),
             missed: Names::default(),
             unlogged: Names::default(),
             views: Names::default(),
@@ -336,10 +392,11 @@ mod tests {
     #[test]
     fn each_obstacle_is_one_reason() {
         assert_eq!(judge(&traits(), false), []);
-        let changes: [fn(&mut Traits); 11] = [
+        let changes: [fn(&mut Traits); 12] = [
             |traits| traits.is_replica = true,
             |traits| traits.wal_level = "replica".to_owned(),
             |traits| traits.bounds_slots = false,
+            |traits| traits.takes_us_for_synchronous = true,
             |traits| traits.slots_free = 0,
             |traits| traits.senders_free = 0,
             |traits| traits.publications.clear(),

@@ -8,8 +8,6 @@
 //! Owns the order, and what a base remembers of its source. The caller journals the slot's name before and drops the slot
 //! when this fails.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use model::engine_api::{CopyProgress, ProblemKind};
 use model::{ByteSize, CopySpec, PgMajor};
@@ -21,11 +19,11 @@ use super::fitness::Fit;
 use super::slot::{self, SlotError};
 use super::subscriber::{SUBSCRIPTION, Started, Subscriber, SubscriberError};
 use super::{Host, Place, Upstream};
-use crate::base::copy::{CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
+use crate::base::copy::{Burden, CopiedBase, CopyError, CopyRequest, DiskBudget, copy};
 use crate::base::lsn::WalShape;
 use crate::base::physical::replication::programs;
 use crate::postgres::connect::Session;
-use crate::postgres::sql;
+use crate::postgres::{sql, unnoticed};
 use crate::source::{SourceError, asking, in_time};
 use crate::volume::{VolumeError, sync};
 
@@ -52,8 +50,8 @@ pub struct SeedRequest<'a> {
     pub readers_max: u32,
     /// What the volume has.
     pub disk: DiskBudget,
-    /// How long it may take.
-    pub duration_max: Duration,
+    /// How long it may burden the source.
+    pub burden: Burden,
 }
 
 /// What a base remembers of its source.
@@ -67,6 +65,9 @@ pub struct Seeded {
     pub shape: WalShape,
     /// The source's definitions.
     pub fingerprint: Fingerprint,
+    /// Whether the administrator answers for a slot that the source does not bound.
+    #[serde(default)]
+    pub unbounded_slot: bool,
     /// The publications.
     pub publications: Vec<String>,
     /// The slot.
@@ -179,7 +180,7 @@ pub async fn seed(
             installations: &host.installations,
             account: &host.account,
             disk: request.disk,
-            duration_max: request.duration_max,
+            burden: request.burden,
             prepare: None,
             rate_max: request.rate_max,
             readers_max: request.readers_max,
@@ -204,6 +205,7 @@ pub async fn seed(
         system_identifier: fit.system_identifier,
         shape: fit.shape,
         fingerprint,
+        unbounded_slot: fit.unbounded_slot,
         publications: fit.publications.clone(),
         slot: request.slot.to_owned(),
         seeded_at: host.clock.now(),
@@ -211,7 +213,7 @@ pub async fn seed(
     let statement = subscribe(&seeded, &fit.reach.text(&place.passfile()));
     let started = Started::begin(host.clone(), place.clone(), seeded, &fit.reach).await?;
     let session = started.connect().await.map_err(SubscriberError::from)?;
-    let subscribed = session.batch_execute(&statement).await;
+    let subscribed = unnoticed::run(&session, &[&statement]).await;
     subscribed.map_err(SeedError::Subscribe)?;
     Ok(started.subscriber())
 }
@@ -257,6 +259,8 @@ mod tests {
     use model::PgUrl;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+
+    use std::time::Duration;
 
     use super::*;
     use crate::base::moment::Moment;

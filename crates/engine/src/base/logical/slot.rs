@@ -131,9 +131,12 @@ pub async fn make(
         .map_err(SlotError::Run)?;
     let Some(snapshot) = read_answer(&line) else {
         let mut said = Vec::new();
+        // It ends at the first error, and where nothing more can come.
+        drop(stdin);
         if let Some(stderr) = &mut psql.stderr {
-            // psql ends at the first error; what cannot be read is told as nothing.
-            let _ = stderr.read_to_end(&mut said).await;
+            // What cannot be read, or does not come, is told as nothing.
+            let read = stderr.read_to_end(&mut said);
+            let _ = tokio::time::timeout(MAKE_TIME_MAX, read).await;
         }
         let answer = last_line(&said);
         return Err(SlotError::Refused { answer });

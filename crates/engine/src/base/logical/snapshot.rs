@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use model::Secret;
+use model::{PgMajor, Secret};
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
@@ -22,18 +22,18 @@ use super::seed::{Seeded, fingerprint_of};
 use super::subscriber::{SUBSCRIPTION, Subscriber, SubscriberError, WaitError};
 use super::{Host, Place, Upstream};
 use crate::base::copy::CopiedBase;
-use crate::base::copy::roles::{login_roles, renew};
+use crate::base::copy::roles::{Older, login_roles, renew};
 use crate::base::forgotten::DELETE_JOBS;
 use crate::base::lsn::Lsn;
 use crate::base::moment::{Held, Line, Moment as Standing, SequencesBy};
+use crate::base::physical::prepare::{self, PrepareError};
 use crate::base::physical::snapshot::Snapshot;
 use crate::postgres::binaries::BinariesError;
-use crate::postgres::connect::{ConnectError, Session, connect_local};
+use crate::postgres::connect::{ConnectError, Session, connect_admin, connect_unnoticed};
 use crate::postgres::control_data::{self, ControlDataError};
-use crate::postgres::initdb::ADMIN_ROLE;
 use crate::postgres::server::{Launch, ServerError, StartError, StopMode, Unready, start};
 use crate::postgres::settings::{Purpose, ServerSettings};
-use crate::postgres::sql;
+use crate::postgres::{sql, unnoticed};
 use crate::source::roles::Roles;
 use crate::source::{SourceError, row, rows};
 use crate::volume::{Cancel, VolumeError, measure};
@@ -82,7 +82,7 @@ pub enum SnapshotError {
     /// The clone did not start.
     #[error("cannot start the clone")]
     Start(#[from] StartError),
-    /// The clone lets us not in.
+    /// The clone refuses our connection.
     #[error("cannot connect to the clone")]
     Connect(#[from] ConnectError),
     /// The clone did not do what it was told.
@@ -94,9 +94,9 @@ pub enum SnapshotError {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// The administrator's SQL failed.
-    #[error("the SQL that prepares every copy of this source failed")]
-    Adapt(#[source] tokio_postgres::Error),
+    /// The administrator's SQL could not be run.
+    #[error("cannot prepare the clone")]
+    Prepare(#[from] PrepareError),
     /// The clone could not be stopped.
     #[error("cannot stop the clone's server")]
     Stop(#[from] ServerError),
@@ -177,7 +177,11 @@ pub async fn snapshot(request: &SnapshotRequest<'_>) -> Result<Snapshot, Snapsho
     if moment.fingerprint != seeded.fingerprint {
         return Err(SnapshotError::Changed);
     }
-    let reached = wait(subscriber, &session, &moment, request.wait_max).await?;
+    let reached = tokio::select! {
+        reached = wait(subscriber, &session, &moment, request.wait_max) => reached?,
+        // Nobody starts its server again.
+        () = subscriber.stillness.over.cancelled() => return Err(SnapshotError::Over),
+    };
     let roles = Roles::read(&session).await?;
     let sequences = clone_stopped(subscriber, place, &session).await?;
     drop(session);
@@ -236,6 +240,7 @@ pub async fn wait(
 ) -> Result<Lsn, SnapshotError> {
     let wanted = moment.standing.lsn;
     let clock = subscriber.host().clock;
+    subscriber.wait_until_there(time_max).await?;
     let first = time_max.min(FLUSHED_AFTER);
     let Err(early) = subscriber.wait_applied(wanted, first).await else {
         return Ok(wanted);
@@ -279,6 +284,14 @@ const SEQUENCES: &str = "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c 
 
 /// A cluster's roles, but PostgreSQL's own.
 const OWN_ROLES: &str = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_'";
+
+/// What ends the memberships of these. From 16 on there is one for each grantor.
+const REVOKES: &str = "SELECT pg_catalog.format('REVOKE %I FROM %I%s CASCADE', r.rolname, m.rolname, \
+       CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 \
+            THEN pg_catalog.format(' GRANTED BY %I', g.rolname) ELSE '' END) \
+     FROM pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles r ON r.oid = a.roleid \
+     JOIN pg_catalog.pg_roles m ON m.oid = a.member LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantor \
+     WHERE m.rolname !~ '^pg_'";
 
 async fn read_sequences(session: &Session) -> Result<Vec<Sequence>, SourceError> {
     let listed = rows(session, "sequences", SEQUENCES).await?;
@@ -369,17 +382,10 @@ async fn detach(
     let copied = &request.subscriber.seeded().copied;
     let server = launch(host, place, copied).await?;
     let (database, password) = (&copied.database, &copied.admin_password);
-    let session = connect_local(&place.socket_dir, database, ADMIN_ROLE, password).await?;
-    // Without the name of the slot, which is the base's: dropping would reach for it.
-    for statement in [
-        format!("ALTER SUBSCRIPTION {SUBSCRIPTION} DISABLE"),
-        format!("ALTER SUBSCRIPTION {SUBSCRIPTION} SET (slot_name = NONE)"),
-        format!("DROP SUBSCRIPTION {SUBSCRIPTION}"),
-        // Published with the rest, and left out of every copy: a branch runs no jobs of its source's.
-        DELETE_JOBS.to_owned(),
-    ] {
-        run(&session, "drop the subscription", &statement).await?;
-    }
+    let session = connect_unnoticed(&place.socket_dir, database, password, copied.major).await?;
+    drop_subscription(&session).await?;
+    // Published with the rest, and left out of every copy: a branch runs no jobs of its source's.
+    run(&session, "delete jobs", DELETE_JOBS).await?;
     for some in sequences.chunks(SEQUENCES_PER_STATEMENT) {
         let set = some.iter().map(|(name, last, is_called)| {
             let name = sql::literal(name);
@@ -388,12 +394,12 @@ async fn detach(
         let set = set.collect::<Vec<_>>().join(", ");
         run(&session, "set sequences", &format!("SELECT {set}")).await?;
     }
-    renew_roles(&session, roles).await?;
+    renew_roles(&session, copied.major, roles).await?;
     drop(session);
     if let Some(sql) = request.prepare {
-        let session = connect_local(&place.socket_dir, database, ADMIN_ROLE, password).await?;
-        let done = session.batch_execute(sql.reveal()).await;
-        done.map_err(SnapshotError::Adapt)?;
+        let session = connect_admin(&place.socket_dir, database, password, copied.major).await?;
+        let time_max = request.subscriber.host().prepare_time_max;
+        prepare::execute(&session, sql, time_max).await?;
     }
     server.stop(StopMode::Fast).await?;
     if !control_data::read(&place.data())?.is_shut_down {
@@ -402,13 +408,38 @@ async fn detach(
     Ok(())
 }
 
+async fn drop_subscription(session: &Session) -> Result<(), SnapshotError> {
+    let statements = [
+        format!("ALTER SUBSCRIPTION {SUBSCRIPTION} DISABLE"),
+        // Without the name of the slot, which is the base's: dropping would reach for it.
+        format!("ALTER SUBSCRIPTION {SUBSCRIPTION} SET (slot_name = NONE)"),
+        format!("DROP SUBSCRIPTION {SUBSCRIPTION}"),
+    ];
+    let dropped = unnoticed::run(session, &statements.each_ref().map(String::as_str)).await;
+    dropped.map_err(|source| SnapshotError::Detach {
+        what: "drop the subscription",
+        source,
+    })
+}
+
 /// A subscription carries no roles: they come, go and change with the source's since the base was seeded.
-async fn renew_roles(session: &Session, source: &Roles) -> Result<(), SnapshotError> {
+async fn renew_roles(
+    session: &Session,
+    major: PgMajor,
+    source: &Roles,
+) -> Result<(), SnapshotError> {
     let what = "bring roles up to the source's";
     let failed = |source| SnapshotError::Detach { what, source };
     let found = session.query(OWN_ROLES, &[]).await.map_err(failed)?;
-    let there = found.iter().map(|row| row.get(0)).collect();
-    let statements = renew(source, &there);
+    let roles = found.iter().map(|row| row.get(0)).collect();
+    let found = session.query(REVOKES, &[]).await.map_err(failed)?;
+    let revokes = found.iter().map(|row| row.get(0)).collect();
+    let older = Older {
+        major,
+        roles,
+        revokes,
+    };
+    let statements = renew(source, &older);
     run(session, what, &statements.join("; ")).await
 }
 

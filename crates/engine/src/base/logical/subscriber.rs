@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,16 +22,17 @@ use super::seed::Seeded;
 use super::snapshot::ways;
 use super::stillness::Stillness;
 use super::{Host, Place, Upstream};
+use crate::base::followed::patience::{AWAY_MAX, AWAY_PAUSE};
 use crate::base::lsn::{Lsn, LsnError};
 use crate::postgres::binaries::BinariesError;
-use crate::postgres::connect::{ConnectError, Session, connect_local};
-use crate::postgres::initdb::ADMIN_ROLE;
+use crate::postgres::connect::{ConnectError, Session, connect_unnoticed};
 use crate::postgres::passfile::{self, PassfileError};
 use crate::postgres::server::{
     Launch, Server, ServerError, StartError, StopMode, Unready, adopt, start,
 };
 use crate::postgres::settings::{Purpose, ServerSettings};
-use crate::postgres::sql;
+use crate::postgres::{sql, unnoticed};
+use crate::volume::has_start_room;
 
 /// What a subscriber answers to `SHOW cluster_name`.
 const IDENTITY: &str = "bough-subscriber";
@@ -58,7 +59,7 @@ pub enum SubscriberError {
     /// It could not be looked at or ended.
     #[error("cannot handle the subscriber's server")]
     Server(#[from] ServerError),
-    /// It lets us not in.
+    /// It refuses our connection.
     #[error("cannot connect to the subscriber")]
     Connect(#[from] ConnectError),
     /// It did not answer.
@@ -88,6 +89,20 @@ pub enum SubscriberError {
 }
 
 impl SubscriberError {
+    /// Whether its server does not answer just now.
+    fn is_away(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Ask { .. } => true,
+            Self::Binaries(_)
+            | Self::Passfile(_)
+            | Self::Start(_)
+            | Self::Server(_)
+            | Self::NoSubscription { .. }
+            | Self::Answer(_)
+            | Self::Replaced { .. } => false,
+        }
+    }
+
     /// Whether its files seem to be at fault, and not this machine as it is just now.
     pub fn is_of_files(&self) -> bool {
         match self {
@@ -111,8 +126,8 @@ pub enum WaitError {
     Ask(#[from] Box<SubscriberError>),
     /// It has not come so far in time.
     #[error(
-        "the source's changes up to {wanted} have come to {reached} within {} ms{}",
-        waited.as_millis(),
+        "the source's changes up to {wanted} have come to {reached} within {:.1} s{}",
+        waited.as_secs_f64(),
         if *follows { "" } else { ", and nothing arrives from it" }
     )]
     TimedOut {
@@ -147,6 +162,8 @@ pub struct Sight {
     pub is_running: bool,
     /// How far it is; none when it does not answer.
     pub progress: Option<Progress>,
+    /// Whether its server has room to work; not asked as long as a worker is connected and nothing was complained of.
+    pub has_room: bool,
     /// What its log complained of since the last look.
     pub said: Option<String>,
 }
@@ -176,7 +193,7 @@ impl Running {
         Self {
             server: Arc::new(server),
             session: None,
-            log_read_to: log_length(place),
+            log_read_to: length(&place.log()),
             reach,
         }
     }
@@ -311,6 +328,22 @@ impl Subscriber {
         })
     }
 
+    /// Waits a few seconds for a server that is away: whoever tends it starts it again.
+    ///
+    /// # Errors
+    /// [`WaitError::Ask`] where it stays away.
+    pub async fn wait_until_there(&self, time_max: Duration) -> Result<(), WaitError> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            match self.progress().await {
+                Err(error) if error.is_away() && begun.elapsed() < AWAY_MAX.min(time_max) => {
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                }
+                answer => return answer.map(drop).map_err(|error| Box::new(error).into()),
+            }
+        }
+    }
+
     /// Waits until everything is applied that the source had written before `wanted`.
     ///
     /// # Errors
@@ -360,10 +393,12 @@ impl Subscriber {
             None
         };
         let mut running = self.running.lock().await;
-        let said = read_complaint(&self.place, &mut running.log_read_to);
+        let said = read_complaint(&self.place.log(), &mut running.log_read_to);
+        let follows = progress.is_some_and(|progress| progress.follows);
         Sight {
             is_running,
             progress,
+            has_room: (follows && said.is_none()) || has_start_room(&self.place.directory),
             said,
         }
     }
@@ -380,7 +415,7 @@ impl Subscriber {
             "ALTER SUBSCRIPTION {SUBSCRIPTION} CONNECTION {}",
             sql::literal(&text)
         );
-        let altered = session.batch_execute(&alter).await;
+        let altered = unnoticed::run(&session, &[&alter]).await;
         altered.map_err(|source| SubscriberError::Ask {
             what: "tell how the source is reached",
             source,
@@ -444,7 +479,7 @@ impl Subscriber {
     }
 
     async fn launch(&self, running: &mut Running) -> Result<(), SubscriberError> {
-        running.log_read_to = log_length(&self.place);
+        running.log_read_to = length(&self.place.log());
         if let Some(reach) = &running.reach {
             write_passfile(&self.host, &self.place, reach)?;
         }
@@ -525,7 +560,7 @@ impl Started {
 async fn connect(place: &Place, seeded: &Seeded) -> Result<Session, ConnectError> {
     let copied = &seeded.copied;
     let (database, password) = (&copied.database, &copied.admin_password);
-    connect_local(&place.socket_dir, database, ADMIN_ROLE, password).await
+    connect_unnoticed(&place.socket_dir, database, password, copied.major).await
 }
 
 async fn launch(host: &Host, place: &Place, seeded: &Seeded) -> Result<Unready, SubscriberError> {
@@ -551,23 +586,35 @@ fn write_passfile(host: &Host, place: &Place, reach: &Reach) -> Result<(), Passf
     passfile::write(&place.passfile(), reach.password(), &host.account)
 }
 
-fn log_length(place: &Place) -> u64 {
-    fs::metadata(place.log()).map_or(0, |found| found.len())
+fn length(log: &Path) -> u64 {
+    fs::metadata(log).map_or(0, |found| found.len())
 }
 
 /// Bytes of a log that are looked at: a worker that fails says so in a few lines each time.
 const LOG_BYTES_MAX: u64 = 64 * 1024;
 
+/// Bytes from which on a log is emptied: while a source is away it grows by some 80 MB a day.
+const LOG_SIZE_MAX: u64 = 16 << 20;
+
 /// The last error in what a log says beyond `read_to`; one that cannot be read says nothing.
-fn read_complaint(place: &Place, read_to: &mut u64) -> Option<String> {
+fn read_complaint(log: &Path, read_to: &mut u64) -> Option<String> {
     use std::io::{Read as _, Seek as _};
-    let end = log_length(place);
-    let from = (*read_to).max(end.saturating_sub(LOG_BYTES_MAX));
+    let end = length(log);
+    // Shorter than before: somebody emptied it.
+    let begin = if end < *read_to { 0 } else { *read_to };
+    let from = begin.max(end.saturating_sub(LOG_BYTES_MAX));
     *read_to = end;
-    let mut file = fs::File::open(place.log()).ok()?;
+    let mut file = fs::File::open(log).ok()?;
     file.seek(io::SeekFrom::Start(from)).ok()?;
     let mut text = Vec::new();
     file.take(LOG_BYTES_MAX).read_to_end(&mut text).ok()?;
+    if end > LOG_SIZE_MAX {
+        // The server appends, so that it goes on at the new end.
+        let emptied = fs::OpenOptions::new().write(true).open(log);
+        if emptied.and_then(|file| file.set_len(0)).is_ok() {
+            *read_to = 0;
+        }
+    }
     complaint(&String::from_utf8_lossy(&text))
 }
 
@@ -592,5 +639,32 @@ mod tests {
             "duplicate key value violates unique constraint \"t_pkey\""
         );
         assert_eq!(complaint("t [1] LOG:  ready\n"), None);
+    }
+
+    #[test]
+    fn a_log_that_grows_is_emptied_and_read_on() {
+        use std::io::Write as _;
+        let home = tempfile::tempdir().unwrap();
+        let log = home.path().join("server.log");
+        let mut server = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let mut read_to = 0;
+        let line = format!("t [1] LOG:  {}\n", "x".repeat(1 << 20));
+        for _ in 0..16 {
+            server.write_all(line.as_bytes()).unwrap();
+        }
+        server
+            .write_all(b"t [1] ERROR:  could not connect to the publisher\n")
+            .unwrap();
+        let said = read_complaint(&log, &mut read_to);
+        assert_eq!(said.as_deref(), Some("could not connect to the publisher"));
+        assert_eq!(length(&log), 0);
+        server.write_all(b"t [1] ERROR:  again\n").unwrap();
+        let said = read_complaint(&log, &mut read_to);
+        assert_eq!(said.as_deref(), Some("again"));
+        assert_eq!(read_complaint(&log, &mut read_to), None);
     }
 }

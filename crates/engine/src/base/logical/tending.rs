@@ -11,6 +11,8 @@
 //!         restart ──ends again and again──────▶ SEED AGAIN ◀── definitions changed, another cluster or version, went back
 //! ```
 //!
+//! On a full volume everything waits: whatever a server and its worker say and do there comes of that.
+//!
 //! `SEED AGAIN` means: stop the subscriber, drop its slot, find out anew whether the source is fit, and copy again or do
 //! without. A source that is silent is waited for: what is here stays as good as it was. Owns the decisions; leaves their
 //! patience to `followed::patience`, and copying again, and telling of it, to `upkeep`.
@@ -30,6 +32,8 @@ use super::subscriber::{Progress, Sight, Subscriber, SubscriberError};
 use crate::base::followed::cause::{self, Identity};
 use crate::base::followed::patience::{self, Answering, Patience, has_passed};
 use crate::base::lsn::Lsn;
+use crate::base::physical::fitness::takes_us_for_synchronous;
+use crate::postgres::said::is_of_full_disk;
 use crate::postgres::server::StopMode;
 use crate::source::{SourceError, in_time, row};
 
@@ -59,6 +63,10 @@ pub enum SourceSight {
         fingerprint: Fingerprint,
         /// The slot.
         slot: SlotState,
+        /// Whether its commits would wait for us.
+        waits_for_us: bool,
+        /// Whether it bounds what the slot keeps.
+        bounds_slots: bool,
         /// Up to where its WAL is on its disk; none in recovery.
         flushed: Option<Lsn>,
     },
@@ -71,6 +79,8 @@ pub struct Origin {
     pub identity: Identity,
     /// Its definitions.
     pub fingerprint: Fingerprint,
+    /// Whether the administrator answers for a slot that it does not bound.
+    pub unbounded_slot: bool,
 }
 
 /// Why a subscriber alone is of no more use.
@@ -82,6 +92,10 @@ pub enum OwnCause {
     SlotGone,
     /// The source has removed WAL that was not sent yet.
     SlotLost,
+    /// Its commits would wait for us.
+    WaitsForUs,
+    /// It does not bound what the slot keeps any more.
+    Unbounded,
     /// Somebody disabled the subscription, or it has none.
     Disabled,
     /// The source's history left ours: it failed over to a server that was behind us, or was restored.
@@ -100,6 +114,13 @@ impl fmt::Display for OwnCause {
             Self::SlotGone => f.write_str("somebody dropped the base's replication slot"),
             Self::SlotLost => f.write_str(
                 "the source has removed WAL that the base did not have yet (max_slot_wal_keep_size)",
+            ),
+            Self::WaitsForUs => f.write_str(
+                "the source's synchronous_standby_names would let its commits wait for us",
+            ),
+            Self::Unbounded => f.write_str(
+                "the source does not bound any more what the base's replication slot keeps \
+                 (max_slot_wal_keep_size = -1)",
             ),
             Self::Diverged => f.write_str(
                 "the source failed over to a server that was behind the base, or was restored",
@@ -138,6 +159,19 @@ pub fn step(
     }
     if let Some(said) = &sight.said {
         state.patience.said = Some(said.clone());
+    }
+    let lacks_room = !sight.has_room || sight.said.as_deref().is_some_and(is_of_room);
+    if lacks_room {
+        // What fails on a full disk need not be what fails after.
+        state.got_on = None;
+        if sight
+            .progress
+            .is_none_or(|progress| progress.is_enabled && !progress.follows)
+        {
+            let may_start = !sight.is_running && sight.has_room;
+            let action = state.patience.lacks_room(now, may_start);
+            return (state, action);
+        }
     }
     if !sight.is_running {
         let action = state.patience.ended();
@@ -182,6 +216,11 @@ pub fn step(
     (state, action)
 }
 
+/// Whether what a server said comes of a full disk here. What it received is the source's own trouble.
+fn is_of_room(said: &str) -> bool {
+    is_of_full_disk(said) && !said.starts_with("could not receive data from WAL stream")
+}
+
 fn is_silent(source: &SourceSight) -> bool {
     matches!(source, SourceSight::Silent { .. })
 }
@@ -193,6 +232,8 @@ fn judge_source(origin: &Origin, sight: &Sight, source: &SourceSight) -> Option<
         major,
         fingerprint,
         slot,
+        waits_for_us,
+        bounds_slots,
         flushed,
     } = source
     else {
@@ -205,6 +246,12 @@ fn judge_source(origin: &Origin, sight: &Sight, source: &SourceSight) -> Option<
         SlotState::Gone => return Some(Cause::Own(OwnCause::SlotGone)),
         SlotState::Lost => return Some(Cause::Own(OwnCause::SlotLost)),
         SlotState::There { .. } => {}
+    }
+    if *waits_for_us {
+        return Some(Cause::Own(OwnCause::WaitsForUs));
+    }
+    if !bounds_slots && !origin.unbounded_slot {
+        return Some(Cause::Own(OwnCause::Unbounded));
     }
     // A source sends nothing that it could lose.
     let went_back = sight
@@ -271,6 +318,7 @@ impl Keeper {
                 major: seeded.copied.source_major,
             },
             fingerprint: seeded.fingerprint.clone(),
+            unbounded_slot: seeded.unbounded_slot,
         };
         let state = std::mem::take(&mut self.state);
         let (state, action) = step(state, &origin, &sight, &source, now);
@@ -323,7 +371,9 @@ async fn ask(upstream: &Upstream, slot: &str) -> SourceSight {
 const QUESTIONS: &str = "SELECT pg_catalog.current_setting('server_version_num'), \
      CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') \
        THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) END, \
-     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END";
+     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END, \
+     pg_catalog.current_setting('synchronous_standby_names'), \
+     pg_catalog.current_setting('max_slot_wal_keep_size') <> '-1'";
 
 async fn read(upstream: &Upstream, slot: &str) -> Result<SourceSight, SourceError> {
     let session = upstream.access.connect().await?;
@@ -334,6 +384,8 @@ async fn read(upstream: &Upstream, slot: &str) -> Result<SourceSight, SourceErro
         major: PgMajor::from_server_version_num(found.number(0)?),
         fingerprint: fingerprint_of(&session).await?,
         slot,
+        waits_for_us: takes_us_for_synchronous(&found.text(3)?),
+        bounds_slots: found.is(4),
         flushed: found.get(2).and_then(|text| text.parse().ok()),
     })
 }

@@ -16,13 +16,13 @@ use super::contents::{self, ContentsError};
 use super::control;
 use super::standby::{Standby, StandbyError};
 use crate::base::lsn::{Lsn, LsnError};
-use crate::postgres::connect::{ConnectError, Session};
+use crate::postgres::connect::ConnectError;
 use crate::volume::{Cancel, VolumeError};
 
 /// Why a standby could not be cloned. What was made is the caller's to remove.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// It lets us not in.
+    /// It refuses our connection.
     #[error("cannot connect to the standby")]
     Connect(#[from] ConnectError),
     /// It refused to begin or end a backup.
@@ -34,6 +34,9 @@ pub enum BackupError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// It ended the backup and did not say where recovery begins.
+    #[error("the standby ended the backup without a label")]
+    NoLabel,
     /// The files could not be cloned.
     #[error("cannot clone the standby's files")]
     Clone(#[from] VolumeError),
@@ -59,6 +62,7 @@ impl BackupError {
             Self::Contents(error) => error.is_full(),
             Self::Connect(_)
             | Self::Ask { .. }
+            | Self::NoLabel
             | Self::Progress(_)
             | Self::Answer(_)
             | Self::NotFollowing => false,
@@ -98,12 +102,12 @@ pub(super) async fn clone_standby(standby: &Standby, to: &Path) -> Result<Reache
         what: "write everything",
         source,
     })?;
-    ask(
-        &session,
-        "begin a backup",
-        "SELECT pg_backup_start('bough', true)",
-    )
-    .await?;
+    let begin = "SELECT pg_backup_start('bough', true)";
+    let begun = session.batch_execute(begin).await;
+    begun.map_err(|source| BackupError::Ask {
+        what: "begin a backup",
+        source,
+    })?;
     let data = standby.place().data();
     let host = standby.host();
     let cancel = CancelOnDrop(Arc::new(Cancel::default()));
@@ -114,7 +118,14 @@ pub(super) async fn clone_standby(standby: &Standby, to: &Path) -> Result<Reache
     };
     cloned.expect("a clone of files does not panic")?;
     let stop = "SELECT labelfile FROM pg_backup_stop(false)";
-    let label = ask(&session, "end the backup", stop).await?;
+    let label = control::rows(&session, stop).await;
+    let label = label.map_err(|source| BackupError::Ask {
+        what: "end the backup",
+        source,
+    })?;
+    // Without it the clone would begin its recovery anywhere.
+    let label = label.first().ok_or(BackupError::NoLabel)?;
+    let label = control::text(label, 0).to_owned();
     let progress = standby.progress().await.map_err(Box::new)?;
     let timeline = progress.streams_on.ok_or(BackupError::NotFollowing)?;
     let (from, to) = (data, to.to_owned());
@@ -126,11 +137,4 @@ pub(super) async fn clone_standby(standby: &Standby, to: &Path) -> Result<Reache
         lsn: progress.replayed,
         timeline,
     })
-}
-
-async fn ask(session: &Session, what: &'static str, query: &str) -> Result<String, BackupError> {
-    let asked = |source| BackupError::Ask { what, source };
-    let rows = control::rows(session, query).await.map_err(asked)?;
-    let first = rows.first().map(|row| control::text(row, 0).to_owned());
-    Ok(first.unwrap_or_default())
 }

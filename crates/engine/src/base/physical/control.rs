@@ -12,10 +12,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use crate::postgres::connect::{ConnectError, Session, connect_url};
-use crate::postgres::settings::SOCKET_PORT;
-
-/// The first version with event triggers that fire when somebody logs in.
-const HAS_LOGIN_TRIGGERS: PgMajor = PgMajor(17);
+use crate::postgres::settings::{HAS_EVENT_TRIGGERS, HAS_TRANSACTION_TIMEOUT, SOCKET_PORT};
 
 /// Beside the defaults of the source: ours. Triggers and rules are not set off by what we do (`session_replication_role`).
 const OPTIONS: [(&str, &str); 9] = [
@@ -52,8 +49,9 @@ pub(super) async fn connect(
     major: PgMajor,
 ) -> Result<Session, ConnectError> {
     let url = local_url(socket_dir, superuser, database);
-    let triggers = (major >= HAS_LOGIN_TRIGGERS).then_some(("event_triggers", "off"));
-    connect_url(&url, None, OPTIONS.into_iter().chain(triggers)).await
+    let triggers = (major >= HAS_EVENT_TRIGGERS).then_some(("event_triggers", "off"));
+    let options = OPTIONS.into_iter().chain(unhurried(major)).chain(triggers);
+    connect_url(&url, None, options).await
 }
 
 /// A session as a superuser for statements of somebody else's: triggers and rules are set off as usual, and names are
@@ -65,10 +63,16 @@ pub(super) async fn connect_ordinary(
     socket_dir: &Path,
     database: &str,
     superuser: &str,
+    major: PgMajor,
 ) -> Result<Session, ConnectError> {
     let url = local_url(socket_dir, superuser, database);
     let is_wanted = |(name, _): &(&str, &str)| !ORDINARY.contains(name);
-    connect_url(&url, None, OPTIONS.into_iter().filter(is_wanted)).await
+    let options = OPTIONS.into_iter().filter(is_wanted);
+    connect_url(&url, None, options.chain(unhurried(major))).await
+}
+
+fn unhurried(major: PgMajor) -> Option<(&'static str, &'static str)> {
+    (major >= HAS_TRANSACTION_TIMEOUT).then_some(("transaction_timeout", "0"))
 }
 
 /// The rows of simple queries, those of all statements in turn. In recovery a question may stand in the way of what is

@@ -45,8 +45,17 @@ pub enum SlotUse {
     None,
     /// By a slot that ends with its connection, which the source itself ends when we hang.
     Temporary,
-    /// By a slot of this name, which somebody made; the source bounds what it keeps.
+    /// By a slot of this name, which somebody made.
     Permanent(String),
+}
+
+/// A slot that an administrator made for a base and named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedSlot<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it may be used where the source does not bound what it keeps.
+    pub unbounded: bool,
 }
 
 /// A source that can be followed.
@@ -89,14 +98,14 @@ struct Ours {
     missing_locales: Vec<String>,
 }
 
-/// Decides whether a source can be followed from here. `permanent_slot` names a slot that an administrator made for it.
+/// Decides whether a source can be followed from here, by the slot that an administrator `named` where there is one.
 ///
 /// # Errors
 /// [`FitnessError`] when that cannot be found out; whatever the source grants or is, is an answer.
 pub async fn fitness(
     upstream: &Upstream,
     host: &Host,
-    permanent_slot: Option<&str>,
+    named: Option<NamedSlot<'_>>,
 ) -> Result<Fitness, FitnessError> {
     let session = upstream.access.connect().await.map_err(SourceError::from)?;
     let asked = async {
@@ -111,8 +120,8 @@ pub async fn fitness(
     };
     let (facts, replicator, traits) = in_time("how it is", asked).await?;
     let ours = look_around(host, &facts, &traits).await;
-    let slot = choose_slot(&traits, permanent_slot);
-    let mut reasons = judge(&facts, &traits, &ours, &slot);
+    let slot = choose_slot(&traits, named);
+    let mut reasons = judge(&facts, &traits, &ours, named);
     let programs = replication::programs(&host.installations, facts.major);
     let mut reached = None;
     if let Some(programs) = programs.filter(|_| traits.replicates != Some(false)) {
@@ -203,10 +212,10 @@ fn plain_locale(name: &str) -> String {
         .to_ascii_lowercase()
 }
 
-/// A permanent slot only where the source bounds what it keeps; a temporary one where the source ends a connection that
-/// hangs, or bounds it as well; else none. The source's disk is never at risk.
-fn choose_slot(traits: &Traits, permanent: Option<&str>) -> SlotUse {
-    if let Some(name) = permanent.filter(|_| traits.bounds_slots) {
+/// The slot that was named, and no other in its place; a temporary one where the source ends a connection that hangs, or bounds
+/// what slots keep; else none. The source's disk is never at risk.
+fn choose_slot(traits: &Traits, named: Option<NamedSlot<'_>>) -> SlotUse {
+    if let Some(NamedSlot { name, .. }) = named {
         return SlotUse::Permanent(name.to_owned());
     }
     let is_safe = traits.bounds_slots || traits.ends_hanging_connections;
@@ -218,7 +227,7 @@ fn choose_slot(traits: &Traits, permanent: Option<&str>) -> SlotUse {
 }
 
 /// Everything that speaks against following, from what is known without the replication connection.
-fn judge(facts: &Facts, traits: &Traits, ours: &Ours, slot: &SlotUse) -> Vec<Reason> {
+fn judge(facts: &Facts, traits: &Traits, ours: &Ours, named: Option<NamedSlot<'_>>) -> Vec<Reason> {
     let mut reasons = judge_machine(facts.major, traits, ours);
     let mut add = |is: bool, reason: Reason| {
         if is {
@@ -242,9 +251,12 @@ fn judge(facts: &Facts, traits: &Traits, ours: &Ours, slot: &SlotUse) -> Vec<Rea
         settings: traits.encryption.clone(),
     };
     add(!traits.encryption.is_empty(), encryption);
-    if let SlotUse::Permanent(name) = slot {
-        let is_there = traits.physical_slots.contains(name);
+    if let Some(NamedSlot { name, unbounded }) = named {
+        let is_there = traits.physical_slots.iter().any(|slot| slot == name);
+        let name = name.to_owned();
         add(!is_there, Reason::NoSlot { name: name.clone() });
+        let is_bounded = traits.bounds_slots || unbounded;
+        add(is_there && !is_bounded, Reason::UnboundedSlot { name });
     }
     reasons
 }

@@ -67,7 +67,7 @@ pub enum FollowerError {
     /// It did not start.
     #[error("cannot start the follower")]
     Start(#[from] StartError),
-    /// It lets us not in.
+    /// It refuses our connection.
     #[error("cannot connect to the follower")]
     Connect(#[from] ConnectError),
     /// It refused something.
@@ -106,6 +106,15 @@ pub enum FollowerError {
 }
 
 impl FollowerError {
+    /// One thing to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        if let Self::Prepare(error) = self {
+            error.hint()
+        } else {
+            None
+        }
+    }
+
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         match self {
@@ -297,7 +306,7 @@ impl Follower {
         let enter = async |database: String| connect(&self.place, &self.seeded, &database).await;
         let done = make_neutral(&self.session, &self.wanted, survey, &enter).await?;
         if let Some(sql) = prepare {
-            prepare::run(&self.place, &self.seeded, sql).await?;
+            prepare::run(&self.host, &self.place, &self.seeded, sql).await?;
         }
         contents::allow_tablespaces(&self.place.data())?;
         self.server.server().reload()?;

@@ -54,7 +54,7 @@ pub enum SnapshotError {
     /// The clone did not recover.
     #[error("cannot recover the clone")]
     Start(#[from] StartError),
-    /// The clone lets us not in.
+    /// The clone refuses our connection.
     #[error("cannot connect to the clone")]
     Connect(#[from] ConnectError),
     /// It could not be made neutral.
@@ -195,7 +195,7 @@ async fn recover(
     done.notes.extend(otherwise.note());
     drop(session);
     if let Some(sql) = request.prepare {
-        prepare::run(place, seeded, sql).await?;
+        prepare::run(host, place, seeded, sql).await?;
     }
     server.stop(StopMode::Fast).await?;
     if !control_data::read(&place.data())?.is_shut_down {

@@ -23,6 +23,7 @@ use super::fitness::SlotUse;
 use super::replication::{Reach, ReplicationError};
 use super::seed::Seeded;
 use super::{Host, Place, Upstream};
+use crate::base::followed::patience::{AWAY_MAX, AWAY_PAUSE};
 use crate::base::lsn::LsnError;
 use crate::base::moment::Moment;
 use crate::postgres::binaries::BinariesError;
@@ -31,6 +32,7 @@ use crate::postgres::control_data::{self, ControlDataError, RecoveryLimits};
 use crate::postgres::passfile;
 use crate::postgres::server::{self, Launch, Server, ServerError, StartError, StopMode, Unready};
 use crate::postgres::settings::{Purpose, SemanticSettings, ServerSettings, SettingsError};
+use crate::volume::has_start_room;
 
 /// What a standby answers to `SHOW cluster_name`.
 const IDENTITY: &str = "bough-standby";
@@ -62,7 +64,7 @@ pub enum StandbyError {
     /// Its configuration could not be written.
     #[error("cannot configure the standby")]
     Settings(#[from] SettingsError),
-    /// It lets us not in.
+    /// It refuses our connection.
     #[error("cannot connect to the standby")]
     Connect(#[from] ConnectError),
     /// It did not answer.
@@ -86,6 +88,22 @@ pub enum StandbyError {
 }
 
 impl StandbyError {
+    /// Whether its server does not answer just now.
+    fn is_away(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Ask { .. } => true,
+            Self::Binaries(_)
+            | Self::Limits(_)
+            | Self::Reach(_)
+            | Self::NoWay
+            | Self::Start(_)
+            | Self::Server(_)
+            | Self::Settings(_)
+            | Self::Answer(_)
+            | Self::Promoted { .. } => false,
+        }
+    }
+
     /// Whether its files seem to be at fault, and not this machine as it is just now.
     pub fn is_of_files(&self) -> bool {
         match self {
@@ -130,6 +148,8 @@ pub struct Sight {
     pub progress: Option<Progress>,
     /// Whether its limits suffice for the WAL that it replays.
     pub suffices: bool,
+    /// Whether its server has room to work; not asked as long as changes arrive.
+    pub has_room: bool,
     /// What its log has complained of since the last look.
     pub trouble: Option<Trouble>,
 }
@@ -261,17 +281,33 @@ impl Standby {
         progress(&session, &self.place).await
     }
 
-    /// Waits until everything is here that was committed on the source before `moment`.
+    /// Waits until everything is here that was committed on the source before `moment`. A server that is away is waited
+    /// for as well, a few seconds long: whoever tends it starts it again.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] after `time_max`: behind a dead connection the wait would never end.
+    /// [`WaitError::TimedOut`] after `time_max`: behind a dead connection the wait would never end. [`WaitError::Ask`] where
+    /// the server stays away.
     pub async fn wait_replayed(
         &self,
         moment: &Moment,
         time_max: Duration,
     ) -> Result<Progress, WaitError> {
-        let session = self.session().await.map_err(Box::new)?;
-        wait_replayed(&session, &self.place, moment, time_max).await
+        let begun = tokio::time::Instant::now();
+        loop {
+            let left = time_max.saturating_sub(begun.elapsed());
+            let waited = match self.session().await {
+                Ok(session) => wait_replayed(&session, &self.place, moment, left).await,
+                Err(error) => Err(Box::new(error).into()),
+            };
+            match waited {
+                Err(WaitError::Ask(error))
+                    if error.is_away() && begun.elapsed() < AWAY_MAX.min(time_max) =>
+                {
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                }
+                waited => return waited,
+            }
+        }
     }
 
     /// Looks at it.
@@ -292,6 +328,8 @@ impl Standby {
             is_running,
             progress,
             suffices,
+            has_room: progress.is_some_and(|progress| progress.streams_on.is_some())
+                || has_start_room(&self.place.directory),
             trouble: running.log.read_on(),
         }
     }

@@ -13,6 +13,8 @@
 //!            └──────────────────────────────┘
 //! ```
 //!
+//! On a full volume everything waits: whatever a server says and does there comes of that.
+//!
 //! `SEED AGAIN` means: stop the standby at once, find out anew whether the source is fit, and seed or do without. A
 //! source that is silent is waited for: what is here stays as good as it was. Owns the decisions; leaves their patience to
 //! `followed::patience`, and seeding again, and telling of it, to `upkeep`.
@@ -113,12 +115,19 @@ pub fn step(
     if let Some(cause) = judge_source(origin, sight, source) {
         return (state, Action::SeedAgain(cause));
     }
-    if let Some(cause) = judge_trouble(&mut state, sight.trouble.as_ref()) {
+    let lacks_room = !sight.has_room || sight.trouble == Some(Trouble::NoRoom);
+    let cause = judge_trouble(&mut state, sight.trouble.as_ref());
+    if let Some(cause) = cause.filter(|cause| !(lacks_room && is_broken(cause))) {
         return (state, Action::SeedAgain(cause));
     }
     let streams = sight
         .progress
         .is_some_and(|progress| progress.streams_on.is_some());
+    if lacks_room && !streams {
+        let may_start = !sight.is_running && sight.has_room;
+        let action = state.patience.lacks_room(now, may_start);
+        return (state, action);
+    }
     let is_paused = sight.progress.is_some_and(|progress| progress.is_paused);
     if !sight.is_running || is_paused || !sight.suffices {
         let action = state.patience.ended();
@@ -145,6 +154,10 @@ pub fn step(
     };
     let action = state.patience.wait(answering, now);
     (state, action)
+}
+
+fn is_broken(cause: &Cause) -> bool {
+    matches!(cause, Cause::Broken { .. })
 }
 
 /// What the source says of itself that ends everything.
@@ -192,7 +205,7 @@ fn judge_trouble(state: &mut State, trouble: Option<&Trouble>) -> Option<Cause> 
             None
         }
         // Replay has paused, or the server has ended: that is seen.
-        Trouble::Limits => None,
+        Trouble::Limits | Trouble::NoRoom => None,
     }
 }
 

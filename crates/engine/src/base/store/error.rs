@@ -7,7 +7,6 @@ use crate::base::copy::CopyError;
 use crate::base::followed::SnapshotError;
 use crate::base::logical::snapshot::SnapshotError as LogicalError;
 use crate::base::lsn::Lsn;
-use crate::base::physical::prepare::PrepareError;
 use crate::base::physical::snapshot::SnapshotError as PhysicalError;
 use crate::catalogue::CatalogueError;
 use crate::postgres::server::ServerError;
@@ -21,9 +20,6 @@ pub(crate) const BEHIND_HINT: &str =
 /// What to do where a source that can be followed is not just now.
 const COPIED_AGAIN_HINT: &str = "it is copied again by itself, and `bough source ls` says how that stands: ask again then; \
      `bough source refresh` tries at once, --mode auto dumps it until then";
-
-/// What to do where an administrator's SQL fails.
-pub(crate) const PREPARE_HINT: &str = "no branch is made without it: mend the file and give it again with `bough source add --prepare`";
 
 /// Why no fresh base could be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +39,7 @@ pub enum BaseError {
         is_copied_again: bool,
     },
     /// It was added otherwise, or removed, while it was waited for.
-    #[error("the source was added anew or removed meanwhile")]
+    #[error("the source was added again or removed meanwhile")]
     Over,
     /// The source is behind what it once was.
     #[error("the source stands at {now}, and its base was sent everything up to {before}")]
@@ -101,7 +97,7 @@ impl BaseError {
                 ..
             } => Some(COPIED_AGAIN_HINT.into()),
             Self::NotFollowed { .. } => Some(
-                "mend that and add the source again, or add it with --mode auto, which dumps it until then".into(),
+                "fix that and add the source again, or add it with --mode auto, which dumps it until then".into(),
             ),
             Self::Over => Some("ask again".into()),
             Self::WentBack { .. } => {
@@ -113,6 +109,17 @@ impl BaseError {
             }
             Self::Keep { .. } | Self::Volume(_) | Self::Sweep(_) | Self::Catalogue(_) => None,
         }
+    }
+
+    /// What the source was asked in vain while it was copied.
+    pub(super) fn of_source(&self) -> Option<&SourceError> {
+        let Self::Copy(error) = self else {
+            return None;
+        };
+        let CopyError::Source(error) = &**error else {
+            return None;
+        };
+        Some(error)
     }
 
     /// Whether dropping other bases could help.
@@ -138,9 +145,8 @@ fn snapshot_hint(error: &SnapshotError) -> Option<String> {
         SnapshotError::Physical(error) => match error {
             PhysicalError::Source(error) => error.hint(),
             PhysicalError::Behind(_) => Some(BEHIND_HINT.into()),
-            PhysicalError::Prepare(PrepareError::Statement(_)) => Some(PREPARE_HINT.into()),
-            PhysicalError::Prepare(PrepareError::Connect(_))
-            | PhysicalError::Backup(_)
+            PhysicalError::Prepare(error) => error.hint().map(Into::into),
+            PhysicalError::Backup(_)
             | PhysicalError::Binaries(_)
             | PhysicalError::Start(_)
             | PhysicalError::Connect(_)
@@ -153,9 +159,9 @@ fn snapshot_hint(error: &SnapshotError) -> Option<String> {
         SnapshotError::Logical(error) => match error {
             LogicalError::Source(error) => error.hint(),
             LogicalError::Behind(_) => Some(BEHIND_HINT.into()),
-            LogicalError::Adapt(_) => Some(PREPARE_HINT.into()),
+            LogicalError::Prepare(error) => error.hint().map(Into::into),
             LogicalError::Changed | LogicalError::Over => {
-                Some("ask again: the base is being copied anew".into())
+                Some("ask again: the base is being copied from scratch".into())
             }
             LogicalError::Subscriber(_)
             | LogicalError::Clone(_)
@@ -187,6 +193,6 @@ mod tests {
         let lost = "the copy failed: requested WAL segment 0000000100000000000000A1 has already been removed";
         assert!(hint(lost, true).starts_with("it is copied again by itself"));
         let unfit = "wal_level is minimal";
-        assert!(hint(unfit, false).starts_with("mend that and add the source again"));
+        assert!(hint(unfit, false).starts_with("fix that and add the source again"));
     }
 }

@@ -16,7 +16,7 @@ use crate::base::moment::{Line, Moment};
 use crate::base::physical::Place;
 use crate::branch::record::Spec;
 use crate::named_sources::Meant;
-use crate::volume::room;
+use crate::volume::{Promise, PromiseError};
 
 /// Of a base that follows, what a request gets.
 #[derive(Debug)]
@@ -133,14 +133,14 @@ impl Bases {
             return self.reuse(found, Freshness::Unmoved).await;
         }
         let fresh = match self.take_snapshot(living, &key, care).await {
-            Err(error) if error.wants_room() && self.drop_unpinned(|_| true).await > 0 => {
+            Err(error) if error.wants_room() && self.make_room().await => {
                 tracing::warn!(%error, "dropped the bases that nobody uses, and taking a snapshot again");
                 self.take_snapshot(living, &key, care).await
             }
             result => result,
         }?;
         let kept = u64::from(self.machine().limits.snapshots_per_source_max.max(1));
-        self.drop_older(&fresh, kept).await;
+        self.drop_older(&fresh, kept);
         Ok(fresh)
     }
 
@@ -151,7 +151,7 @@ impl Bases {
         care: &SourceCare,
     ) -> Result<FreshSnapshot, BaseError> {
         let machine = self.machine();
-        self.check_room(living.base.size())?;
+        let _promise = self.promise_room(living.base.size()).await?;
         let name = self.next_name(key);
         let last = machine.layout.snapshot(&name);
         crate::volume::remove_tree(&last)?;
@@ -191,25 +191,25 @@ impl Bases {
         Ok(fresh)
     }
 
-    /// Whether a copy of a base of this size may be made.
+    /// Room for a copy of a base of this size.
     ///
     /// # Errors
     /// [`BaseError::NoRoom`] with the numbers.
-    pub fn check_room(&self, size: ByteSize) -> Result<(), BaseError> {
+    async fn promise_room(&self, size: ByteSize) -> Result<Promise, BaseError> {
         let machine = self.machine();
-        let wanted = if machine.volume.copy_takes_room() {
-            size
-        } else {
-            ByteSize(0)
-        };
-        let room = room(&machine.layout.volume())?;
-        let checked = room.check(wanted, machine.limits.free_floor_bytes);
-        checked.map_err(|lack| BaseError::NoRoom {
-            wanted,
-            floor: lack.floor,
-            free: lack.free,
-            volume: lack.path.display().to_string(),
-        })
+        let wanted = machine.copy_room(size);
+        machine
+            .promise_room(wanted)
+            .await
+            .map_err(|error| match error {
+                PromiseError::NoRoom(lack) => BaseError::NoRoom {
+                    wanted,
+                    floor: lack.floor,
+                    free: lack.free,
+                    volume: lack.path.display().to_string(),
+                },
+                PromiseError::Volume(source) => BaseError::Volume(source),
+            })
     }
 
     /// Drops the snapshots of a base that is of no more use, or that are prepared otherwise from here on; those that

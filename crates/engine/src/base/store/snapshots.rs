@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::Secret;
 use model::engine_api::Freshness;
+use model::{ByteSize, PgMajor, Secret};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::{BaseError, Bases};
 use crate::base::SnapshotName;
@@ -15,14 +18,24 @@ use crate::base::copy::CopiedBase;
 use crate::base::moment::{Held, Moment};
 use crate::branch::record::Spec;
 use crate::catalogue::Record;
+use crate::clock::moved;
 use crate::machine::Machine;
 use crate::volume::remove_tree;
 
-/// How often bases are looked over for idle ones: a fraction of the shortest sensible idle time.
-const IDLE_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+/// How often bases are looked over for idle ones at least; where they are kept for less than four of it, more often.
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How often at most.
+const IDLE_LOOK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// How far a journaled time of last use may lie behind: a write to the disk each time would cost more than it tells.
 const LAST_USED_PRECISION: SignedDuration = SignedDuration::from_mins(5);
+
+/// How often free space is looked at while a filesystem gives back what was removed, how often it must not have grown, and how
+/// long that is done.
+const GIVEN_BACK_PAUSE: Duration = Duration::from_millis(50);
+const GIVEN_BACK_LOOKS: u32 = 4;
+const GIVEN_BACK_MAX: Duration = Duration::from_secs(5);
 
 /// What is kept of a base.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +55,17 @@ impl Record for SnapshotRecord {
 
     fn key(&self) -> String {
         self.name.to_string()
+    }
+}
+
+impl SnapshotRecord {
+    /// The machine's clock has jumped: tells when it was used by it from here on. Its data may only grow older by a jump:
+    /// one ahead may be time that this machine has not seen, such as that of a virtual one which stood still.
+    pub fn follow_clock(&mut self, jump: SignedDuration) {
+        self.last_used = moved(self.last_used, jump);
+        if jump.is_negative() {
+            self.copied.taken_at = moved(self.copied.taken_at, jump);
+        }
     }
 }
 
@@ -78,12 +102,15 @@ pub struct FreshSnapshot {
 #[derive(Debug)]
 pub(super) struct Known {
     record: SnapshotRecord,
+    /// What the journal knows of its last use.
+    journaled_use: Timestamp,
     pin: Arc<Hold>,
 }
 
 impl Known {
     pub(super) fn new(record: SnapshotRecord) -> Self {
         Self {
+            journaled_use: record.last_used,
             record,
             pin: Arc::default(),
         }
@@ -98,10 +125,63 @@ impl Known {
     }
 }
 
+/// A removal that is under way, for as long as it lives.
+struct Going(Arc<watch::Sender<usize>>);
+
+impl Going {
+    fn begin(going_tx: &Arc<watch::Sender<usize>>) -> Self {
+        going_tx.send_modify(|going| *going += 1);
+        Self(Arc::clone(going_tx))
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.send_modify(|going| *going -= 1);
+    }
+}
+
+/// What decides whether a base is superseded.
+struct Entry<'a> {
+    name: &'a SnapshotName,
+    major: PgMajor,
+    is_over: bool,
+    size: ByteSize,
+}
+
+fn superseded(entries: &[Entry<'_>]) -> (usize, ByteSize) {
+    let is_superseded = |entry: &&Entry<'_>| {
+        let is_newer = |other: &Entry<'_>| {
+            other.name.key() == entry.name.key()
+                && other.major == entry.major
+                && other.name.number() > entry.name.number()
+        };
+        entry.is_over || entries.iter().any(is_newer)
+    };
+    let sizes: Vec<u64> = entries
+        .iter()
+        .filter(is_superseded)
+        .map(|entry| entry.size.0)
+        .collect();
+    (sizes.len(), ByteSize(sizes.iter().sum()))
+}
+
 impl Bases {
     /// How many bases there are.
     pub fn count(&self) -> usize {
         self.known().len()
+    }
+
+    /// How many bases are not the newest of what they are copies of, and the sizes of their files together.
+    pub fn superseded(&self) -> (usize, ByteSize) {
+        let known = self.known();
+        let entries = known.values().map(|known| Entry {
+            name: &known.record.name,
+            major: known.record.copied.major,
+            is_over: known.is_over(),
+            size: known.record.copied.size_bytes,
+        });
+        superseded(&entries.collect::<Vec<_>>())
     }
 
     /// Keeps a base by name; none when it is gone.
@@ -191,26 +271,31 @@ impl Bases {
     async fn note_use(&self, mut record: SnapshotRecord) -> Result<SnapshotRecord, BaseError> {
         let machine = self.machine();
         let now = machine.clock.now();
-        if now.duration_since(record.last_used) < LAST_USED_PRECISION {
-            return Ok(record);
-        }
         record.last_used = now;
-        machine.catalogue.put(&record).await?;
-        if let Some(known) = self.known().get_mut(&record.name) {
+        let is_due = self.known().get_mut(&record.name).is_some_and(|known| {
             known.record.last_used = now;
+            now.duration_since(known.journaled_use) >= LAST_USED_PRECISION
+        });
+        if is_due {
+            machine.catalogue.put(&record).await?;
+            if let Some(known) = self.known().get_mut(&record.name) {
+                known.journaled_use = now;
+            }
         }
         Ok(record)
     }
 
-    /// Drops what nobody holds of the snapshots like `newest`, but for the newest `kept`.
-    pub(super) async fn drop_older(&self, newest: &FreshSnapshot, kept: u64) {
+    /// Drops what nobody holds of the snapshots like `newest`, but for the newest `kept`. Their files go in the background:
+    /// whoever asked for the newest one need not wait for thousands of them.
+    pub(super) fn drop_older(&self, newest: &FreshSnapshot, kept: u64) {
         let FreshSnapshot { name, copied, .. } = newest;
         let is_older = |record: &SnapshotRecord| {
             record.name.key() == name.key()
                 && record.name.number().saturating_add(kept) <= name.number()
                 && record.copied.major == copied.major
         };
-        self.drop_unpinned(is_older).await;
+        let names = self.take_unpinned(is_older);
+        drop(self.begin_to_remove(names));
     }
 
     fn leaving(&self) -> MutexGuard<'_, BTreeSet<SnapshotName>> {
@@ -227,27 +312,70 @@ impl Bases {
         }
     }
 
-    /// Drops the bases that nobody holds and `unwanted` picks, or that are over; answers how many, once they are gone. The record goes
-    /// first: files without one are removed at the next start. Dropping the future leaves the removal to go on.
-    pub(super) async fn drop_unpinned(&self, unwanted: impl Fn(&SnapshotRecord) -> bool) -> usize {
-        let names: Vec<SnapshotName> = {
-            let mut known = self.known();
-            let drop = |known: &Known| {
-                let is_unwanted = known.is_over() || unwanted(&known.record);
-                Arc::strong_count(&known.pin) == 1 && is_unwanted
-            };
-            let names: Vec<SnapshotName> = known
-                .values()
-                .filter(|known| drop(known))
-                .map(|known| known.record.name.clone())
-                .collect();
-            known.retain(|name, _| !names.contains(name));
-            self.leaving().extend(names.iter().cloned());
-            names
+    /// Drops every snapshot that nobody holds, for somebody who finds no room; answers whether any has gone meanwhile.
+    pub async fn make_room(&self) -> bool {
+        let mut going = self.0.going_tx.subscribe();
+        let others_go = *going.borrow_and_update() > 0;
+        let dropped = self.drop_unpinned(|_| true).await;
+        // What others began to remove is room as well. The sender is our own.
+        drop(going.wait_for(|going| *going == 0).await);
+        let has_dropped = others_go || dropped > 0;
+        if has_dropped {
+            self.wait_until_given_back().await;
+        }
+        has_dropped
+    }
+
+    /// Waits while the filesystem still gives back what was removed, which XFS does behind its removal (its `inodegc`).
+    async fn wait_until_given_back(&self) {
+        let volume = self.machine().layout.volume();
+        let free = || crate::volume::writable_space(&volume).map_or(0, |free| free.0);
+        let grows = async {
+            let (mut last, mut still) = (free(), 0);
+            while still < GIVEN_BACK_LOOKS {
+                tokio::time::sleep(GIVEN_BACK_PAUSE).await;
+                let now = free();
+                still = if now > last { 0 } else { still + 1 };
+                last = now;
+            }
         };
+        // Whoever needs the room asks for it next, and says what is missing.
+        tokio::time::timeout(GIVEN_BACK_MAX, grows).await.ok();
+    }
+
+    /// Drops the bases that nobody holds and `unwanted` picks, or that are over; answers how many, once they are gone. Dropping the
+    /// future leaves the removal to go on.
+    pub(super) async fn drop_unpinned(&self, unwanted: impl Fn(&SnapshotRecord) -> bool) -> usize {
+        let names = self.take_unpinned(unwanted);
         let count = names.len();
+        // It ends in any case, and tells of its errors itself.
+        let _ended = self.begin_to_remove(names).await;
+        count
+    }
+
+    /// Gives nobody any more what nobody holds and `unwanted` picks, or what is over.
+    fn take_unpinned(&self, unwanted: impl Fn(&SnapshotRecord) -> bool) -> Vec<SnapshotName> {
+        let mut known = self.known();
+        let drop = |known: &Known| {
+            let is_unwanted = known.is_over() || unwanted(&known.record);
+            Arc::strong_count(&known.pin) == 1 && is_unwanted
+        };
+        let names: Vec<SnapshotName> = known
+            .values()
+            .filter(|known| drop(known))
+            .map(|known| known.record.name.clone())
+            .collect();
+        known.retain(|name, _| !names.contains(name));
+        self.leaving().extend(names.iter().cloned());
+        names
+    }
+
+    /// Removes what nobody is given any more. The record goes first: files without one are removed at the next start.
+    fn begin_to_remove(&self, names: Vec<SnapshotName>) -> JoinHandle<()> {
+        let going = Going::begin(&self.0.going_tx);
         let bases = self.clone();
-        let removal = async move {
+        self.machine().clearing.spawn(async move {
+            let _going = going;
             for name in names {
                 match bases.remove(&name).await {
                     Ok(()) => drop(bases.leaving().remove(&name)),
@@ -257,10 +385,7 @@ impl Bases {
                     }
                 }
             }
-        };
-        // It ends in any case, and tells of its errors itself.
-        let _ended = self.machine().clearing.spawn(removal).await;
-        count
+        })
     }
 
     async fn remove(&self, name: &SnapshotName) -> Result<(), BaseError> {
@@ -279,9 +404,11 @@ impl Bases {
     /// Begins to drop bases that no request used for the time that the limits name. Ends with the engine.
     pub fn start_dropping_idle(&self) {
         let weak = Arc::downgrade(&self.0);
+        let idle_max = Duration::from_secs(self.machine().limits.base_idle_seconds);
+        let interval = (idle_max / 4).clamp(IDLE_LOOK_INTERVAL_MIN, IDLE_LOOK_INTERVAL);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(IDLE_LOOK_INTERVAL).await;
+                tokio::time::sleep(interval).await;
                 let Some(inner) = weak.upgrade() else { return };
                 let idle = SignedDuration::from_secs(
                     i64::try_from(inner.machine.limits.base_idle_seconds).unwrap_or(i64::MAX),
@@ -292,5 +419,70 @@ impl Bases {
                     .await;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_superseded_by_a_newer_one_of_the_same_thing_and_version_or_by_its_end() {
+        let [old, new, other, over] = [
+            SnapshotName::new("a", 1),
+            SnapshotName::new("a", 2),
+            SnapshotName::new("b", 1),
+            SnapshotName::new("c", 1),
+        ];
+        let entry = |name, major, is_over, size| Entry {
+            name,
+            major: PgMajor(major),
+            is_over,
+            size: ByteSize(size),
+        };
+        let told = superseded(&[
+            entry(&old, 16, false, 1),
+            entry(&new, 16, false, 10),
+            entry(&other, 16, false, 100),
+            entry(&over, 16, true, 1000),
+        ]);
+        assert_eq!(told, (2, ByteSize(1001)));
+        let told = superseded(&[entry(&old, 17, false, 1), entry(&new, 16, false, 10)]);
+        assert_eq!(told, (0, ByteSize(0)));
+    }
+
+    #[test]
+    fn data_grows_no_younger_by_a_jump_of_the_clock() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let copied = CopiedBase {
+            position: crate::source::movement::Position::at_snapshot("740:740:"),
+            taken_at: at(5000),
+            source_major: PgMajor(16),
+            major: PgMajor(16),
+            database: String::new(),
+            owner: String::new(),
+            source_user: String::new(),
+            roles_without_password: Vec::new(),
+            roles_with_verifier: Vec::new(),
+            notes: Vec::new(),
+            admin_password: Secret::new(""),
+            admits: None,
+            settings: std::collections::BTreeMap::new(),
+            size_bytes: ByteSize(0),
+        };
+        let mut record = SnapshotRecord {
+            name: SnapshotName::new("a", 1),
+            copied,
+            url: Secret::new(""),
+            last_used: at(5500),
+            held: None,
+        };
+        let mut after = |jump| {
+            record.follow_clock(SignedDuration::from_secs(jump));
+            (record.copied.taken_at, record.last_used)
+        };
+        // Back: as old as before. Ahead: older, for the machine may have stood still.
+        assert_eq!(after(-1000), (at(4000), at(4500)));
+        assert_eq!(after(3600), (at(4000), at(8100)));
     }
 }

@@ -1,20 +1,23 @@
 //! The crash test: for every step of creation and deletion, do that many, drop the engine before or after its journal
 //! took the last one, start another, and look at the machine. Real PostgreSQL on both sides.
 
+mod guarded;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fixtures::{Binaries, TempDir, TestPostgres, sql};
 use model::engine_api::{BranchPhase, EnsureBranch, SourceRef};
-use model::{BranchId, BranchName, CopySpec, Namespace, Secret, Ttl};
+use model::{BranchId, BranchName, CopySpec, Namespace, PgUrl, Secret, Ttl};
 
-use super::super::{state, work};
+use super::super::{after_restart, state, work};
 use super::*;
 use crate::app::App;
+use crate::branch::doorway::open_door;
 use crate::branch::hold::Hold;
 use crate::branch::newborn::Newborn;
-use crate::settings::{Limits, Settings};
+use crate::settings::{Doors, Limits, Settings};
 
 /// How long anything may take on a busy machine before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -48,6 +51,7 @@ fn settings(data_dir: &Path) -> Settings {
         postgres_path: roots.to_vec(),
         path: None,
         server_account: None,
+        doors: Doors::Open,
         limits: Limits {
             free_floor_bytes: model::ByteSize(0),
             // What nobody asked for would be found among what is left.
@@ -59,9 +63,17 @@ fn settings(data_dir: &Path) -> Settings {
 
 /// An engine over `data_dir`, once the one before it has let go.
 async fn start_engine(data_dir: &Path) -> App {
+    start_engine_within(data_dir, settings(data_dir).limits).await
+}
+
+async fn start_engine_within(data_dir: &Path, limits: Limits) -> App {
     let started = tokio::time::timeout(PATIENCE, async {
         loop {
-            match App::start(settings(data_dir)).await {
+            let settings = Settings {
+                limits: limits.clone(),
+                ..settings(data_dir)
+            };
+            match App::start(settings).await {
                 Ok(app) => return app,
                 Err(crate::EngineError::Running { .. } | crate::EngineError::Catalogue(_)) => {
                     tokio::task::yield_now().await;
@@ -75,10 +87,14 @@ async fn start_engine(data_dir: &Path) -> App {
 
 /// Each test has an id of its own: a branch's port is sought from its name on, and must be free when it comes back.
 fn request(source: &TestPostgres, id: &str) -> EnsureBranch {
+    request_at(source.url("app", "app secret", "shop"), id)
+}
+
+fn request_at(url: String, id: &str) -> EnsureBranch {
     EnsureBranch {
         id: BranchId::new(id).unwrap(),
         namespace: Namespace::default(),
-        source: SourceRef::Url(Secret::new(source.url("app", "app secret", "shop"))),
+        source: SourceRef::Url(Secret::new(url)),
         proxy: None,
         database: None,
         copy: CopySpec::all(),
@@ -96,7 +112,11 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         panic!("the test asks by URL")
     };
     let name = BranchName::of(&request.namespace, &request.id);
-    let door = open_door(&name).await.unwrap();
+    let created_at = app.shared.machine.clock.now();
+    let source = PgUrl::parse(url.reveal()).unwrap();
+    let door = open_door(&app.shared.machine, &name, created_at, &source)
+        .await
+        .unwrap();
     let record = BranchRecord {
         name,
         id: request.id.clone(),
@@ -106,11 +126,11 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
         hold: Hold::new(request.ttl),
         clone: None,
         port: door.port(),
-        created_at: app.shared.machine.clock.now(),
+        created_at,
         ready_at: None,
         application_access: ApplicationAccess::Unsure,
         origin: None,
-        boot_id: app.shared.machine.boot_id.clone(),
+        boot_id: Some(app.shared.machine.boot_id.clone()),
         unsynced_on: app.shared.machine.volume_mount,
     };
     app.shared.machine.catalogue.put(&record).await.unwrap();
@@ -120,6 +140,7 @@ async fn idle_driver(app: &App, request: &EnsureBranch) -> (Driver, Handle) {
 /// Does the work of the state, and loses its outcome: a crash between the doing and the journal.
 async fn do_and_forget(driver: &Driver) {
     let brief = work::Brief {
+        waits_tx: watch::Sender::new(None),
         record: driver.record.clone(),
         server: driver.server.clone(),
         pin: driver.pin.clone(),
@@ -177,7 +198,7 @@ fn assert_nothing_left(data_dir: &Path) {
 }
 
 async fn assert_answers(app: &App, name: &BranchName) {
-    let url = app.branches.connection(name).await.unwrap().url;
+    let url = app.branches.connection(name, None).await.unwrap().url;
     let url = url.reveal().to_owned();
     let count =
         tokio::task::spawn_blocking(move || sql::query_value(&url, "SELECT count(*) FROM t"))
@@ -320,7 +341,7 @@ async fn a_password_that_could_not_be_set_is_set_when_it_is_asked_for_again() {
     std::fs::rename(&aside, &sockets).unwrap();
     let (_, answer) = driver.ensure(spec, newer.ttl, None).await;
     assert!(answer.unwrap().reused);
-    let url = driver.connection().unwrap().url.reveal().to_owned();
+    let url = driver.connection(None).unwrap().url.reveal().to_owned();
     assert!(url.contains("a%20newer%20secret"), "{url}");
     let asked =
         tokio::task::spawn_blocking(move || sql::query_value(&url, "SELECT count(*) FROM t"));
@@ -346,12 +367,7 @@ async fn who_mends_what_a_failed_branch_was_asked_for_has_it_unless_a_session_is
         ..request(&source, "mended")
     };
     let spec = Spec::of(&mended, &url).unwrap();
-    let holder = Holder {
-        id: SessionId("another".to_owned()),
-        owner: "somebody".to_owned(),
-        pid: 1,
-        program: "inventory".to_owned(),
-    };
+    let holder = holder("another");
     let now = app.shared.machine.clock.now();
     driver.record.hold.join(&holder, now).unwrap();
     let (_, refused) = driver.ensure(spec.clone(), mended.ttl, None).await;
@@ -361,6 +377,67 @@ async fn who_mends_what_a_failed_branch_was_asked_for_has_it_unless_a_session_is
     assert!(changed && !answer.unwrap().reused);
     assert_eq!(driver.record.state, State::AwaitingSnapshot);
     assert_eq!(driver.record.spec.view(), spec.view());
+}
+
+fn holder(id: &str) -> Holder {
+    Holder {
+        id: id.to_owned().try_into().expect("an id"),
+        owner: "somebody".to_owned(),
+        pid: 1,
+        program: "inventory".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_refuses_is_neither_remembered_nor_seen() {
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let nobody = "postgres://app@127.0.0.1:1/shop";
+    let asked = request_at(nobody.to_owned(), "refused");
+    let (mut driver, _handle) = idle_driver(&app, &asked).await;
+    let session = holder("inside");
+    driver.join(&session).await.unwrap();
+    let (before, seen) = (driver.record.clone(), driver.view());
+
+    let catalogue = &app.shared.machine.catalogue;
+    catalogue.refuse::<BranchRecord>(true);
+    let extend = async |driver: &mut Driver| {
+        let (reply, answer_rx) = oneshot::channel();
+        let ttl = Ttl(299);
+        driver.answer(Request::Extend { ttl, reply }).await;
+        answer_rx.await.unwrap()
+    };
+    extend(&mut driver).await.expect_err("it is not kept");
+    let spec = Spec {
+        max_age_seconds: Some(5),
+        url: Secret::new("postgres://app:newer@127.0.0.1:1/shop"),
+        ..before.spec.clone()
+    };
+    let late = Some(holder("late"));
+    let (changed, ensured) = driver.ensure(spec.clone(), Ttl(298), late).await;
+    ensured.expect_err("it is not kept");
+    let stopped = driver.stop(&session.id, "eve@box").await;
+    stopped.expect_err("it is not kept");
+    assert!(!changed);
+    assert_eq!(driver.record, before);
+    assert_eq!(driver.view(), seen);
+
+    let failure = Failure {
+        message: "no such version".to_owned(),
+        hint: None,
+    };
+    driver.record.state = State::Failed(failure);
+    let before = driver.record.clone();
+    let (changed, rebuilt) = driver.ensure(spec, Ttl(297), None).await;
+    rebuilt.expect_err("it is not kept");
+    assert!(!changed);
+    assert_eq!(driver.record, before);
+
+    catalogue.refuse::<BranchRecord>(false);
+    let view = extend(&mut driver).await.unwrap();
+    assert_eq!(view.ttl_seconds, Ttl(299));
+    let kept = catalogue.all::<BranchRecord>().unwrap();
+    assert_eq!(kept, [driver.record.clone()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -386,6 +463,113 @@ async fn servers_that_are_just_being_taken_up_again_stop_with_the_engine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_was_stopped_with_its_engine_is_not_lost_with_the_machines_boot() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let app = start_engine(root.path()).await;
+    let ready = ready_driver(&app, &source, "rebooted").await;
+    let name = ready.0.record.name.clone();
+    drop((ready, app));
+    let app = start_engine(root.path()).await;
+    wait_for(&app, &name, BranchPhase::Ready).await;
+    let found = |app: &App| {
+        app.shared
+            .machine
+            .catalogue
+            .all::<BranchRecord>()
+            .unwrap()
+            .remove(0)
+    };
+    let after_a_boot = |record| {
+        let now = after_restart::Now {
+            time: app.shared.machine.clock.now(),
+            boot_id: "another".to_owned(),
+            volume_mount: Some(u64::MAX),
+        };
+        after_restart::recover(record, &now).state
+    };
+    let running = after_a_boot(found(&app));
+    assert!(matches!(running, State::Failing(_)), "{running:?}");
+    app.branches.stop_servers().await;
+    let stopped = after_a_boot(found(&app));
+    assert!(matches!(stopped, State::Starting { .. }), "{stopped:?}");
+    drop(app);
+
+    let app = start_engine(root.path()).await;
+    wait_for(&app, &name, BranchPhase::Ready).await;
+    let running = found(&app).boot_id;
+    assert_eq!(
+        running.as_deref(),
+        Some(app.shared.machine.boot_id.as_str())
+    );
+    app.branches.delete(&name).await.unwrap();
+    assert_nothing_left(root.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_branches_and_connections_than_the_limits_say() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let limits = Limits {
+        branches_max: 1,
+        connections_per_branch_max: 17,
+        ..settings(root.path()).limits
+    };
+    let app = start_engine_within(root.path(), limits).await;
+    let first = app.branches.ensure(&request(&source, "first")).await;
+    let name = first.unwrap().branch.name;
+    let refused = app.branches.ensure(&request(&source, "second")).await;
+    assert_eq!(refused.unwrap_err().kind, ProblemKind::LimitPassed);
+    wait_for(&app, &name, BranchPhase::Ready).await;
+    let url = app.branches.connection(&name, None).await.unwrap().url;
+    let url = url.reveal().to_owned();
+    let asked = tokio::task::spawn_blocking(move || sql::query_value(&url, "SHOW max_connections"));
+    assert_eq!(asked.await.unwrap().unwrap(), "17");
+    app.branches.delete(&name).await.unwrap();
+    assert_nothing_left(root.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_finds_no_room_has_the_copies_dropped_that_nobody_uses() {
+    let source = tokio::task::spawn_blocking(source).await.unwrap();
+    let root = TempDir::new().unwrap();
+    let whole = request(&source, "room");
+    let schema = EnsureBranch {
+        copy: CopySpec {
+            mode: model::CopyMode::Schema,
+            ..CopySpec::all()
+        },
+        ..request(&source, "structure")
+    };
+    let app = start_engine(root.path()).await;
+    for asked in [&whole, &schema] {
+        let name = app.branches.ensure(asked).await.unwrap().branch.name;
+        wait_for(&app, &name, BranchPhase::Ready).await;
+        app.branches.delete(&name).await.unwrap();
+    }
+    drop(app);
+    let snapshots = root.path().join("volume/snapshots");
+    assert_eq!(names_in(&snapshots).len(), 2);
+
+    let limits = Limits {
+        free_floor_bytes: model::ByteSize(u64::MAX / 2),
+        ..settings(root.path()).limits
+    };
+    let app = start_engine_within(root.path(), limits).await;
+    let name = app.branches.ensure(&whole).await.unwrap().branch.name;
+    wait_for(&app, &name, BranchPhase::Failed).await;
+    let told = app.branches.get(&name).unwrap().message.unwrap();
+    assert!(told.contains("no room"), "{told}");
+    assert_eq!(
+        names_in(&snapshots).len(),
+        1,
+        "its own is in use, the other in nobody's"
+    );
+    app.branches.delete(&name).await.unwrap();
+    assert_nothing_left(root.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_branch_that_loses_its_port_takes_no_others() {
     let source = tokio::task::spawn_blocking(source).await.unwrap();
     let root = TempDir::new().unwrap();
@@ -398,7 +582,11 @@ async fn one_branch_that_loses_its_port_takes_no_others() {
     if lost.name > kept.name {
         std::mem::swap(&mut lost, &mut kept);
     }
-    let seed_port = open_door(&lost.name).await.unwrap().port();
+    let (name, source) = (&lost.name, lost.spec.url());
+    let seed_port = open_door(&app.shared.machine, name, lost.created_at, &source)
+        .await
+        .unwrap()
+        .port();
     kept.port = seed_port;
     let foreign = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     lost.port = foreign.local_addr().unwrap().port();

@@ -114,7 +114,7 @@ pub enum ConnectError {
         source: tokio_postgres::Error,
     },
     /// `pg_hba.conf` has no line for this user, database, address and encryption, or there is no such role.
-    #[error("PostgreSQL at {address} lets {user:?} not into {database:?} from here")]
+    #[error("PostgreSQL at {address} does not let {user:?} into {database:?} from here")]
     NotAllowed {
         /// The address.
         address: Address,

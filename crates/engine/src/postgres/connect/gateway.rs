@@ -37,6 +37,9 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take for its first packet: it is the engine, or a program that it started.
 const STARTUP_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How long a connection to the source may take until bytes can be sent, with its TLS.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// Bytes that wait in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -138,8 +141,16 @@ impl Way {
         })
     }
 
-    /// A connection to the source; why there is none, in words.
+    /// A connection to the source within [`DIAL_TIME_MAX`]; why there is none, in words.
     async fn dial(&self) -> Result<Box<dyn Server>, String> {
+        let dialled = tokio::time::timeout(DIAL_TIME_MAX, self.dial_in_time()).await;
+        dialled.unwrap_or_else(|_| {
+            let seconds = DIAL_TIME_MAX.as_secs();
+            Err(format!("no answer within {seconds} s"))
+        })
+    }
+
+    async fn dial_in_time(&self) -> Result<Box<dyn Server>, String> {
         let dialled = socks::connect(&self.proxy.socket, &self.host, self.port).await;
         let network = &self.proxy.network;
         let mut stream = dialled.map_err(|why| format!("{why}, in the network of {network}"))?;

@@ -217,6 +217,7 @@ impl Target {
             options.push_str(space);
             options.push_str(&quote_option(name, value)?);
         }
+        let certificates = read_certificates(url)?;
         Ok(Self {
             addresses: url.addresses(),
             hostaddrs: read_hostaddrs(url)?,
@@ -224,8 +225,8 @@ impl Target {
             user,
             password: url.password(),
             options,
-            tls: read_tls_mode(url)?,
-            certificates: read_certificates(url)?,
+            tls: read_tls_mode(url, &certificates.roots)?,
+            certificates,
             negotiation: read_negotiation(url)?,
             binding: read_channel_binding(url)?,
             session: read_session_wish(url)?,
@@ -345,17 +346,34 @@ fn read_hostaddrs(url: &PgUrl) -> Result<Vec<IpAddr>, ConnectError> {
     text.split(',').map(parse).collect()
 }
 
-fn read_tls_mode(url: &PgUrl) -> Result<TlsMode, ConnectError> {
-    let unknown = |key: &str, value: &str| wrong(format!("has the unknown {key}={value}"));
+/// The public roots sign anybody's certificate, so that with them only the name tells whose it is: as libpq does, they
+/// mean verify-full, and a weaker mode beside them is refused (PostgreSQL documentation, section 34.1.2, sslrootcert).
+fn read_tls_mode(url: &PgUrl, roots: &Roots) -> Result<TlsMode, ConnectError> {
+    match (written_tls_mode(url)?, roots) {
+        (None | Some(TlsMode::VerifyFull), Roots::System) => Ok(TlsMode::VerifyFull),
+        (Some(weaker), Roots::System) => Err(wrong(format!(
+            "has sslrootcert=system, which goes with sslmode=verify-full and not with {}",
+            weaker.as_str()
+        ))),
+        (mode, Roots::Unset | Roots::File(_)) => Ok(mode.unwrap_or(TlsMode::Prefer)),
+    }
+}
+
+fn written_tls_mode(url: &PgUrl) -> Result<Option<TlsMode>, ConnectError> {
+    let parse = |key: &str, value: &str| {
+        let mode = TlsMode::parse(value);
+        let mode = mode.ok_or_else(|| wrong(format!("has the unknown {key}={value}")));
+        mode.map(Some)
+    };
     if let Some(value) = url.param("sslmode") {
-        return TlsMode::parse(&value).ok_or_else(|| unknown("sslmode", &value));
+        return parse("sslmode", &value);
     }
     // What drivers have in its place: JDBC and node-postgres (true), asyncpg (a mode).
     match url.param("ssl").as_deref() {
-        None => Ok(TlsMode::Prefer),
-        Some("true" | "1") => Ok(TlsMode::Require),
-        Some("false" | "0") => Ok(TlsMode::Disable),
-        Some(value) => TlsMode::parse(value).ok_or_else(|| unknown("ssl", value)),
+        None => Ok(None),
+        Some("true" | "1") => Ok(Some(TlsMode::Require)),
+        Some("false" | "0") => Ok(Some(TlsMode::Disable)),
+        Some(value) => parse("ssl", value),
     }
 }
 
@@ -434,6 +452,19 @@ mod tests {
             refused.to_string(),
             "the URL has the unknown sslmode=verify"
         );
+    }
+
+    #[test]
+    fn with_the_public_roots_the_name_is_always_checked() {
+        for query in ["", "&sslmode=verify-full"] {
+            let url = format!("postgres://u@h/d?sslrootcert=system{query}");
+            assert_eq!(target(&url).unwrap().tls, TlsMode::VerifyFull, "{query}");
+        }
+        for weaker in ["disable", "allow", "prefer", "require", "verify-ca"] {
+            let url = format!("postgres://u@h/d?sslrootcert=system&sslmode={weaker}");
+            let refused = target(&url).unwrap_err();
+            assert!(matches!(refused, ConnectError::Url { .. }), "{weaker}");
+        }
     }
 
     #[test]

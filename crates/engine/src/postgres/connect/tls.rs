@@ -80,7 +80,7 @@ fn believed(mode: TlsMode, roots: &Roots) -> Result<Believes, ConnectError> {
                     .to_owned(),
             });
         }
-        Roots::System => rustls_native_certs::load_native_certs().certs,
+        Roots::System => of_system(rustls_native_certs::load_native_certs())?,
         Roots::File(path) => read_certificates(path)?,
     };
     let mut store = RootCertStore::empty();
@@ -90,6 +90,25 @@ fn believed(mode: TlsMode, roots: &Roots) -> Result<Believes, ConnectError> {
         certificates,
         checks_name,
     })
+}
+
+/// The system's roots: some that cannot be read are none of ours as long as others can.
+///
+/// # Errors
+/// Where there is none, as in an image without them: every certificate would be of an unknown issuer.
+fn of_system(
+    loaded: rustls_native_certs::CertificateResult,
+) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+    if loaded.certs.is_empty() {
+        let why = loaded.errors.first().map(|error| format!(" ({error})"));
+        return Err(ConnectError::Url {
+            problem: format!(
+                "asks for the system's root certificates, and there are none here{}: install ca-certificates",
+                why.unwrap_or_default()
+            ),
+        });
+    }
+    Ok(loaded.certs)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
@@ -201,5 +220,19 @@ impl ServerCertVerifier for Verifier {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_roots_is_told_so_and_not_of_an_unknown_issuer() {
+        let none = of_system(rustls_native_certs::CertificateResult::default()).unwrap_err();
+        assert!(
+            matches!(&none, ConnectError::Url { problem } if problem.contains("ca-certificates")),
+            "{none}"
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,8 +71,27 @@ fn is_the_servers(pid: u32) -> bool {
     is_postgres || stat_field(pid, TTY_FIELD) == Some(0)
 }
 
+/// By what a process is known to be a server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// It works in the directory, or is `initdb` at work on it.
+    ItsOwn,
+    /// Its working directory is hidden, and this is its parent, which is known.
+    Parent(u32),
+}
+
+impl Mark {
+    /// Whether a process bears it.
+    fn is_on(self, pid: u32, data: &DataDir) -> bool {
+        match self {
+            Self::ItsOwn => works_in(pid, data) || is_initdb_of(pid, data),
+            Self::Parent(parent) => is_hidden(pid) && parent_of(pid) == Some(parent),
+        }
+    }
+}
+
 /// Every process of a server that works in the directory, and the children of each.
-fn of(data: &DataDir) -> io::Result<Vec<u32>> {
+fn of(data: &DataDir) -> io::Result<Vec<(u32, Mark)>> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -79,24 +99,23 @@ fn of(data: &DataDir) -> io::Result<Vec<u32>> {
             all.push(pid);
         }
     }
-    let mut found: Vec<u32> = all
+    let known: Vec<u32> = all
         .iter()
         .copied()
         .filter(|pid| (works_in(*pid, data) && is_the_servers(*pid)) || is_initdb_of(*pid, data))
         .collect();
-    let is_child = |pid: &&u32| {
-        let parent = stat_field(**pid, PARENT_FIELD).and_then(|parent| u32::try_from(parent).ok());
-        parent.is_some_and(|parent| found.contains(&parent))
+    let child = |pid: u32| {
+        let parent = parent_of(pid).filter(|parent| known.contains(parent))?;
+        Some((pid, Mark::Parent(parent)))
     };
-    let hidden = |pid: &&u32| !found.contains(*pid) && is_hidden(**pid);
-    let children: Vec<u32> = all
-        .iter()
-        .filter(hidden)
-        .filter(is_child)
-        .copied()
-        .collect();
-    found.extend(children);
-    Ok(found)
+    let hidden = |pid: &u32| !known.contains(pid) && is_hidden(*pid);
+    let children = all.iter().copied().filter(hidden).filter_map(child);
+    let itself = known.iter().map(|pid| (*pid, Mark::ItsOwn));
+    Ok(itself.chain(children).collect())
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    stat_field(pid, PARENT_FIELD).and_then(|parent| u32::try_from(parent).ok())
 }
 
 /// Whether the kernel keeps the process's working directory from us.
@@ -119,11 +138,16 @@ pub(super) async fn kill_all(data: &DataDir) -> Result<(), ServerError> {
         if found.is_empty() {
             return Ok(());
         }
-        for pid in found {
-            kill(pid, data).await?;
+        // All of them are held before the first ends: with its parent a child loses its mark.
+        let mut held = Vec::new();
+        for (pid, mark) in found {
+            held.extend(hold(pid, mark, data)?.map(|pidfd| (pid, pidfd)));
+        }
+        for (pid, pidfd) in held {
+            kill(pid, pidfd).await?;
         }
     }
-    let pids = look(data).await?;
+    let pids: Vec<u32> = look(data).await?.into_iter().map(|(pid, _)| pid).collect();
     if pids.is_empty() {
         return Ok(());
     }
@@ -134,7 +158,7 @@ pub(super) async fn kill_all(data: &DataDir) -> Result<(), ServerError> {
 }
 
 /// [`of`] on a thread that may block: it takes some milliseconds for every hundred processes of the machine.
-async fn look(data: &DataDir) -> Result<Vec<u32>, ServerError> {
+async fn look(data: &DataDir) -> Result<Vec<(u32, Mark)>, ServerError> {
     let home = data.clone();
     let found = tokio::task::spawn_blocking(move || of(&home)).await;
     let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -144,29 +168,34 @@ async fn look(data: &DataDir) -> Result<Vec<u32>, ServerError> {
     })
 }
 
-async fn kill(id: u32, data: &DataDir) -> Result<(), ServerError> {
-    let failed = |source: io::Error| ServerError::Process {
+fn cannot_kill(pid: u32) -> impl Fn(io::Error) -> ServerError {
+    move |source| ServerError::Process {
         what: "kill",
-        pid: id,
+        pid,
         source,
-    };
+    }
+}
+
+/// A descriptor of a process that bears the mark; none where there is none any more.
+fn hold(id: u32, mark: Mark, data: &DataDir) -> Result<Option<OwnedFd>, ServerError> {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
     let pid = pid.expect("/proc lists positive process ids");
     let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
         Ok(pidfd) => pidfd,
-        Err(Errno::SRCH) => return Ok(()),
-        Err(errno) => return Err(failed(errno.into())),
+        Err(Errno::SRCH) => return Ok(None),
+        Err(errno) => return Err(cannot_kill(id)(errno.into())),
     };
     // Looked at again behind the descriptor: the number may have gone to another process since it was listed.
-    if !works_in(id, data) && !is_hidden(id) && !is_initdb_of(id, data) {
-        return Ok(());
-    }
+    Ok(mark.is_on(id, data).then_some(pidfd))
+}
+
+async fn kill(id: u32, pidfd: OwnedFd) -> Result<(), ServerError> {
     match pidfd_send_signal(&pidfd, Signal::KILL) {
         Ok(()) => {}
         Err(Errno::SRCH) => return Ok(()),
-        Err(errno) => return Err(failed(errno.into())),
+        Err(errno) => return Err(cannot_kill(id)(errno.into())),
     }
-    let pidfd = watched(pidfd).map_err(failed)?;
+    let pidfd = watched(pidfd).map_err(cannot_kill(id))?;
     // One that does not end is found again by the next round and named in the end.
     drop(tokio::time::timeout(KILL_TIME_MAX, pidfd.readable()).await);
     Ok(())

@@ -105,13 +105,41 @@ async fn a_copy_that_is_given_up_leaves_nothing_here_and_there() {
 async fn a_copy_that_takes_too_long_ends() {
     let (source, client) = locked().await;
     let mut stage = Stage::new().await;
-    stage.duration_max = Duration::from_secs(8);
+    stage.burden.held_max = Duration::from_secs(8);
     let access = access(&source.superuser_url("postgres"));
     let refused = stage.copy(&access, &CopySpec::all()).await.unwrap_err();
     assert_eq!(refused.to_string(), "the copy did not end within 8 s");
     assert!(refused.hint().unwrap().contains("copy_seconds_max"));
     let progress = stage.progress.borrow().clone().unwrap();
     assert_eq!(progress.phase, CopyPhase::Copying);
+    stage.nothing_runs().await;
+    drop(client);
+}
+
+/// A migration waits behind the copy, and the application behind the migration.
+#[tokio::test]
+async fn a_copy_gives_way_to_who_waits_for_a_table_that_it_reads() {
+    let (source, client) = locked().await;
+    let mut stage = Stage::new().await;
+    stage.burden.waited_max = Duration::from_secs(2);
+    let access = access(&source.superuser_url("postgres"));
+    let url = source.superuser_url("postgres");
+    let spec = CopySpec::all();
+    let migrated = async {
+        waits_for_lock(&client).await;
+        let migration = "ALTER TABLE bulk ADD COLUMN later integer";
+        let migrating =
+            tokio::task::spawn_blocking(move || fixtures::sql::execute(&url, migration));
+        migrating.await.unwrap().unwrap();
+    };
+    let (refused, ()) = tokio::join!(stage.copy(&access, &spec), migrated);
+    let refused = refused.unwrap_err();
+    assert!(
+        matches!(&refused, CopyError::InTheWay { table, seconds: 2 } if table == "bulk"),
+        "{}",
+        chain(&refused)
+    );
+    assert!(refused.hint().unwrap().contains("copy_waited_seconds_max"));
     stage.nothing_runs().await;
     drop(client);
 }

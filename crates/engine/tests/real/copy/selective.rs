@@ -217,6 +217,79 @@ async fn empty_is_nothing_but_the_named_tables() {
 }
 
 #[tokio::test]
+async fn a_table_named_with_its_children_comes_or_stays_away_with_them() {
+    let source = source(16);
+    let made = "CREATE TABLE measures (id serial, at date NOT NULL) PARTITION BY RANGE (at); \
+         CREATE TABLE old PARTITION OF measures FOR VALUES FROM (MINVALUE) TO ('2024-01-01'); \
+         CREATE TABLE new PARTITION OF measures FOR VALUES FROM ('2024-01-01') TO (MAXVALUE); \
+         INSERT INTO measures (at) SELECT '2023-12-30'::date + n FROM generate_series(1, 9) n; \
+         CREATE TABLE other AS SELECT 1 AS one";
+    source.execute("postgres", made).unwrap();
+    let stage = Stage::new().await;
+    let access = access(&source.superuser_url("postgres"));
+    for (argument, tables, rows) in [
+        ("--table-and-children=measures", "measures,new,old", "9 10"),
+        (
+            "--exclude-table-data-and-children=measures",
+            "measures,new,old,other",
+            "0 10",
+        ),
+        ("--exclude-table-and-children=measures", "other", ""),
+    ] {
+        let copied = stage
+            .copy(&access, &spec(CopyMode::All, &[], &[argument]))
+            .await;
+        let copied = copied.unwrap_or_else(|error| panic!("{argument}: {}", chain(&error)));
+        let branch = stage.serve(&copied).await;
+        let there = "SELECT string_agg(relname, ',' ORDER BY relname) FROM pg_class \
+             WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace";
+        assert_eq!(branch.value(there).await, tables, "{argument}");
+        if !rows.is_empty() {
+            let found =
+                "SELECT (SELECT count(*) FROM measures) || ' ' || nextval('measures_id_seq')";
+            assert_eq!(branch.value(found).await, rows, "{argument}");
+        }
+        branch.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sequence_comes_or_stays_away_with_the_table_that_owns_it() {
+    let source = shop();
+    let untrigger = "DROP TRIGGER note ON orders";
+    source.execute("postgres", untrigger).unwrap();
+    let stage = Stage::new().await;
+    let access = access(&source.superuser_url("postgres"));
+    for (arguments, asked) in [
+        (
+            &["--table=customers"][..],
+            "SELECT nextval('customers_id_seq')",
+        ),
+        (
+            &["--table=orders", "--table=customers"],
+            "SELECT nextval('orders_id_seq')",
+        ),
+        // The one of an identity column has no life of its own.
+        (
+            &["--exclude-table=orders"],
+            "SELECT nextval('customers_id_seq')",
+        ),
+        (
+            &["--exclude-table=orders_id_seq"],
+            "SELECT nextval('orders_id_seq')",
+        ),
+    ] {
+        let copied = stage
+            .copy(&access, &spec(CopyMode::All, &[], arguments))
+            .await;
+        let copied = copied.unwrap_or_else(|error| panic!("{arguments:?}: {}", chain(&error)));
+        let branch = stage.serve(&copied).await;
+        assert_eq!(branch.value(asked).await, "11", "{arguments:?}");
+        branch.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_filter_or_table_is_named_and_no_filter_writes() {
     let source = shop();
     let stage = Stage::new().await;

@@ -158,6 +158,59 @@ async fn defaults_of_the_database_do_not_hinder_its_copy() {
     branch.stop().await;
 }
 
+async fn views_that_can_be_made_are_made(major: u16) {
+    let source = Options::new(major).start().unwrap();
+    let made = "CREATE SCHEMA app; CREATE TABLE app.t AS SELECT 1 AS n; \
+         ALTER DATABASE postgres SET search_path = app, public; SET search_path = app; \
+         CREATE FUNCTION total() RETURNS bigint LANGUAGE plpgsql SET search_path = app AS 'BEGIN RETURN (SELECT count(*) FROM t); END'; \
+         CREATE MATERIALIZED VIEW share AS SELECT 1 / n AS share FROM t; \
+         CREATE MATERIALIZED VIEW shares AS SELECT share FROM share; \
+         CREATE MATERIALIZED VIEW totals AS SELECT total() AS total; \
+         ALTER FUNCTION total() RESET search_path; UPDATE t SET n = 0";
+    source.execute("postgres", made).unwrap();
+    let stage = Stage::new().await;
+    let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
+    if major < 17 {
+        // Its function finds its table by the database's search path.
+        assert_eq!(branch.value("SELECT total FROM app.totals").await, "1");
+    }
+    let told = notes.join("; ");
+    for said in [
+        "materialized view \"app\".\"share\" has no rows here: division by zero",
+        "materialized view \"app\".\"shares\" has no rows here: materialized view \"share\" has not been populated",
+    ] {
+        assert!(told.contains(said), "{said} is not in {told}");
+    }
+    assert_eq!(branch.value("SELECT n FROM app.t").await, "0");
+    branch.stop().await;
+}
+
+#[tokio::test]
+async fn a_view_that_cannot_be_made_here_hinders_no_copy_of_16() {
+    views_that_can_be_made_are_made(16).await;
+}
+
+#[tokio::test]
+async fn a_view_that_cannot_be_made_here_hinders_no_copy_of_17() {
+    views_that_can_be_made_are_made(17).await;
+}
+
+#[tokio::test]
+async fn what_prepares_a_copy_finds_the_tables_that_the_application_finds() {
+    let source = Options::new(16).start().unwrap();
+    let made = "CREATE TABLE users AS SELECT 'old' AS email; CREATE SCHEMA app; \
+         CREATE TABLE app.users AS SELECT 'ann@example.org' AS email; \
+         ALTER DATABASE postgres SET search_path = app, public; ALTER ROLE ALL SET search_path = public";
+    source.execute("postgres", made).unwrap();
+    let mut stage = Stage::new().await;
+    stage.prepare = Some(Secret::new("UPDATE users SET email = 'masked'"));
+    let (branch, notes) = copy(&stage, &source.superuser_url("postgres")).await;
+    assert_eq!(notes, [] as [&str; 0]);
+    let emails = "SELECT a.email || ' ' || b.email FROM app.users a, public.users b";
+    assert_eq!(branch.value(emails).await, "masked old");
+    branch.stop().await;
+}
+
 #[tokio::test]
 async fn settings_that_applications_notice_come_along() {
     let source = Options::new(16)

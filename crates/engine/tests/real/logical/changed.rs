@@ -119,6 +119,39 @@ async fn a_slot_that_somebody_dropped_is_told() {
     );
 }
 
+/// Settles a setting of a running source's anew.
+fn set(source: &fixtures::TestPostgres, name: &str, value: &str) {
+    let statement = format!("ALTER SYSTEM SET {name} = '{value}'");
+    source.execute("shop", &statement).unwrap();
+    source.execute("shop", "SELECT pg_reload_conf()").unwrap();
+}
+
+#[tokio::test]
+async fn a_source_whose_commits_would_wait_for_us_from_now_on_is_left() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    ground.tend_until(&subscriber, follows).await;
+    set(&source, "synchronous_standby_names", "ANY 1 (*)");
+    assert_eq!(
+        ground.cause(&subscriber).await,
+        Cause::Own(OwnCause::WaitsForUs)
+    );
+}
+
+#[tokio::test]
+async fn a_source_that_unbinds_our_slot_is_left() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    ground.tend_until(&subscriber, follows).await;
+    set(&source, "max_slot_wal_keep_size", "-1");
+    assert_eq!(
+        ground.cause(&subscriber).await,
+        Cause::Own(OwnCause::Unbounded)
+    );
+}
+
 #[tokio::test]
 async fn a_change_that_cannot_be_applied_is_told_with_its_reason() {
     let source = source(16);

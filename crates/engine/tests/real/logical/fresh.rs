@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use engine::base::logical::subscriber::Subscriber;
 use engine::postgres::server::StopMode;
 use fixtures::TestPostgres;
+use model::Secret;
 
 use super::ground::{Ground, follows, retire, slots, source};
 use crate::stage::chain;
@@ -127,7 +128,8 @@ async fn roles_that_came_changed_and_went_since_are_so_on_the_next_branch() {
     source
         .execute(
             "shop",
-            "CREATE ROLE old LOGIN PASSWORD 'a'; CREATE ROLE gone LOGIN PASSWORD 'b'",
+            "CREATE ROLE old LOGIN PASSWORD 'a'; CREATE ROLE gone LOGIN PASSWORD 'b'; \
+             CREATE ROLE team; CREATE ROLE others; GRANT team TO old; CREATE ROLE maker CREATEROLE",
         )
         .unwrap();
     let ground = Ground::of(&source).await;
@@ -136,14 +138,28 @@ async fn roles_that_came_changed_and_went_since_are_so_on_the_next_branch() {
         .execute(
             "shop",
             "CREATE ROLE new LOGIN PASSWORD 'c' VALID UNTIL '2040-01-01 00:00:00+00'; \
-             ALTER ROLE old PASSWORD 'd' CREATEDB; DROP ROLE gone",
+             ALTER ROLE old PASSWORD 'd' CREATEDB; DROP ROLE gone; REVOKE team FROM old; GRANT others TO new; \
+             ALTER ROLE old IN DATABASE postgres SET work_mem = '1MB'",
         )
+        .unwrap();
+    // As on managed servers: from 16 on PostgreSQL itself makes whoever makes a role a member of it.
+    source
+        .execute("shop", "SET ROLE maker; CREATE ROLE made LOGIN")
         .unwrap();
     let branch = ground.branch(&subscriber, "one").await;
     let described = "SELECT string_agg(concat_ws(' ', rolname, rolcanlogin, rolcreatedb, coalesce(rolvaliduntil, 'infinity'), rolpassword), \
          E'\\n' ORDER BY rolname) FROM pg_authid WHERE rolname IN ('old', 'new')";
     let there = source.query_value("shop", described).unwrap();
     assert_eq!(branch.value(described).await, there);
+    let members = "SELECT string_agg(concat_ws(' ', roleid::regrole, member::regrole, grantor::regrole, admin_option, \
+         inherit_option, set_option), E'\\n' ORDER BY roleid::regrole::text, member::regrole::text) \
+         FROM pg_auth_members WHERE member::regrole::text !~ '^pg_'";
+    let there = source.query_value("shop", members).unwrap();
+    assert!(
+        there.contains("made maker") && there.contains("others new"),
+        "{there}"
+    );
+    assert_eq!(branch.value(members).await, there);
     let gone = branch.value("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'gone'");
     assert_eq!(gone.await, "f");
     branch.stop().await;
@@ -165,6 +181,23 @@ async fn an_asynchronous_commit_is_waited_for_as_long_as_the_source_may_take_to_
         let count = branch_count(&ground, &subscriber, &format!("b{round}")).await;
         assert_eq!(count, (1000 + round).to_string());
     }
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
+async fn a_source_that_bounds_its_transactions_does_not_bound_what_is_made_of_it() {
+    let mut source = source(17);
+    source.configure("transaction_timeout", "1s").unwrap();
+    source.restart().unwrap();
+    // Whoever reads the source is not bound.
+    let bound = "ALTER DATABASE shop SET transaction_timeout = '1s'; ALTER ROLE postgres SET transaction_timeout = 0";
+    source.execute("shop", bound).unwrap();
+    let mut ground = Ground::of(&source).await;
+    ground.prepare = Some(Secret::new(
+        "SELECT pg_sleep(1.5); DELETE FROM item WHERE id > 2",
+    ));
+    let subscriber = ground.seed().await;
+    assert_eq!(branch_count(&ground, &subscriber, "long").await, "2");
     retire(&ground, subscriber).await;
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::base::copy::{CopiedBase, DiskBudget};
+use engine::base::copy::{Burden, CopiedBase, DiskBudget};
 use engine::base::logical::fitness::{Fit, Fitness, Reason, fitness};
 use engine::base::logical::seed::{SeedError, SeedRequest, seed};
 use engine::base::logical::slot;
@@ -16,14 +16,13 @@ use engine::base::moment::Held;
 use engine::base::physical::snapshot::Snapshot;
 use engine::clock::Clock;
 use engine::postgres::account::ServerAccount;
-use engine::postgres::connect::{Session, connect_local};
-use engine::postgres::initdb::ADMIN_ROLE;
+use engine::postgres::connect::{Session, connect_unnoticed};
 use engine::postgres::server::{Launch, Server, StopMode, start};
-use engine::postgres::settings::{Purpose, ServerSettings};
+use engine::postgres::settings::{HAS_EVENT_TRIGGERS, Purpose, ServerSettings};
 use engine::volume::VolumeError;
 use fixtures::{Options, TempDir, TestPostgres};
-use model::ByteSize;
 use model::engine_api::CopyProgress;
+use model::{ByteSize, Secret};
 use tokio::sync::watch;
 
 use crate::stage::{access, chain, installations};
@@ -69,6 +68,7 @@ pub(super) struct Ground {
     pub(super) home: TempDir,
     pub(super) host: Host,
     pub(super) upstream: Upstream,
+    pub(super) prepare: Option<Secret>,
     progress: watch::Sender<Option<CopyProgress>>,
 }
 
@@ -89,6 +89,7 @@ impl Ground {
                     }),
                 }
             }),
+            prepare_time_max: Duration::from_secs(60),
             stillnesses: Arc::default(),
         };
         Self {
@@ -98,6 +99,7 @@ impl Ground {
                 access: access(&source.superuser_url("shop")),
                 replication_url: None,
             },
+            prepare: None,
             progress: watch::channel(None).0,
         }
     }
@@ -142,7 +144,10 @@ impl Ground {
                 free: ByteSize(1 << 40),
                 floor: ByteSize(0),
             },
-            duration_max: Duration::from_secs(300),
+            burden: Burden {
+                held_max: Duration::from_secs(300),
+                waited_max: Duration::from_secs(300),
+            },
         };
         seed(&request, &self.progress).await
     }
@@ -161,7 +166,7 @@ impl Ground {
             subscriber,
             upstream: &self.upstream,
             place,
-            prepare: None,
+            prepare: self.prepare.as_ref(),
             wait_max: WAIT_MAX,
         })
         .await
@@ -241,11 +246,25 @@ pub(super) struct Branch {
 }
 
 impl Branch {
+    /// A session that no trigger at a login keeps out.
     async fn admin(&self) -> Session {
-        let (password, socket_dir) = (&self.copied.admin_password, &self.place.socket_dir);
-        let connected =
-            connect_local(socket_dir, &self.copied.database, ADMIN_ROLE, password).await;
+        let copied = &self.copied;
+        let (password, socket_dir) = (&copied.admin_password, &self.place.socket_dir);
+        let connected = connect_unnoticed(socket_dir, &copied.database, password, copied.major);
+        let connected = connected.await;
         connected.unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }
+
+    /// Runs statements as the application would: their triggers are set off.
+    pub(super) async fn try_execute(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
+        let session = self.admin().await;
+        if self.copied.major >= HAS_EVENT_TRIGGERS {
+            session.batch_execute("SET event_triggers = on").await?;
+        }
+        session
+            .batch_execute("SET session_replication_role = origin")
+            .await?;
+        session.batch_execute(statements).await
     }
 
     /// The first column of the first row.

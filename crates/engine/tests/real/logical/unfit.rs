@@ -3,7 +3,7 @@
 use engine::base::logical::fitness::{Fitness, Reason};
 use fixtures::Options;
 
-use super::ground::{Ground, source, unpublished};
+use super::ground::{Ground, follows, retire, source, unpublished};
 
 #[tokio::test]
 async fn what_a_publication_misses_is_named() {
@@ -21,9 +21,14 @@ async fn what_a_publication_misses_is_named() {
         )
         .unwrap();
     let reasons = ground.reasons().await;
-    let [Reason::Missed { tables }] = reasons.as_slice() else {
+    let [
+        Reason::Missed { tables },
+        Reason::PassedOver { publications },
+    ] = reasons.as_slice()
+    else {
         panic!("{reasons:?}");
     };
+    assert_eq!(publications.first, ["p_columns (it has a column list)"]);
     assert_eq!(tables.first, ["apart.one", "public.other"]);
     source
         .execute(
@@ -34,7 +39,7 @@ async fn what_a_publication_misses_is_named() {
     let Fitness::Fit(fit) = ground.fitness(false).await else {
         panic!("every table is published");
     };
-    assert_eq!(fit.publications, ["p_columns", "p_rest", "p_some"]);
+    assert_eq!(fit.publications, ["p_rest", "p_some"]);
     source
         .execute(
             "shop",
@@ -43,9 +48,76 @@ async fn what_a_publication_misses_is_named() {
         .unwrap();
     let reasons = ground.reasons().await;
     assert!(
-        matches!(reasons.as_slice(), [Reason::Missed { .. }]),
+        matches!(
+            reasons.as_slice(),
+            [Reason::Missed { .. }, Reason::PassedOver { .. }]
+        ),
         "{reasons:?}"
     );
+}
+
+#[tokio::test]
+async fn a_column_list_beside_a_whole_publication_hinders_nobody() {
+    let source = unpublished(16);
+    let publish =
+        "CREATE PUBLICATION few FOR TABLE item (id); CREATE PUBLICATION whole FOR TABLE item";
+    source.execute("shop", publish).unwrap();
+    let ground = Ground::of(&source).await;
+    let subscriber = ground.seed().await;
+    ground.tend_until(&subscriber, follows).await;
+    retire(&ground, subscriber).await;
+}
+
+#[tokio::test]
+async fn a_publication_of_generated_columns_does_not_count() {
+    let source = unpublished(18);
+    let publish =
+        "CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_generated_columns = stored)";
+    source.execute("shop", publish).unwrap();
+    let ground = Ground::of(&source).await;
+    assert_eq!(ground.reasons().await, []);
+    let generated =
+        "ALTER TABLE item ADD COLUMN upper text GENERATED ALWAYS AS (upper(name)) STORED";
+    source.execute("shop", generated).unwrap();
+    let reasons = ground.reasons().await;
+    assert!(
+        matches!(
+            reasons.as_slice(),
+            [Reason::NoPublication, Reason::PassedOver { .. }]
+        ),
+        "{reasons:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_publication_that_leaves_out_what_empties_a_partition_does_not_count() {
+    let source = unpublished(16);
+    let publish = "CREATE PUBLICATION cdc FOR ALL TABLES WITH (publish_via_partition_root = true)";
+    source.execute("shop", publish).unwrap();
+    let ground = Ground::of(&source).await;
+    // Without partitions it carries everything.
+    assert_eq!(ground.reasons().await, []);
+    let parted = "CREATE TABLE parted (id int) PARTITION BY RANGE (id); \
+         CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (9)";
+    source.execute("shop", parted).unwrap();
+    let reasons = ground.reasons().await;
+    let [Reason::NoPublication, Reason::PassedOver { publications }] = reasons.as_slice() else {
+        panic!("{reasons:?}");
+    };
+    let [told] = publications.first.as_slice() else {
+        panic!("{publications:?}");
+    };
+    assert!(
+        told.starts_with("cdc (publish_via_partition_root"),
+        "{told}"
+    );
+    source
+        .execute("shop", "CREATE PUBLICATION whole FOR ALL TABLES")
+        .unwrap();
+    let Fitness::Fit(fit) = ground.fitness(false).await else {
+        panic!("one carries everything");
+    };
+    assert_eq!(fit.publications, ["whole"]);
 }
 
 #[tokio::test]
@@ -74,6 +146,18 @@ async fn what_replication_does_not_carry_is_named() {
     ] {
         assert!(told.contains(name), "{name} is not in {told}");
     }
+}
+
+#[tokio::test]
+async fn commits_that_would_wait_for_us_are_a_reason() {
+    let mut source = source(16);
+    let names = "ANY 1 (replica, bough)";
+    source
+        .configure("synchronous_standby_names", names)
+        .unwrap();
+    source.restart().unwrap();
+    let ground = Ground::of(&source).await;
+    assert_eq!(ground.reasons().await, [Reason::Synchronous]);
 }
 
 #[tokio::test]

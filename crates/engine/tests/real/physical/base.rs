@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::base::lsn::Lsn;
-use engine::base::physical::fitness::{Fitness, Reason, fitness};
+use engine::base::physical::fitness::{Fitness, NamedSlot, Reason, fitness};
 use engine::base::physical::seed::SeedError;
 use engine::base::physical::standby::{Standby, WaitError};
 use engine::postgres::control_data;
@@ -346,13 +346,20 @@ async fn a_seed_that_a_killed_engine_left_is_found_and_ended() {
     assert_eq!(working_in(&place.directory), [] as [u32; 0]);
 }
 
+fn named(name: &str) -> NamedSlot<'_> {
+    NamedSlot {
+        name,
+        unbounded: false,
+    }
+}
+
 #[tokio::test]
 async fn a_slot_that_somebody_made_is_used_where_the_source_bounds_it() {
     let source = source_with(Options::new(16).setting("max_slot_wal_keep_size", "64MB"));
     let make = "SELECT pg_create_physical_replication_slot('for_bough')";
     source.execute("postgres", make).unwrap();
     let ground = Ground::of(&source).await;
-    let found = fitness(&ground.upstream, &ground.host, Some("for_bough")).await;
+    let found = fitness(&ground.upstream, &ground.host, Some(named("for_bough"))).await;
     let Ok(Fitness::Fit(fit)) = found else {
         panic!("{found:?}");
     };
@@ -361,7 +368,7 @@ async fn a_slot_that_somebody_made_is_used_where_the_source_bounds_it() {
     let slots = "SELECT string_agg(slot_name || ' ' || active, ',') FROM pg_replication_slots";
     let found = source.query_value("postgres", slots);
     assert_eq!(found.unwrap(), "for_bough true");
-    let missing = fitness(&ground.upstream, &ground.host, Some("nobodys")).await;
+    let missing = fitness(&ground.upstream, &ground.host, Some(named("nobodys"))).await;
     let Ok(Fitness::Unfit { reasons }) = missing else {
         panic!("{missing:?}");
     };

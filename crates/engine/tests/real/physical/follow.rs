@@ -6,6 +6,7 @@ use engine::base::physical::standby::Standby;
 use engine::base::physical::tending::{Cause, Keeper, OwnCause, Tended};
 use engine::postgres::server::StopMode;
 use fixtures::Options;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ground::{Ground, WAIT_MAX, enter, source, source_with, url_of, value};
 use super::unfit::make_tablespace;
@@ -134,6 +135,29 @@ async fn a_source_that_restarts_or_is_away_for_a_while_is_followed_again() {
     ground.tend_until(&standby, &ground.upstream, follows).await;
     ground.catch_up(&standby).await;
     standby.stop(StopMode::Fast).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_standby_that_was_killed_is_waited_for_until_it_is_back() {
+    let source = source(16);
+    let ground = Ground::of(&source).await;
+    let standby = ground.seed().await;
+    source
+        .execute("shop", "CREATE TABLE late AS SELECT 1")
+        .unwrap();
+    let moment = ground.moment(&standby).await;
+    for pid in working_in(&standby.place().directory) {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        // One that has ended with the others needs no killing.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    assert!(standby.progress().await.is_err(), "it is away");
+    let (waited, _) = tokio::join!(
+        standby.wait_replayed(&moment, WAIT_MAX),
+        ground.tend_until(&standby, &ground.upstream, follows),
+    );
+    waited.unwrap();
+    standby.stop(StopMode::Immediate).await.unwrap();
 }
 
 #[tokio::test]

@@ -74,6 +74,7 @@ impl Ground {
             account: ServerAccount::choose(None).expect("an account"),
             clock: Clock::start(),
             clone_live: Arc::new(|from, to, _| copy_live(from, to).map_err(failed)),
+            prepare_time_max: Duration::from_secs(60),
             stillnesses: Arc::default(),
         };
         Self {

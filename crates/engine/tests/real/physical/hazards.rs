@@ -90,6 +90,7 @@ const EVERYTHING: &str = "
       $$ BEGIN INSERT INTO fired VALUES ('row ' || TG_TABLE_NAME); RETURN NEW; END $$;
     CREATE TRIGGER note AFTER UPDATE ON cron.job FOR EACH ROW EXECUTE FUNCTION note_row();
     CREATE UNLOGGED TABLE fleeting AS SELECT 1 AS n;
+    CREATE MATERIALIZED VIEW shown AS SELECT 1 AS n;
     CREATE FUNCTION note_event() RETURNS event_trigger LANGUAGE plpgsql AS
       $$ BEGIN INSERT INTO fired VALUES ('event ' || tg_tag); END $$;
     CREATE EVENT TRIGGER note_end ON ddl_command_end EXECUTE FUNCTION note_event();
@@ -280,6 +281,7 @@ async fn check_copied(source: &TestPostgres, archive: &std::path::Path) {
         ("SELECT count(*) FROM pg_prepared_xacts", "0"),
         ("SELECT to_regclass('public.prepared') IS NULL", "t"),
         ("SELECT count(*) FROM public.fleeting", "1"),
+        ("SELECT count(*) FROM public.shown", "1"),
         ("SHOW archive_mode", "off"),
         ("SHOW max_logical_replication_workers", "0"),
         (WORKERS, "0"),

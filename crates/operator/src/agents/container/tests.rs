@@ -126,6 +126,39 @@ async fn what_the_api_server_never_takes_is_told_after_some_looks() {
     assert_eq!(asked.lock().expect("no panic").len(), LOOKS_MAX);
 }
 
+/// As Kyverno and home-made webhooks refuse, and GKE's own.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_a_webhook_refuses_is_tried_with_less_and_its_words_are_told() {
+    let denied = "admission webhook \"validate.kyverno.svc-fail\" denied the request: no root here";
+    let without_user = || {
+        let mut pod = pod(&[]);
+        pod["spec"]["containers"] = json!([{"name": "app"}]);
+        pod
+    };
+    let tries = Mutex::new(0);
+    let running = [("bough-agent-0", "bough:1", true)];
+    let (lenient, _) = pods(move |_, _| {
+        let mut tries = tries.lock().expect("no panic");
+        *tries += 1;
+        if *tries == 1 {
+            refusal(400, denied)
+        } else {
+            (200, pod(&running))
+        }
+    });
+    let agent = AgentContainer::place(&lenient, &chosen(without_user()), &wish(false)).await;
+    assert!(agent.expect("it is made").lacks_capabilities);
+
+    let (strict, _) = pods(move |_, _| refusal(400, denied));
+    let error = AgentContainer::place(&strict, &chosen(without_user()), &wish(false)).await;
+    let error = error.expect_err("none may be there");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|it| it.contains("a policy of the cluster"))
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_ends_while_it_is_asked_is_told_as_ended() {
     let looks = Mutex::new(0);
@@ -165,4 +198,18 @@ async fn who_may_not_run_programs_in_it_is_told_at_once() {
         panic!("{invited:?}");
     };
     assert_eq!(right, "create pods/exec -n shop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kubelet_that_does_not_answer_holds_nobody_for_longer_than_an_agent_may_take_to_start() {
+    let silent = axum::Router::<()>::new().fallback(std::future::pending::<()>);
+    let pods = Api::namespaced(kube::Client::new(silent, "shop"), "shop");
+    let agent = AgentContainer {
+        name: "bough-agent".to_owned(),
+        lacks_capabilities: false,
+    };
+    let begun = tokio::time::Instant::now();
+    let asked = agent.ask(&pods, "p", &QUESTION).await;
+    assert!(matches!(asked, Err(AgentError::Silent { .. })), "{asked:?}");
+    assert_eq!(begun.elapsed(), START_WITHIN);
 }

@@ -6,6 +6,8 @@
 //!        └── and asked-at of all of them every RENEW_EVERY, for as long as any is waited for
 //! ```
 //!
+//! What is asked first has to be answered; while hosts are waited for an API server may be away, within HOST_WITHIN.
+//!
 //! A TTL goes through the resource whoever wants which: the API server has rules about it, the engine only a maximum.
 //!
 //! Owns the resources' wording and the wait for hosts. Leaves making branches to their hosts' engines.
@@ -17,9 +19,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use model::{BranchName, CopyMode, Namespace, Ttl};
+use model::{BranchName, Namespace, Ttl};
 use operator::agents::{ApiFailure, workload_of};
-use resources::{Branch, BranchCopy, BranchPhase, BranchSpec, CopyModeName, RowsOf};
+use resources::{Branch, BranchCopy, BranchPhase, BranchSpec, RowsOf};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -200,6 +202,7 @@ impl<'a> Asking<'a> {
                 }
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.is_not_found() => return Ok(()),
+                Err(failure) if failure.is_passing() => *heard = Some(failure.to_string()),
                 Err(source) => return Err(self.failure("get", wish, source)),
             }
         }
@@ -212,8 +215,13 @@ impl<'a> Asking<'a> {
             for wish in wishes {
                 let name = BranchName::of(self.namespace, &wish.id);
                 let asked = json!({"metadata": {"annotations": asked_at(clock::now())}});
-                if let Err(source) = patch(&self.api, &name, &asked).await {
-                    return self.failure("patch", wish, source);
+                match patch(&self.api, &name, &asked).await {
+                    Ok(_) => {}
+                    // It is said again before anybody forgets it.
+                    Err(failure) if failure.is_passing() || failure.is_conflict() => {
+                        tracing::info!(%failure, %name, "a branch is not asked for again just now");
+                    }
+                    Err(source) => return self.failure("patch", wish, source),
                 }
             }
         }
@@ -229,7 +237,15 @@ impl<'a> Asking<'a> {
         let name = BranchName::of(self.namespace, &wish.id);
         loop {
             let found = self.api.get(name.as_str()).await;
-            let found = found.map_err(|error| self.failure("get", wish, error.into()))?;
+            let found = match found.map_err(ApiFailure::from) {
+                Ok(found) => found,
+                Err(failure) if failure.is_passing() => {
+                    *heard = Some(failure.to_string());
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Err(source) => return Err(self.failure("get", wish, source)),
+            };
             let status = found.status.unwrap_or_default();
             if let Some(pod) = status.host {
                 return Ok(pod);
@@ -267,7 +283,7 @@ pub(super) async fn ask_for_time(
     ttl: Ttl,
 ) -> Result<(), ClusterError> {
     let namespace = api.namespace().unwrap_or("default");
-    let patched = patch(api, name, &wanted_for(ttl, clock::now())).await;
+    let patched = patch(api, name, &wanted_for(Some(ttl), clock::now())).await;
     patched.map(drop).map_err(|source| ClusterError::Api {
         tried: format!("ask for more time for branch {name} in namespace {namespace}"),
         right: format!("patch branches.bough.dev -n {namespace}"),
@@ -286,9 +302,13 @@ async fn create(api: &Api<Branch>, branch: &Branch) -> Result<Branch, ApiFailure
     made.map_err(ApiFailure::from)
 }
 
-/// What is said of a resource that is wanted: when, and the one field of its spec that may change.
-fn wanted_for(ttl: Ttl, now: Timestamp) -> Value {
-    json!({"metadata": {"annotations": asked_at(now)}, "spec": {"ttlSeconds": seconds(ttl)}})
+/// What is said of a resource that is wanted: when, and of the one field of its spec that may change what is asked for.
+fn wanted_for(ttl: Option<Ttl>, now: Timestamp) -> Value {
+    let mut wanted = json!({"metadata": {"annotations": asked_at(now)}});
+    if let Some(ttl) = ttl {
+        wanted["spec"] = json!({"ttlSeconds": seconds(ttl)});
+    }
+    wanted
 }
 
 fn seconds(ttl: Ttl) -> u32 {
@@ -341,16 +361,12 @@ fn resource(
         id: wish.id.to_string(),
         source: wish.source.clone(),
         copy: BranchCopy {
-            mode: match wish.copy.mode {
-                CopyMode::Empty => CopyModeName::Empty,
-                CopyMode::Schema => CopyModeName::Schema,
-                CopyMode::All => CopyModeName::All,
-            },
+            mode: wish.copy.mode,
             tables: tables.collect(),
             dump_args: wish.copy.dump_args.clone(),
         },
         version: wish.version.0,
-        ttl_seconds: seconds(wish.ttl),
+        ttl_seconds: seconds(wish.ttl.unwrap_or_default()),
         target: wish.target.as_ref().and_then(workload_of),
         requester,
     };

@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 /// Bytes of a connection that wait on either side.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// What the name of a folder begins with whose socket does not listen yet.
+const MAKING: &str = ".";
+
 /// The wait after a failed `accept`, which says that descriptors are short.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -31,12 +34,20 @@ impl EngineTunnel {
     /// Opens the socket `engine.sock` in a new folder below `data_dir`, for its owner alone.
     pub(super) fn open(pods: Api<Pod>, pod: String, data_dir: &Path) -> io::Result<Self> {
         let hosts = data_dir.join("hosts");
-        let folder = hosts.join(format!("{:06x}", rand::random::<u32>() >> 8));
+        let name = format!("{:06x}", rand::random::<u32>() >> 8);
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true).create(&hosts)?;
         remove_left(&hosts)?;
-        builder.recursive(false).create(&folder)?;
-        let listener = UnixListener::bind(folder.join("engine.sock"))?;
+        // Bound and not listening yet, it would answer as what a killed program left: it has its name once it listens.
+        let making = hosts.join(format!("{MAKING}{}", &name[1..]));
+        builder.recursive(false).create(&making)?;
+        let folder = hosts.join(name);
+        let listening = UnixListener::bind(making.join("engine.sock"))
+            .and_then(|listener| fs::rename(&making, &folder).map(|()| listener));
+        let listener = listening.inspect_err(|_| {
+            // Nobody else removes what is being made.
+            let _ = fs::remove_dir_all(&making);
+        })?;
         let task = tokio::spawn(serve(listener, pods, pod));
         Ok(Self { folder, task })
     }
@@ -55,10 +66,19 @@ impl Drop for EngineTunnel {
     }
 }
 
-/// Removes the folders of programs that were killed: their sockets are there, and nobody listens.
+/// Removes the folders of programs that were killed: their sockets are there, and nobody listens. Those that another program
+/// is just making are left alone.
 fn remove_left(hosts: &Path) -> io::Result<()> {
     for entry in fs::read_dir(hosts)? {
-        let folder = entry?.path();
+        let entry = entry?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(MAKING.as_bytes())
+        {
+            continue;
+        }
+        let folder = entry.path();
         let reached = std::os::unix::net::UnixStream::connect(folder.join("engine.sock"));
         if reached.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
             // Another program may be removing it as well.
@@ -118,6 +138,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::contexts::kubernetes::played_api::{play, refusal};
 
     #[test]
     fn what_a_killed_program_left_goes_and_what_is_served_stays() {
@@ -128,10 +149,45 @@ mod tests {
             folder
         };
         let (left, served, nascent) = (folder("left"), folder("served"), folder("nascent"));
-        drop(UnixListener::bind(left.join("engine.sock")).unwrap());
+        let making = folder(".aking");
+        for bound in [&left, &making] {
+            // Gone or not listening yet: whoever connects is told the same.
+            drop(UnixListener::bind(bound.join("engine.sock")).unwrap());
+        }
         let _listener = UnixListener::bind(served.join("engine.sock")).unwrap();
         remove_left(hosts.path()).unwrap();
         assert!(!left.exists());
-        assert!(served.exists() && nascent.exists());
+        assert!(served.exists() && nascent.exists() && making.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_made_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        // A socket's path has at most 107 bytes (unix(7)).
+        let deep = root.path().join("d".repeat(100));
+        let pods = Api::namespaced(play(|_, _, _| refusal(404, "not found")), "shop");
+        assert!(EngineTunnel::open(pods, "p".to_owned(), &deep).is_err());
+        assert_eq!(fs::read_dir(deep.join("hosts")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_its_name_once_it_listens_and_goes_with_its_tunnel() {
+        let root = tempfile::tempdir().unwrap();
+        let refuse = |_: &str, _: &str, _| refusal(404, "not found");
+        let pods = Api::namespaced(play(refuse), "shop");
+        let tunnel = EngineTunnel::open(pods, "p".to_owned(), root.path()).unwrap();
+        let hosts = root.path().join("hosts");
+        let names = || {
+            let entries = fs::read_dir(&hosts).unwrap();
+            let names = entries.map(|entry| entry.unwrap().path());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(names(), [tunnel.folder().to_owned()]);
+        UnixStream::connect(tunnel.folder().join("engine.sock"))
+            .await
+            .unwrap();
+        remove_left(&hosts).unwrap();
+        drop(tunnel);
+        assert_eq!(names(), Vec::<PathBuf>::new());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   beat ──> it is there: somebody stopped it, who stands in it, or nothing happened
-//!        ├── another one has its name: over
+//!        ├── another one has its name: over; unless it is the one that was made again, whose answer was lost
 //!        ├── it is gone, and we were heard since less than the operator's patience ──> somebody deleted it: over
 //!        ├── it is gone after a longer silence of ours, as of a machine that slept ──> begun anew under its name
 //!        └── no answer ──> the next beat
@@ -16,7 +16,7 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
 use operator::agents::ApiFailure;
 use operator::{BEAT_ANNOTATION, SILENCE_MAX, STOPPED_ANNOTATION};
-use resources::Session;
+use resources::{Session, SessionSpec};
 use serde_json::json;
 
 use super::{Inner, REPLACED, lock, resource, uid_of};
@@ -25,8 +25,11 @@ use crate::clock;
 /// Between two heartbeats: what stops the session is read from their answers as well.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 
-/// How long one may take: a link that went away says nothing, and the next one makes another.
+/// How long one, or a renewal, may take: a link that went away says nothing, and the next one makes another.
 const BEAT_WITHIN: Duration = Duration::from_secs(10);
+
+/// By what whoever makes the resource again knows it, should its answer be lost: drawn for that, and told nobody before.
+const RENEWAL_ANNOTATION: &str = "bough.dev/renewal";
 
 /// What follows from the answer to a heartbeat.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +58,13 @@ pub(super) async fn keep(session: Weak<Inner>) {
         let is_heard = answer.is_ok();
         match follows(answer, &session.uid(), heard_at, now) {
             After::Go => {}
-            After::Renew => renew(&session).await,
+            After::Renew => {
+                // Without an answer the next beat finds it missing once more.
+                let renewal = tokio::time::timeout(BEAT_WITHIN, renew(&session)).await;
+                if renewal.is_err() {
+                    tracing::info!("the session's renewal has no answer");
+                }
+            }
             After::Over(why) => {
                 session.over.send_replace(Some(why));
                 return;
@@ -67,7 +76,7 @@ pub(super) async fn keep(session: Weak<Inner>) {
     }
 }
 
-async fn beat(session: &Inner, now: Timestamp) -> Result<Session, ApiFailure> {
+pub(super) async fn beat(session: &Inner, now: Timestamp) -> Result<Session, ApiFailure> {
     let annotations = json!({BEAT_ANNOTATION: now.to_string()});
     // The API server refuses it where another object has the name.
     let patch = json!({"metadata": {"uid": session.uid(), "annotations": annotations}});
@@ -77,10 +86,22 @@ async fn beat(session: &Inner, now: Timestamp) -> Result<Session, ApiFailure> {
         // Another object has the name, or several wrote to this one at once: it says itself which.
         Err(failure) if failure.is_contested() => {
             let found = session.api.get(&session.name).await;
-            found.map_err(ApiFailure::from)
+            found
+                .inspect(|found| session.recognize(found))
+                .map_err(ApiFailure::from)
         }
         answer => answer,
     }
+}
+
+/// Whether an object is the one that is being made again under this sign. Who read that since, and took the name, stands
+/// in his object as who asked, by the API server's word.
+pub(super) fn is_renewed(found: &Session, renewal: Option<&str>, spec: &SessionSpec) -> bool {
+    let told = found.annotations().get(RENEWAL_ANNOTATION);
+    renewal.is_some()
+        && told.map(String::as_str) == renewal
+        && found.spec.requester == spec.requester
+        && found.spec.target == spec.target
 }
 
 /// What follows for the object of this uid, where we were last heard at `heard_at`, by the clock of the wall: that of a
@@ -112,11 +133,18 @@ pub(super) fn follows(
 }
 
 /// The resource made again, without what was asked for: who still waits asks again.
-async fn renew(session: &Inner) {
-    let again = resource(&session.name, &session.spec);
+pub(super) async fn renew(session: &Inner) {
+    let mut again = resource(&session.name, &session.spec);
+    // The same until it is found: an earlier try may be on its way yet.
+    let sign = lock(&session.renewal)
+        .get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()))
+        .clone();
+    let annotations = again.annotations_mut();
+    annotations.insert(RENEWAL_ANNOTATION.to_owned(), sign);
     let made = session.api.create(&PostParams::default(), &again).await;
     match made {
-        Ok(made) => *lock(&session.uid) = uid_of(&made),
+        Ok(made) => session.recognize(&made),
+        // An earlier one may have come through: the next beat looks.
         Err(error) => tracing::info!(%error, "the session's resource is not made again"),
     }
 }

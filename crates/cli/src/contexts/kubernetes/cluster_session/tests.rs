@@ -3,14 +3,19 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::contexts::kubernetes::played_api::{Answer, play, refusal};
+use resources::NetworkWish;
 use serde_json::Value;
 use wire::{AgentKey, SessionId};
 
+use super::super::Leftovers;
 use super::super::invitation::SessionCredential;
 use super::super::sealed::seal;
 use super::keeping::{After, follows};
 use super::*;
 use crate::contexts::hex;
+
+/// What a status says for an API server that does not answer.
+const AWAY: &str = "Away";
 
 /// The uid of all pods here.
 const UID: &str = "u";
@@ -63,7 +68,11 @@ fn server(
             if let Some(uid) = status.as_object_mut().and_then(|it| it.remove("uid")) {
                 told["metadata"]["uid"] = uid;
             }
-            told["status"] = status;
+            match (method, status["phase"] == AWAY) {
+                ("GET", true) => return refusal(503, "it is being replaced"),
+                (_, true) => {}
+                (_, false) => told["status"] = status,
+            }
         }
         (200, told)
     });
@@ -73,8 +82,14 @@ fn server(
 async fn begin(client: &Client) -> Result<Begun, ClusterError> {
     let namespace = Namespace::new("shop").expect("a name");
     let target: TargetRef = "deployment/inventory".parse().expect("a target");
-    let wish = NetworkWish::default();
-    ClusterSession::begin(client, &namespace, "0a", &target, &wish).await
+    let wish = TargetWish {
+        session: "0a".to_owned(),
+        network: NetworkWish::default(),
+        image: "bough:1".to_owned(),
+        by_operator: true,
+        leftovers: Leftovers::default(),
+    };
+    ClusterSession::begin(client, &namespace, &target, &wish).await
 }
 
 fn agent(key: &Value, pod: &str) -> Value {
@@ -119,6 +134,26 @@ async fn who_asks_has_two_ways_to_the_agent_and_others_for_each_further_pod() {
     );
     session.end().await;
     assert_eq!(deleted.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_for_a_moment_ends_no_wait_for_an_agent() {
+    let looks = AtomicUsize::new(0);
+    let (client, _) = server(move |asks| {
+        // Longer than an operator is waited for.
+        if looks.fetch_add(1, Ordering::Relaxed) < 60 {
+            return Some(json!({"phase": AWAY}));
+        }
+        let answers: Vec<_> = asks.iter().map(|ask| agent(&ask["key"], "best")).collect();
+        Some(json!({"phase": "Ready", "answers": answers}))
+    });
+    let begun = begin(&client).await;
+    assert!(matches!(begun, Ok(Begun::Served(..))), "it waited in vain");
+    let (gone, _) = server(|_| Some(json!({"phase": AWAY})));
+    let Err(ClusterError::Api { source, .. }) = begin(&gone).await else {
+        panic!("it is away for good");
+    };
+    assert!(source.is_passing(), "{source}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,6 +252,53 @@ fn who_is_gone_while_he_was_heard_was_stopped_and_who_slept_begins_anew() {
     let stopped = session(json!({operator::STOPPED_ANNOTATION: "ada@host"}));
     let over = After::Over("ada@host stopped the session".to_owned());
     assert_eq!(follows(Ok(stopped), "own", heard, soon), over);
+}
+
+/// A session whose resource went while its machine slept, and was made again with the answer lost; what the name leads to then
+/// `change` has its word about. Whether the next beat goes on, and with which object.
+async fn renewed_without_an_answer(change: fn(&mut Value)) -> (After, String) {
+    let (held, made) = (Mutex::new(json!(null)), AtomicUsize::new(0));
+    let client = play(move |method, path, body| -> Answer {
+        if path.ends_with("/selfsubjectreviews") {
+            let user = json!({"userInfo": {"username": "alice"}});
+            return (201, json!({"metadata": {}, "status": user}));
+        }
+        let mut held = held.lock().expect("no panic");
+        if method == "POST" {
+            *held = body;
+            let count = made.fetch_add(1, Ordering::Relaxed);
+            held["metadata"]["uid"] = json!(["first", "second"][count]);
+            if count > 0 {
+                change(&mut held);
+                return refusal(504, "the answer was lost");
+            }
+            let ask = held["spec"]["asks"][0]["key"].clone();
+            held["status"] = json!({"phase": "Ready", "answers": [agent(&ask, "best")]});
+        } else if method == "PATCH" && body["metadata"]["uid"] != held["metadata"]["uid"] {
+            return refusal(409, "the UID in the precondition does not match");
+        }
+        (200, held.clone())
+    });
+    let Ok(Begun::Served(session, _)) = begin(&client).await else {
+        panic!("it is not served");
+    };
+    let inner = &session.inner;
+    let now = "2026-01-01T00:02:00Z".parse().expect("a time");
+    keeping::renew(inner).await;
+    let answer = keeping::beat(inner, now).await;
+    (follows(answer, &inner.uid(), now, now), inner.uid())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_answer_is_lost_ends_no_session() {
+    let found = renewed_without_an_answer(|_| {}).await;
+    assert_eq!(found, (After::Go, "second".to_owned()));
+    let over = || (After::Over(REPLACED.to_owned()), "first".to_owned());
+    // Somebody who took the name, and one who had read by what it is known.
+    let taken = |made: &mut Value| made["metadata"]["annotations"] = json!({});
+    assert_eq!(renewed_without_an_answer(taken).await, over());
+    let copied = |made: &mut Value| made["spec"]["requester"] = json!("mallory");
+    assert_eq!(renewed_without_an_answer(copied).await, over());
 }
 
 #[tokio::test(start_paused = true)]

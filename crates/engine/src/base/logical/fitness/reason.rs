@@ -33,6 +33,12 @@ pub enum Reason {
         /// The tables.
         tables: Names,
     },
+    /// Publications that would do, but for something.
+    #[error("these publications do not count: {publications}")]
+    PassedOver {
+        /// Each with what stands against it.
+        publications: Names,
+    },
     /// Tables that replication never carries.
     #[error("the rows of unlogged tables are not replicated: {tables}")]
     Unlogged {
@@ -62,6 +68,11 @@ pub enum Reason {
          the disk's risk with --unbounded-slot"
     )]
     Unbounded,
+    /// Whoever is connected under our name is waited for, replication by a slot of ours included.
+    #[error(
+        "the source's synchronous_standby_names would let its commits wait for us: list the names of its standbys there"
+    )]
+    Synchronous,
     /// As many slots as it takes.
     #[error("the source has no replication slot free (max_replication_slots)")]
     NoSlotFree,

@@ -18,6 +18,7 @@ fn origin() -> Origin {
             major: PgMajor(16),
         },
         fingerprint: fingerprint("a"),
+        unbounded_slot: false,
     }
 }
 
@@ -34,6 +35,7 @@ fn sight(progress: Progress) -> Sight {
     Sight {
         is_running: true,
         progress: Some(progress),
+        has_room: true,
         said: None,
     }
 }
@@ -44,6 +46,8 @@ fn answers(definitions: &str, slot: SlotState) -> SourceSight {
         major: PgMajor(16),
         fingerprint: fingerprint(definitions),
         slot,
+        waits_for_us: false,
+        bounds_slots: true,
         flushed: Some(Lsn(1000)),
     }
 }
@@ -81,6 +85,26 @@ fn a_slot_that_is_gone_or_lost_is_made_anew() {
         let decided = decide(&sight(progress(10, false, 0)), &answers("a", slot));
         assert_eq!(decided, Action::SeedAgain(cause));
     }
+}
+
+#[test]
+fn a_source_that_unbinds_the_slot_is_left_unless_somebody_answers_for_its_disk() {
+    let mut unbound = in_order();
+    let SourceSight::Answers { bounds_slots, .. } = &mut unbound else {
+        unreachable!();
+    };
+    *bounds_slots = false;
+    let follows = sight(progress(10, true, 0));
+    assert_eq!(
+        decide(&follows, &unbound),
+        Action::SeedAgain(Cause::Own(OwnCause::Unbounded))
+    );
+    let watched = Origin {
+        unbounded_slot: true,
+        ..origin()
+    };
+    let decided = step(State::default(), &watched, &follows, &unbound, at(0)).1;
+    assert_eq!(decided, Action::Nothing);
 }
 
 #[test]
@@ -155,6 +179,8 @@ fn a_disabled_subscription_and_another_cluster_end_it() {
         major: PgMajor(16),
         fingerprint: fingerprint("a"),
         slot: SlotState::Gone,
+        waits_for_us: true,
+        bounds_slots: false,
         flushed: None,
     };
     let decided = decide(&sight(progress(10, true, 0)), &other);
@@ -174,6 +200,7 @@ fn a_server_that_ends_again_and_again_is_broken() {
     let ended = Sight {
         is_running: false,
         progress: None,
+        has_room: true,
         said: None,
     };
     let mut state = State::default();
@@ -184,6 +211,60 @@ fn a_server_that_ends_again_and_again_is_broken() {
     }
     let (_, action) = step(state, &origin(), &ended, &in_order(), at(1));
     assert!(matches!(action, Action::SeedAgain(Cause::Broken { .. })));
+}
+
+/// Looks at a source that answers, each with one more error than the last: none is given up. Answers the state then.
+fn watch_on_a_full_disk(state: State, seen: &Sight, looks: i64) -> State {
+    let look = |state, second| {
+        let mut seen = seen.clone();
+        if let Some(progress) = &mut seen.progress {
+            progress.errors = u64::try_from(second).unwrap();
+        }
+        let (next, action) = step(state, &origin(), &seen, &in_order(), at(second));
+        assert_eq!(action, Action::Nothing, "at {second}");
+        next
+    };
+    (0..looks).fold(state, look)
+}
+
+#[test]
+fn on_a_full_disk_neither_errors_nor_an_end_nor_silence_give_a_base_up() {
+    let full = Sight {
+        has_room: false,
+        said: Some("could not extend file \"base/5/1\": No space left on device".to_owned()),
+        ..sight(progress(10, false, 0))
+    };
+    let ended = Sight {
+        is_running: false,
+        progress: None,
+        ..full.clone()
+    };
+    let state = watch_on_a_full_disk(State::default(), &full, 10_000);
+    let state = watch_on_a_full_disk(state, &ended, 10_000);
+    assert_eq!(
+        state.patience.said.as_deref(),
+        Some("its volume has no room")
+    );
+    // With room it is started, and what had failed is no conflict.
+    let ended = Sight {
+        has_room: true,
+        said: None,
+        ..ended
+    };
+    let (state, action) = step(state, &origin(), &ended, &in_order(), at(10_000));
+    assert_eq!(action, Action::Restart);
+    let again = sight(progress(10, true, 10_000));
+    let (_, action) = step(state, &origin(), &again, &in_order(), at(10_001));
+    assert_eq!(action, Action::Nothing);
+}
+
+#[test]
+fn a_worker_that_is_there_between_two_errors_for_want_of_room_is_no_conflict() {
+    let seen = Sight {
+        said: Some("could not extend file \"base/5/1\": No space left on device".to_owned()),
+        ..sight(progress(10, true, 0))
+    };
+    watch_on_a_full_disk(State::default(), &seen, 100);
 }
 
 #[test]

@@ -119,8 +119,19 @@ pub enum Reason {
         names: Vec<String>,
     },
     /// The slot that was named is not there.
-    #[error("the source has no physical replication slot {name:?}")]
+    #[error(
+        "the source has no physical replication slot {name:?}: SELECT pg_create_physical_replication_slot({})",
+        sql::literal(name)
+    )]
     NoSlot {
+        /// Its name.
+        name: String,
+    },
+    /// The slot that was named could fill the source's disk.
+    #[error(
+        "the source does not bound what the slot {name:?} keeps (max_slot_wal_keep_size), and --unbounded-slot was not given"
+    )]
+    UnboundedSlot {
         /// Its name.
         name: String,
     },

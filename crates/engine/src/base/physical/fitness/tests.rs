@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_permanent_slot_only_where_the_source_bounds_it() {
+fn a_slot_that_ends_with_its_connection_only_where_the_source_is_safe_of_it() {
     let choose = |bounds, ends, free, named| {
         let traits = Traits {
             bounds_slots: bounds,
@@ -13,20 +13,44 @@ fn a_permanent_slot_only_where_the_source_bounds_it() {
         };
         choose_slot(&traits, named)
     };
-    let named = Some("ours");
-    let permanent = SlotUse::Permanent("ours".to_owned());
-    assert_eq!(choose(true, true, 1, named), permanent);
-    assert_eq!(choose(false, true, 1, named), SlotUse::Temporary);
     assert_eq!(choose(false, true, 1, None), SlotUse::Temporary);
     assert_eq!(choose(true, false, 1, None), SlotUse::Temporary);
     // A connection that hangs for ever would keep the source's WAL for ever.
     assert_eq!(choose(false, false, 1, None), SlotUse::None);
     assert_eq!(choose(true, true, 0, None), SlotUse::None);
+    let permanent = SlotUse::Permanent("ours".to_owned());
+    assert_eq!(choose(true, true, 0, Some(OURS)), permanent);
+}
+
+const OURS: NamedSlot<'_> = NamedSlot {
+    name: "ours",
+    unbounded: false,
+};
+
+#[test]
+fn a_slot_that_is_not_there_or_not_bounded_is_refused_by_its_name() {
+    let mut source = traits();
+    let judged = |source: &Traits, named| judge(&facts(), source, &ours(), Some(named));
+    source.bounds_slots = true;
+    let name = "ours".to_owned();
+    assert_eq!(
+        judged(&source, OURS),
+        [Reason::NoSlot { name: name.clone() }]
+    );
+    source.physical_slots = vec![name.clone()];
+    assert_eq!(judged(&source, OURS), []);
+    source.bounds_slots = false;
+    assert_eq!(judged(&source, OURS), [Reason::UnboundedSlot { name }]);
+    let watched = NamedSlot {
+        unbounded: true,
+        ..OURS
+    };
+    assert_eq!(judged(&source, watched), []);
 }
 
 #[test]
 fn a_source_as_most_are_is_fit() {
-    assert_eq!(judge(&facts(), &traits(), &ours(), &SlotUse::Temporary), []);
+    assert_eq!(judge(&facts(), &traits(), &ours(), None), []);
 }
 
 /// One thing that is not as it should be.
@@ -80,7 +104,7 @@ fn whatever_would_go_wrong_later_is_a_reason() {
     for (spoil, expected) in SPOILED {
         let (mut traits, mut ours) = (traits(), ours());
         spoil(&mut traits, &mut ours);
-        let reasons = judge(&facts(), &traits, &ours, &SlotUse::Temporary);
+        let reasons = judge(&facts(), &traits, &ours, None);
         let sentences: Vec<_> = reasons.iter().map(ToString::to_string).collect();
         assert_eq!(sentences.len(), 1, "{sentences:?}");
         assert!(sentences[0].contains(expected), "{sentences:?}");
@@ -93,9 +117,9 @@ fn wal_of_a_library_that_is_here_can_be_read_and_of_one_that_is_not_known_cannot
     let mut known = traits();
     known.resource_managers = vec!["neat".into()];
     known.reads_libraries = true;
-    assert_eq!(judge(&facts(), &known, &ours(), &SlotUse::None), []);
+    assert_eq!(judge(&facts(), &known, &ours(), None), []);
     known.reads_libraries = false;
-    assert_eq!(judge(&facts(), &known, &ours(), &SlotUse::None).len(), 1);
+    assert_eq!(judge(&facts(), &known, &ours(), None).len(), 1);
 }
 
 #[test]

@@ -23,8 +23,8 @@ pub enum WaitError {
     Ask(#[from] Box<StandbyError>),
     /// It has not come so far in time.
     #[error(
-        "the source's changes up to {wanted} have come to {reached} within {} ms{}",
-        waited.as_millis(),
+        "the source's changes up to {wanted} have come to {reached} within {:.1} s{}",
+        waited.as_secs_f64(),
         if *streams { "" } else { ", and nothing arrives from it" }
     )]
     TimedOut {

@@ -9,6 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
+use crate::postgres::said::is_of_full_disk;
+
 /// Bytes of the log that one look reads, its end: a standby says what ails it twice a second.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
@@ -31,6 +33,8 @@ pub enum Trouble {
     Tablespace,
     /// The limits do not suffice any more.
     Limits,
+    /// The disk here is full.
+    NoRoom,
     /// The files here are broken, or WAL cannot be read.
     Broken {
         /// What was said.
@@ -83,24 +87,30 @@ fn classify(line: &str) -> Option<Trouble> {
     if has("record with incorrect prev-link") || has("incorrect resource manager data checksum") {
         return Some(Trouble::Diverged);
     }
-    if has("PANIC:") || has("WAL contains references to invalid pages") {
-        return Some(Trouble::Broken { said: said() });
-    }
     let receives = has("could not connect to the primary server")
         || has("could not receive data from WAL stream")
         || has("could not start WAL streaming")
         || has("could not create replication slot")
         || has("terminating walreceiver");
+    // Most such lines are a PANIC. What is received is the source's own trouble.
+    if !receives && is_of_full_disk(line) {
+        return Some(Trouble::NoRoom);
+    }
+    if has("PANIC:") || has("WAL contains references to invalid pages") {
+        return Some(Trouble::Broken { said: said() });
+    }
     receives.then(|| Trouble::Refused { said: said() })
 }
 
 /// Which of two troubles decides.
 fn rank(trouble: &Trouble) -> u8 {
     match trouble {
-        Trouble::Tablespace => 6,
-        Trouble::OtherCluster => 5,
-        Trouble::WalRemoved => 4,
-        Trouble::Diverged => 3,
+        Trouble::Tablespace => 7,
+        Trouble::OtherCluster => 6,
+        Trouble::WalRemoved => 5,
+        Trouble::Diverged => 4,
+        // What is broken all the same is found again by the next start.
+        Trouble::NoRoom => 3,
         Trouble::Broken { .. } => 2,
         Trouble::Limits => 1,
         Trouble::Refused { .. } => 0,
@@ -193,6 +203,21 @@ mod tests {
                 "PANIC:  could not locate a valid checkpoint record",
                 Trouble::Broken {
                     said: "could not locate a valid checkpoint record".to_owned(),
+                },
+            ),
+            (
+                "PANIC:  could not write to file \"pg_wal/xlogtemp.42\": No space left on device",
+                Trouble::NoRoom,
+            ),
+            (
+                "FATAL:  could not extend file \"base/5/1259\": No space left on device",
+                Trouble::NoRoom,
+            ),
+            (
+                "FATAL:  could not receive data from WAL stream: ERROR:  No space left on device",
+                Trouble::Refused {
+                    said: "could not receive data from WAL stream: ERROR:  No space left on device"
+                        .to_owned(),
                 },
             ),
             (

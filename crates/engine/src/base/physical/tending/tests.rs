@@ -29,6 +29,7 @@ fn streaming() -> Sight {
         is_running: true,
         progress: Some(progress(Some(1))),
         suffices: true,
+        has_room: true,
         trouble: None,
     }
 }
@@ -126,6 +127,45 @@ fn a_standby_that_ends_again_and_again_is_seeded_again() {
         actions[3],
         Action::SeedAgain(Cause::Broken { .. })
     ));
+}
+
+#[test]
+fn on_a_full_disk_a_standby_is_waited_for_whatever_its_server_does() {
+    let full = Sight {
+        has_room: false,
+        trouble: Some(Trouble::NoRoom),
+        ..alone()
+    };
+    let broken = Sight {
+        trouble: Some(Trouble::Broken {
+            said: "could not locate a valid checkpoint record".to_owned(),
+        }),
+        ..full.clone()
+    };
+    let ended = Sight {
+        is_running: false,
+        progress: None,
+        ..full.clone()
+    };
+    for seen in [&full, &broken, &ended] {
+        let actions = watch(10_000, seen, &answers());
+        let waits = actions.iter().all(|action| *action == Action::Nothing);
+        assert!(waits, "{seen:?}");
+    }
+    // Once there is room it is started, and what is broken all the same is given up.
+    let state = step(State::default(), ORIGIN, &ended, &answers(), at(0)).0;
+    let has_room = Sight {
+        has_room: true,
+        ..ended
+    };
+    let (state, action) = step(state, ORIGIN, &has_room, &answers(), at(1));
+    assert_eq!(action, Action::Restart);
+    let broken = Sight {
+        has_room: true,
+        ..broken
+    };
+    let (_, action) = step(state, ORIGIN, &broken, &answers(), at(2));
+    assert!(matches!(action, Action::SeedAgain(Cause::Broken { .. })));
 }
 
 #[test]
@@ -252,6 +292,7 @@ fn sights() -> impl Strategy<Value = Sight> {
             is_running,
             progress: progress.filter(|_| is_running),
             suffices,
+            has_room: true,
             trouble,
         },
     )

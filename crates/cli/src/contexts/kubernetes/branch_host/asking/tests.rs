@@ -17,7 +17,7 @@ fn wish(id: &str, ttl: u64) -> BranchWish {
         source: "db:5432/inventory".to_owned(),
         version: PgMajor(16),
         copy: CopySpec::all(),
-        ttl: Ttl(ttl),
+        ttl: Some(Ttl(ttl)),
         target: None,
     }
 }
@@ -119,6 +119,44 @@ async fn a_host_that_never_answers_is_told_with_what_it_waits_for() {
     let error = asking.hosts(&wishes).await.expect_err("nobody answers");
     let told = "no branch host in namespace shop: none answers after 180 s: its pod is Pending";
     assert_eq!(error.to_string(), told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_for_a_while_ends_no_wait_and_one_that_stays_away_is_told() {
+    let namespace = Namespace::new("shop").expect("a namespace");
+    for (back_after, told) in [
+        (Duration::from_secs(100), None),
+        (
+            Duration::MAX,
+            Some("none answers after 180 s: etcd is away"),
+        ),
+    ] {
+        let played = Arc::new(Mutex::new(Played::default()));
+        let begun = Instant::now();
+        let client = play(move |method, path, body| {
+            let since = begun.elapsed();
+            if since >= Duration::from_secs(10) && since < back_after {
+                return refusal(503, "etcd is away");
+            }
+            let host = (since >= back_after).then_some("bough-host-16-0");
+            let mut played = played.lock().expect("no panic");
+            played.answer(method, path, body, host)
+        });
+        let asking = Asking {
+            api: Api::namespaced(client, namespace.as_str()),
+            namespace: &namespace,
+            requester: Some("alice".to_owned()),
+            tell: &|_| {},
+        };
+        let waited = asking.hosts(&[wish("one", 300)]).await;
+        match told {
+            None => assert!(waited.expect("it is back").contains_key("bough-host-16-0")),
+            Some(told) => {
+                let error = waited.expect_err("it stays away").to_string();
+                assert!(error.ends_with(told), "{error}");
+            }
+        }
+    }
 }
 
 /// An operator lets a deleted resource go only where nobody writes it for so long.
@@ -229,6 +267,12 @@ async fn another_ttl_is_asked_of_the_resource_whose_rules_may_refuse_it() {
     assert_eq!(pods["bough-host-16-0"], [0]);
     let again = asking.hosts(&[wish("one", 300)]).await;
     assert!(again.is_ok(), "{again:?}");
+    let unnamed = BranchWish {
+        ttl: None,
+        ..wish("one", 0)
+    };
+    let kept = asking.hosts(&[unnamed]).await;
+    assert!(kept.is_ok(), "{kept:?}");
     ask_for_time(&asking.api, &name, Ttl(250))
         .await
         .expect("allowed");
@@ -241,7 +285,7 @@ async fn another_ttl_is_asked_of_the_resource_whose_rules_may_refuse_it() {
     };
     assert_eq!(
         ttls(&played.lock().expect("no panic")),
-        [Some(300), Some(250)]
+        [Some(300), None, Some(250)]
     );
     let refused = [
         asking.hosts(&[wish("one", 301)]).await.map(drop),
@@ -263,7 +307,7 @@ fn the_resource_says_what_is_wanted_and_no_secret() {
         source: "db:5432/inventory".to_owned(),
         version: PgMajor(16),
         copy: CopySpec::all(),
-        ttl: Ttl(300),
+        ttl: Some(Ttl(300)),
         target: Some("deployment/inventory".parse().expect("a target")),
     };
     let now = "2026-01-02T12:00:00Z".parse().expect("a time");
