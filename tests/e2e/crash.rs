@@ -153,6 +153,28 @@ fn url(story: &Story, id: &str) -> Result<String> {
 }
 
 #[test]
+fn an_engine_that_ends_amid_a_copy_takes_it_along_and_the_next_one_makes_it() -> Result<()> {
+    let story = begin()?;
+    let named = ["source", "add", "--name", "shop", "--max-rate", "20kB"];
+    // Nobody's request: it is copied because it is looked after.
+    story
+        .bough(&[&named[..], &["--warm", "1"]].concat())?
+        .success()?;
+    let slow = engine_api::ensure_branch(&story.data(), "slow", &story.source_url())?;
+    let is_copying = |branch: &Value| branch["progress"]["phase"] == "copying";
+    Watch::open(&story.data(), &slow)?.until(is_copying)?;
+    let making = story.data().join("volume/making");
+    ensure!(!working_in(&making)?.is_empty(), "it is made in a server");
+    story.bough(&["engine", "stop"])?.success()?;
+    ensure!(entries(&making)?.is_empty(), "{:?}", entries(&making)?);
+    ensure!(working_in(&making)?.is_empty());
+
+    ensure!(story.branch("slow")?["phase"] == "copying");
+    Watch::open(&story.data(), &slow)?.until(is_copying)?;
+    story.end()
+}
+
+#[test]
 fn a_running_branch_outlives_its_engine() -> Result<()> {
     let story = begin()?;
     let url_before = story.create("steady", &[])?;

@@ -727,8 +727,11 @@ fn rows_of(outcome: &Outcome) -> Option<BTreeSet<u64>> {
 }
 
 /// In which order actions that do not disturb each other are taken in.
-fn order(outcome: &Outcome) -> u8 {
-    match outcome.action {
+fn order(outcome: &Outcome) -> (bool, u8) {
+    // A branch that expires meanwhile is found by some, and by nobody after that.
+    let is_absence =
+        matches!(&outcome.told, Told::Refused(problem) if problem.kind == ProblemKind::NotFound);
+    let kind = match outcome.action {
         Action::Create { .. } => 0,
         Action::Read { .. } => 1,
         Action::Write { .. } => 2,
@@ -741,5 +744,9 @@ fn order(outcome: &Outcome) -> u8 {
         | Action::WriteSource
         | Action::Refresh
         | Action::List => 3,
-    }
+    };
+    (is_absence, kind)
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,8 +132,6 @@ pub struct App {
     pub shared: Arc<Shared>,
     /// The branches.
     pub branches: Registry,
-    /// Cancelled when the engine is to end.
-    pub ending: CancellationToken,
     started_at: Timestamp,
     passed_over: Vec<PassedOverKind>,
     egress_open: Option<String>,
@@ -185,6 +183,7 @@ impl App {
             volume_mount,
             usages: Usages::default(),
             clearing: TaskTracker::new(),
+            ending: CancellationToken::new(),
         });
         let shared = Arc::new(Shared {
             bases: Bases::open(Arc::clone(&machine))?,
@@ -209,7 +208,6 @@ impl App {
         Ok(Self {
             shared,
             branches,
-            ending: CancellationToken::new(),
             started_at: clock.now(),
             passed_over,
             egress_open,
@@ -285,15 +283,15 @@ pub async fn run(settings: Settings) -> Result<(), EngineError> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            () = stopping.ending.cancelled() => {}
+            () = stopping.shared.machine.ending.cancelled() => {}
         }
         tracing::info!("ending; the branches' servers go on");
         end_in_time();
-        stopping.ending.cancel();
+        stopping.shared.machine.ending.cancel();
     };
     // Until the process has ended, whatever of it still uses the catalogue.
     std::mem::forget(Arc::clone(&app.lock));
-    let (ending, pool) = (app.ending.clone(), app.shared.pool.clone());
+    let (ending, pool) = (app.shared.machine.ending.clone(), app.shared.pool.clone());
     let shared = Arc::clone(&app.shared);
     tokio::spawn(ended);
     tokio::select! {

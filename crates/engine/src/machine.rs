@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use model::ByteSize;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalogue::Catalogue;
@@ -49,11 +50,18 @@ pub struct Machine {
     pub volume_mount: Option<u64>,
     /// What clones take of the volume, as far as anybody asked.
     pub usages: Usages,
-    /// What is being cleared of things that came to nothing; the engine's end waits for it.
+    /// What is being made, and what is being cleared of things that came to nothing: the engine's end waits for it.
     pub clearing: TaskTracker,
+    /// Cancelled when the engine is to end.
+    pub ending: CancellationToken,
 }
 
 impl Machine {
+    /// What `work` comes to; none where the engine begins to end before.
+    pub async fn before_the_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.ending.run_until_cancelled(work).await
+    }
+
     /// The room that a clone of so many bytes takes from the start: none where it shares them with its original.
     pub fn clone_room(&self, size: ByteSize) -> ByteSize {
         if self.volume.clone_takes_room() {

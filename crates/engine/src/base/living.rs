@@ -313,6 +313,8 @@ impl Entry {
             }
             goes_on
         });
+        // Who follows the progress may have another copy to follow now.
+        self.progress_tx.send_modify(|_| ());
     }
 
     /// Enters what follows from a choice.

@@ -409,9 +409,10 @@ impl Bases {
             clock: machine.clock,
         };
         let _promise = machine.ledger.promise_copy(progress_tx.subscribe());
-        let copied = match copy(&request, progress_tx).await {
-            Ok(copied) => copied,
-            Err(error) => {
+        let copied = match machine.before_the_end(copy(&request, progress_tx)).await {
+            None => return making.give_up().await,
+            Some(Ok(copied)) => copied,
+            Some(Err(error)) => {
                 // Whoever is told of the failure finds nothing of it.
                 making.abandon().await?;
                 return Err(BaseError::Copy(Box::new(error)));

@@ -183,6 +183,7 @@ impl Driver {
                 () = self.newborn.due() => self.enter_journal().await,
                 () = self.counts.knocked(), if is_asleep => self.step(Event::Knocked).await.is_ok(),
                 () = next_news(&mut self.progress_rx) => {
+                    self.follow_progress();
                     self.publish();
                     false
                 }
@@ -370,9 +371,7 @@ impl Driver {
 
     /// What follows at once from the state that was entered.
     fn enter(&mut self) {
-        if self.record.state == State::AwaitingSnapshot {
-            self.progress_rx = progress_of(&self.shared, &self.record.spec);
-        }
+        self.follow_progress();
         // What the last work waited for is over.
         self.waits_rx = watch::Sender::new(None).subscribe();
         let behind = match (&self.record.state, &self.server) {
@@ -399,6 +398,16 @@ impl Driver {
             self.pin = None;
         }
         self.publish();
+    }
+
+    /// Looks at the copy that is waited for by now: once a source was looked at, it may be another one.
+    fn follow_progress(&mut self) {
+        if self.record.state == State::AwaitingSnapshot {
+            let progress_rx = progress_of(&self.shared, &self.record.spec);
+            if !progress_rx.same_channel(&self.progress_rx) {
+                self.progress_rx = progress_rx;
+            }
+        }
     }
 
     fn behind(&self) -> Behind {

@@ -78,7 +78,8 @@ pub(super) async fn watch(
 ) -> Result<Response, Refusal> {
     let mut view_rx = app.branches.watch(&branch_name(name)?)?;
     view_rx.mark_changed();
-    let lines = stream::unfold(view_rx, next_line).take_until(app.ending.clone().cancelled_owned());
+    let lines = stream::unfold(view_rx, next_line)
+        .take_until(app.shared.machine.ending.clone().cancelled_owned());
     Ok((
         [(header::CONTENT_TYPE, "application/x-ndjson")],
         Body::from_stream(lines),

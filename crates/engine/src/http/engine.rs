@@ -25,6 +25,6 @@ pub(super) async fn stop(
         app.branches.stop_servers().await;
         crate::upkeep::stop_servers(&app.shared).await;
     }
-    app.ending.cancel();
+    app.shared.machine.ending.cancel();
     StatusCode::ACCEPTED
 }

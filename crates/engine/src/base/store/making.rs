@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::BaseError;
 use crate::machine::Machine;
@@ -15,6 +16,8 @@ pub struct Making {
     pub(super) directory: PathBuf,
     pub(super) socket_dir: PathBuf,
     clearing: TaskTracker,
+    /// The engine's end waits for whatever is being made.
+    _token: TaskTrackerToken,
     is_kept: bool,
 }
 
@@ -39,6 +42,7 @@ impl Making {
             directory,
             socket_dir,
             clearing: machine.clearing.clone(),
+            _token: machine.clearing.token(),
             is_kept: false,
         };
         clear(&making.directory).await?;
@@ -53,6 +57,12 @@ impl Making {
     /// Leaves what was made where it is.
     pub fn keep(mut self) {
         self.is_kept = true;
+    }
+
+    /// Gives it up with the engine, which ends: who waits for it is told nothing, so that nothing is journaled of it.
+    pub(super) async fn give_up<T>(self) -> T {
+        drop(self);
+        std::future::pending().await
     }
 
     /// What dropping it does, done when this returns.

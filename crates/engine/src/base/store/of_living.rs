@@ -165,9 +165,10 @@ impl Bases {
         let wait_max = Duration::from_secs(machine.limits.replay_wait_seconds_max);
         let begun = machine.clock.now();
         let made = living.base.snapshot(upstream, &place, prepare, wait_max);
-        let made = match made.await {
-            Ok(made) => made,
-            Err(error) => {
+        let made = match machine.before_the_end(made).await {
+            None => return making.give_up().await,
+            Some(Ok(made)) => made,
+            Some(Err(error)) => {
                 // Whoever is told of the failure finds nothing of it.
                 making.abandon().await?;
                 return Err(BaseError::Snapshot(Box::new(error)));
